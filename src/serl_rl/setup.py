@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+from setuptools import find_packages, setup
+
+setup(
+    name="serl_rl",
+    version="0.1.0",
+    description="The learning library: agents, replay, journal, checkpoints. Imports no ROS and knows no robot.",
+    license="Apache-2.0",
+    packages=find_packages(exclude=["test"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/serl_rl"]),
+        ("share/serl_rl", ["package.xml"]),
+    ],
+    zip_safe=True,
+    entry_points={"console_scripts": []},
+)

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+from setuptools import find_packages, setup
+
+setup(
+    name="serl_ros",
+    version="0.1.0",
+    description="What every SERL node shares: parameters, QoS, executor, diagnostics, start and stop.",
+    license="Apache-2.0",
+    packages=find_packages(exclude=["test"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/serl_ros"]),
+        ("share/serl_ros", ["package.xml"]),
+    ],
+    zip_safe=True,
+    entry_points={"console_scripts": []},
+)

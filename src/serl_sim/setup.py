@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+from setuptools import find_packages, setup
+
+setup(
+    name="serl_sim",
+    version="0.1.0",
+    description="MuJoCo worlds, Gymnasium environments and the MuJoCo bridge node.",
+    license="Apache-2.0",
+    packages=find_packages(exclude=["test"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/serl_sim"]),
+        ("share/serl_sim", ["package.xml"]),
+    ],
+    zip_safe=True,
+    entry_points={"console_scripts": ["mujoco_bridge = serl_sim.mujoco_bridge_node:main"]},
+)

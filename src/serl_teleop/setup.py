@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+from setuptools import find_packages, setup
+
+setup(
+    name="serl_teleop",
+    version="0.1.0",
+    description="Where a person leads: devices and the scripted human.",
+    license="Apache-2.0",
+    packages=find_packages(exclude=["test"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/serl_teleop"]),
+        ("share/serl_teleop", ["package.xml"]),
+    ],
+    zip_safe=True,
+    entry_points={"console_scripts": ["scripted_human = serl_teleop.scripted_human_node:main"]},
+)

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+from setuptools import find_packages, setup
+
+setup(
+    name="serl_training",
+    version="0.1.0",
+    description="The learning graph: actor, learner and reward nodes, and the ROS environment.",
+    license="Apache-2.0",
+    packages=find_packages(exclude=["test"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/serl_training"]),
+        ("share/serl_training", ["package.xml"]),
+    ],
+    zip_safe=True,
+    entry_points={"console_scripts": ["actor = serl_training.actor_node:main", "learner = serl_training.learner_node:main", "reward = serl_training.reward_node:main"]},
+)
