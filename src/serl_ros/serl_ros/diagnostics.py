@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node says of itself on /diagnostics, once a second."""
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from serl_ros.qos import RELIABLE_10
+
+OK = DiagnosticStatus.OK
+WARN = DiagnosticStatus.WARN
+ERROR = DiagnosticStatus.ERROR
+STALE = DiagnosticStatus.STALE
+
+
+class Diagnostics:
+    """One status for each component of a node.
+
+    The timer runs on the steady clock: a paused simulation must not silence the node that says why it is paused.
+    """
+
+    def __init__(self, node: Node, hardware_id: str = "", period: float = 1.0) -> None:
+        """Publish every `period` [s] for `node`; `hardware_id` names the device, if there is one."""
+        self._node = node
+        self._hardware_id = hardware_id
+        self._statuses: dict[str, DiagnosticStatus] = {}
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE_10)
+        self._timer = node.create_timer(period, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def set(self, component: str, level: bytes, message: str, **values: object) -> None:
+        """Set the status of `component`; it is repeated until it is set again."""
+        self._statuses[component] = DiagnosticStatus(
+            level=level,
+            name=f"{self._node.get_name()}: {component}",
+            message=message,
+            hardware_id=self._hardware_id,
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )
+
+    def _publish(self) -> None:
+        if not self._statuses:
+            return
+        message = DiagnosticArray(status=list(self._statuses.values()))
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)

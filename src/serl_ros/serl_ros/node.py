@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How every node process starts and stops."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Protocol, runtime_checkable
+
+import rclpy
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from serl_ros.executor import FastExecutor
+
+CONFIGURATION_ERROR = 2
+"""Exit status of a node that was given something it cannot use."""
+
+
+@runtime_checkable
+class Runnable(Protocol):
+    """A node with a loop of its own, instead of only reacting to messages."""
+
+    def run(self, executor: FastExecutor, stop: threading.Event) -> None:
+        """Work until done or until `stop` is set; spin `executor` meanwhile."""
+
+
+@runtime_checkable
+class Closeable(Protocol):
+    """A node with something to put away before it ends."""
+
+    def close(self) -> None:
+        """Put it away; the context is still valid."""
+
+
+def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> None:
+    """Run one node until SIGINT or SIGTERM, then leave without a traceback.
+
+    The node's own ``run(executor, stop)`` is used where it has one, and its ``close()`` is called before the end. What
+    the factory raises as :class:`ValueError` or :class:`OSError` is a bad parameter or file: it is printed as one line
+    (with ``SERL_DEBUG=1`` as a traceback) and the process exits with status 2.
+
+    Args:
+        factory: makes the node once ROS is initialized.
+        args: command line, ``sys.argv`` by default.
+    """
+    # rclpy's own handlers would end the context before a node has put its things away.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    try:
+        try:
+            node = factory()
+        except (ValueError, OSError) as error:
+            if os.environ.get("SERL_DEBUG") == "1":
+                raise
+            print(f"fatal: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(CONFIGURATION_ERROR) from None
+        executor = FastExecutor()
+        executor.add_node(node)
+        try:
+            if isinstance(node, Runnable):
+                node.run(executor, stop)
+            else:
+                while not stop.is_set():
+                    executor.spin_once(0.1)
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            if isinstance(node, Closeable):
+                node.close()
+            executor.shutdown(timeout_sec=1.0)
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
