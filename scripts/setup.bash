@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by ./serl when something has to be set up: system packages, virtual environment, build. Each part writes its
+# stamp last, so what was interrupted is done again.
+
+setup_log=$root/.serl/setup.log
+
+set_up_under_lock() {
+  [[ $root != *[[:space:]:]* ]] || die "the path '$root' has a space or a colon, which ROS 2 builds cannot take. Move it."
+  mkdir -p "$state"
+  exec 9>"$root/.serl/lock"
+  if ! flock -n 9; then
+    say "another ./serl is setting up; waiting for it"
+    flock 9
+  fi
+  trap 'say "set-up interrupted; the next ./serl does it again"; exit 130' INT TERM HUP
+  if ! venv_is_ready; then
+    : >"$setup_log"
+    say "setting up in $root, some minutes the first time (log: .serl/setup.log)"
+    check_system
+    make_venv
+  fi
+  build_is_ready || make_build
+  note_small_buffers
+  trap - INT TERM HUP
+  exec 9>&-
+}
+
+# step TEXT COMMAND...: runs the command with its output in the log only.
+step() {
+  local text=$1 start=$SECONDS
+  shift
+  say "$text ..."
+  printf '\n### %s: %s\n' "$text" "$*" >>"$setup_log"
+  if ! "$@" >>"$setup_log" 2>&1; then
+    tail -n 12 "$setup_log" | sed 's/^/  | /' >&2
+    die "failed: $text. The whole output is in $setup_log; run ./serl again when the cause is gone."
+  fi
+  say "$text: done in $((SECONDS - start)) s"
+}
+
+# --- system packages -------------------------------------------------------------------------------------------------
+
+# Sets python to a usable interpreter: 3.11 or 3.12, and in native mode the one that can import rclpy.
+find_python() {
+  local candidate probe='import os, sys; assert (3, 11) <= sys.version_info[:2] <= (3, 12)'
+  [[ $ros != native-* ]] || probe+='; import rclpy'
+  for candidate in ${SERL_PYTHON:-python3 python3.11 python3.12 ~/.pyenv/versions/3.1[12].*/bin/python3}; do
+    if python=$("$candidate" -c "$probe; print(os.path.realpath(sys.executable))" 2>>"$setup_log"); then return 0; fi
+  done
+  python=
+  return 1
+}
+
+cmake_is_recent() {
+  local version
+  version=$(cmake --version 2>/dev/null | sed -n '1s/[^0-9]*//p')
+  [ "$(printf '%s\n' 3.20 "$version" | sort -V | head -n 1)" = 3.20 ]
+}
+
+# Sets missing to the Debian packages that are not there.
+find_missing() {
+  local tool library
+  missing=()
+  for tool in gcc g++ make; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+  cmake_is_recent || missing+=(cmake)
+  if [ -z "$python" ]; then
+    missing+=(python3 python3-venv python3-dev)
+  else
+    local name
+    name=python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=("$name-venv")
+    "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
+      missing+=("$name-dev")
+  fi
+  local libraries
+  libraries=$(PATH=$PATH:/sbin ldconfig -p)
+  [[ $libraries == *libEGL.so.1* ]] || missing+=(libegl1)
+  [[ $libraries == *libGL.so.1* ]] || missing+=(libgl1)
+  # MuJoCo draws without a screen through EGL, on any driver: Mesa's or the graphics card's.
+  compgen -G '/usr/lib/*/dri/*_dri.so' >/dev/null || compgen -G '/usr/share/glvnd/egl_vendor.d/10_nvidia.json' \
+    >/dev/null || missing+=(libgl1-mesa-dri)
+}
+
+check_system() {
+  find_python || true
+  find_missing
+  if [ ${#missing[@]} -gt 0 ]; then
+    command -v apt-get >/dev/null || die "needs what Debian calls ${missing[*]} (cmake 3.20 or later, Python 3.11 or" \
+      "3.12). Install that with this system's package manager, then run ./serl again."
+    [ "$(id -u)" = 0 ] || die "system packages are missing. Install them, then run ./serl again:
+    sudo apt-get update && sudo apt-get install -y ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    step "package lists" apt-get update
+    step "system packages ${missing[*]}" apt-get install -y --no-install-recommends "${missing[@]}"
+    find_python || true
+    find_missing
+  fi
+  [ -n "$python" ] || die "needs Python 3.11 or 3.12${SERL_PYTHON:+; SERL_PYTHON=$SERL_PYTHON is neither}. Install one" \
+    "(with its -venv and -dev packages) or name it: SERL_PYTHON=/path/to/python3.11 ./serl"
+  [ ${#missing[@]} -eq 0 ] || die "still missing after the installation: ${missing[*]}. See $setup_log."
+}
+
+# --- virtual environment ---------------------------------------------------------------------------------------------
+
+make_venv() {
+  local options=()
+  [[ $ros != native-* ]] || options=(--system-site-packages)
+  rm -rf "$state" "$venv" "$build" "$install"
+  mkdir -p "$state"
+  step "virtual environment ${venv##*/} with $("$python" --version)" "$python" -m venv "${options[@]}" "$venv"
+  step "Python packages of ${requirements#"$root"/}" "$venv/bin/python" -I -m pip install --disable-pip-version-check \
+    --no-input --require-hashes -r "$requirements"
+  venv_id >"$state/venv"
+}
+
+# --- build -----------------------------------------------------------------------------------------------------------
+
+underlay_has() {
+  local prefix prefixes
+  IFS=: read -ra prefixes <<<"$AMENT_PREFIX_PATH"
+  for prefix in "${prefixes[@]}"; do
+    [[ $prefix == "$install"* ]] || [ ! -e "$prefix/share/$1/package.xml" ] || return 0
+  done
+  return 1
+}
+
+# colcon's settings for this machine, for us and for a person's own `colcon build` in a ./serl shell.
+write_colcon_defaults() {
+  local package base_paths="\"$root/src\"" cmake_args='"-DBUILD_TESTING=OFF"'
+  for package in "$root"/src/compat/*/; do
+    package=${package%/}
+    underlay_has "${package##*/}" || base_paths+=", \"$package\""
+  done
+  [[ $ros == native-* ]] || cmake_args+=", \"-DCMAKE_PROJECT_INCLUDE=$root/cmake/ros_wheels.cmake\""
+  cat >"$COLCON_DEFAULTS_FILE" <<YAML
+# Written by ./serl.
+list: {base-paths: [$base_paths]}
+build: {base-paths: [$base_paths], build-base: "$build", install-base: "$install", cmake-args: [$cmake_args]}
+test: {base-paths: [$base_paths], build-base: "$build", install-base: "$install"}
+test-result: {test-result-base: "$build"}
+YAML
+}
+
+run_colcon() (
+  cd "$root"
+  unset PYTHONDONTWRITEBYTECODE COLCON_PREFIX_PATH
+  [[ $ros == native-* ]] || unset PYTHONPATH
+  export_underlay
+  write_colcon_defaults
+  colcon --log-base log build --symlink-install --event-handlers console_cohesion+
+)
+
+make_build() {
+  rm -f "$state/build"
+  step "build with colcon" run_colcon
+  build_id | sha256sum >"$state/build"
+}
+
+# --- notes -----------------------------------------------------------------------------------------------------------
+
+note_small_buffers() {
+  local size=4194304
+  [ -r /proc/sys/net/core/rmem_max ] || return 0
+  [ "$(</proc/sys/net/core/rmem_max)" -ge $size ] || say "note: this kernel allows receive buffers of" \
+    "$(</proc/sys/net/core/rmem_max) bytes; camera images travel faster after: sudo sysctl -w net.core.rmem_max=$size"
+}
