@@ -23,7 +23,9 @@ cmake_language(DEFER DIRECTORY "${CMAKE_SOURCE_DIR}" CALL serl_drop_missing_incl
 
 # rclpy needs the C structs, the Python module and the C type supports; C++ would double the build time.
 option(SERL_PYTHON_TYPESUPPORT_ONLY "generate only the type supports that rclpy with Fast DDS uses" ON)
-if(SERL_PYTHON_TYPESUPPORT_ONLY)
+get_property(languages GLOBAL PROPERTY ENABLED_LANGUAGES)
+# A package without C has no interfaces either.
+if(SERL_PYTHON_TYPESUPPORT_ONLY AND "C" IN_LIST languages)
   find_package(ament_cmake QUIET)
   find_package(rosidl_default_generators QUIET)
   if(rosidl_default_generators_FOUND)

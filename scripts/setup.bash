@@ -29,13 +29,14 @@ set_up_under_lock() {
 step() {
   local text=$1 start=$SECONDS
   shift
-  say "$text ..."
+  printf 'serl: %s ... ' "$text" >&2
   printf '\n### %s: %s\n' "$text" "$*" >>"$setup_log"
   if ! "$@" >>"$setup_log" 2>&1; then
+    printf 'failed\n' >&2
     tail -n 12 "$setup_log" | sed 's/^/  | /' >&2
     die "failed: $text. The whole output is in $setup_log; run ./serl again when the cause is gone."
   fi
-  say "$text: done in $((SECONDS - start)) s"
+  printf 'done in %d s\n' $((SECONDS - start)) >&2
 }
 
 # --- system packages -------------------------------------------------------------------------------------------------
