@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Strict YAML files as frozen dataclasses.
+
+A configuration class is declared with `@config`, its values with plain annotations or `Field(default, ge=..., le=...,
+description=...)`. `load_yaml` accepts exactly what the class declares: a key that is unknown, missing, doubled, of
+another type or out of range is a `ConfigError` that names file, line and key, and says what was expected.
+"""
+
+import difflib
+import json
+import re
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform, get_args, get_origin
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass, is_pydantic_dataclass
+
+__all__ = [
+    "ConfigError",
+    "Field",
+    "build",
+    "config",
+    "line_at",
+    "load_yaml",
+    "model_validator",
+    "read_yaml",
+    "suggestion",
+]
+
+T = TypeVar("T")
+Location = tuple[int | str, ...]
+
+
+class ConfigError(ValueError):
+    """A configuration does not say what its class expects."""
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def config(cls: type[T] | None = None, *, kw_only: bool = False) -> Any:
+    """Class decorator: a frozen dataclass that checks its values and refuses unknown names, NaN and infinity."""
+
+    def decorate(cls: type[T]) -> type[T]:
+        settings = ConfigDict(extra="forbid", allow_inf_nan=False)
+        return dataclass(cls, frozen=True, kw_only=kw_only, config=settings)  # type: ignore[call-overload, no-any-return]
+
+    return decorate if cls is None else decorate(cls)
+
+
+def load_yaml(path: Path | str, cls: type[T]) -> T:
+    """The file as an instance of `cls`.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or does not fit `cls`.
+    """
+    data, root = read_yaml(path)
+    return build(cls, data, str(path), lambda location: line_at(root, location))
+
+
+def read_yaml(path: Path | str) -> tuple[dict[str, Any], yaml.Node]:
+    """Content of a YAML mapping and its node tree (for line numbers). Raises ConfigError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        data = None if node is None else loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    finally:
+        loader.dispose()
+    if not isinstance(data, dict) or node is None:
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {_shown(data)}")
+    return data, node
+
+
+def build(
+    cls: type[T], data: dict[str, Any], source: str, line: Callable[[Location], int | None] = lambda location: None
+) -> T:
+    """`data` as an instance of `cls`; `source` names where it came from in errors.
+
+    Raises:
+        ConfigError: `data` does not fit `cls`; every problem is named, one a line.
+    """
+    try:
+        # JSON mode is strict about types and still reads a sequence as a tuple.
+        return TypeAdapter(cls).validate_json(json.dumps(data, default=_refuse), strict=True)
+    except ValidationError as error:
+        problems = [_problem(cls, dict(detail)) for detail in error.errors(include_url=False)]
+        lines = [(line(location), text) for location, text in problems]
+        raise ConfigError("\n".join(f"{source}:{n}: {t}" if n else f"{source}: {t}" for n, t in lines)) from error
+    except TypeError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """`; did you mean 'x'?`, or the known names when none is close."""
+    close = difflib.get_close_matches(name, known, n=2)
+    if close:
+        return "; did you mean " + " or ".join(repr(match) for match in close) + "?"
+    return "; known: " + ", ".join(sorted(known)) if known else ""
+
+
+def _problem(cls: type, detail: dict[str, Any]) -> tuple[Location, str]:
+    location: Location = detail["loc"]
+    key = ".".join(map(str, location))
+    if detail["type"] == "unexpected_keyword_argument":
+        return location, f"unknown key '{key}'" + suggestion(str(location[-1]), _keys_at(cls, location[:-1]))
+    if detail["type"] == "missing":
+        return location[:-1], f"missing key '{key}'"
+    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if detail["type"] == "value_error":
+        return location, f"'{key}': {message}" if key else message
+    return location, f"'{key}': {message}, found {_shown(detail['input'])}"
+
+
+def _keys_at(cls: Any, location: Location) -> list[str]:
+    """Names of the fields of the class that sits at `location` below `cls`."""
+    for step in location:
+        if get_origin(cls) in (types.UnionType,):
+            cls = next((option for option in get_args(cls) if option is not types.NoneType), None)
+        if isinstance(cls, type) and is_pydantic_dataclass(cls):
+            field = cls.__pydantic_fields__.get(str(step))
+            cls = field.annotation if field else None
+        elif get_origin(cls) is dict:
+            cls = get_args(cls)[1]
+        elif get_origin(cls) in (tuple, list):
+            cls = get_args(cls)[0]
+        else:
+            return []
+    return list(cls.__pydantic_fields__) if isinstance(cls, type) and is_pydantic_dataclass(cls) else []
+
+
+def line_at(node: yaml.Node, location: Location) -> int | None:
+    """Line [1...] of the value at `location`, or of the innermost part of it that exists."""
+    for step in location:
+        child: yaml.Node | None = None
+        if isinstance(node, yaml.MappingNode):
+            child = next((value for key, value in node.value if key.value == str(step)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            child = node.value[step]
+        if child is None:
+            break
+        node = child
+    return int(node.start_mark.line) + 1
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else f"{type(value).__name__} {value!r}"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"expected text, number, true/false, list or mapping, found {_shown(value)}")
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses doubled and non-text keys and reads `1e-3` as a number, as YAML 1.2 does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"expected text as a key, found {_shown(key)} (quote it)", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)

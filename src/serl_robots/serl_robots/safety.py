@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The safety filter that every commanded tool pose goes through, whoever asked for it.
+
+The filter is a discrete system: its state is the last commanded pose with the velocity that led to it, and every call
+of `step` is one control period. A desired pose asks for a velocity; the filter commands the nearest one it can afford:
+
+- the change of velocity is at most `max_acceleration * period`, the speed at most `max_velocity`, a step at most
+  `max_step` (and the same for rotation);
+- *after* it the tool can still brake inside the workspace box and the orientation cone.
+
+Braking is always allowed: it keeps the stopping point where it was. So once a state is safe every later one is, for any
+sequence of desired poses, and by induction all limits hold together. No limit wins over another.
+
+A tool that starts outside the box or the cone is not pulled back: the region then reaches out to where the tool is, and
+shrinks as the tool comes back.
+"""
+
+import math
+from typing import Final, NamedTuple
+
+from serl_robots.braking import braked, braking_distance, stoppable_speed
+from serl_robots.limits import CONVEX_ANGLE, LIMIT_NAMES, SafetyLimits
+from serl_robots.pose import Pose, Quaternion, Vector3, quaternion_exp, quaternion_log, quaternion_multiply
+
+__all__ = ["LIMIT_NAMES", "Filtered", "SafetyFilter", "SafetyLimits"]
+
+# Below this relative excess a limit has not acted: it is rounding.
+_SLACK: Final = 1e-9
+_BISECTIONS: Final = 24
+_SQRT3: Final = math.sqrt(3.0)
+
+
+class Filtered(NamedTuple):
+    """What one step of the filter commands."""
+
+    position: Vector3
+    quaternion: Quaternion
+    gripper_width: float
+    limits: tuple[str, ...]  # that acted, empty when the desired pose is commanded as it is
+
+
+class SafetyFilter:
+    """Turns desired tool poses into ones that keep `limits`, one control `period` [s] a step. Call `reset` first.
+
+    Plain floats throughout: numpy on three numbers costs ten times the arithmetic.
+    """
+
+    def __init__(self, limits: SafetyLimits, period: float) -> None:
+        if not (math.isfinite(period) and period > 0.0):
+            raise ValueError(f"expected a positive control period, found {period}")
+        self.limits = limits
+        self.period = period
+        self._speed_limit = min(limits.max_velocity, limits.max_step / period)
+        self._velocity_change = limits.max_acceleration * period
+        # each axis brakes by itself; together the three stay within the acceleration limit
+        self._axis_drop = self._velocity_change / _SQRT3
+        self._turn_limit = min(limits.max_angular_velocity, limits.max_rotation_step / period)
+        self._turn_change = limits.max_angular_acceleration * period
+        self._reference = _normalized(limits.reference_orientation)
+        self._started = False
+        self._position: Vector3 = (0.0, 0.0, 0.0)
+        self._quaternion: Quaternion = self._reference
+        self._width = 0.0
+        self._velocity: Vector3 = (0.0, 0.0, 0.0)
+        self._turn: Vector3 = (0.0, 0.0, 0.0)  # angular velocity
+        self._low: Vector3 = limits.workspace_min
+        self._high: Vector3 = limits.workspace_max
+        self._cone = limits.orientation_cone
+
+    def reset(self, pose: Pose, gripper_width: float) -> None:
+        """Starts anew from a measured pose, at rest.
+
+        Raises:
+            ValueError: the gripper width is not finite. (A `Pose` always is.)
+        """
+        if not math.isfinite(gripper_width):
+            raise ValueError(f"expected a finite gripper width, found {gripper_width}")
+        x, y, z = pose.position.tolist()
+        self._position = (x, y, z)
+        qx, qy, qz, qw = pose.quaternion.tolist()
+        self._quaternion = (qx, qy, qz, qw)
+        self._width = gripper_width
+        self._velocity = (0.0, 0.0, 0.0)
+        self._turn = (0.0, 0.0, 0.0)
+        (lx, ly, lz), (hx, hy, hz) = self.limits.workspace_min, self.limits.workspace_max
+        self._low = (min(lx, x), min(ly, y), min(lz, z))
+        self._high = (max(hx, x), max(hy, y), max(hz, z))
+        self._started = True
+        self._cone = max(self.limits.orientation_cone, _angle(self._reference, self._quaternion))
+
+    @property
+    def position(self) -> Vector3:
+        """Last commanded tool position [m]."""
+        return self._position
+
+    @property
+    def quaternion(self) -> Quaternion:
+        """Last commanded tool orientation, xyzw."""
+        return self._quaternion
+
+    @property
+    def gripper_width(self) -> float:
+        """Last commanded width [m]."""
+        return self._width
+
+    @property
+    def velocity(self) -> tuple[Vector3, Vector3]:
+        """Linear [m/s] and angular [rad/s] velocity of the last step."""
+        return self._velocity, self._turn
+
+    def step(self, position: Vector3, quaternion: Quaternion, gripper_width: float) -> Filtered:
+        """Commands the desired pose, or as much of it as the limits allow.
+
+        Values that are not finite are no desire: that part brakes, and `finite` is named.
+        """
+        if not self._started:
+            raise RuntimeError("call reset() with the measured pose before step()")
+        acted: list[str] = []
+        if not math.isfinite(sum(position) + sum(quaternion) + gripper_width):
+            acted.append("finite")
+        self._step_position(position, acted)
+        self._step_orientation(quaternion, acted)
+        self._step_gripper(gripper_width, acted)
+        return Filtered(self._position, self._quaternion, self._width, tuple(acted))
+
+    def _step_position(self, desired: Vector3, acted: list[str]) -> None:
+        limits, period, drop = self.limits, self.period, self._axis_drop
+        vx, vy, vz = self._velocity
+        px, py, pz = self._position
+        (lx, ly, lz), (hx, hy, hz) = self._low, self._high
+        dx, dy, dz = desired
+        if math.isfinite(dx + dy + dz):
+            # the part of the desire that lies in the box, so that a tool pushed against a wall slides along it
+            cx, cy, cz = min(max(dx, lx), hx), min(max(dy, ly), hy), min(max(dz, lz), hz)
+            inside = abs(cx - dx) + abs(cy - dy) + abs(cz - dz) <= _SLACK
+            wx, wy, wz = (cx - px) / period, (cy - py) / period, (cz - pz) / period
+            unchanged = inside
+            if not inside:
+                acted.append("workspace")
+            speed = math.sqrt(wx * wx + wy * wy + wz * wz)
+            if speed > self._speed_limit:
+                if speed * period > limits.max_step * (1.0 + _SLACK):
+                    acted.append("step")
+                    unchanged = False
+                if speed > limits.max_velocity * (1.0 + _SLACK):
+                    acted.append("velocity")
+                    unchanged = False
+                if not unchanged:
+                    scale = self._speed_limit / speed
+                    wx, wy, wz = wx * scale, wy * scale, wz * scale
+            ax, ay, az = wx - vx, wy - vy, wz - vz
+            change = math.sqrt(ax * ax + ay * ay + az * az)
+            if change > self._velocity_change * (1.0 + _SLACK):
+                acted.append("acceleration")
+                unchanged = False
+                scale = self._velocity_change / change
+                wx, wy, wz = vx + ax * scale, vy + ay * scale, vz + az * scale
+            bx = min(max(wx, -stoppable_speed(px - lx, drop, period)), stoppable_speed(hx - px, drop, period))
+            by = min(max(wy, -stoppable_speed(py - ly, drop, period)), stoppable_speed(hy - py, drop, period))
+            bz = min(max(wz, -stoppable_speed(pz - lz, drop, period)), stoppable_speed(hz - pz, drop, period))
+            if abs(bx - wx) + abs(by - wy) + abs(bz - wz) > _SLACK:
+                if inside:
+                    acted.append("workspace")
+                unchanged = False
+                wx, wy, wz = self._affordable(bx, by, bz)
+        else:
+            unchanged = False
+            wx, wy, wz = braked(vx, drop), braked(vy, drop), braked(vz, drop)
+        if unchanged:
+            nx, ny, nz = dx, dy, dz
+        else:
+            nx, ny, nz = px + wx * period, py + wy * period, pz + wz * period
+        nx, ny, nz = min(max(nx, lx), hx), min(max(ny, ly), hy), min(max(nz, lz), hz)
+        self._position = (nx, ny, nz)
+        self._velocity = (wx, wy, wz)
+        if (self._low, self._high) != (limits.workspace_min, limits.workspace_max):
+            self._shrink_box()
+
+    def _affordable(self, x: float, y: float, z: float) -> Vector3:
+        """The velocity itself when the change to it is allowed, else the part of the way to it from braking that is.
+
+        Braking and the wanted velocity both keep speed and box, so everything between does: those sets are convex.
+        """
+        vx, vy, vz = self._velocity
+        bx, by, bz = braked(vx, self._axis_drop), braked(vy, self._axis_drop), braked(vz, self._axis_drop)
+        # |brake + share * (wanted - brake) - v| = limit, a quadratic in share
+        ox, oy, oz = bx - vx, by - vy, bz - vz
+        ux, uy, uz = x - bx, y - by, z - bz
+        a = ux * ux + uy * uy + uz * uz
+        b = ox * ux + oy * uy + oz * uz
+        c = ox * ox + oy * oy + oz * oz - self._velocity_change**2
+        if a == 0.0 or a + 2.0 * b + c <= 0.0:
+            return x, y, z
+        share = min(max((math.sqrt(max(b * b - a * c, 0.0)) - b) / a, 0.0), 1.0)
+        return bx + share * ux, by + share * uy, bz + share * uz
+
+    def _shrink_box(self) -> None:
+        """A box that was extended to the tool comes in with the tool, but not past where it can stop."""
+        low, high = list(self._low), list(self._high)
+        for i in range(3):
+            v, p = self._velocity[i], self._position[i]
+            stop = p + math.copysign(braking_distance(abs(v), self._axis_drop, self.period), v)
+            low[i] = min(self.limits.workspace_min[i], max(low[i], min(p, stop)))
+            high[i] = max(self.limits.workspace_max[i], min(high[i], max(p, stop)))
+        self._low, self._high = (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+    def _step_orientation(self, desired: Quaternion, acted: list[str]) -> None:
+        limits, period = self.limits, self.period
+        velocity = self._turn
+        if desired == self._quaternion and velocity == (0.0, 0.0, 0.0):
+            return
+        length = math.sqrt(sum([value * value for value in desired]))
+        if not 0.5 < length < 2.0:  # also false for NaN
+            if "finite" not in acted:
+                acted.append("finite")
+            self._turn_by(_braked_vector(velocity, self._turn_change))
+            return
+        desired = _normalized(desired)
+        unchanged = True
+        if _angle(self._reference, desired) > self._cone + _SLACK:
+            acted.append("orientation")
+            unchanged = False
+            desired = self._onto_cone(desired)
+        x, y, z, w = self._quaternion
+        rx, ry, rz = quaternion_log(quaternion_multiply(desired, (-x, -y, -z, w)))
+        wanted = (rx / period, ry / period, rz / period)
+        speed = math.hypot(*wanted)
+        if speed > self._turn_limit:
+            within = unchanged
+            if speed * period > limits.max_rotation_step * (1.0 + _SLACK):
+                acted.append("rotation_step")
+                within = False
+            if speed > limits.max_angular_velocity * (1.0 + _SLACK):
+                acted.append("angular_velocity")
+                within = False
+            unchanged = within
+            if not within:
+                wanted = _scaled(wanted, self._turn_limit / speed)
+        change = math.dist(wanted, velocity)
+        if change > self._turn_change * (1.0 + _SLACK):
+            acted.append("angular_acceleration")
+            unchanged = False
+            wanted = _between(velocity, wanted, self._turn_change / change)
+        if not self._can_stop(wanted):
+            if "orientation" not in acted:
+                acted.append("orientation")
+            unchanged = False
+            wanted = self._nearest_stoppable(_braked_vector(velocity, self._turn_change), wanted)
+        if unchanged:
+            self._quaternion = desired
+            self._turn = wanted
+            self._shrink_cone()
+        else:
+            self._turn_by(wanted)
+
+    def _turn_by(self, velocity: Vector3) -> None:
+        turn = quaternion_exp(_scaled(velocity, self.period))
+        self._quaternion = _normalized(quaternion_multiply(turn, self._quaternion))
+        self._turn = velocity
+        self._shrink_cone()
+
+    def _can_stop(self, velocity: Vector3) -> bool:
+        """Does the tool stay in the cone in this period and while it brakes after it?"""
+        return self._widest(velocity) <= self._cone + _SLACK
+
+    def _widest(self, velocity: Vector3, lead: float | None = None) -> float:
+        """Largest angle to the reference on the way to the stopping point, at the ends of the periods.
+
+        `lead` is the time that `velocity` is kept before braking, one period unless given.
+        """
+        speed = math.hypot(*velocity)
+        if speed == 0.0:
+            return _angle(self._reference, self._quaternion)
+        turned = speed * (self.period if lead is None else lead)
+        total = turned + braking_distance(speed, self._turn_change, self.period)
+        angles = [total]
+        if self._cone < CONVEX_ANGLE:
+            if total > 2.0 * self._cone + _SLACK:
+                return math.inf  # longer than any path inside: it leaves the cone and may come round to it again
+        else:
+            while speed > 0.0:
+                angles.append(turned)
+                speed = braked(speed, self._turn_change)
+                turned += speed * self.period
+        axis = _scaled(velocity, 1.0 / math.hypot(*velocity))
+        return max(
+            _angle(self._reference, quaternion_multiply(quaternion_exp(_scaled(axis, angle)), self._quaternion))
+            for angle in angles
+        )
+
+    def _nearest_stoppable(self, brake: Vector3, wanted: Vector3) -> Vector3:
+        """The velocity nearest to `wanted` on the line from braking to it that a bisection finds stoppable."""
+        safe, unsafe = 0.0, 1.0
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (safe + unsafe)
+            if self._can_stop(_between(brake, wanted, middle)):
+                safe = middle
+            else:
+                unsafe = middle
+        return _between(brake, wanted, safe)
+
+    def _onto_cone(self, orientation: Quaternion) -> Quaternion:
+        """Nearest orientation in the cone: the same rotation away from the reference, but only as far as allowed."""
+        x, y, z, w = self._reference
+        away = quaternion_log(quaternion_multiply(orientation, (-x, -y, -z, w)))
+        return quaternion_multiply(quaternion_exp(_scaled(away, self._cone / math.hypot(*away))), self._reference)
+
+    def _shrink_cone(self) -> None:
+        if self._cone > self.limits.orientation_cone:
+            widest = max(_angle(self._reference, self._quaternion), self._widest(self._turn, lead=0.0))
+            self._cone = max(self.limits.orientation_cone, min(self._cone, widest))
+
+    def _step_gripper(self, desired: float, acted: list[str]) -> None:
+        if not math.isfinite(desired):
+            return
+        limits = self.limits
+        width = min(max(desired, limits.min_gripper_width), limits.max_gripper_width)
+        if abs(width - desired) > _SLACK:
+            acted.append("gripper")
+        change = limits.max_gripper_velocity * self.period
+        if abs(width - self._width) > change * (1.0 + _SLACK):
+            acted.append("gripper_velocity")
+            width = self._width + math.copysign(change, width - self._width)
+        self._width = width
+
+
+def _angle(a: Quaternion, b: Quaternion) -> float:
+    """Rotation angle between two orientations [rad], exact for small ones."""
+    ax, ay, az, aw = a
+    bx, by, bz, bw = b
+    dot = ax * bx + ay * by + az * bz + aw * bw
+    sign = 1.0 if dot >= 0.0 else -1.0
+    # 2 atan2(|a - b|, |a + b|) for the nearer of b and -b gives the half angle (Kahan)
+    minus = math.sqrt((ax - sign * bx) ** 2 + (ay - sign * by) ** 2 + (az - sign * bz) ** 2 + (aw - sign * bw) ** 2)
+    plus = math.sqrt((ax + sign * bx) ** 2 + (ay + sign * by) ** 2 + (az + sign * bz) ** 2 + (aw + sign * bw) ** 2)
+    return 4.0 * math.atan2(minus, plus)
+
+
+def _normalized(q: Quaternion) -> Quaternion:
+    x, y, z, w = q
+    length = math.sqrt(x * x + y * y + z * z + w * w)
+    return x / length, y / length, z / length, w / length
+
+
+def _scaled(vector: Vector3, factor: float) -> Vector3:
+    x, y, z = vector
+    return x * factor, y * factor, z * factor
+
+
+def _between(a: Vector3, b: Vector3, share: float) -> Vector3:
+    return a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), a[2] + share * (b[2] - a[2])
+
+
+def _braked_vector(velocity: Vector3, drop: float) -> Vector3:
+    speed = math.hypot(*velocity)
+    return _scaled(velocity, 1.0 - drop / speed) if speed > drop else (0.0, 0.0, 0.0)
