@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Demonstration files: the chunks of successful episodes, one record each. Data, never code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from serl_rl import segment
+from serl_rl.data import Chunk, decode_chunk, encode_chunk
+from serl_rl.segment import SegmentError, SegmentWriter
+from serl_rl.spec import DataError, TransitionSpec
+
+DemonstrationError = SegmentError
+"""A demonstration file that cannot be used or written; what it held before is still there."""
+
+_KIND = "demonstrations"
+
+
+class DemonstrationFile:
+    """A demonstration file that is being written.
+
+    It gets its name when it is complete: until then it is ``<name>.part`` beside it, so a recording that is interrupted
+    neither replaces an older file nor looks like a whole one.
+
+    Raises:
+        DemonstrationError: it cannot be created.
+    """
+
+    def __init__(self, path: Path, spec: TransitionSpec) -> None:
+        self._path = path
+        self._part = path.with_name(path.name + ".part")
+        self._part.unlink(missing_ok=True)
+        segment.create(self._part, _KIND, spec)
+        self._writer = SegmentWriter(self._part, _KIND, spec)
+
+    def append(self, chunk: Chunk) -> None:
+        """Write one chunk."""
+        self._writer.append([encode_chunk(chunk)])
+
+    def __enter__(self) -> DemonstrationFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+        if kind is None:
+            os.replace(self._part, self._path)
+            segment.sync_directory(self._path.parent)
+
+
+def read_demonstrations(path: Path, spec: TransitionSpec) -> Iterator[Chunk]:
+    """Yield the chunks of a demonstration file.
+
+    Raises:
+        DemonstrationError: the file is missing, damaged, of another kind, or of another task.
+    """
+    for _, payload in segment.scan(path, _KIND, spec):
+        try:
+            yield decode_chunk(payload, spec)
+        except DataError as error:
+            raise DemonstrationError(f"{path}: holds a chunk that cannot be read: {error}") from error

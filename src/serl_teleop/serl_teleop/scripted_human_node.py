@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `scripted_human`: publishes `teleop/action` as a person's device does.
+
+It answers every step of an episode that expects a person, so that a world in lockstep can wait for it.
+"""
+
+from array import array
+
+from rclpy.node import Node
+from serl_ros.diagnostics import OK, WARN, Diagnostics
+from serl_ros.node import run_node
+from serl_ros.parameters import declare
+from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
+from serl_tasks import get_task, task_names
+from serl_tasks.messages import arm_sample, object_poses
+
+from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, WorldState
+from serl_teleop.scripted_human import ScriptedHuman
+
+
+class ScriptedHumanNode(Node):
+    """Watches `arm/state` and `truth`, answers with `teleop/action`."""
+
+    def __init__(self) -> None:
+        """Declare parameters and connect."""
+        super().__init__("scripted_human")
+        task = get_task(
+            declare(self, "task", "pick_cube", "Task whose expert plays the person.", choices=task_names())
+        )
+        self._human = ScriptedHuman(
+            task,
+            declare(self, "seed", 0, "Seed of the person's own randomness.", range=(0, 2**31)),
+            demonstration_noise=declare(
+                self,
+                "demonstration_noise",
+                0.3,
+                "Standard deviation added to the normalized actions of demonstrations.",
+                range=(0.0, 2.0),
+            ),
+            interventions=declare(self, "interventions", True, "Take over while the policy drifts in training."),
+        )
+        self._message = ActionCommand(synchronous=True)
+        self._rest = array("f", [0.0] * task.action_space.shape[0])
+        self._status: EpisodeStatus | None = None
+        self._arm: ArmState | None = None
+        self._truth: WorldState | None = None
+        self._answered = (-1, -1)
+        self._publisher = self.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
+        self._subscriptions_kept = [
+            self.create_subscription(EpisodeStatus, "episode", self._on_episode, LATCHED),
+            self.create_subscription(ArmState, "arm/state", self._on_arm, RELIABLE_1),
+            self.create_subscription(WorldState, "truth", self._on_truth, RELIABLE_10),
+        ]
+        self._diagnostics = Diagnostics(self, "scripted")
+        self._diagnostics.set("person", WARN, "no episode yet")
+
+    def _on_episode(self, status: EpisodeStatus) -> None:
+        self._status = status
+        if status.human_expected:
+            demonstrating = status.mode == EpisodeStatus.MODE_DEMONSTRATION
+            self._human.begin(status.episode, demonstrating=demonstrating)
+            self._diagnostics.set("person", OK, "demonstrating" if demonstrating else "watching")
+        else:
+            self._diagnostics.set("person", OK, "not asked")
+        self._answer()
+
+    def _on_arm(self, message: ArmState) -> None:
+        self._arm = message
+        self._answer()
+
+    def _on_truth(self, message: WorldState) -> None:
+        self._truth = message
+        self._answer()
+
+    def _answer(self) -> None:
+        """Answer the newest step once its three messages have arrived, in whichever order."""
+        status, arm, truth = self._status, self._arm, self._truth
+        if status is None or arm is None or truth is None or not status.human_expected:
+            return
+        if truth.episode != status.episode or arm.header.stamp != truth.header.stamp:
+            return
+        key = (truth.episode, truth.step)
+        if key == self._answered:
+            return
+        self._answered = key
+        action = self._human.act(arm_sample(arm), object_poses(truth), truth.step)
+        message = self._message
+        message.header.stamp = truth.header.stamp
+        message.episode, message.step = key
+        message.active = action is not None
+        message.action = self._rest if action is None else array("f", action.tobytes())
+        self._publisher.publish(message)
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(ScriptedHumanNode)

@@ -1,0 +1,504 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `actor`: runs episodes on request of its actions, hands transitions to the learner, acts with its policy."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.node import Node
+from serl_rl.data import Chunk, encode_chunk
+from serl_rl.demonstrations import DemonstrationFile, read_demonstrations
+from serl_rl.policy import NumpyPolicy
+from serl_rl.spec import TransitionSpec
+from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from serl_ros.executor import FastExecutor
+from serl_ros.node import run_node
+from serl_ros.parameters import declare
+from serl_ros.qos import LATCHED, RELIABLE_50
+from serl_tasks import get_task, task_names
+
+from serl_interfaces.action import Evaluate, Record, ResetEpisode, Train
+from serl_interfaces.msg import Metrics, PolicyParameters
+from serl_interfaces.srv import InsertTransitions
+from serl_training.actor import Actor, Cancelled, JobFailed, LearnerTotals, TrainGoal
+from serl_training.graph_env import EpisodeMode, GraphEnv
+from serl_training.insertion import InsertionError, InsertionWindow
+from serl_training.learning import load_learning
+from serl_training.rollout import EpisodeLost
+
+_REPLY_TIMEOUT = 3.0  # [s] after which a chunk is sent again
+_NOTICE_PERIOD = 5.0  # [s] between log lines about something that is waited for
+_FEEDBACK_PERIOD = 0.5  # [s]
+
+
+class GraphLearner:
+    """The learner node as the actor sees it: `learner/insert` and `learner/policy`."""
+
+    def __init__(
+        self,
+        node: Node,
+        executor: FastExecutor,
+        *,
+        spec: TransitionSpec,
+        actor_id: str,
+        max_lead: int,
+        max_backlog: int,
+        check: Callable[[], None],
+    ) -> None:
+        """Connect.
+
+        Args:
+            node: to use; spun by `executor`.
+            executor: spins while waiting.
+            spec: of the transitions.
+            actor_id: of the transitions.
+            max_lead: wait while the policy lags by more env steps than this; 0 never waits.
+            max_backlog: wait while more transitions than this are unacknowledged.
+            check: called while waiting; may raise to leave.
+        """
+        self._node, self._executor, self._check = node, executor, check
+        self._spec = spec
+        self._actor_id, self._max_lead, self._max_backlog = actor_id, max_lead, max_backlog
+        self._session = uuid.uuid4().hex
+        self._window = InsertionWindow()
+        self._replies: list[tuple[float, Any]] = []
+        self._stored = LearnerTotals()
+        self._pending_online = 0
+        self._sent_episode = 0
+        self._connected = False
+        self._policy: NumpyPolicy | None = None
+        self._learner_session = ""
+        self._policy_version = 0
+        self._trained = 0
+        self._client = node.create_client(InsertTransitions, "learner/insert")
+        self._subscription = node.create_subscription(PolicyParameters, "learner/policy", self._on_policy, LATCHED)
+
+    @property
+    def totals(self) -> LearnerTotals:
+        """What is stored or on its way."""
+        return LearnerTotals(
+            env_steps=self._stored.env_steps + self._pending_online,
+            demonstrations=self._stored.demonstrations,
+            episodes=max(self._stored.episodes, self._sent_episode),
+        )
+
+    @property
+    def policy(self) -> NumpyPolicy:
+        """The newest policy.
+
+        Raises:
+            JobFailed: none has arrived; `connect` waits for one.
+        """
+        if self._policy is None:
+            raise JobFailed("no policy has arrived on learner/policy; is the learner running?")
+        return self._policy
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the newest policy within the learner's session."""
+        return self._policy_version
+
+    @property
+    def lag(self) -> int:
+        """Online env steps that the newest policy has not been trained for."""
+        return max(0, self.totals.env_steps - self._trained)
+
+    @property
+    def backlog(self) -> int:
+        """Transitions that are not acknowledged."""
+        return self._window.backlog
+
+    def connect(self) -> None:
+        """Wait until the learner has told its totals and sent a policy."""
+        self._wait(lambda: self._ask() and self._policy is not None, "learner/insert and learner/policy (learner)")
+
+    def send(self, chunk: Chunk) -> None:
+        """Hand over a chunk."""
+        self._window.add(len(chunk), encode_chunk(chunk))
+        if not chunk.demonstration:
+            self._pending_online += len(chunk)
+        self._sent_episode = max(self._sent_episode, chunk.episode)
+        self.pump()
+
+    def throttle(self) -> None:
+        """Wait while the actor is too far ahead of the learner."""
+        self.pump()
+        if not self._ahead():
+            return
+        self._wait(
+            lambda: not self._ahead(),
+            f"the learner to catch up (policy lag {self.lag}, {self._window.backlog} transitions not acknowledged)",
+        )
+
+    def flush(self) -> None:
+        """Wait until everything sent is acknowledged."""
+        self._wait(lambda: self._window.backlog == 0, "the learner to acknowledge everything")
+
+    def pump(self) -> None:
+        """Take replies, send what may be sent, send again what got lost. Never waits."""
+        self._take_replies()
+        if not self._client.service_is_ready():
+            return
+        for chunk in self._window.to_send():
+            request = InsertTransitions.Request(
+                actor_id=self._actor_id,
+                session_id=self._session,
+                first_sequence=chunk.first_sequence,
+                count=chunk.count,
+                data=array("B", chunk.data),
+            )
+            self._replies.append((time.monotonic() + _REPLY_TIMEOUT, self._client.call_async(request)))
+
+    def _ahead(self) -> bool:
+        too_far = self._max_lead > 0 and self.lag > self._max_lead
+        return too_far or self._window.backlog > self._max_backlog
+
+    def _ask(self) -> bool:
+        """Ask for the totals once; True when they are known."""
+        if not self._connected and not self._replies and self._client.service_is_ready():
+            request = InsertTransitions.Request(actor_id=self._actor_id, session_id=self._session)
+            self._replies.append((time.monotonic() + _REPLY_TIMEOUT, self._client.call_async(request)))
+        return self._connected
+
+    def _take_replies(self) -> None:
+        now = time.monotonic()
+        while self._replies:
+            deadline, future = self._replies[0]
+            if future.done():
+                self._replies.pop(0)
+                self._on_reply(future.result())
+            elif now > deadline:
+                self._node.get_logger().warning(f"learner/insert: no answer for {_REPLY_TIMEOUT} s; sending again")
+                self._resend()
+            else:
+                return
+
+    def _on_reply(self, reply: InsertTransitions.Response) -> None:
+        if not reply.success:
+            raise JobFailed(f"the learner refused transitions: {reply.message}")
+        try:
+            self._window.acknowledge(reply.next_expected)
+        except InsertionError as error:
+            raise JobFailed(str(error)) from error
+        self._connected = True
+        self._stored = LearnerTotals(reply.env_steps, reply.demonstrations, reply.episodes)
+        self._pending_online = min(self._pending_online, self._window.backlog)
+        if reply.message:  # a gap: something before it got lost
+            self._resend()
+
+    def _resend(self) -> None:
+        for _, future in self._replies:
+            self._client.remove_pending_request(future)
+        self._replies.clear()
+        self._window.resend()
+
+    def _on_policy(self, message: PolicyParameters) -> None:
+        if message.session == self._learner_session and message.version <= self._policy_version:
+            return
+        try:
+            self._policy = NumpyPolicy.from_bytes(message.data.tobytes(), self._spec)
+        except ValueError as error:
+            self._node.get_logger().error(f"learner/policy: version {message.version} ignored: {error}")
+            return
+        if self._learner_session and message.session != self._learner_session:
+            self._node.get_logger().info("the learner was restarted; sending again what it has not acknowledged")
+            self._resend()
+        self._learner_session = message.session
+        self._policy_version = message.version
+        self._trained = message.env_steps_trained
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        notice = time.monotonic() + _NOTICE_PERIOD
+
+        def ready() -> bool:
+            self.pump()
+            return condition()
+
+        while not self._executor.spin_until(ready, 0.2):
+            self._check()
+            if time.monotonic() >= notice:
+                notice = time.monotonic() + _NOTICE_PERIOD
+                self._node.get_logger().warning(f"waiting for {what}")
+
+
+@dataclass
+class _Job:
+    """An accepted goal and what to do for it."""
+
+    goal: ServerGoalHandle
+    work: Callable[[ServerGoalHandle], Any]
+    failed: Callable[[str, str], Any]
+    """Makes the result of a goal that ended early from termination reason and message."""
+
+
+class ActorNode(Node):
+    """Serves `train`, `evaluate`, `record` and `episode/reset`, one at a time."""
+
+    def __init__(self) -> None:
+        """Declare parameters and connect."""
+        super().__init__("actor")
+        self._task = get_task(declare(self, "task", "pick_cube", "Task to learn.", choices=task_names()))
+        self._seed = declare(self, "seed", 0, "Seed of start states and exploration.", range=(0, 2**31))
+        self._learning = load_learning(
+            declare(self, "learning", "rlpd_state", "Name in config/learning, or path of a YAML file.")
+        )
+        self._actor_id = declare(self, "actor_id", "actor_0", "Name under which the transitions are stored.")
+        self._lockstep = declare(self, "lockstep", True, "Whether the world waits for each command.")
+        self._scripted = declare(self, "scripted_human", True, "Whether a scripted person answers when asked to.")
+        self._interventions = declare(self, "interventions", True, "Whether that person watches training episodes.")
+        self._max_lead = declare(
+            self, "max_lead", 24, "In lockstep, wait while the policy lags more env steps; 0 never.", range=(0, 100000)
+        )
+        self._max_backlog = declare(
+            self, "max_backlog", 20000, "Wait while more transitions are unacknowledged.", range=(1, 10**7)
+        )
+        self._chunk_size = declare(
+            self, "chunk_size", 8, "Transitions handed to the learner at once.", range=(1, 1000)
+        )
+        self._metrics = self.create_publisher(Metrics, "metrics", RELIABLE_50)
+        self._diagnostics = Diagnostics(self)
+        self._diagnostics.set("job", OK, "idle")
+        self._jobs: list[_Job] = []
+        self._running: _Job | None = None
+        self._feedback_message: Any = None
+        self._feedback_time = 0.0
+        self._stop = threading.Event()
+        self._servers = [
+            self._serve(Train, "train", self._train),
+            self._serve(Evaluate, "evaluate", self._evaluate),
+            self._serve(Record, "record", self._record),
+            self._serve(ResetEpisode, "episode/reset", self._reset),
+        ]
+
+    def run(self, executor: FastExecutor, stop: threading.Event) -> None:
+        """Do one job after the other until `stop`."""
+        self._stop = stop
+        self._env = GraphEnv(self._task, node=self, executor=executor, lockstep=self._lockstep)
+        self._learner = GraphLearner(
+            self,
+            executor,
+            spec=self._spec(),
+            actor_id=self._actor_id,
+            max_lead=self._max_lead if self._lockstep else 0,
+            max_backlog=self._max_backlog,
+            check=self._check,
+        )
+        self._actor = Actor(
+            self._env,
+            self._learner,
+            modes=self._modes(),
+            rest_action=np.zeros(self._task.action_space.shape, np.float32),
+            actor_id=self._actor_id,
+            report=self._report,
+            check=self._check,
+            random_steps=self._learning.random_steps,
+            chunk_size=self._chunk_size,
+        )
+        while not stop.is_set():
+            executor.spin_once(0.1)
+            if self._jobs:
+                self._run_job(self._jobs.pop(0))
+
+    def _modes(self) -> dict[str, dict[str, Any]]:
+        human = self._scripted and self._lockstep
+        return {
+            "demonstration": {"mode": EpisodeMode.DEMONSTRATION, "human_expected": human},
+            "training": {"mode": EpisodeMode.TRAINING, "human_expected": human and self._interventions},
+            "evaluation": {"mode": EpisodeMode.EVALUATION, "human_expected": False},
+        }
+
+    # Jobs
+
+    def _serve(self, action: Any, name: str, work: Callable[[ServerGoalHandle], Any]) -> ActionServer:
+        def accepted(goal: ServerGoalHandle) -> None:
+            def failed(reason: str, message: str) -> Any:
+                return action.Result(success=False, termination_reason=reason, message=message)
+
+            self._jobs.append(_Job(goal, work, failed))
+
+        return ActionServer(
+            self,
+            action,
+            name,
+            execute_callback=lambda _goal: action.Result(),
+            goal_callback=lambda _goal: self._admit(name),
+            handle_accepted_callback=accepted,
+            cancel_callback=lambda _goal: CancelResponse.ACCEPT,
+        )
+
+    def _admit(self, name: str) -> GoalResponse:
+        if self._running is not None or self._jobs:
+            self.get_logger().warning(f"{name}: refused, another job is running; cancel it first")
+            return GoalResponse.REJECT
+        return GoalResponse.ACCEPT
+
+    def _run_job(self, job: _Job) -> None:
+        self._running = job
+        self._diagnostics.set("job", OK, "running")
+        outcome = "abort"
+        try:
+            result = job.work(job.goal)
+            outcome = "succeed"
+            self._diagnostics.set("job", OK, "idle")
+        except Cancelled:
+            result = job.failed("canceled", "canceled")
+            outcome = "canceled" if job.goal.is_cancel_requested else "abort"
+            self._diagnostics.set("job", OK, "idle; the last job was canceled")
+        except (JobFailed, EpisodeLost, ValueError, OSError) as error:
+            self.get_logger().error(str(error))
+            result = job.failed("failed", str(error))
+            self._diagnostics.set("job", ERROR, str(error))
+        finally:
+            self._running = self._feedback_message = None
+            self._env.idle()
+
+        def finish(goal: ServerGoalHandle) -> Any:
+            getattr(goal, outcome)()
+            return result
+
+        job.goal.execute(finish)
+
+    def _check(self) -> None:
+        """Called at every step and while waiting; leaves the job when it is cancelled."""
+        if self._stop.is_set():
+            raise Cancelled
+        job = self._running
+        if job is None:
+            return
+        if job.goal.is_cancel_requested:
+            raise Cancelled
+        now = time.monotonic()
+        if self._feedback_message is not None and now - self._feedback_time >= _FEEDBACK_PERIOD:
+            self._feedback_time = now
+            job.goal.publish_feedback(self._feedback_message)
+
+    def _feedback(self, message: Any, *, now: bool = False) -> None:
+        """Set the feedback of the running job; it is repeated while the job lives."""
+        self._feedback_message = message
+        if now:
+            self._feedback_time = 0.0
+        self._check()
+
+    def _train(self, handle: ServerGoalHandle) -> Train.Result:
+        request = handle.request
+        goal = TrainGoal(
+            demonstrations=0 if request.demonstration_file else request.demonstrations,
+            max_env_steps=request.max_env_steps,
+            eval_every=request.eval_every,
+            eval_episodes=request.eval_episodes,
+            success_goal=request.success_goal,
+            seed=request.seed,
+        )
+        if request.demonstration_file:
+            self._load_demonstrations(Path(request.demonstration_file))
+        stage = ""
+
+        def feedback(new: str, env_steps: int, rate: float) -> None:
+            nonlocal stage
+            self._feedback(Train.Feedback(stage=new, env_steps=env_steps, success_rate=rate), now=new != stage)
+            stage = new
+
+        result = self._actor.train(goal, feedback)
+        return Train.Result(
+            success=result.reached,
+            termination_reason="goal" if result.reached else "max_env_steps",
+            message="",
+            env_steps=result.env_steps,
+            env_steps_to_goal=result.env_steps_to_goal,
+            success_rate=result.success_rate,
+            wall_seconds=result.wall_seconds,
+        )
+
+    def _load_demonstrations(self, path: Path) -> None:
+        """Hand the demonstrations of a file to a learner that has none yet."""
+        chunks = list(read_demonstrations(path, self._spec()))
+        self._learner.connect()
+        if self._learner.totals.demonstrations:
+            return
+        for chunk in chunks:
+            self._check()
+            self._learner.send(chunk)
+        self._learner.flush()
+
+    def _evaluate(self, handle: ServerGoalHandle) -> Evaluate.Result:
+        request = handle.request
+        if request.episodes < 1:
+            raise ValueError("evaluate: episodes must be at least 1")
+        self._learner.connect()
+        result = self._actor.evaluate(
+            request.episodes,
+            request.seed,
+            request.stop_below,
+            lambda done, successes: self._feedback(Evaluate.Feedback(episodes=done, successes=successes)),
+        )
+        return Evaluate.Result(
+            success=True,
+            termination_reason="done" if result.complete else "out_of_reach",
+            episodes=result.episodes,
+            successes=result.successes,
+            success_rate=result.rate,
+            interval_low=result.interval[0],
+            interval_high=result.interval[1],
+            mean_length=result.mean_length,
+            policy_version=result.policy_version,
+        )
+
+    def _record(self, handle: ServerGoalHandle) -> Record.Result:
+        request = handle.request
+        if request.episodes < 1:
+            raise ValueError("record: episodes must be at least 1")
+
+        def feedback(done: int, attempts: int) -> None:
+            self._feedback(Record.Feedback(episodes=done, attempts=attempts))
+
+        if request.path:
+            with DemonstrationFile(Path(request.path), self._spec()) as file:
+                done, attempts, transitions = self._actor.record(request.episodes, request.seed, file.append, feedback)
+        else:
+            self._learner.connect()
+            done, attempts, transitions = self._actor.record(
+                request.episodes, request.seed, self._learner.send, feedback
+            )
+            self._learner.flush()
+        return Record.Result(
+            success=True,
+            termination_reason="done",
+            episodes=done,
+            attempts=attempts,
+            transitions=transitions,
+            path=request.path,
+        )
+
+    def _reset(self, handle: ServerGoalHandle) -> ResetEpisode.Result:
+        handle.publish_feedback(ResetEpisode.Feedback(stage="world"))
+        episode = handle.request.episode or self._env.episode + 1
+        self._env.reset(seed=handle.request.seed, options={"episode": episode})
+        return ResetEpisode.Result(success=True, termination_reason="done")
+
+    def _spec(self) -> TransitionSpec:
+        return TransitionSpec.from_spaces(self._env.observation_space, self._env.action_space)
+
+    def _report(self, env_steps: int, values: dict[str, float]) -> None:
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        message = Metrics(node=self.get_name(), env_steps=env_steps, names=list(finite), values=list(finite.values()))
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._metrics.publish(message)
+        backlog = self._learner.backlog
+        level = WARN if backlog > self._max_backlog // 2 else OK
+        self._diagnostics.set("learner", level, "connected", policy_lag=self._learner.lag, backlog=backlog)
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(ActorNode)

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The robot graph as a Gymnasium environment.
+
+``reset`` and ``step`` talk to the arm controller, the world and the reward node, whoever runs them: the simulated graph
+in lockstep, the simulated graph in real time, or a real arm. The actor uses it, and so can any script::
+
+    env = GraphEnv("pick_cube")
+    observation, info = env.reset(seed=0)
+    observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import rclpy
+from numpy.typing import NDArray
+from rclpy.node import Node
+from serl_ros.executor import FastExecutor
+from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
+from serl_tasks import Task, get_task
+from serl_tasks.messages import arm_sample, nanoseconds, object_poses
+
+from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, Reward, WorldState
+from serl_interfaces.srv import ResetWorld
+from serl_training.rollout import EpisodeLost
+
+
+class GraphError(EpisodeLost):
+    """The graph did not do what a step needs: says what was missing and for how long."""
+
+
+class EpisodeMode(IntEnum):
+    """What an episode is for; a person acts accordingly."""
+
+    DEMONSTRATION = EpisodeStatus.MODE_DEMONSTRATION
+    TRAINING = EpisodeStatus.MODE_TRAINING
+    EVALUATION = EpisodeStatus.MODE_EVALUATION
+
+
+class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
+    """One arm and its world behind ROS topics.
+
+    Observation ``{"state": float32[k]}``, action ``float32[n]`` in [-1, 1], both as the task defines them. ``info`` has
+    ``executed_action`` (what the arm controller made of the action), ``intervention`` (a person led), ``limits`` (names
+    of those that acted), ``success`` and ``stamp`` [ns].
+
+    In lockstep a step ends when everything with the stamp of the next state has arrived. Otherwise it ends one control
+    period of the arm's clock after it began.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+
+    def __init__(
+        self,
+        task: str | Task = "pick_cube",
+        *,
+        node: Node | None = None,
+        executor: FastExecutor | None = None,
+        lockstep: bool = True,
+        step_timeout: float = 3.0,
+        reset_timeout: float = 15.0,
+    ) -> None:
+        """Connect to the graph.
+
+        Args:
+            task: name of a registered task, or the task.
+            node: to use; None makes one of its own in the default context, initializing ROS if need be.
+            executor: that has `node`; needed with it.
+            lockstep: whether the world waits for each command (`real_time_factor` 0).
+            step_timeout: longest wait for a step [s].
+            reset_timeout: longest wait for a reset [s].
+
+        Raises:
+            ValueError: `node` without `executor`.
+        """
+        self.task = get_task(task) if isinstance(task, str) else task
+        self.observation_space = self.task.observation_space
+        self.action_space = self.task.action_space
+        self._lockstep = lockstep
+        self._step_timeout = step_timeout
+        self._reset_timeout = reset_timeout
+        self._period_ns = round(self.task.control_period * 1e9)
+        self._owns_ros = False
+        self._owns_node = node is None
+        if node is None:
+            if not rclpy.ok():
+                rclpy.init()
+                self._owns_ros = True
+            node = rclpy.create_node("graph_env")
+            executor = FastExecutor()
+        if executor is None:
+            raise ValueError("GraphEnv: a node needs the executor that spins it; pass executor=")
+        executor.add_node(node)
+        self._node, self._executor = node, executor
+
+        self._episode = 0
+        self._step = 0
+        self._mode = EpisodeMode.TRAINING
+        self._arm: ArmState | None = None
+        self._truth: WorldState | None = None
+        self._reward: Reward | None = None
+        self._executed: ExecutedAction | None = None
+        self._stamp_ns = 0
+        self._command = ActionCommand(active=True)
+
+        self._action_publisher = node.create_publisher(ActionCommand, "policy/action", RELIABLE_1)
+        self._episode_publisher = node.create_publisher(EpisodeStatus, "episode", LATCHED)
+        self._reset_client = node.create_client(ResetWorld, "sim/reset")
+        self._subscriptions = [
+            node.create_subscription(ArmState, "arm/state", self._on_arm, RELIABLE_1),
+            node.create_subscription(ExecutedAction, "arm/executed", self._on_executed, RELIABLE_10),
+            node.create_subscription(WorldState, "truth", self._on_truth, RELIABLE_10),
+            node.create_subscription(Reward, "reward", self._on_reward, RELIABLE_10),
+        ]
+
+    # Gymnasium
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: of the start state; None draws one.
+            options: ``episode`` number (default: one more than the last), ``mode`` (an `EpisodeMode`, default training),
+                ``human_expected`` (whether a scripted person answers each step, default False).
+
+        Raises:
+            GraphError: the world or the arm controller did not answer in time.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        self._episode = int(options.get("episode", self._episode + 1))
+        self._mode = EpisodeMode(options.get("mode", EpisodeMode.TRAINING))
+        self._step = 0
+        self._reward = self._executed = None
+        status = EpisodeStatus(
+            episode=self._episode, mode=int(self._mode), human_expected=bool(options.get("human_expected")), seed=seed
+        )
+        status.header.stamp = self._node.get_clock().now().to_msg()
+        self._episode_publisher.publish(status)
+
+        stamp_ns = self._reset_world(seed)
+        self._spin_until(
+            lambda: _at_or_after(self._arm, stamp_ns) and _at_or_after(self._truth, stamp_ns),
+            self._reset_timeout,
+            lambda: "the state after the reset: "
+            + ", ".join(
+                name
+                for name, message in (("arm/state (arm_controller)", self._arm), ("truth (mujoco_bridge)", self._truth))
+                if not _at_or_after(message, stamp_ns)
+            ),
+        )
+        observation = self._observe()
+        return observation, {"episode": self._episode, "seed": seed, "stamp": self._stamp_ns}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+        """Act for one control period.
+
+        Raises:
+            ValueError: the action has the wrong shape or is not finite.
+            GraphError: something did not arrive in time; the episode is lost, a reset may help.
+        """
+        action = np.asarray(action, dtype=np.float32)
+        if action.shape != self.action_space.shape or not np.isfinite(action).all():
+            raise ValueError(f"action: expected {self.action_space.shape} finite values in [-1, 1], found {action}")
+        if self._arm is None:
+            raise GraphError("step: the environment was not reset; call reset() first")
+        command = self._command
+        command.header.stamp = self._arm.header.stamp
+        command.episode = self._episode
+        command.step = self._step
+        command.action = array("f", action.tobytes())
+        self._action_publisher.publish(command)
+        complete = self._lockstep_complete if self._lockstep else self._period_complete
+        self._spin_until(complete, self._step_timeout, self._missing)
+
+        executed, reward = self._executed, self._reward
+        assert executed is not None
+        assert reward is not None
+        self._step += 1
+        observation = self._observe()
+        terminated = bool(reward.terminated)
+        truncated = not terminated and self._step >= self.task.horizon
+        info = {
+            "executed_action": np.array(executed.action, dtype=np.float32),
+            "intervention": executed.source == ExecutedAction.SOURCE_HUMAN,
+            "source": int(executed.source),
+            "limits": tuple(executed.limits),
+            "success": bool(reward.success),
+            "stamp": self._stamp_ns,
+        }
+        return observation, float(reward.reward), terminated, truncated, info
+
+    def close(self) -> None:
+        """Leave the graph."""
+        if self._owns_node:
+            self._executor.shutdown(timeout_sec=1.0)
+            self._node.destroy_node()
+        if self._owns_ros:
+            rclpy.try_shutdown()
+
+    # The graph
+
+    @property
+    def episode(self) -> int:
+        """Number of the running episode."""
+        return self._episode
+
+    def idle(self) -> None:
+        """Tell the graph that no episode is running."""
+        self._episode_publisher.publish(EpisodeStatus(episode=self._episode, mode=EpisodeStatus.MODE_IDLE))
+
+    def _reset_world(self, seed: int) -> int:
+        """Reset the world and return the stamp [ns] of its start state."""
+        self._spin_until(
+            self._reset_client.service_is_ready, self._reset_timeout, lambda: "service sim/reset (mujoco_bridge)"
+        )
+        future = self._reset_client.call_async(ResetWorld.Request(seed=seed, episode=self._episode))
+        try:
+            self._spin_until(future.done, self._reset_timeout, lambda: "the answer of sim/reset (mujoco_bridge)")
+        except GraphError:
+            self._reset_client.remove_pending_request(future)
+            raise
+        reply = future.result()
+        if not reply.success:
+            raise GraphError(f"sim/reset refused seed {seed}, episode {self._episode}: {reply.message}")
+        return nanoseconds(reply.stamp)
+
+    def _observe(self) -> dict[str, NDArray[Any]]:
+        arm, truth = self._arm, self._truth
+        assert arm is not None
+        self._stamp_ns = nanoseconds(arm.header.stamp)
+        objects = {} if truth is None else object_poses(truth)
+        return {"state": self.task.state_vector(arm_sample(arm), objects)}
+
+    def _lockstep_complete(self) -> bool:
+        truth, arm, reward, executed = self._truth, self._arm, self._reward, self._executed
+        if truth is None or arm is None or reward is None or executed is None:
+            return False
+        following = self._step + 1
+        return (
+            truth.step == following
+            and reward.step == following
+            and executed.step == self._step
+            and truth.episode == reward.episode == executed.episode == self._episode
+            and arm.header.stamp == truth.header.stamp
+        )
+
+    def _period_complete(self) -> bool:
+        if self._arm is None or self._reward is None or self._executed is None:
+            return False
+        return (
+            nanoseconds(self._arm.header.stamp) >= self._stamp_ns + self._period_ns
+            and self._reward.episode == self._executed.episode == self._episode
+            and self._executed.step == self._step
+        )
+
+    def _missing(self) -> str:
+        """What the running step still waits for."""
+        following = self._step + 1
+
+        def lacks(message: Any, step: int) -> bool:
+            return message is None or message.episode != self._episode or message.step < step
+
+        missing = []
+        if lacks(self._executed, self._step):
+            missing.append("arm/executed (arm_controller)")
+        if lacks(self._truth, following):
+            missing.append("truth (mujoco_bridge)")
+        if lacks(self._reward, following if self._lockstep else 0):
+            missing.append("reward (reward)")
+        if not missing:
+            missing.append("arm/state (arm_controller)")
+        return f"step {self._step} of episode {self._episode}: " + ", ".join(missing)
+
+    def _spin_until(self, condition: Callable[[], bool], timeout: float, what: Callable[[], str]) -> None:
+        started = time.monotonic()
+        if not self._executor.spin_until(condition, timeout):
+            waited = time.monotonic() - started
+            raise GraphError(f"waited {waited:.1f} s for {what()}; is that node running?")
+
+    def _on_arm(self, message: ArmState) -> None:
+        self._arm = message
+
+    def _on_executed(self, message: ExecutedAction) -> None:
+        self._executed = message
+
+    def _on_truth(self, message: WorldState) -> None:
+        self._truth = message
+
+    def _on_reward(self, message: Reward) -> None:
+        # Between two ticks of a graph in real time several states are judged; a success among them must not be lost.
+        last = self._reward
+        if not self._lockstep and last is not None and last.terminated and last.episode == message.episode:
+            return
+        self._reward = message
+
+
+def _at_or_after(message: ArmState | WorldState | None, stamp_ns: int) -> bool:
+    return message is not None and nanoseconds(message.header.stamp) >= stamp_ns

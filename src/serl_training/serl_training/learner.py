@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The learner without ROS: stores what actors send, trains in a thread of its own, publishes and saves.
+
+Insertion never waits for a gradient step: it shares only the short moments in which buffers are written or sampled.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from serl_rl import checkpoint
+from serl_rl.config import LearningConfig
+from serl_rl.ingest import Ingest, InsertResult, Totals
+from serl_rl.journal import Journal
+from serl_rl.replay import ReplayBuffer, empty_batch
+from serl_rl.rlpd import SymmetricSampler
+from serl_rl.sac import SACAgent
+from serl_rl.spec import TransitionSpec
+
+JOURNAL = "journal"
+CHECKPOINTS = "checkpoints"
+_REPORT_PERIOD = 0.5  # [s]
+
+
+@dataclass(frozen=True)
+class PublishedPolicy:
+    """A version of the policy, ready to be sent."""
+
+    version: int
+    updates: int
+    env_steps: int
+    env_steps_trained: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How training keeps step with the data.
+
+    coupled: train once for each online env step, no more; otherwise train without end on what there is
+    n_steps: env steps' worth of updates in one compiled call
+    checkpoint_period: between checkpoints [s]
+    """
+
+    coupled: bool = True
+    n_steps: int = 8
+    checkpoint_period: float = 20.0
+
+
+class Learner:
+    """One run: its journal, buffers, agent and checkpoints. `session` tells restarts apart."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        spec: TransitionSpec,
+        config: LearningConfig,
+        *,
+        seed: int,
+        pace: Pace,
+        publish: Callable[[PublishedPolicy], None],
+        report: Callable[[int, dict[str, float]], None],
+    ) -> None:
+        """Open a run directory, new or old; an old one goes on from its newest checkpoint and its journal.
+
+        Args:
+            run_dir: gets `journal/` and `checkpoints/`.
+            spec: of the transitions.
+            config: of the learning.
+            seed: of networks and sampling.
+            pace: how training keeps step with the data.
+            publish: takes each new policy, in the training thread.
+            report: takes env steps and named numbers, in the training thread.
+
+        Raises:
+            JournalError: the journal is damaged, foreign or in use by another learner.
+            CheckpointError: no checkpoint can be read although there are some.
+        """
+        self.session = uuid.uuid4().hex
+        self._config, self._pace = config, pace
+        self._publish, self._report = publish, report
+        online = ReplayBuffer(spec, config.replay_capacity)
+        demonstrations = ReplayBuffer(spec, config.demonstration_capacity)
+        self._journal = Journal(run_dir / JOURNAL, spec)
+        self._ingest = Ingest(spec, self._journal, online, demonstrations)
+        self._sampler = SymmetricSampler(online, demonstrations, config.batch_size, seed)
+        self._agent = SACAgent.create(seed, spec, config.sac)
+        self._checkpoints = run_dir / CHECKPOINTS
+        self._version = 0
+        self._trained = 0
+        self._saved = 0
+        self._restore()
+        self._changed = threading.Condition()  # guards buffers and totals, announces new data
+        self._stop = False
+        self._thread = threading.Thread(target=self._train, name="training", daemon=True)
+        self._failure: BaseException | None = None
+
+    @property
+    def totals(self) -> Totals:
+        """What is stored."""
+        return self._ingest.totals
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the training thread, if it ended by itself."""
+        return self._failure
+
+    def start(self) -> None:
+        """Publish the policy and begin to train."""
+        self._thread.start()
+
+    def insert(self, actor_id: str, session_id: str, first_sequence: int, count: int, data: memoryview) -> InsertResult:
+        """Store a chunk; see `serl_rl.ingest.Ingest.insert`."""
+        with self._changed:
+            result = self._ingest.insert(actor_id, session_id, first_sequence, count, data)
+            if result.stored:
+                self._changed.notify()
+            return result
+
+    def close(self) -> None:
+        """End training, save a checkpoint, close the journal."""
+        with self._changed:
+            self._stop = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10.0)
+        if self._failure is None and self._trained > self._saved:
+            self._save()
+        self._journal.close()
+
+    # Training thread
+
+    def _train(self) -> None:
+        try:
+            self._publish_policy()
+            self._warm_up(seed=0)
+            self._loop()
+        except BaseException as error:  # the node's main thread raises it
+            self._failure = error
+
+    def _warm_up(self, seed: int) -> None:
+        """Compile the update before there is data, on an agent that is thrown away."""
+        config = self._config
+        shape = (self._pace.n_steps, config.utd_ratio, config.batch_size)
+        SACAgent.create(seed, self._ingest.spec, config.sac).update(empty_batch(self._ingest.spec, shape))
+
+    def _loop(self) -> None:
+        config, n_steps = self._config, self._pace.n_steps
+        saved_at = reported_at = time.monotonic()
+        updates_then = self._trained
+        losses: list[dict[str, Any]] = []
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stop or self._due())
+                if self._stop:
+                    return
+                if self._ingest.totals.env_steps < config.training_starts:
+                    batch = None
+                    self._trained = self._ingest.totals.env_steps
+                else:
+                    batch = self._sampler.sample(n_steps, config.utd_ratio)
+            if batch is None:
+                self._publish_policy()
+                continue
+            self._agent, info = self._agent.update(batch)
+            self._trained += n_steps
+            losses.append(info)
+            self._publish_policy()
+            now = time.monotonic()
+            if now - reported_at >= _REPORT_PERIOD:
+                rate = (self._trained - updates_then) * config.utd_ratio / (now - reported_at)
+                self._report_losses(losses, rate)
+                reported_at, updates_then = now, self._trained
+                losses.clear()
+            if now - saved_at >= self._pace.checkpoint_period:
+                self._save()
+                saved_at = now
+
+    def _due(self) -> bool:
+        stored = self._ingest.totals.env_steps
+        if stored < self._config.training_starts:
+            return self._pace.coupled and self._trained < stored
+        return not self._pace.coupled or stored - self._trained >= self._pace.n_steps
+
+    def _publish_policy(self) -> None:
+        self._version += 1
+        self._publish(
+            PublishedPolicy(
+                version=self._version,
+                updates=self._updates,
+                env_steps=self._ingest.totals.env_steps,
+                env_steps_trained=self._trained,
+                data=self._agent.policy_snapshot().to_bytes(),
+            )
+        )
+
+    @property
+    def _updates(self) -> int:
+        return self._trained * self._config.utd_ratio
+
+    def _report_losses(self, losses: list[dict[str, Any]], rate: float) -> None:
+        totals = self._ingest.totals
+        means = {name: float(np.mean([float(info[name]) for info in losses])) for name in losses[0]}
+        values = {f"learner/{name}": value for name, value in means.items() if math.isfinite(value)}
+        values |= {
+            "learner/updates_per_s": rate,
+            "learner/updates": float(self._updates),
+            "learner/online_size": float(len(self._ingest.online)),
+            "learner/demo_size": float(len(self._ingest.demonstrations)),
+            "learner/env_steps": float(totals.env_steps),
+        }
+        self._report(totals.env_steps, values)
+
+    # Checkpoints
+
+    def _save(self) -> None:
+        counters = {"trained": self._trained, "env_steps": self._ingest.totals.env_steps}
+        checkpoint.save(
+            self._checkpoints, self._trained, self._agent, counters=counters, rng=self._sampler.rng
+        )
+        self._saved = self._trained
+
+    def _restore(self) -> None:
+        self._ingest.restore()
+        restored = checkpoint.load_latest(self._checkpoints, self._agent)
+        if restored is None:
+            return
+        self._agent = restored.agent
+        self._sampler.rng = restored.rng
+        self._trained = self._saved = restored.counters["trained"]

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `learner`: takes transitions, trains, publishes the policy, keeps the run on disk."""
+
+from __future__ import annotations
+
+import os
+import threading
+from array import array
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rclpy.node import Node
+from serl_rl.journal import JournalError
+from serl_rl.spec import DataError, TransitionSpec
+from serl_ros.diagnostics import ERROR, OK, Diagnostics
+from serl_ros.executor import FastExecutor
+from serl_ros.node import run_node
+from serl_ros.parameters import declare
+from serl_ros.qos import LATCHED, RELIABLE_50
+from serl_tasks import get_task, task_names
+
+from serl_interfaces.msg import Metrics, PolicyParameters
+from serl_interfaces.srv import InsertTransitions
+from serl_training.learning import load_learning
+from serl_training.run_log import RunLog
+
+if TYPE_CHECKING:
+    from serl_training.learner import Learner, PublishedPolicy
+
+
+class LearnerNode(Node):
+    """Serves `learner/insert`, publishes `learner/policy` and `metrics`, writes what it hears on `metrics`."""
+
+    def __init__(self) -> None:
+        """Declare parameters, open the run directory, connect."""
+        super().__init__("learner")
+        task = get_task(declare(self, "task", "pick_cube", "Task to learn.", choices=task_names()))
+        config = load_learning(
+            declare(self, "learning", "rlpd_state", "Name in config/learning, or path of a YAML file.")
+        )
+        seed = declare(self, "seed", 0, "Seed of networks and sampling.", range=(0, 2**31))
+        run_dir = declare(self, "run_dir", "", "Directory of the run: journal, checkpoints, metrics.")
+        coupled = declare(
+            self, "coupled", True, "Train exactly utd_ratio updates for each env step; false trains without end."
+        )
+        n_steps = declare(self, "n_steps", 8, "Env steps' worth of updates in one compiled call.", range=(1, 1000))
+        checkpoint_period = declare(self, "checkpoint_period", 20.0, "Time between checkpoints [s].", range=(0.1, 1e6))
+        cache = declare(
+            self, "compile_cache", str(_default_cache()), "Directory of compiled programs; empty keeps none."
+        )
+        if not run_dir:
+            raise ValueError("parameter 'run_dir' of node 'learner': expected a directory, found nothing")
+
+        # Heard while JAX is being imported: a learner that is already at work on these topics.
+        self._foreign = ""
+        self._policy_subscription = self.create_subscription(
+            PolicyParameters, "learner/policy", self._on_policy, LATCHED
+        )
+        self._log = RunLog(Path(run_dir))
+        self._metrics_subscription = self.create_subscription(Metrics, "metrics", self._on_metrics, RELIABLE_50)
+        self._metrics = self.create_publisher(Metrics, "metrics", RELIABLE_50)
+        self._diagnostics = Diagnostics(self)
+
+        # One core is the learner's, the others are the graph's.
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+        from serl_rl.compile_cache import enable_compile_cache
+
+        from serl_training.learner import Learner, Pace
+
+        if cache:
+            enable_compile_cache(Path(cache))
+        self._learner: Learner = Learner(
+            Path(run_dir),
+            TransitionSpec.from_spaces(task.observation_space, task.action_space),
+            config,
+            seed=seed,
+            pace=Pace(coupled=coupled, n_steps=n_steps, checkpoint_period=checkpoint_period),
+            publish=self._publish_policy,
+            report=self._report,
+        )
+        self._serving = False
+
+    def run(self, executor: FastExecutor, stop: threading.Event) -> None:
+        """Serve until `stop`, or until training fails; leave at once where another learner is at work."""
+        executor.spin_until(lambda: bool(self._foreign) or stop.is_set(), 0.3)
+        if self._foreign:
+            self.get_logger().fatal(
+                f"another learner (session {self._foreign}) publishes on {self._policy_subscription.topic_name}; "
+                "end it, or give this graph another namespace or ROS_DOMAIN_ID"
+            )
+            raise SystemExit(2)
+        self._policy_publisher = self.create_publisher(PolicyParameters, "learner/policy", LATCHED)
+        self._learner.start()
+        self._service = self.create_service(InsertTransitions, "learner/insert", self._on_insert)
+        self._diagnostics.set("training", OK, "running")
+        self._serving = True
+        while not stop.is_set():
+            executor.spin_once(0.1)
+            if self._learner.failure is not None:
+                raise self._learner.failure
+
+    def close(self) -> None:
+        """Save and put away."""
+        self._learner.close()
+        self._log.close()
+
+    def _on_policy(self, message: PolicyParameters) -> None:
+        if message.session == self._learner.session:
+            return
+        if self._serving:
+            self.get_logger().error(
+                f"a second learner (session {message.session}) publishes on {self._policy_subscription.topic_name}"
+            )
+        self._foreign = message.session
+
+    def _on_metrics(self, message: Metrics) -> None:
+        values = dict(zip(message.names, message.values, strict=True))
+        try:
+            self._log.write(message.node, message.env_steps, values)
+        except OSError as error:
+            self._diagnostics.set("metrics", ERROR, str(error))
+            self.get_logger().error(f"metrics are not written: {error}", throttle_duration_sec=10.0)
+
+    def _on_insert(
+        self, request: InsertTransitions.Request, response: InsertTransitions.Response
+    ) -> InsertTransitions.Response:
+        try:
+            result = self._learner.insert(
+                request.actor_id, request.session_id, request.first_sequence, request.count, memoryview(request.data)
+            )
+        except (DataError, JournalError) as error:
+            self.get_logger().error(f"transitions of '{request.actor_id}' refused: {error}")
+            self._diagnostics.set("insert", ERROR, str(error))
+            response.message = str(error)
+            return response
+        totals = self._learner.totals
+        response.success = True
+        response.message = result.message
+        response.next_expected = result.next_expected
+        response.env_steps = totals.env_steps
+        response.demonstrations = totals.demonstrations
+        response.episodes = totals.largest_episode
+        return response
+
+    def _publish_policy(self, policy: PublishedPolicy) -> None:
+        message = PolicyParameters(
+            session=self._learner.session,
+            version=policy.version,
+            updates=policy.updates,
+            env_steps=policy.env_steps,
+            env_steps_trained=policy.env_steps_trained,
+            data=array("B", policy.data),
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._policy_publisher.publish(message)
+
+    def _report(self, env_steps: int, values: dict[str, float]) -> None:
+        message = Metrics(node=self.get_name(), env_steps=env_steps, names=list(values), values=list(values.values()))
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._metrics.publish(message)
+
+
+def _default_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "serl-ros2" / "xla"
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(LearnerNode)

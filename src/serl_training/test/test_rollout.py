@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chunks against the list of transitions of the episode they came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serl_rl.data import Chunk
+from serl_rl.spec import TransitionSpec
+from serl_training.rollout import EpisodeLost, episode_seed, run_episode
+
+SPEC = TransitionSpec({"state": ((2,), "float32")}, 1)
+
+
+class Counting(gym.Env):
+    """State is (episode, step); ends after `length` steps, truly or by the time limit, or is lost at `lost_at`."""
+
+    observation_space = gym.spaces.Dict({"state": gym.spaces.Box(-1e6, 1e6, (2,), np.float32)})
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, length: int, terminates: bool, lost_at: int | None = None) -> None:
+        self.length, self.terminates, self.lost_at = length, terminates, lost_at
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {"state": np.array([self.episode, self.count], np.float32)}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        super().reset(seed=seed)
+        self.episode, self.count = (options or {})["episode"], 0
+        return self._state(), {}
+
+    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+        if self.count == self.lost_at:
+            raise EpisodeLost("bridge gone")
+        self.count += 1
+        over = self.count == self.length
+        info = {
+            "executed_action": np.clip(action, -0.5, 0.5),
+            "intervention": self.count % 3 == 0,
+            "success": over and self.terminates,
+        }
+        return self._state(), float(self.count), over and self.terminates, over and not self.terminates, info
+
+
+class Always:
+    def act(self, observation: dict) -> tuple[np.ndarray, int]:
+        return np.ones(1, np.float32), int(observation["state"][1])
+
+
+@given(length=st.integers(1, 40), size=st.integers(1, 12), terminates=st.booleans())
+def test_chunks_hold_the_episode_and_nothing_else(length: int, size: int, terminates: bool) -> None:
+    chunks: list[Chunk] = []
+    summary = run_episode(
+        Counting(length, terminates), Always(), seed=0, options={"episode": 7}, on_chunk=chunks.append, chunk_size=size
+    )
+    for chunk in chunks:
+        chunk.check(SPEC)
+    assert (summary.length, summary.success) == (length, terminates)
+    assert summary.total_reward == sum(range(length + 1))
+    assert [len(chunk) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
+    assert np.concatenate([chunk.reward for chunk in chunks]).tolist() == list(range(1, length + 1))
+    rows = [row for chunk in chunks for row in chunk.observation["state"][:-1, 1].tolist()]
+    following = [row for chunk in chunks for row in chunk.observation["state"][1:, 1].tolist()]
+    assert rows == list(range(length))
+    assert following == list(range(1, length + 1))
+    assert all((chunk.action == 0.5).all() for chunk in chunks), "what was executed is stored, not what was wanted"
+    mask = np.concatenate([chunk.mask for chunk in chunks])
+    truncated = np.concatenate([chunk.truncated for chunk in chunks])
+    assert mask.tolist() == [1.0] * (length - 1) + [0.0 if terminates else 1.0]
+    assert truncated.tolist() == [False] * (length - 1) + [not terminates]
+    assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+
+
+@given(length=st.integers(2, 40), size=st.integers(1, 12), data=st.data())
+def test_a_lost_episode_hands_over_what_there_was(length: int, size: int, data: st.DataObject) -> None:
+    lost_at = data.draw(st.integers(0, length - 1))
+    chunks: list[Chunk] = []
+    with pytest.raises(EpisodeLost):
+        run_episode(
+            Counting(length, True, lost_at),
+            Always(),
+            seed=0,
+            options={"episode": 1},
+            on_chunk=chunks.append,
+            chunk_size=size,
+        )
+    assert sum(len(chunk) for chunk in chunks) == lost_at
+    assert not any(chunk.last for chunk in chunks)
+
+
+def test_start_seeds_depend_on_purpose_and_number_only() -> None:
+    assert episode_seed(0, "training", 3) == episode_seed(0, "training", 3)
+    seeds = {episode_seed(s, purpose, n) for s in range(3) for purpose in ("training", "evaluation") for n in range(50)}
+    assert len(seeds) == 300
