@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from serl_robots.pose import Pose
-from serl_tasks import Task
+from serl_tasks import ArmSample, Task
 from serl_tasks.drift import DriftMonitor
-from serl_tasks.observation import ArmSample
 
 
 class ScriptedHuman:
@@ -35,10 +36,9 @@ class ScriptedHuman:
         self._expert = self._task.make_expert(rng, noise=self._noise if demonstrating else 0.0)
         self._drift = DriftMonitor(rng)
 
-    def act(self, arm: ArmSample, objects: dict[str, Pose], step: int) -> NDArray[np.float32] | None:
-        """Return the person's action (n,) in [-1, 1] for this step, or None while the policy leads."""
-        if self._demonstrating:
-            return self._expert.act(arm, objects)
-        if self._interventions and self._drift.leads(arm, objects, step):
-            return self._expert.act(arm, objects)
-        return None
+    def act(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32] | None:
+        """Return the person's action (n,) in [-1, 1], or None while the policy leads. Call it once for each step."""
+        leads = self._demonstrating or (
+            self._interventions and self._drift.leads(self._task.distance_to_goal(objects))
+        )
+        return self._expert.act(arm, objects) if leads else None

@@ -83,7 +83,7 @@ class ScriptedHumanNode(Node):
         if key == self._answered:
             return
         self._answered = key
-        action = self._human.act(arm_sample(arm), object_poses(truth), truth.step)
+        action = self._human.act(arm_sample(arm), object_poses(truth))
         message = self._message
         message.header.stamp = truth.header.stamp
         message.episode, message.step = key
