@@ -27,6 +27,7 @@ __all__ = ["LIMIT_NAMES", "Filtered", "SafetyFilter", "SafetyLimits"]
 # Below this relative excess a limit has not acted: it is rounding.
 _SLACK: Final = 1e-9
 _BISECTIONS: Final = 24
+_REST: Final = 1e-12  # [rad/s]
 _SQRT3: Final = math.sqrt(3.0)
 
 
@@ -269,10 +270,11 @@ class SafetyFilter:
         `lead` is the time that `velocity` is kept before braking, one period unless given.
         """
         speed = math.hypot(*velocity)
-        if speed == 0.0:
+        if speed < _REST:
             return _angle(self._reference, self._quaternion)
         turned = speed * (self.period if lead is None else lead)
         total = turned + braking_distance(speed, self._turn_change, self.period)
+        axis = _scaled(velocity, 1.0 / speed)
         angles = [total]
         if self._cone < CONVEX_ANGLE:
             if total > 2.0 * self._cone + _SLACK:
@@ -282,7 +284,6 @@ class SafetyFilter:
                 angles.append(turned)
                 speed = braked(speed, self._turn_change)
                 turned += speed * self.period
-        axis = _scaled(velocity, 1.0 / math.hypot(*velocity))
         return max(
             _angle(self._reference, quaternion_multiply(quaternion_exp(_scaled(axis, angle)), self._quaternion))
             for angle in angles

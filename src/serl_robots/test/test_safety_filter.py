@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+from serl_robots.pose import Pose
+from serl_robots.safety import LIMIT_NAMES, Filtered, SafetyFilter, SafetyLimits
+
+PERIOD = 0.1
+LIMITS = SafetyLimits(
+    workspace_min=(0.3, -0.2, 0.0),
+    workspace_max=(0.6, 0.2, 0.3),
+    max_step=0.04,
+    max_velocity=0.5,
+    max_acceleration=1.0,
+    max_rotation_step=0.2,
+    max_angular_velocity=1.5,
+    max_angular_acceleration=3.0,
+)
+DOWN = (1.0, 0.0, 0.0, 0.0)
+CENTRE = (0.45, 0.0, 0.15)
+SLACK = 1e-8
+
+weird = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.floats(-1.0, 1.0),
+    st.sampled_from([math.nan, math.inf, -math.inf, 1e308, -1e308, 5e-324, 0.0]),
+)
+
+
+@st.composite
+def filter_limits(draw: st.DrawFn) -> SafetyLimits:
+    low = draw(st.tuples(*[st.floats(-0.5, 0.4)] * 3))
+    size = draw(st.tuples(*[st.floats(1e-3, 0.5)] * 3))
+    reference = Rotation.from_rotvec(draw(st.tuples(*[st.floats(-3.0, 3.0)] * 3))).as_quat()
+    return SafetyLimits(
+        workspace_min=low,
+        workspace_max=tuple(a + b for a, b in zip(low, size, strict=True)),
+        reference_orientation=tuple(reference),
+        orientation_cone=draw(st.floats(0.01, 1.57)),
+        max_step=draw(st.floats(1e-3, 0.05)),
+        max_velocity=draw(st.floats(0.01, 2.0)),
+        max_acceleration=draw(st.floats(0.1, 15.0)),
+        max_rotation_step=draw(st.floats(0.01, 0.5)),
+        max_angular_velocity=draw(st.floats(0.05, 3.0)),
+        max_angular_acceleration=draw(st.floats(0.1, 30.0)),
+        max_gripper_velocity=draw(st.floats(0.01, 2.0)),
+    )
+
+
+@st.composite
+def start_poses(draw: st.DrawFn, limits: SafetyLimits) -> Pose:
+    """Inside the box, on its faces, or outside of it; within the cone or anywhere."""
+    position = []
+    for low, high in zip(limits.workspace_min, limits.workspace_max, strict=True):
+        position.append(draw(st.one_of(st.just(low), st.just(high), st.floats(low, high), st.floats(-2.0, 2.0))))
+    away = np.array(draw(st.tuples(*[st.floats(-1.0, 1.0)] * 3)))
+    length = float(np.linalg.norm(away))
+    reach = draw(st.one_of(st.floats(0.0, limits.orientation_cone), st.floats(0.0, math.pi)))
+    turn = Rotation.from_rotvec(away / length * reach if length > 1e-3 else np.zeros(3))
+    return Pose(position, (turn * Rotation.from_quat(limits.reference_orientation)).as_quat())
+
+
+@dataclass
+class Watch:
+    """Checks commanded poses one after another with its own arithmetic (scipy's rotations, numpy)."""
+
+    limits: SafetyLimits
+    period: float
+    start: Pose
+    width: float
+
+    def __post_init__(self) -> None:
+        self.position = self.start.position
+        self.rotation = Rotation.from_quat(self.start.quaternion)
+        self.reference = Rotation.from_quat(self.limits.reference_orientation)
+        self.velocity = np.zeros(3)
+        self.turn = np.zeros(3)
+        self.low = np.minimum(self.limits.workspace_min, self.position)
+        self.high = np.maximum(self.limits.workspace_max, self.position)
+        self.cone = max(self.limits.orientation_cone, self.angle(self.rotation))
+
+    def angle(self, rotation: Rotation) -> float:
+        return float((rotation * self.reference.inv()).magnitude())
+
+    def check(self, result: Filtered) -> None:
+        limits, period = self.limits, self.period
+        position = np.array(result.position)
+        rotation = Rotation.from_quat(result.quaternion)
+        assert np.all(np.isfinite(position)) and np.all(np.isfinite(result.quaternion))
+        assert abs(math.hypot(*result.quaternion) - 1.0) < 1e-12
+
+        assert np.all(position >= self.low - SLACK) and np.all(position <= self.high + SLACK)
+        velocity = (position - self.position) / period
+        assert np.linalg.norm(velocity) * period <= limits.max_step + SLACK
+        assert np.linalg.norm(velocity) <= limits.max_velocity + SLACK
+        assert np.linalg.norm(velocity - self.velocity) <= limits.max_acceleration * period + SLACK
+
+        assert self.angle(rotation) <= self.cone + 1e-7
+        turn = (rotation * self.rotation.inv()).as_rotvec() / period
+        assert np.linalg.norm(turn) * period <= limits.max_rotation_step + SLACK
+        assert np.linalg.norm(turn) <= limits.max_angular_velocity + SLACK
+        assert np.linalg.norm(turn - self.turn) <= limits.max_angular_acceleration * period + 1e-6
+
+        change = limits.max_gripper_velocity * period
+        assert abs(result.gripper_width - self.width) <= change + SLACK
+        low = min(limits.min_gripper_width, self.width)
+        assert low - SLACK <= result.gripper_width <= max(limits.max_gripper_width, self.width) + SLACK
+
+        # back inside, a tool that started outside does not get out again
+        self.low = np.where(position >= limits.workspace_min, limits.workspace_min, self.low)
+        self.high = np.where(position <= limits.workspace_max, limits.workspace_max, self.high)
+        self.position, self.rotation, self.width = position, rotation, result.gripper_width
+        self.velocity, self.turn = velocity, turn
+        assert set(result.limits) <= set(LIMIT_NAMES)
+
+
+def started(limits: SafetyLimits = LIMITS, position: tuple[float, ...] = CENTRE, period: float = PERIOD) -> SafetyFilter:
+    safety = SafetyFilter(limits, period)
+    safety.reset(Pose(position, limits.reference_orientation), 0.04)
+    return safety
+
+
+@given(data=st.data(), period=st.floats(1e-3, 0.5))
+@settings(max_examples=250, deadline=None)
+def test_no_sequence_of_desires_gets_a_target_outside_any_limit(data: st.DataObject, period: float) -> None:
+    limits = data.draw(filter_limits())
+    start = data.draw(start_poses(limits))
+    width = data.draw(st.floats(-0.01, 0.1))
+    safety = SafetyFilter(limits, period)
+    safety.reset(start, width)
+    watch = Watch(limits, period, start, width)
+    reach = st.tuples(*[st.floats(-3.0, 3.0)] * 3)
+    for _ in range(data.draw(st.integers(1, 25))):
+        kind = data.draw(st.integers(0, 3))
+        if kind == 0:  # anything at all
+            position = data.draw(st.tuples(*[weird] * 3))
+            quaternion = data.draw(st.tuples(*[weird] * 4))
+            desired_width = data.draw(weird)
+        elif kind == 1:  # where a policy would go: steps from the commanded pose
+            delta = np.array(data.draw(st.tuples(*[st.floats(-1.0, 1.0)] * 3))) * limits.max_step * 1.5
+            turn = Rotation.from_rotvec(np.array(data.draw(reach)) * limits.max_rotation_step)
+            position = tuple((np.array(safety.position) + delta).tolist())
+            quaternion = tuple((turn * Rotation.from_quat(safety.quaternion)).as_quat().tolist())
+            desired_width = data.draw(st.floats(0.0, 0.08))
+        elif kind == 2:  # stay
+            position, quaternion, desired_width = safety.position, safety.quaternion, safety.gripper_width
+        else:  # anywhere near the workspace
+            position = data.draw(st.tuples(*[st.floats(-1.0, 1.0)] * 3))
+            quaternion = tuple(Rotation.from_rotvec(data.draw(reach)).as_quat().tolist())
+            desired_width = data.draw(st.floats(-1.0, 1.0))
+        watch.check(safety.step(position, quaternion, desired_width))
+
+
+@given(limits=filter_limits(), seed=st.integers(0, 2**32 - 1), period=st.sampled_from([0.01, 0.05, 0.1]))
+@settings(max_examples=60, deadline=None)
+def test_limits_hold_over_long_runs_against_the_walls(limits: SafetyLimits, seed: int, period: float) -> None:
+    rng = np.random.default_rng(seed)
+    start = Pose(rng.uniform(limits.workspace_min, limits.workspace_max), limits.reference_orientation)
+    safety = SafetyFilter(limits, period)
+    safety.reset(start, 0.0)
+    watch = Watch(limits, period, start, 0.0)
+    position, quaternion = safety.position, safety.quaternion
+    for step in range(200):
+        if step % int(rng.integers(1, 30)) == 0:
+            position = tuple(rng.uniform(-2.0, 2.0, 3).tolist())
+            quaternion = tuple(Rotation.random(rng=rng).as_quat().tolist())
+        watch.check(safety.step(position, quaternion, float(rng.uniform(-0.1, 0.2))))
+
+
+@given(scale=st.floats(-1.0, 1.0), axis=st.integers(0, 2))
+def test_a_desire_within_all_limits_is_commanded_unchanged(scale: float, axis: int) -> None:
+    safety = started()
+    desired = list(CENTRE)
+    desired[axis] += scale * 0.0099  # 1 m/s^2 over 0.1 s from rest
+    turned = (Rotation.from_rotvec([0.0, 0.0, 0.029 * scale]) * Rotation.from_quat(DOWN)).as_quat()
+    result = safety.step((desired[0], desired[1], desired[2]), tuple(turned.tolist()), 0.045)
+    assert result.position == tuple(desired)
+    assert np.allclose(result.quaternion, turned, atol=1e-15)
+    assert result.gripper_width == 0.045
+    assert result.limits == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "desire", "name"),
+    [
+        ({}, ((0.9, 0.0, 0.15), DOWN, 0.04), "workspace"),
+        ({"max_velocity": 2.0, "max_acceleration": 15.0}, ((0.55, 0.0, 0.15), DOWN, 0.04), "step"),
+        ({"max_velocity": 0.1, "max_acceleration": 15.0}, ((0.47, 0.0, 0.15), DOWN, 0.04), "velocity"),
+        ({}, ((0.48, 0.0, 0.15), DOWN, 0.04), "acceleration"),
+        ({}, ((math.nan, 0.0, 0.15), DOWN, 0.04), "finite"),
+        ({}, (CENTRE, (math.inf, 0.0, 0.0, 0.0), 0.04), "finite"),
+        ({}, (CENTRE, (0.0, 0.0, 0.0, 0.0), 0.04), "finite"),
+        ({}, (CENTRE, DOWN, math.nan), "finite"),
+        ({}, (CENTRE, DOWN, 0.2), "gripper"),
+        ({}, (CENTRE, DOWN, -0.1), "gripper"),
+        ({}, (CENTRE, DOWN, 0.08), "gripper_velocity"),
+        ({}, (CENTRE, (0.0, 1.0, 0.0, 0.0), 0.04), "orientation"),
+        ({}, (CENTRE, (math.cos(0.15), math.sin(0.15), 0.0, 0.0), 0.04), "rotation_step"),
+        (
+            {"max_angular_velocity": 0.5},
+            (CENTRE, (math.cos(0.05), math.sin(0.05), 0.0, 0.0), 0.04),
+            "angular_velocity",
+        ),
+        ({}, (CENTRE, (math.cos(0.05), math.sin(0.05), 0.0, 0.0), 0.04), "angular_acceleration"),
+    ],
+)
+def test_each_limit_names_itself(change: dict, desire: tuple, name: str) -> None:
+    limits = SafetyLimits(**{**{f: getattr(LIMITS, f) for f in LIMITS.__dataclass_fields__}, **change})
+    assert name in started(limits).step(*desire).limits
+
+
+def test_a_steady_push_at_full_speed_stops_on_the_wall_without_passing_it() -> None:
+    safety = started()
+    positions = [safety.step((2.0, 0.0, 0.15), DOWN, 0.04).position[0] for _ in range(30)]
+    assert max(positions) <= 0.6
+    assert positions[-1] == pytest.approx(0.6, abs=1e-6)
+
+
+def test_a_tool_pushed_against_a_wall_slides_along_it() -> None:
+    safety = started(position=(0.6, 0.0, 0.15))
+    for _ in range(10):
+        result = safety.step((safety.position[0] + 0.02, safety.position[1] + 0.02, 0.15), DOWN, 0.04)
+    assert result.position[0] == 0.6
+    assert result.position[1] > 0.1
+
+
+def test_a_tilt_against_the_cone_slides_along_it() -> None:
+    safety = started()
+    reference = Rotation.from_quat(DOWN)
+    for k in range(60):
+        wanted = Rotation.from_rotvec([1.0, 0.02 * k, 0.0]) * reference
+        result = safety.step(CENTRE, tuple(wanted.as_quat().tolist()), 0.04)
+    away = (Rotation.from_quat(result.quaternion) * reference.inv()).as_rotvec()
+    assert np.linalg.norm(away) == pytest.approx(LIMITS.orientation_cone, abs=1e-6)
+    assert math.atan2(away[1], away[0]) > 0.6
+
+
+def test_not_a_number_brakes_a_moving_tool_to_rest() -> None:
+    safety = started()
+    for _ in range(3):
+        safety.step((0.59, 0.0, 0.15), DOWN, 0.04)
+    speeds = []
+    for _ in range(12):
+        safety.step((math.nan,) * 3, (math.nan,) * 4, math.nan)
+        speeds.append(math.hypot(*safety.velocity[0]))
+    assert speeds == sorted(speeds, reverse=True)
+    assert speeds[0] > 0.0 and speeds[-1] == 0.0
+
+
+@given(offset=st.floats(0.01, 1.0), axis=st.integers(0, 2), sign=st.sampled_from([-1.0, 1.0]))
+def test_a_tool_outside_the_box_stays_until_told_and_may_only_come_back(offset: float, axis: int, sign: float) -> None:
+    start = list(CENTRE)
+    face = (LIMITS.workspace_max if sign > 0 else LIMITS.workspace_min)[axis]
+    start[axis] = face + sign * offset
+    safety = started(position=tuple(start))
+    assert safety.step(tuple(start), DOWN, 0.04).position == tuple(start)
+    distances = []
+    for k in range(80):
+        further = list(safety.position)
+        further[axis] += sign * (0.02 if k % 2 else -0.03)
+        result = safety.step((further[0], further[1], further[2]), DOWN, 0.04)
+        distances.append(sign * (result.position[axis] - face))
+    assert max(distances) <= offset
+    assert distances[-1] < offset
+
+
+def test_full_acceleration_is_there_when_a_policy_turns_round_away_from_walls() -> None:
+    limits = SafetyLimits(max_step=0.05, max_velocity=0.5, max_acceleration=10.0)
+    safety = started(limits, (0.5, 0.0, 0.3))
+    for k in range(10):
+        sign = 1.0 if k % 2 else -1.0
+        x, y, z = safety.position
+        assert safety.step((x + sign * 0.04, y, z), DOWN, 0.04).limits == ()
+
+
+def test_step_before_reset_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="reset"):
+        SafetyFilter(LIMITS, PERIOD).step(CENTRE, DOWN, 0.04)
+
+
+@pytest.mark.parametrize("period", [0.0, -0.1, math.nan, math.inf])
+def test_a_control_period_that_is_not_positive_is_refused(period: float) -> None:
+    with pytest.raises(ValueError, match="positive control period"):
+        SafetyFilter(LIMITS, period)
+
+
+def test_reset_refuses_a_gripper_width_that_is_not_finite() -> None:
+    with pytest.raises(ValueError, match="gripper width"):
+        SafetyFilter(LIMITS, PERIOD).reset(Pose(CENTRE, DOWN), math.nan)
