@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks by name. A name is a file ``config/tasks/<name>.yaml``; its ``kind`` is a class registered here."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
+
+from serl_robots import resources
+from serl_robots.arm_task import FOLDER
+from serl_robots.config import ConfigError, build, line_at, read_yaml
+
+from serl_tasks.task import Task
+
+TaskClass = TypeVar("TaskClass", bound=type[Task])
+
+_KINDS: dict[str, type[Task]] = {}
+
+
+def register(kind: str) -> Callable[[TaskClass], TaskClass]:
+    """Class decorator: let task files say ``kind: <kind>`` for this class.
+
+    Raises:
+        ValueError: another class has that name.
+    """
+
+    def add(cls: TaskClass) -> TaskClass:
+        if _KINDS.setdefault(kind, cls) is not cls:
+            raise ValueError(f"task kind {kind!r} is registered already, for {_KINDS[kind].__qualname__}")
+        return cls
+
+    return add
+
+
+def task_names() -> tuple[str, ...]:
+    """Names of all tasks, sorted."""
+    return tuple(resources.listing(FOLDER, ".yaml"))
+
+
+@cache
+def get_task(name: str) -> Task:
+    """Load a task.
+
+    Raises:
+        ConfigError: there is no such task (the message lists those there are), or its file is wrong.
+    """
+    known = resources.listing(FOLDER, ".yaml")
+    if name not in known:
+        raise ConfigError(f"unknown task {name!r}; known: {', '.join(known) or 'none'}")
+    path = known[name]
+    data, root = read_yaml(path)
+    kind = data.get("kind")
+    if kind not in _KINDS:
+        raise ConfigError(f"{path}: 'kind': expected one of {', '.join(_KINDS)}, found {kind!r}")
+    task = build(_KINDS[kind], data, str(path), lambda location: line_at(root, location))
+    if task.name != name:
+        raise ConfigError(f"{path}: 'name': expected {name!r} as the file's name says, found {task.name!r}")
+    return task

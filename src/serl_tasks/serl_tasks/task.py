@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task is: a file in ``config/tasks`` and a class that judges and knows how it is done."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from serl_robots.arm_task import ArmTask
+from serl_robots.config import Field, config, model_validator
+from serl_robots.pose import Pose
+
+from serl_tasks.objects import BoxObject
+from serl_tasks.observation import ArmSample, StateTerm, StateVector
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a state is worth."""
+
+    reward: float
+    success: bool
+    terminated: bool
+    """The episode ends here by itself. A time limit is not the task's business."""
+
+
+class Expert(Protocol):
+    """Somebody who knows how the task is done. Remembers nothing that matters, so it may take over from any state."""
+
+    def reset(self) -> None:
+        """Begin an episode."""
+
+    def act(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32]:
+        """Normalized action for this state, float32 in [-1, 1]."""
+
+
+@config(kw_only=True)
+class StartState:
+    """Where the arm is when an episode begins. The tool has the reference orientation of the limits."""
+
+    tcp_position: tuple[float, float, float] = Field(description="base frame [m]")
+    gripper_width: float = Field(ge=0.0, description="[m]")
+
+
+@config(kw_only=True)
+class Task(ArmTask):
+    """One task, from ``config/tasks/<name>.yaml``. Subclasses add what the file needs to say and how to judge."""
+
+    kind: str = Field(description="class of the task, as registered")
+    description: str
+    world: str = Field(description="name of the simulated world, config/worlds/<world>.yaml")
+    horizon: int = Field(ge=1, description="control steps until an episode is cut off")
+    start: StartState
+    objects: dict[str, BoxObject]
+    state: tuple[StateTerm, ...] = Field(min_length=1, description="terms of the observation's state vector, in order")
+
+    @model_validator(mode="after")
+    def _terms_exist(self) -> "Task":
+        if "tcp" in self.objects:
+            raise ValueError("objects: 'tcp' is the tool; give the object another name")
+        StateVector(self.state, list(self.objects))
+        return self
+
+    @cached_property
+    def observation_space(self) -> gym.spaces.Dict:
+        """``{"state": float32 (k,)}``."""
+        return gym.spaces.Dict({"state": gym.spaces.Box(-np.inf, np.inf, (self._state_vector.size,), np.float32)})
+
+    @cached_property
+    def action_space(self) -> gym.spaces.Box:
+        """float32 (n,) in [-1, 1]."""
+        return gym.spaces.Box(-1.0, 1.0, (len(self.action),), np.float32)
+
+    @cached_property
+    def _state_vector(self) -> StateVector:
+        return StateVector(self.state, list(self.objects))
+
+    def state_vector(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32]:
+        """Entry ``state`` of the observation, float32 (k,)."""
+        return self._state_vector(arm, objects)
+
+    def sample_objects(self, rng: np.random.Generator) -> dict[str, Pose]:
+        """Draw where every object lies at the start, base frame."""
+        return {name: item.sample(rng) for name, item in self.objects.items()}
+
+    @abstractmethod
+    def judge(self, objects: Mapping[str, Pose]) -> Judgement:
+        """Judge the true state of the world: poses of all objects and of ``"tcp"`` in the base frame."""
+
+    @abstractmethod
+    def distance_to_goal(self, objects: Mapping[str, Pose]) -> float:
+        """How far the task still has to go [m]; falls while somebody works well. For whoever watches, not a reward."""
+
+    @abstractmethod
+    def make_expert(self, rng: np.random.Generator, noise: float = 0.0) -> Expert:
+        """Make a scripted expert whose actions carry Gaussian `noise` (standard deviation, normalized) from `rng`."""
+
+
+def with_noise(action: NDArray[Any], noise: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The action with Gaussian noise of standard deviation `noise`, clipped to [-1, 1]."""
+    if noise > 0.0:
+        action = action + noise * rng.standard_normal(len(action))
+    return np.clip(action, -1.0, 1.0).astype(np.float32)
