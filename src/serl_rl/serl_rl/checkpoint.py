@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: directories that appear complete or not at all, and notice when they were changed. Imports no JAX.
+
+    <number>_step_<step>/
+        agent.safetensors    every array of the agent: parameters, targets, optimizers, random key
+        policy.safetensors   what acting needs (`PolicySnapshot`)
+        manifest.json        step, counters, state of the sampling, place in the journal; size and SHA-256 of the files
+
+The replay buffers are not in it: they are filled from the journal, up to at least the place that the manifest names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serl_rl import tensors
+from serl_rl.journal import Position
+from serl_rl.policy import PolicySnapshot
+from serl_rl.segment import sync_directory
+from serl_rl.spec import DataError
+
+FORMAT = "serl-checkpoint-1"
+
+_MANIFEST = "manifest.json"
+_AGENT = "agent.safetensors"
+_POLICY = "policy.safetensors"
+_NAME = re.compile(r"(\d{6,})_step_(\d+)")
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read or written: says which, what was expected and what was found."""
+
+
+class Agent(Protocol):
+    """What can be checkpointed."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The whole state as named arrays."""
+
+    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """The agent with that state. Raises DataError if names, shapes or dtypes are not those of `arrays()`."""
+
+    def policy_snapshot(self) -> PolicySnapshot:
+        """What acting needs."""
+
+
+AgentT = TypeVar("AgentT", bound=Agent)
+
+
+@dataclass(frozen=True)
+class Checkpoint(Generic[AgentT]):
+    """A checkpoint that was loaded.
+
+    counters: as they were saved
+    rng: generator of the sampling, in the state in which it was saved
+    position: place in the journal up to which transitions had been stored
+    """
+
+    path: Path
+    step: int
+    agent: AgentT
+    counters: dict[str, int]
+    rng: np.random.Generator
+    position: Position
+
+
+def save(
+    directory: Path,
+    step: int,
+    agent: Agent,
+    *,
+    counters: Mapping[str, int],
+    rng: np.random.Generator,
+    position: Position,
+    keep: int = 3,
+) -> Path:
+    """Write a checkpoint and remove all but the `keep` newest; returns its path.
+
+    Raises CheckpointError if it cannot be written (disk full); the earlier checkpoints are untouched then.
+    """
+    files = {
+        _AGENT: tensors.pack(agent.arrays(), {"format": FORMAT}),
+        _POLICY: agent.policy_snapshot().to_bytes(),
+    }
+    manifest = {
+        "format": FORMAT,
+        "step": step,
+        "counters": dict(counters),
+        "rng": rng.bit_generator.state,
+        "position": list(position),
+        "files": {name: {"size": len(data), "sha256": _digest(data)} for name, data in files.items()},
+    }
+    files[_MANIFEST] = json.dumps(manifest, indent=1).encode()
+    temporary = directory / f".incomplete.{os.getpid()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        existing = _checkpoints(directory)
+        number = _number(existing[-1]) + 1 if existing else 0
+        path = directory / f"{number:06d}_step_{step}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        for name, data in files.items():
+            _write(temporary / name, data)
+        sync_directory(temporary)
+        temporary.rename(path)
+        sync_directory(directory)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(f"{directory}: cannot save a checkpoint of step {step}: {error}") from error
+    for old in [*existing, path][:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def load(path: Path, template: AgentT) -> Checkpoint[AgentT]:
+    """Read a checkpoint into an agent like `template`. Raises CheckpointError if it is damaged, foreign or unfit."""
+    manifest = _read_manifest(path)
+    try:
+        arrays, _ = tensors.unpack(_read(path, manifest, _AGENT))
+        agent = template.with_arrays(arrays)
+    except DataError as error:
+        raise CheckpointError(f"{path / _AGENT}: {error}; it belongs to another task or configuration") from error
+    try:
+        return Checkpoint(
+            path=path,
+            step=int(manifest["step"]),
+            agent=agent,
+            counters={str(name): int(value) for name, value in manifest["counters"].items()},
+            rng=_generator(manifest["rng"]),
+            position=Position(*map(int, manifest["position"])),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path / _MANIFEST}: a value is missing or wrong: {error!r}") from error
+
+
+def load_policy(path: Path) -> PolicySnapshot:
+    """Read only the policy of a checkpoint. Raises CheckpointError if it is damaged or foreign."""
+    try:
+        return PolicySnapshot.from_bytes(_read(path, _read_manifest(path), _POLICY))
+    except DataError as error:
+        raise CheckpointError(f"{path / _POLICY}: {error}") from error
+
+
+def verify(path: Path) -> None:
+    """Raise CheckpointError unless all files of a checkpoint are there, unchanged."""
+    manifest = _read_manifest(path)
+    for name in (_AGENT, _POLICY):
+        _read(path, manifest, name)
+
+
+def latest(directory: Path) -> Path | None:
+    """The newest undamaged checkpoint, or None if there never was one.
+
+    Damaged ones are passed over with a warning. Raises CheckpointError if there are only damaged ones.
+    """
+    problem: CheckpointError | None = None
+    for path in reversed(_checkpoints(directory)):
+        try:
+            verify(path)
+        except CheckpointError as error:
+            _log.warning("passed over a checkpoint: %s", error)
+            problem = problem or error
+        else:
+            return path
+    if problem is not None:
+        raise problem
+    return None
+
+
+def load_latest(directory: Path, template: AgentT) -> Checkpoint[AgentT] | None:
+    """Load the newest undamaged checkpoint, see `latest` and `load`."""
+    path = latest(directory)
+    return None if path is None else load(path, template)
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    """All complete checkpoints, oldest first."""
+    paths = [path for path in directory.iterdir() if _NAME.fullmatch(path.name)] if directory.is_dir() else []
+    return sorted(paths, key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.split("_", 1)[0])
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((path / _MANIFEST).read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: expected a checkpoint with a {_MANIFEST}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path / _MANIFEST}: expected JSON: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise CheckpointError(f"{path / _MANIFEST}: expected format {FORMAT!r}, found another")
+    return manifest
+
+
+def _read(path: Path, manifest: dict[str, Any], name: str) -> bytes:
+    try:
+        expected = manifest["files"][name]
+        size, digest = int(expected["size"]), str(expected["sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path / _MANIFEST}: names no size and sha256 of {name}") from error
+    try:
+        found = (path / name).stat().st_size
+        data = (path / name).read_bytes() if found == size else b""
+    except OSError as error:
+        raise CheckpointError(f"{path / name}: cannot be read: {error}") from error
+    if found != size:
+        raise CheckpointError(f"{path / name}: expected {size} bytes, found {found}; it is truncated or foreign")
+    if _digest(data) != digest:
+        raise CheckpointError(f"{path / name}: expected SHA-256 {digest[:12]}..., found another; it was changed")
+    return data
+
+
+def _generator(state: Any) -> np.random.Generator:
+    generator = np.random.default_rng(0)
+    generator.bit_generator.state = state
+    return generator
