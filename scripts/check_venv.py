@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Look for every file that pip installed into the virtual environment this runs in; name the first missing one."""
 
-import os
 import sys
 from importlib.metadata import distributions
+from pathlib import Path
 
 
-def missing_file() -> str | None:
+def missing_file() -> Path | None:
     """Return the path of a file that pip's records name and that is not there."""
     for distribution in distributions():
-        # The ROS wheels carry their sources' egg-info folders too, whose file lists were never meant for an installation.
+        # The ROS wheels carry their sources' egg-info folders too, whose file lists do not describe an installation.
         if distribution.read_text("RECORD") is None:
             continue
         for file in distribution.files or ():
-            path = str(file.locate())
-            if not path.endswith(".pyc") and not os.path.exists(path):
+            path = Path(file.locate())
+            if path.suffix != ".pyc" and not path.exists():
                 return path
     return None
 
@@ -22,4 +22,4 @@ def missing_file() -> str | None:
 if __name__ == "__main__":
     missing = missing_file()
     if missing:
-        sys.exit(f"serl: the virtual environment is damaged: {os.path.normpath(missing)} is missing")
+        sys.exit(f"serl: the virtual environment is damaged: {missing.absolute()} is missing")

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures for every package's tests: a ROS domain of its own per test, nodes in it, and processes that always end.
+
+    def test_the_arm_answers(ros, processes):
+        processes.start("ros_executable", "--ros-args", ...)
+        messages = []
+        ros.node().create_subscription(ArmState, "arm/state", messages.append, 1)
+        ros.spin_until(lambda: messages)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+ROOT = Path(__file__).resolve().parent
+# Above what a person uses by hand, below the ids whose ports leave the range that is free everywhere.
+DOMAIN_IDS = range(60, 100)
+STOP_TIMEOUT = 5.0  # [s] that a process has to end after SIGINT
+
+
+class Ros:
+    """Nodes of one test, in a context and a domain of their own, spun by the test itself."""
+
+    def __init__(self, domain_id: int) -> None:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.domain_id = domain_id
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=domain_id)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self._nodes: list[Node] = []
+
+    def node(self, name: str = "test", **options: Any) -> Node:
+        """Return a new node that `spin_until` serves; `options` are those of `rclpy.node.Node`."""
+        import rclpy
+
+        return self.add(rclpy.create_node(name, context=self.context, **options))
+
+    def add(self, node: Node) -> Node:
+        """Serve a node that was made elsewhere (with `context=ros.context`), and destroy it with the others."""
+        self._nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def spin_until(self, condition: Callable[[], object], timeout: float = 10.0, what: str = "") -> None:
+        """Serve callbacks until `condition()` is true; fail the test after `timeout` [s]."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"nothing after {timeout:g} s: waited for {what or 'a condition'}")
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def close(self) -> None:
+        """Destroy the nodes and leave the domain."""
+        import rclpy
+
+        self.executor.shutdown()
+        for node in self._nodes:
+            node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+class Process:
+    """A process group that a test started; `output()` is what it wrote so far, errors included."""
+
+    def __init__(self, command: list[str], log: Path, environment: Mapping[str, str]) -> None:
+        self.command = command
+        self._log = log
+        # The kernel ends the child with us, even when pytest itself is killed.
+        with log.open("wb") as output:
+            self._popen = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs; negative is the signal that ended it."""
+        return self._popen.poll()
+
+    def wait(self, timeout: float = 30.0) -> int:
+        """Wait for the end and return the exit code."""
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{' '.join(self.command)} still runs after {timeout:g} s:\n{self.output()[-4000:]}")
+
+    def send(self, signal_number: int) -> None:
+        """Send a signal to the process alone, as `kill PID` does."""
+        self._popen.send_signal(signal_number)
+
+    def stop(self) -> int:
+        """End the whole group: SIGINT, and SIGKILL for what is left of it. Return the exit code."""
+        self._signal_group(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(STOP_TIMEOUT)
+        self._signal_group(signal.SIGKILL)
+        return self._popen.wait()
+
+    def _signal_group(self, signal_number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal_number)
+
+
+class Processes:
+    """Starts processes for one test and ends them with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[Process] = []
+
+    def start(self, *command: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Process:
+        """Start a command, with `env` on top of the test's environment."""
+        words = [os.fspath(word) for word in command]
+        log = self._folder / f"process_{len(self._processes)}.log"
+        process = Process(words, log, {**os.environ, **(env or {})})
+        self._processes.append(process)
+        return process
+
+    def stop(self) -> None:
+        """End all of them, the youngest first."""
+        for process in reversed(self._processes):
+            process.stop()
+
+
+@pytest.fixture
+def ros_domain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
+    """A ROS domain id that no other test on this machine has, in the environment of this test and of its children."""
+    for domain_id in DOMAIN_IDS:
+        lock = open(Path(tempfile.gettempdir()) / f"ros_domain_{domain_id}.lock", "w")  # noqa: SIM115, PTH123
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(domain_id))
+        monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "ros_log"))
+        monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
+        with lock:
+            yield domain_id
+        return
+    pytest.fail(f"all ROS domain ids {DOMAIN_IDS.start}..{DOMAIN_IDS.stop - 1} are in use by other tests")
+
+
+@pytest.fixture
+def ros(ros_domain: int) -> Iterator[Ros]:
+    """Nodes in this process, in the test's own domain."""
+    harness = Ros(ros_domain)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def processes(ros_domain: int, tmp_path: Path) -> Iterator[Processes]:
+    """Processes in the test's own domain, which end with the test."""
+    group = Processes(tmp_path)
+    yield group
+    group.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts processes as a graph test."""
+    for item in items:
+        if "processes" in getattr(item, "fixturenames", ()):
+            item.add_marker("graph")
