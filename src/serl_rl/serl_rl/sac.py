@@ -16,7 +16,7 @@ from flax import struct
 from flax.traverse_util import flatten_dict
 from numpy.typing import NDArray
 
-from serl_rl.config import ConfigError, SACConfig
+from serl_rl.config import SACConfig
 from serl_rl.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianPolicy, critic_ensemble, squashed_sample
 from serl_rl.policy import PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec
@@ -48,10 +48,10 @@ class SACAgent(struct.PyTreeNode):
     def create(cls, seed: int, spec: TransitionSpec, config: SACConfig) -> SACAgent:
         """New networks for the flat float32 observations of `spec`.
 
-        Raises ConfigError if the spec has images: they need an encoder, which this agent does not have.
+        Raises DataError if the spec has images: they need an encoder, which this agent does not have.
         """
         if spec.frame_names:
-            raise ConfigError(f"observation: expected flat float32 vectors, found {', '.join(spec.frame_names)}")
+            raise DataError("observation", "flat float32 vectors", ", ".join(spec.frame_names))
         return _create(jax.random.key(seed), spec, config)
 
     def update(self, batch: Batch) -> tuple[SACAgent, Info]:
