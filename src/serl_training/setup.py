@@ -12,5 +12,11 @@ setup(
         ("share/serl_training", ["package.xml"]),
     ],
     zip_safe=True,
-    entry_points={"console_scripts": ["actor = serl_training.actor_node:main", "learner = serl_training.learner_node:main", "reward = serl_training.reward_node:main"]},
+    entry_points={
+        "console_scripts": [
+            "actor = serl_training.actor_node:main",
+            "learner = serl_training.learner_node:main",
+            "reward = serl_training.reward_node:main",
+        ]
+    },
 )

@@ -12,7 +12,7 @@ transitions; nothing in the bytes makes the reader allocate or run anything.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -300,6 +300,6 @@ def _padding(size: int) -> bytes:
     return bytes(-size % _ALIGNMENT)
 
 
-def stack_observations(rows: list[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+def stack_observations(rows: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     """Stack single observations into the rows of a chunk."""
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

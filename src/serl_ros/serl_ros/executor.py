@@ -95,8 +95,11 @@ class FastExecutor(SingleThreadedExecutor):
             needed = waitable.get_num_entities()
             for index, field in enumerate(("subscriptions", "guard_conditions", "timers", "clients", "services")):
                 counts[index] += getattr(needed, f"num_{field}")
-        with self._context.handle:
-            self._wait_set = _rclpy.WaitSet(*counts, self._context.handle)
+        handle = self._context.handle
+        if handle is None:
+            raise RuntimeError("the executor's context was never initialized; call rclpy.init first")
+        with handle:
+            self._wait_set = _rclpy.WaitSet(*counts, handle)
 
     def _wait(self, timeout_ns: int) -> None:
         wait_set = self._wait_set

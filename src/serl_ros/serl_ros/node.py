@@ -47,7 +47,7 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
         args: command line, ``sys.argv`` by default.
     """
     # rclpy's own handlers would end the context before a node has put its things away.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

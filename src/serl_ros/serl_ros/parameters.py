@@ -21,7 +21,7 @@ def declare(
     default: T,
     description: str,
     *,
-    range: tuple[float, float] | None = None,  # noqa: A002 - the word of ParameterDescriptor
+    range: tuple[float, float] | None = None,
     choices: Sequence[str] | None = None,
     read_only: bool = True,
 ) -> T:

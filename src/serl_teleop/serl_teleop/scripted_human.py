@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 from serl_robots.pose import Pose
-from serl_tasks import ArmSample, Task
 from serl_tasks.drift import DriftMonitor
+
+from serl_tasks import ArmSample, Task
 
 
 class ScriptedHuman:
@@ -38,7 +39,5 @@ class ScriptedHuman:
 
     def act(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32] | None:
         """Return the person's action (n,) in [-1, 1], or None while the policy leads. Call it once for each step."""
-        leads = self._demonstrating or (
-            self._interventions and self._drift.leads(self._task.distance_to_goal(objects))
-        )
+        leads = self._demonstrating or (self._interventions and self._drift.leads(self._task.distance_to_goal(objects)))
         return self._expert.act(arm, objects) if leads else None

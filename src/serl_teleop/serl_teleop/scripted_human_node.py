@@ -11,10 +11,10 @@ from serl_ros.diagnostics import OK, WARN, Diagnostics
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
-from serl_tasks import get_task, task_names
 from serl_tasks.messages import arm_sample, object_poses
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, WorldState
+from serl_tasks import get_task, task_names
 from serl_teleop.scripted_human import ScriptedHuman
 
 
@@ -24,9 +24,7 @@ class ScriptedHumanNode(Node):
     def __init__(self) -> None:
         """Declare parameters and connect."""
         super().__init__("scripted_human")
-        task = get_task(
-            declare(self, "task", "pick_cube", "Task whose expert plays the person.", choices=task_names())
-        )
+        task = get_task(declare(self, "task", "pick_cube", "Task whose expert plays the person.", choices=task_names()))
         self._human = ScriptedHuman(
             task,
             declare(self, "seed", 0, "Seed of the person's own randomness.", range=(0, 2**31)),

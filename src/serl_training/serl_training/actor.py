@@ -324,7 +324,12 @@ class Actor:
             self._learner.throttle()
 
         summary = self._episode(
-            "training", episode_seed(seed, f"training/{self._actor_id}", number), number, exploring, self._learner.send, before_step
+            "training",
+            episode_seed(seed, f"training/{self._actor_id}", number),
+            number,
+            exploring,
+            self._learner.send,
+            before_step,
         )
         self._rates.append((time.monotonic() - before, summary.length))
         seconds = sum(duration for duration, _ in self._rates)

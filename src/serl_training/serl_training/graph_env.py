@@ -15,7 +15,7 @@ import time
 from array import array
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from serl_ros.executor import FastExecutor
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
-from serl_tasks import Task, get_task
 from serl_tasks.messages import arm_sample, nanoseconds, object_poses
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, Reward, WorldState
 from serl_interfaces.srv import ResetWorld
+from serl_tasks import Task, get_task
 from serl_training.rollout import EpisodeLost
 
 
@@ -81,8 +81,8 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             ValueError: `node` without `executor`.
         """
         self.task = get_task(task) if isinstance(task, str) else task
-        self.observation_space = self.task.observation_space
-        self.action_space = self.task.action_space
+        self.observation_space = cast(gym.Space[dict[str, NDArray[Any]]], self.task.observation_space)
+        self.action_space = cast(gym.Space[NDArray[np.float32]], self.task.action_space)
         self._lockstep = lockstep
         self._step_timeout = step_timeout
         self._reset_timeout = reset_timeout
@@ -153,19 +153,22 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._spin_until(
             lambda: _at_or_after(self._arm, stamp_ns) and _at_or_after(self._truth, stamp_ns),
             self._reset_timeout,
-            lambda: "the state after the reset: "
-            + ", ".join(
-                name
-                for name, message in (("arm/state (arm_controller)", self._arm), ("truth (mujoco_bridge)", self._truth))
-                if not _at_or_after(message, stamp_ns)
+            lambda: (
+                "the state after the reset: "
+                + ", ".join(
+                    name
+                    for name, message in (
+                        ("arm/state (arm_controller)", self._arm),
+                        ("truth (mujoco_bridge)", self._truth),
+                    )
+                    if not _at_or_after(message, stamp_ns)
+                )
             ),
         )
         observation = self._observe()
         return observation, {"episode": self._episode, "seed": seed, "stamp": self._stamp_ns}
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Act for one control period.
 
         Raises:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from serl_rl import checkpoint
 from serl_rl.config import LearningConfig
 from serl_rl.ingest import Ingest, InsertResult, Totals
 from serl_rl.journal import Journal
@@ -24,6 +23,8 @@ from serl_rl.replay import ReplayBuffer, empty_batch
 from serl_rl.rlpd import SymmetricSampler
 from serl_rl.sac import SACAgent
 from serl_rl.spec import TransitionSpec
+
+from serl_rl import checkpoint
 
 JOURNAL = "journal"
 CHECKPOINTS = "checkpoints"
@@ -224,7 +225,12 @@ class Learner:
     def _save(self) -> None:
         counters = {"trained": self._trained, "env_steps": self._ingest.totals.env_steps}
         checkpoint.save(
-            self._checkpoints, self._trained, self._agent, counters=counters, rng=self._sampler.rng
+            self._checkpoints,
+            self._trained,
+            self._agent,
+            counters=counters,
+            rng=self._sampler.rng,
+            position=self._ingest.position,
         )
         self._saved = self._trained
 

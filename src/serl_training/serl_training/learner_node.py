@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rclpy.node import Node
-from serl_rl.journal import JournalError
-from serl_rl.spec import DataError, TransitionSpec
+from serl_rl.spec import TransitionSpec
 from serl_ros.diagnostics import ERROR, OK, Diagnostics
 from serl_ros.executor import FastExecutor
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, RELIABLE_50
-from serl_tasks import get_task, task_names
 
 from serl_interfaces.msg import Metrics, PolicyParameters
-from serl_interfaces.srv import InsertTransitions
+from serl_tasks import get_task, task_names
+from serl_training.graph_learner import InsertionService
 from serl_training.learning import load_learning
 from serl_training.run_log import RunLog
 
@@ -63,12 +62,12 @@ class LearnerNode(Node):
 
         # One core is the learner's, the others are the graph's.
         os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
-        from serl_rl.compile_cache import enable_compile_cache
+        from serl_rl import compile_cache
 
         from serl_training.learner import Learner, Pace
 
         if cache:
-            enable_compile_cache(Path(cache))
+            compile_cache.enable(Path(cache))
         self._learner: Learner = Learner(
             Path(run_dir),
             TransitionSpec.from_spaces(task.observation_space, task.action_space),
@@ -91,7 +90,7 @@ class LearnerNode(Node):
             raise SystemExit(2)
         self._policy_publisher = self.create_publisher(PolicyParameters, "learner/policy", LATCHED)
         self._learner.start()
-        self._service = self.create_service(InsertTransitions, "learner/insert", self._on_insert)
+        self._service = InsertionService(self, self._learner.insert, lambda: self._learner.totals, self._refused)
         self._diagnostics.set("training", OK, "running")
         self._serving = True
         while not stop.is_set():
@@ -121,26 +120,9 @@ class LearnerNode(Node):
             self._diagnostics.set("metrics", ERROR, str(error))
             self.get_logger().error(f"metrics are not written: {error}", throttle_duration_sec=10.0)
 
-    def _on_insert(
-        self, request: InsertTransitions.Request, response: InsertTransitions.Response
-    ) -> InsertTransitions.Response:
-        try:
-            result = self._learner.insert(
-                request.actor_id, request.session_id, request.first_sequence, request.count, memoryview(request.data)
-            )
-        except (DataError, JournalError) as error:
-            self.get_logger().error(f"transitions of '{request.actor_id}' refused: {error}")
-            self._diagnostics.set("insert", ERROR, str(error))
-            response.message = str(error)
-            return response
-        totals = self._learner.totals
-        response.success = True
-        response.message = result.message
-        response.next_expected = result.next_expected
-        response.env_steps = totals.env_steps
-        response.demonstrations = totals.demonstrations
-        response.episodes = totals.largest_episode
-        return response
+    def _refused(self, reason: str) -> None:
+        self.get_logger().error(reason)
+        self._diagnostics.set("insert", ERROR, reason)
 
     def _publish_policy(self, policy: PublishedPolicy) -> None:
         message = PolicyParameters(

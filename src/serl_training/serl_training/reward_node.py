@@ -6,10 +6,10 @@ from serl_ros.diagnostics import OK, WARN, Diagnostics
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import RELIABLE_10
-from serl_tasks import get_task, task_names
 from serl_tasks.messages import object_poses
 
 from serl_interfaces.msg import Reward, WorldState
+from serl_tasks import get_task, task_names
 
 
 class RewardNode(Node):

@@ -41,7 +41,9 @@ class EpisodeSummary:
 class ChunkBuilder:
     """Collects the transitions of one episode and hands them out as chunks of at most `size` transitions."""
 
-    def __init__(self, observation: Observation, *, actor_id: str, episode: int, demonstration: bool, size: int) -> None:
+    def __init__(
+        self, observation: Observation, *, actor_id: str, episode: int, demonstration: bool, size: int
+    ) -> None:
         """Start at the first observation of an episode."""
         self._actor_id, self._episode, self._demonstration, self._size = actor_id, episode, demonstration, size
         self._first_step = 0
