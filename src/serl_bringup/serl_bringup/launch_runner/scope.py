@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known at one place of a launch file: variables, environment, parameters for all nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serl_bringup.launch_runner.elements import Element
+from serl_bringup.launch_runner.functions import SubstitutionError, perform
+from serl_bringup.launch_runner.substitutions import Call, Template
+
+NAMESPACE = "ros_namespace"
+"""The variable in which the pushed namespace is kept, under upstream's name for it."""
+
+
+@dataclass
+class Scope:
+    """Mutable state of the walk through the launch files."""
+
+    variables: dict[str, str]
+    environment: dict[str, str]
+    file: Path
+    parameters: list[tuple[str, str]] = field(default_factory=list)
+    initial_environment: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.initial_environment = dict(self.environment)
+
+    def evaluate(self, template: Template) -> str:
+        """Text of a template. Raises SubstitutionError."""
+        return "".join(
+            perform(part.name, [self.evaluate(argument) for argument in part.arguments], self)
+            if isinstance(part, Call)
+            else part.text
+            for part in template
+        )
+
+    def text(self, element: Element, attribute: str) -> str:
+        """Text of an attribute that is there. Raises LaunchError with its place."""
+        try:
+            return self.evaluate(element.templates[attribute])
+        except SubstitutionError as error:
+            raise element.error(f"attribute '{attribute}': {error}") from error
+
+    def clear(self) -> None:
+        """Forget what the launch files have set."""
+        self.variables = {}
+        self.environment = dict(self.initial_environment)
+        self.parameters = []
+
+    @contextmanager
+    def pushed(self) -> Iterator[None]:
+        """Changes inside of the block end with it."""
+        saved = dict(self.variables), dict(self.environment), list(self.parameters)
+        try:
+            yield
+        finally:
+            self.variables, self.environment, self.parameters = saved
+
+    @contextmanager
+    def within(self, file: Path) -> Iterator[None]:
+        """$(dirname) is that of `file` inside of the block."""
+        outer, self.file = self.file, file
+        try:
+            yield
+        finally:
+            self.file = outer
