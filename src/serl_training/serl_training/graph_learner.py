@@ -104,6 +104,16 @@ class GraphLearner:
         """Transitions that are not acknowledged."""
         return self._window.backlog
 
+    @property
+    def session(self) -> str:
+        """Of this actor; new for every start."""
+        return self._session
+
+    @property
+    def acknowledged(self) -> int:
+        """Transitions of this session that the learner has stored."""
+        return self._window.next_sequence - self._window.backlog
+
     def connect(self) -> None:
         """Wait until the learner has told its totals and sent a policy."""
         self._wait(lambda: self._ask() and self._policy is not None, "learner/insert and learner/policy (learner)")

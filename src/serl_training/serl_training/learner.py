@@ -102,7 +102,7 @@ class Learner:
         self._changed = threading.Condition()  # guards buffers and totals, announces new data
         self._stop = False
         self._thread = threading.Thread(target=self._train, name="training", daemon=True)
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
 
     @property
     def totals(self) -> Totals:
@@ -110,7 +110,7 @@ class Learner:
         return self._ingest.totals
 
     @property
-    def failure(self) -> BaseException | None:
+    def failure(self) -> Exception | None:
         """What ended the training thread, if it ended by itself."""
         return self._failure
 
@@ -144,7 +144,7 @@ class Learner:
             self._publish_policy()
             self._warm_up(seed=0)
             self._loop()
-        except BaseException as error:  # the node's main thread raises it
+        except Exception as error:  # noqa: BLE001 - the main thread raises it
             self._failure = error
 
     def _warm_up(self, seed: int) -> None:

@@ -163,9 +163,10 @@ def read_metrics(run_dir: Path | str) -> dict[str, Series]:
         raise RunLogError(f"{path}: not a metrics file (expected the header {','.join(COLUMNS)!r})")
     complete = content[len(_HEADER) : content.rfind(b"\n") + 1]
     columns: dict[str, tuple[list[float], list[int], list[float]]] = {}
-    number = 1
+    number = 1  # line of the file
     try:
-        for number, row in enumerate(csv.reader(io.StringIO(complete.decode())), start=2):
+        for row in csv.reader(io.StringIO(complete.decode())):
+            number += 1
             wall_time, env_steps, _node, name, value = row
             times, steps, numbers = columns.setdefault(name, ([], [], []))
             times.append(float(wall_time))

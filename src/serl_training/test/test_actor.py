@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The actor's jobs on a world that is one number: move it to the goal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from serl_rl.data import Chunk
+from serl_training.actor import Actor, Cancelled, JobFailed, LearnerTotals, TrainGoal
+from serl_training.rollout import EpisodeLost
+
+HORIZON = 10
+
+
+class Line(gym.Env):
+    """x starts at the seed's place; success when it is above 1. A person leads in demonstrations if there is one."""
+
+    observation_space = gym.spaces.Dict({"state": gym.spaces.Box(-10.0, 10.0, (1,), np.float32)})
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, person: bool = True) -> None:
+        self.person = person
+        self.lose_next = 0
+        self.episodes: list[tuple[str, int, int]] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        options = options or {}
+        self.mode, self.steps, self.x = options["mode"], 0, 0.0
+        self.episodes.append((self.mode, options["episode"], seed or 0))
+        return {"state": np.array([self.x], np.float32)}, {}
+
+    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+        if self.lose_next:
+            self.lose_next -= 1
+            raise EpisodeLost("arm/executed missing")
+        leads = self.person and self.mode == "demonstration"
+        executed = np.ones(1, np.float32) if leads else action
+        self.steps += 1
+        self.x += 0.3 * float(executed[0])
+        success = self.x > 1.0
+        info = {"executed_action": executed, "intervention": leads, "success": success}
+        state = {"state": np.array([self.x], np.float32)}
+        return state, float(success), success, not success and self.steps >= HORIZON, info
+
+
+class Policy:
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def act(self, observation: dict, *, deterministic: bool, rng: np.random.Generator | None = None) -> np.ndarray:
+        return np.array([self.value], np.float32)
+
+
+class Memory:
+    """A learner whose policy becomes right once it has stored enough."""
+
+    lag = 0
+
+    def __init__(self, good_after: int) -> None:
+        self.good_after = good_after
+        self.chunks: list[Chunk] = []
+        self.policy_version = 1
+        self.connected = False
+
+    @property
+    def online(self) -> list[Chunk]:
+        return [chunk for chunk in self.chunks if not chunk.demonstration]
+
+    @property
+    def totals(self) -> LearnerTotals:
+        return LearnerTotals(
+            sum(len(chunk) for chunk in self.online),
+            sum(chunk.last for chunk in self.chunks if chunk.demonstration),
+            max((chunk.episode for chunk in self.chunks), default=0),
+        )
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(1.0 if self.totals.env_steps >= self.good_after else 0.0)
+
+    def connect(self) -> None:
+        self.connected = True
+
+    def send(self, chunk: Chunk) -> None:
+        assert self.connected
+        self.chunks.append(chunk)
+
+    def throttle(self) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+
+def make(env: Line, learner: Memory, **options: Any) -> tuple[Actor, list[dict[str, float]]]:
+    reports: list[dict[str, float]] = []
+    options.setdefault("check", lambda: None)
+    actor = Actor(
+        env,
+        learner,  # type: ignore[arg-type]
+        modes={mode: {"mode": mode} for mode in ("demonstration", "training", "evaluation")},
+        rest_action=np.zeros(1, np.float32),
+        actor_id="a",
+        report=lambda _steps, values: reports.append(values),
+        chunk_size=4,
+        **options,
+    )
+    return actor, reports
+
+
+GOAL = TrainGoal(demonstrations=3, max_env_steps=500, eval_every=50, eval_episodes=20, success_goal=0.95, seed=0)
+
+
+def no_feedback(*_: object) -> None:
+    pass
+
+
+def test_training_ends_when_an_evaluation_reaches_the_goal() -> None:
+    env, learner = Line(), Memory(good_after=120)
+    actor, reports = make(env, learner)
+    result = actor.train(GOAL, no_feedback)
+    assert result.reached
+    assert 120 <= result.env_steps_to_goal <= 120 + 50 + HORIZON
+    assert result.success_rate == 1.0
+    evaluations = [report for report in reports if "eval/success_rate" in report]
+    assert [report["eval/episodes"] for report in evaluations[:-1]] == [2.0] * (len(evaluations) - 1), "out of reach"
+    assert evaluations[-1]["eval/episodes"] == 20.0
+    assert evaluations[-1]["eval/interval_low"] > 0.8
+
+
+def test_a_goal_that_is_not_reached_is_said_so() -> None:
+    actor, _ = make(Line(), Memory(good_after=10**9))
+    result = actor.train(GOAL, no_feedback)
+    assert not result.reached
+    assert result.env_steps_to_goal == 0
+    assert result.env_steps >= GOAL.max_env_steps
+
+
+def test_only_missing_demonstrations_are_recorded() -> None:
+    env, learner = Line(), Memory(good_after=0)
+    actor, _ = make(env, learner)
+    actor.train(GOAL, no_feedback)
+    assert learner.totals.demonstrations == 3
+    actor.train(GOAL, no_feedback)
+    assert learner.totals.demonstrations == 3
+
+
+def test_a_resumed_actor_goes_on_with_the_next_episode_and_the_same_start_states() -> None:
+    whole_env = Line()
+    make(whole_env, Memory(good_after=10**9))[0].train(GOAL, no_feedback)
+    env, learner = Line(), Memory(good_after=10**9)
+    first = TrainGoal(**{**GOAL.__dict__, "max_env_steps": 240})
+    make(env, learner)[0].train(first, no_feedback)
+    make(env, learner)[0].train(GOAL, no_feedback)  # a new process with the old data
+
+    def trained(line: Line) -> list[tuple[int, int]]:
+        return [(episode, seed) for mode, episode, seed in line.episodes if mode == "training"]
+
+    assert trained(env) == trained(whole_env)
+
+
+def test_evaluation_stores_nothing_and_uses_other_start_states() -> None:
+    env, learner = Line(), Memory(good_after=0)
+    actor, _ = make(env, learner)
+    result = actor.evaluate(30, 5, 0.0, no_feedback)
+    assert result.complete
+    assert result.successes == 30
+    assert not learner.chunks
+    assert len({seed for _, _, seed in env.episodes}) == 30
+
+
+def test_recording_without_a_person_is_an_error() -> None:
+    actor, _ = make(Line(person=False), Memory(good_after=0))
+    with pytest.raises(JobFailed, match="nobody led"):
+        actor.record(2, 0, no_feedback, no_feedback)
+
+
+def test_a_lost_demonstration_leaves_no_trace() -> None:
+    env, learner = Line(), Memory(good_after=0)
+    actor, _ = make(env, learner)
+    env.lose_next = 2
+    taken: list[Chunk] = []
+    done, attempts, transitions = actor.record(2, 0, taken.append, no_feedback)
+    assert (done, attempts) == (2, 2)
+    assert transitions == sum(len(chunk) for chunk in taken) == 8
+    assert sum(chunk.first_step == 0 for chunk in taken) == 2
+
+
+def test_a_world_that_stays_lost_ends_the_job_with_its_reason() -> None:
+    env, learner = Line(), Memory(good_after=0)
+    actor, _ = make(env, learner, lost_episodes_limit=3)
+    env.lose_next = 3
+    with pytest.raises(JobFailed, match="arm/executed missing"):
+        actor.evaluate(1, 0, 0.0, no_feedback)
+
+
+def test_cancelling_leaves_the_job_at_the_next_step() -> None:
+    steps = 0
+
+    def check() -> None:
+        nonlocal steps
+        steps += 1
+        if steps > 25:
+            raise Cancelled
+
+    actor, _ = make(Line(), Memory(good_after=10**9), check=check)
+    with pytest.raises(Cancelled):
+        actor.train(GOAL, no_feedback)
+
+
+@pytest.mark.parametrize(
+    "change", [{"max_env_steps": 0}, {"eval_every": 0}, {"eval_episodes": 0}, {"success_goal": 1.5}]
+)
+def test_impossible_goals_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="train:"):
+        TrainGoal(**{**GOAL.__dict__, **change})
