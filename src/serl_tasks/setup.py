@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 setup(
     name="serl_tasks",
     version="0.1.0",
-    description="Tasks: spaces, observations, rewards, limits and scripted experts, without ROS and without a simulator.",
+    description="Tasks: spaces, observations, rewards, limits and scripted experts; no ROS, no simulator.",
     license="Apache-2.0",
     packages=find_packages(exclude=["test"]),
     data_files=[

@@ -3,7 +3,7 @@
 
 Terms of the arm are ``tcp_position`` [m], ``tcp_rotation`` (first two columns of the rotation matrix),
 ``tcp_linear_velocity`` [m/s], ``tcp_angular_velocity`` [rad/s], ``gripper_width`` [m] and ``gripper_target`` [m]. An
-object ``cube`` adds ``cube_position`` [m] and ``cube_from_tcp`` [m], the way from the tool to it. All in the base frame.
+object ``cube`` adds ``cube_position`` and ``cube_from_tcp`` [m], the way from the tool to it. All in the base frame.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +76,8 @@ class StateVector:
             size, source = known[term.name]
             if len(term.shift) != size or len(term.scale) != size:
                 raise ConfigError(
-                    f"state: {term.name!r} has {size} values; found {len(term.shift)} of shift, {len(term.scale)} of scale"
+                    f"state: {term.name!r} has {size} values; "
+                    f"found {len(term.shift)} of shift, {len(term.scale)} of scale"
                 )
             if not all(scale > 0.0 for scale in term.scale):
                 raise ConfigError(f"state: {term.name!r}: expected positive scales, found {list(term.scale)}")

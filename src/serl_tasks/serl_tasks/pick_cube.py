@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pick up a cube and lift it, with a sparse reward."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -45,9 +46,7 @@ class PickCube(Task):
     def judge(self, objects: Mapping[str, Pose]) -> Judgement:
         """See :meth:`Task.judge`."""
         cube = objects[CUBE]
-        success = bool(
-            cube.position[2] >= self._goal_height and cube.distance(objects["tcp"]) <= self.success.in_hand
-        )
+        success = bool(cube.position[2] >= self._goal_height and cube.distance(objects["tcp"]) <= self.success.in_hand)
         return Judgement(reward=float(success), success=success, terminated=success)
 
     def distance_to_goal(self, objects: Mapping[str, Pose]) -> float:
@@ -64,20 +63,21 @@ class PickExpert:
     """Above the cube, down, close, up; which of these is read off the state, so it may take over at any time."""
 
     APPROACH = 0.06  # height above the cube's centre from which the open fingers come down [m]
-    ALIGNED = 0.012  # horizontal distance at which it may come down [m]
-    NEAR = 0.010  # distance at which the fingers close [m]
-    LOST = 0.025  # distance at which what the fingers closed on is not the cube [m]
-    LAG = 0.05  # how far ahead of the measured tool the commanded one is [s]
+    ALIGNED = 0.015  # horizontal distance at which they may come down, and close [m]
+    LEVEL = 0.012  # vertical distance at which they close [m]
+    LOST = 0.03  # distance at which what closed fingers hold is not the cube [m]
+    LAG = 0.05  # how far the commanded tool is ahead of the measured one [s]
 
     def __init__(self, task: PickCube, rng: np.random.Generator, noise: float) -> None:
-        """Act in `task` with Gaussian `noise`."""
-        if noise < 0.0:
-            raise ValueError(f"noise: expected a standard deviation >= 0, found {noise}")
+        """Act in `task` with Gaussian `noise` on the normalized actions."""
+        if not noise >= 0.0:
+            raise ValueError(f"noise: expected a standard deviation from 0, found {noise}")
         self._rng = rng
         self._noise = noise
         self._scale = np.array(task.action.scale[:3])
         self._cube_width = min(task.objects[CUBE].size[:2])
-        self._goal_height = task._goal_height
+        self._lift = np.array([0.0, 0.0, task.success.lift])
+        self._above = np.array([0.0, 0.0, self.APPROACH])
 
     def reset(self) -> None:
         """Begin an episode: there is nothing to forget."""
@@ -86,23 +86,24 @@ class PickExpert:
         """See :meth:`serl_tasks.task.Expert.act`."""
         cube = objects[CUBE].position
         tool = arm.tcp.position + self.LAG * arm.tcp_velocity[:3]
-        goal, closed = self._goal(arm, cube, tool)
-        action = np.append((goal - tool) / self._scale, -1.0 if closed else 1.0)
+        way, closed = self._plan(arm, cube, tool)
+        action = np.append(way / self._scale, -1.0 if closed else 1.0)
         return with_noise(np.clip(action, -1.0, 1.0), self._noise, self._rng)
 
-    def _goal(
+    def _plan(
         self, arm: ArmSample, cube: NDArray[np.float64], tool: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], bool]:
-        """Where the tool should go, and whether the fingers should be closed."""
-        away = np.linalg.norm(cube - arm.tcp.position)
-        commanded_closed = arm.gripper_target < 0.9 * self._cube_width
-        if commanded_closed and away < self.LOST:
+        """Where to go from the commanded `tool` [m], and whether the fingers should be closed."""
+        dx, dy, dz = (cube - arm.tcp.position).tolist()
+        horizontal, vertical = math.hypot(dx, dy), abs(dz)
+        closing = arm.gripper_target < 0.9 * self._cube_width
+        if closing and horizontal < self.LOST and vertical < self.LOST:
             gripped = arm.gripper_width < self._cube_width + 0.004
-            return (tool + (0.0, 0.0, self._goal_height) if gripped else cube), True
-        if away < self.NEAR:
-            return cube, True
-        open_enough = arm.gripper_width > self._cube_width + 0.015
-        aligned = np.linalg.norm(cube[:2] - tool[:2]) < self.ALIGNED
-        if aligned and open_enough:
-            return cube, False
-        return cube + (0.0, 0.0, self.APPROACH), False
+            return (self._lift if gripped else cube - tool), True
+        if horizontal < self.ALIGNED and vertical < self.LEVEL:
+            return cube - tool, True
+        is_open = arm.gripper_width > self._cube_width + 0.015
+        aligned = math.hypot(*(cube - tool)[:2].tolist()) < self.ALIGNED
+        if is_open and aligned:
+            return cube - tool, False
+        return cube + self._above - tool, False

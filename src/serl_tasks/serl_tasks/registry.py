@@ -5,10 +5,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import TypeVar
 
-from serl_robots import resources
 from serl_robots.arm_task import FOLDER
 from serl_robots.config import ConfigError, build, line_at, read_yaml
 
+from serl_robots import resources
 from serl_tasks.task import Task
 
 TaskClass = TypeVar("TaskClass", bound=type[Task])

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks as Gymnasium environments in one process, without ROS.
+
+They command through the same safety filter as the arm controller, so that they behave as the lockstep graph does::
+
+    import gymnasium
+    import serl_sim
+
+    env = gymnasium.make("PandaPickCube-v0")
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from serl_robots.arm_command import CommandIntegrator
+
+from serl_sim.rendering import PRETTY
+from serl_sim.scene import OVERVIEW
+from serl_sim.world import World
+from serl_tasks import Task, get_task
+
+IMAGE_SIZE = 128
+"""Edge of the cameras' images in observations [pixels]."""
+
+Observation = dict[str, NDArray[Any]]
+
+
+class TaskEnv(gym.Env[Any, Any]):
+    """One task.
+
+    Observations are ``{"state": float32 (k,)}`` and one ``uint8 (128, 128, 3)`` for each camera asked for; actions are
+    float32 (n,) in [-1, 1]; both as the task defines them. ``terminated`` is the task's end, ``truncated`` its horizon.
+    ``info`` has ``success``, ``executed_action`` (after every limit) and ``limits`` (names of those that acted).
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 - Gymnasium's own declaration
+
+    def __init__(
+        self,
+        task: str | Task = "pick_cube",
+        *,
+        cameras: tuple[str, ...] = (),
+        render_mode: str | None = None,
+        render_size: tuple[int, int] = (640, 480),
+    ) -> None:
+        """Build the world.
+
+        Args:
+            task: name of a registered task, or the task.
+            cameras: names of the cameras whose images are observed.
+            render_mode: ``rgb_array`` to let ``render()`` give images of the scene, as nice as they get.
+            render_size: width and height of those images [pixels].
+
+        Raises:
+            ValueError: unknown task, camera or render mode.
+        """
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode: expected None or rgb_array, found {render_mode!r}")
+        self.task = get_task(task) if isinstance(task, str) else task
+        self.render_mode = render_mode
+        self.render_size = render_size
+        self.world = World(self.task)
+        unknown = set(cameras) - self.world.file.cameras.keys()
+        if unknown:
+            raise ValueError(f"no camera {', '.join(sorted(unknown))}; there are {', '.join(self.world.file.cameras)}")
+        self._cameras = cameras
+        self._integrator = CommandIntegrator(self.task.action, self.task.limits, self.task.control_period)
+        self._steps = 0
+        self._running = False
+        self.action_space = self.task.action_space
+        self.observation_space = gym.spaces.Dict(
+            {
+                **self.task.observation_space.spaces,
+                **{name: gym.spaces.Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8) for name in cameras},
+            }
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode; `seed` alone decides where the objects lie. There are no options."""
+        super().reset(seed=seed)
+        if options:
+            raise ValueError(f"reset: there are no options, found {', '.join(options)}")
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        self.world.reset(seed)
+        arm = self.world.arm_sample()
+        self._integrator.reset(arm.tcp, arm.gripper_width)
+        self._steps = 0
+        self._running = True
+        return self._observe(), {"seed": seed}
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Act for one control period.
+
+        Raises:
+            ActionError: the action has the wrong length, is not finite or outside [-1, 1].
+            RuntimeError: the environment was not reset.
+        """
+        if not self._running:
+            raise RuntimeError("step: no episode is running; call reset() first")
+        command = self._integrator.step(self.task.action.check(action))
+        self.world.step(command.target, command.gripper_width)
+        self._steps += 1
+        objects = self.world.objects()
+        self._integrator.observe(objects["tcp"], self.task.control_period)
+        judgement = self.task.judge(objects)
+        truncated = not judgement.terminated and self._steps >= self.task.horizon
+        info = {
+            "success": judgement.success,
+            "executed_action": command.executed,
+            "limits": command.limits,
+        }
+        return self._observe(), judgement.reward, judgement.terminated, truncated, info
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """RGB image of the scene, uint8 (height, width, 3), or None without a render mode."""
+        if self.render_mode is None:
+            return None
+        width, height = self.render_size
+        return self.world.render(OVERVIEW, width, height, PRETTY)
+
+    def close(self) -> None:
+        """Give the OpenGL contexts back."""
+        self.world.close()
+
+    def _observe(self) -> Observation:
+        world = self.world
+        observation: Observation = {"state": self.task.state_vector(world.arm_sample(), world.objects())}
+        for name in self._cameras:
+            observation[name] = world.render(name, IMAGE_SIZE, IMAGE_SIZE)
+        return observation

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated world of a task: reset, step, look."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from serl_robots.kinematics import Kinematics
+from serl_robots.pose import Pose, quaternion_log, quaternion_multiply
+from serl_robots.robot import load_robot
+from serl_tasks.observation import ArmSample
+from serl_tasks.task import Task
+
+from serl_sim.actuators import CARTESIAN, GRIPPER, JOINTS
+from serl_sim.rendering import LEAN, Appearance, ImageRenderer
+from serl_sim.scene import TIMESTEP, build_model
+from serl_sim.world_file import load_world_file
+
+_SETTLING_TIME = 3.0  # [s]
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
+_DIVERGED = (
+    mujoco.mjtWarning.mjWARN_BADQPOS.value,
+    mujoco.mjtWarning.mjWARN_BADQVEL.value,
+    mujoco.mjtWarning.mjWARN_BADQACC.value,
+)
+
+
+class SimulationError(RuntimeError):
+    """The simulated world is no longer a world."""
+
+
+class World:
+    """A robot, a table and the objects of a task in MuJoCo. Poses are in the robot's base frame, quaternions xyzw.
+
+    The same seed and the same commands give the same states bit for bit.
+    """
+
+    def __init__(self, task: Task) -> None:
+        """Build the world of `task`.
+
+        Raises:
+            ConfigError: the task names a robot or a world that there is not.
+            ValueError: the start of the task is out of the robot's reach.
+        """
+        self.task = task
+        self.robot = load_robot(task.robot)
+        self.file = load_world_file(task.world)
+        self.model = build_model(task, self.robot, self.file)
+        self.data = mujoco.MjData(self.model)
+        self.kinematics = Kinematics(self.robot)
+        self._steps_per_period = round(task.control_period / TIMESTEP)
+        if abs(self._steps_per_period * TIMESTEP - task.control_period) > 1e-9:
+            raise ValueError(
+                f"task {task.name!r}: control_period must be a multiple of {TIMESTEP} s, found {task.control_period}"
+            )
+        model = self.model
+        base = model.body(self.robot.base_frame)
+        if base.pos.any() or base.quat[0] != 1.0:
+            raise ValueError(f"robot {self.robot.name!r}: expected its base frame to be that of the world")
+        joints = [model.joint(name) for name in self.robot.joints]
+        arm = len(self.robot.arm_joints)
+        self._positions = np.array([joint.qposadr[0] for joint in joints])
+        self._velocities = np.array([joint.dofadr[0] for joint in joints])
+        self._arm_positions, self._arm_velocities = self._positions[:arm], self._velocities[:arm]
+        self._finger_positions = self._positions[arm:]
+        self._object_positions = {name: int(model.joint(name).qposadr[0]) for name in task.objects}
+        groups = model.actuator_group
+        self._pose_controls = slice(*_span(groups, CARTESIAN))
+        self._joint_controls = slice(*_span(groups, JOINTS))
+        self._gripper_control = _span(groups, GRIPPER)[0]
+        nx, ny, nz, nw = task.limits.reference_orientation
+        self._from_nominal = (-nx, -ny, -nz, nw)
+        self._gripper_target = task.start.gripper_width
+        self._renderers: dict[Appearance, ImageRenderer] = {}
+        self._measured: ArmSample | None = None
+        self._home = self._settled()
+        self.reset(0)
+
+    # Commands
+
+    def reset(self, seed: int, objects: Mapping[str, Pose] | None = None) -> None:
+        """Go to the start state: the arm at the task's start, the objects where `seed` puts them.
+
+        Args:
+            seed: any integer from 0.
+            objects: poses of some objects, instead of those that the seed gives.
+
+        Raises:
+            ValueError: `seed` is negative, or there is no such object.
+        """
+        if seed < 0:
+            raise ValueError(f"seed: expected an integer from 0, found {seed}")
+        poses = self.task.sample_objects(np.random.default_rng(seed)) | dict(objects or {})
+        unknown = poses.keys() - self._object_positions.keys()
+        if unknown:
+            raise ValueError(f"no object {', '.join(sorted(unknown))}; there are {', '.join(self._object_positions)}")
+        model, data = self.model, self.data
+        mujoco.mj_resetData(model, data)
+        mujoco.mj_setState(model, data, self._home, _STATE)
+        for name, pose in poses.items():
+            start = self._object_positions[name]
+            x, y, z, w = pose.quaternion.tolist()
+            # the height is that at which the object came to rest in the home state
+            data.qpos[start : start + 2] = pose.position[:2]
+            data.qpos[start + 2] += pose.position[2] - 0.5 * self.task.objects[name].size[2]
+            data.qpos[start + 3 : start + 7] = (w, x, y, z)
+        self._gripper_target = self.task.start.gripper_width
+        self._select(CARTESIAN)
+        mujoco.mj_forward(model, data)
+        self._measured = None
+
+    def step(self, target: Pose, gripper_width: float) -> None:
+        """Pull the tool towards `target` and the fingers to `gripper_width` [m] for one control period.
+
+        Raises:
+            ValueError: the width is not finite.
+            SimulationError: the simulation diverged.
+        """
+        self.command_pose(target)
+        self.command_gripper(gripper_width)
+        self.advance(self._steps_per_period)
+
+    def command_pose(self, target: Pose) -> None:
+        """Let the Cartesian controller lead, to the tool pose `target`."""
+        x, y, z, w = target.quaternion.tolist()
+        controls = self.data.ctrl[self._pose_controls]
+        controls[:3] = target.position
+        controls[3:] = quaternion_log(quaternion_multiply(self._from_nominal, (x, y, z, w)))
+        self._select(CARTESIAN)
+
+    def command_joints(self, positions: Sequence[float] | NDArray[np.float64]) -> None:
+        """Let the joint controller lead, to arm joint `positions` [rad].
+
+        Raises:
+            ValueError: wrong number of values, or one that is not finite.
+        """
+        values = np.asarray(positions, dtype=np.float64)
+        if values.shape != self._arm_positions.shape or not np.isfinite(values).all():
+            raise ValueError(f"joint positions: expected {len(self._arm_positions)} finite values, found {values}")
+        self.data.ctrl[self._joint_controls] = values
+        self._select(JOINTS)
+
+    def command_gripper(self, width: float) -> None:
+        """Move the fingers to a distance of `width` [m] from each other.
+
+        Raises:
+            ValueError: not finite.
+        """
+        if not math.isfinite(width):
+            raise ValueError(f"gripper width: expected a finite number, found {width}")
+        self._gripper_target = min(max(width, 0.0), self.robot.gripper_max_width)
+        self._measured = None
+        self.data.ctrl[self._gripper_control] = self._gripper_target / len(self._finger_positions)
+
+    def advance(self, steps: int) -> None:
+        """Let `steps` physics steps pass.
+
+        Raises:
+            SimulationError: the simulation diverged; the world is as after a reset of MuJoCo, call `reset`.
+        """
+        mujoco.mj_step(self.model, self.data, steps)
+        self._measured = None
+        warnings = self.data.warning
+        if any(warnings[index].number for index in _DIVERGED):
+            raise SimulationError("the simulation diverged (see MUJOCO_LOG.TXT); reset the world")
+
+    # What is measured
+
+    @property
+    def steps_per_period(self) -> int:
+        """Physics steps in one control period."""
+        return self._steps_per_period
+
+    @property
+    def joint_positions(self) -> NDArray[np.float64]:
+        """Arm [rad] and finger [m] positions, in the order of ``robot.joints``."""
+        return self.data.qpos[self._positions]
+
+    @property
+    def joint_velocities(self) -> NDArray[np.float64]:
+        """Arm [rad/s] and finger [m/s] velocities, in the order of ``robot.joints``."""
+        return self.data.qvel[self._velocities]
+
+    @property
+    def joint_efforts(self) -> NDArray[np.float64]:
+        """What the motors give, gravity compensation included: [Nm] and [N], in the order of ``robot.joints``."""
+        data = self.data
+        return data.qfrc_actuator[self._velocities] + data.qfrc_gravcomp[self._velocities]
+
+    @property
+    def gripper_width(self) -> float:
+        """Measured distance of the fingers [m]."""
+        return float(self.data.qpos[self._finger_positions].sum())
+
+    def arm_sample(self) -> ArmSample:
+        """What an observation needs of the arm; computed as the arm controller computes it from joint states."""
+        if self._measured is None:
+            data = self.data
+            positions, velocities = data.qpos[self._arm_positions], data.qvel[self._arm_velocities]
+            self._measured = ArmSample(
+                tcp=self.kinematics.tcp(positions),
+                tcp_velocity=self.kinematics.tcp_velocity(positions, velocities),
+                gripper_width=self.gripper_width,
+                gripper_target=self._gripper_target,
+            )
+        return self._measured
+
+    def objects(self) -> dict[str, Pose]:
+        """True poses of ``"tcp"`` and of every object."""
+        poses = {"tcp": self.arm_sample().tcp}
+        for name, start in self._object_positions.items():
+            x, y, z, qw, qx, qy, qz = self.data.qpos[start : start + 7].tolist()
+            poses[name] = Pose.trusted((x, y, z), (qx, qy, qz, qw))
+        return poses
+
+    def render(self, camera: str, width: int, height: int, appearance: Appearance = LEAN) -> NDArray[np.uint8]:
+        """RGB image, uint8 (height, width, 3), top row first.
+
+        The first image opens an OpenGL context in the calling thread, which then has to ask for all others as well.
+
+        Args:
+            camera: one of ``file.cameras``, or ``overview``.
+            width: of the image [pixels].
+            height: of the image [pixels].
+            appearance: how much to spend on looks.
+
+        Raises:
+            RenderError: there is no OpenGL here, no such camera, or this is another thread.
+        """
+        renderer = self._renderers.get(appearance)
+        if renderer is None:
+            renderer = self._renderers[appearance] = ImageRenderer(self.model, appearance)
+        # After a step the frames of bodies are those of the last physics step but one.
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+        return renderer.render(self.data, camera, width, height)
+
+    def close(self) -> None:
+        """Give the OpenGL contexts back, if there are any."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+
+    # Inside
+
+    def _select(self, leader: int) -> None:
+        follower = JOINTS if leader == CARTESIAN else CARTESIAN
+        self.model.opt.disableactuator = 1 << follower
+
+    def _settled(self) -> NDArray[np.float64]:
+        """State of the arm at rest at the task's start, everything on the table at rest too."""
+        model, data = self.model, self.data
+        start = Pose(self.task.start.tcp_position, self.task.limits.reference_orientation)
+        data.qpos[self._arm_positions] = self.robot.configuration("ready")
+        self.command_pose(start)
+        self.command_gripper(self.task.start.gripper_width)
+        for _ in range(3):
+            # The posture springs pull the tool off its target, until they pull towards where the arm is at rest.
+            model.qpos_spring[self._arm_positions] = data.qpos[self._arm_positions]
+            self.advance(round(_SETTLING_TIME / TIMESTEP))
+        error = self.arm_sample().tcp.distance(start)
+        if error > 0.005:
+            raise ValueError(
+                f"task {self.task.name!r}: start.tcp_position {self.task.start.tcp_position} is out of reach; "
+                f"the tool stops {error:.3f} m away from it"
+            )
+        data.qvel[:] = 0.0
+        data.time = 0.0
+        state = np.empty(mujoco.mj_stateSize(model, _STATE))
+        mujoco.mj_getState(model, data, state, _STATE)
+        return state
+
+
+def _span(groups: NDArray[np.int32], group: int) -> tuple[int, int]:
+    """First and last + 1 of the actuators in `group`, which lie together."""
+    indices = np.flatnonzero(groups == group)
+    return int(indices[0]), int(indices[-1]) + 1
