@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
 from serl_bringup.launch_runner.elements import Element
 from serl_bringup.launch_runner.functions import SubstitutionError, check
 from serl_bringup.launch_runner.scope import Scope

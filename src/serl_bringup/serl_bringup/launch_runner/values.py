@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import yaml
+
 from serl_bringup.launch_runner.substitutions import Call, Template, Text, parse_template
 
 Scalar = bool | int | float | str
