@@ -12,9 +12,9 @@ set_up_under_lock() {
     say "another ./serl is setting up; waiting for it"
     flock 9
   fi
-  trap 'say "set-up interrupted; the next ./serl does it again"; exit 130' INT TERM HUP
+  trap 'echo >&2; say "set-up interrupted; the next ./serl does it again"; exit 130' INT TERM HUP
+  : >"$setup_log"
   if ! venv_is_ready; then
-    : >"$setup_log"
     say "setting up in $root, some minutes the first time (log: .serl/setup.log)"
     check_system
     make_venv
@@ -33,7 +33,7 @@ step() {
   printf '\n### %s: %s\n' "$text" "$*" >>"$setup_log"
   if ! "$@" >>"$setup_log" 2>&1; then
     printf 'failed\n' >&2
-    tail -n 12 "$setup_log" | sed 's/^/  | /' >&2
+    tail -n 20 "$setup_log" | sed 's/^/  | /' >&2
     die "failed: $text. The whole output is in $setup_log; run ./serl again when the cause is gone."
   fi
   printf 'done in %d s\n' $((SECONDS - start)) >&2
@@ -142,19 +142,42 @@ test-result: {test-result-base: "$build"}
 YAML
 }
 
+# Prints the packages to build again: those of the lines that are not as they were, or none if that is not enough.
+changed_packages() {
+  local path
+  [ -f "$state/build" ] || return 0
+  diff "$state/build" <(build_id) | grep '^[<>]' | while read -r _ path; do
+    path=${path##* }
+    case $path in
+      src/*/*) path=${path#src/} path=${path#compat/}; echo "${path%%/*}" ;;
+      launch/* | config/* | urdf/*) echo serl_bringup ;;
+      *) echo all ;;
+    esac
+  done | sort -u
+}
+
 run_colcon() (
   cd "$root"
   unset PYTHONDONTWRITEBYTECODE COLCON_PREFIX_PATH
   [[ $ros == native-* ]] || unset PYTHONPATH
   export_underlay
   write_colcon_defaults
-  colcon --log-base log build --symlink-install --event-handlers console_cohesion+
+  colcon --log-base log build --symlink-install --event-handlers console_cohesion+ "$@"
 )
 
 make_build() {
+  local packages id
+  mapfile -t packages < <(changed_packages)
+  [[ " ${packages[*]} " != *" all "* ]] || packages=()
+  id=$(build_id)
+  # While it builds there is no stamp: after an interruption everything is looked at again.
   rm -f "$state/build"
-  step "build with colcon" run_colcon
-  build_id | sha256sum >"$state/build"
+  if [ ${#packages[@]} -eq 0 ]; then
+    step "build with colcon" run_colcon
+  else
+    step "build of ${packages[*]}" run_colcon --packages-select "${packages[@]}"
+  fi
+  printf '%s\n' "$id" >"$state/build"
 }
 
 # --- notes -----------------------------------------------------------------------------------------------------------
