@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: all ended well, or Ctrl-C ended it; 1: a process failed; 2: the files or the arguments cannot be used.
     """
-    options = _parser().parse_args(argv)
+    options = _parser().parse_intermixed_args(argv)
     try:
         file, arguments = _target(options.target, os.environ)
         if options.show_args:
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run a ROS 2 XML launch file; docs/launch.md says what it may contain.",
         usage="%(prog)s [-h] [-s] [-p] [--log-dir FOLDER] (FILE | PACKAGE FILE) [name:=value ...]",
     )
-    parser.add_argument("target", nargs="+", help="the launch file, or a package and the name of a launch file in it")
+    parser.add_argument("target", nargs="+", help="path of a launch file, name of one of ours, or a package and a name")
     parser.add_argument("-s", "--show-args", action="store_true", help="show the arguments of the launch file and end")
     parser.add_argument("-p", "--print", action="store_true", help="show what would be started and end")
     parser.add_argument("--log-dir", type=Path, metavar="FOLDER", help="where logs go (default: below ~/.ros/log)")
@@ -106,8 +106,10 @@ def _target(words: Sequence[str], environment: Mapping[str, str]) -> tuple[Path,
     match names:
         case [file] if Path(file).is_file():
             return Path(file), arguments
-        case [file]:
+        case [file] if "/" in file:
             raise LaunchError(f"there is no launch file {file}")
+        case [file]:
+            return _in_package("serl_bringup", file, environment), arguments
         case [package, file]:
             return _in_package(package, file, environment), arguments
     raise LaunchError(f"expected FILE or PACKAGE FILE, then name:=value, found {' '.join(words)}")
