@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Launch files, configuration and robot descriptions, the launch runner and the command line."""
+"""Launch files, the launch runner and the command line of SERL for ROS 2."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every number that ``serl bench`` can measure, with its goal.
+
+A benchmark is a function ``(Bench) -> Measurement`` named by ``module:function``; the module is imported only when the
+benchmark runs, so that listing them costs nothing. To add one, write the function and a line below.
+"""
+
+import importlib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from serl_bringup.errors import CommandError, UsageError
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a benchmark is given."""
+
+    seeds: tuple[int, ...]  # for what depends on chance; one run for each
+    scratch: Path  # a folder for this start of the benchmarks, deleted at the end
+    say: Callable[[str], None]  # tells the person what goes on
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a benchmark found."""
+
+    value: float
+    spread: str  # how much the repetitions differ, in words that a table has room for
+    details: Mapping[str, Any] = field(default_factory=dict)  # plain values, for the report file
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One number: its key, meaning and goal."""
+
+    key: str
+    what: str
+    unit: str
+    better: Literal["more", "less"]
+    goal: float
+    function: str  # module:function
+    by_default: bool = True  # False: runs only when asked for by key
+
+    def reached(self, value: float) -> bool:
+        """Whether a value meets the goal; NaN does not."""
+        return value >= self.goal if self.better == "more" else value <= self.goal
+
+    @property
+    def goal_text(self) -> str:
+        """The goal as in a table."""
+        return f"{'≥' if self.better == 'more' else '≤'} {self.goal:,g}"
+
+    def run(self, bench: Bench) -> Measurement:
+        """Measures it.
+
+        Raises:
+            CommandError: the value is not a number.
+        """
+        module, _, name = self.function.partition(":")
+        measurement: Measurement = getattr(importlib.import_module(module), name)(bench)
+        if math.isnan(measurement.value):
+            raise CommandError(f"benchmark {self.key} measured no number: {measurement.spread}")
+        return measurement
+
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark(
+        "pick_state_steps",
+        "pick_cube, state, sparse reward, 20 demonstrations, through the graph: online env steps until at least 95 % "
+        "of 50 evaluation episodes succeed, worst seed",
+        "env steps",
+        "less",
+        3000,
+        "serl_bringup.bench.training:pick_state_steps",
+    ),
+    Benchmark(
+        "pick_state_wall_s",
+        "the same, wall time from the start of the graph, compile cache warm, median seed",
+        "s",
+        "less",
+        30,
+        "serl_bringup.bench.training:pick_state_wall_s",
+    ),
+    Benchmark(
+        "ci_minutes",
+        ".ci/run from an empty clone, set-up included",
+        "min",
+        "less",
+        20,
+        "serl_bringup.bench.ci:ci_minutes",
+        by_default=False,
+    ),
+)
+
+
+def select(keys: Iterable[str], benchmarks: Iterable[Benchmark] = BENCHMARKS) -> list[Benchmark]:
+    """The benchmarks of `keys` in the order of the registry; without keys those that run by default.
+
+    Raises:
+        UsageError: a key is unknown.
+    """
+    benchmarks, wanted = list(benchmarks), list(keys)
+    unknown = set(wanted) - {each.key for each in benchmarks}
+    if unknown:
+        known = ", ".join(each.key for each in benchmarks)
+        raise UsageError(f"no benchmark {', '.join(sorted(unknown))}: there are {known}")
+    return [each for each in benchmarks if (each.key in wanted if wanted else each.by_default)]

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks that train: the same command that a person types, in a process of its own, once for each seed."""
+
+import functools
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from serl_bringup.bench.registry import Bench, Measurement
+from serl_bringup.errors import CommandError
+
+TASK = "pick_cube"
+GOAL = 0.95
+DEMONSTRATIONS = 20
+EVALUATION_EPISODES = 50
+MAX_ENV_STEPS = 10_000
+TIMEOUT = 900.0  # [s] for one run
+WARM_UP_STEPS = 600  # enough for every function to be compiled once
+
+
+def pick_state_steps(bench: Bench) -> Measurement:
+    """Online env steps to the goal, worst seed. A seed that does not get there counts with the steps it was given."""
+    results = _train_all(bench)
+    steps = [result["env_steps_to_goal"] or MAX_ENV_STEPS for result in results]
+    return Measurement(max(steps), _spread(steps, "{:.0f}"), {"seeds": dict(zip(bench.seeds, results, strict=True))})
+
+
+def pick_state_wall_s(bench: Bench) -> Measurement:
+    """Wall time from the start of the graph to the goal, median seed."""
+    results = _train_all(bench)
+    failed = [seed for seed, result in zip(bench.seeds, results, strict=True) if not result["success"]]
+    if failed:
+        raise CommandError(f"seeds {failed} did not reach the goal: there is no time to it")
+    times = [result["wall_seconds"] for result in results]
+    return Measurement(
+        statistics.median(times), _spread(times, "{:.1f}"), {"seeds": dict(zip(bench.seeds, results, strict=True))}
+    )
+
+
+@functools.cache
+def _train_all(bench: Bench) -> list[Mapping[str, Any]]:
+    """One run for each seed, after one that fills the compile cache. Both benchmarks read the same runs."""
+    bench.say("  filling the compile cache")
+    _train(bench.scratch, "warm-up", seed=0, max_env_steps=WARM_UP_STEPS)
+    results = []
+    for seed in bench.seeds:
+        result = _train(bench.scratch, f"seed-{seed}", seed, MAX_ENV_STEPS)
+        bench.say(
+            f"  seed {seed}: {result['env_steps_to_goal']} env steps, {result['wall_seconds']:.1f} s, "
+            f"success {result['success_rate']:.0%}"
+        )
+        results.append(result)
+    return results
+
+
+def _train(root: Path, name: str, seed: int, max_env_steps: int) -> Mapping[str, Any]:
+    command = [
+        *(sys.executable, "-m", "serl_bringup", "train", TASK, "--name", name, "--seed", str(seed)),
+        *("--demos", str(DEMONSTRATIONS), "--goal", str(GOAL), "--eval-episodes", str(EVALUATION_EPISODES)),
+        *("--max-steps", str(max_env_steps), "--runs", str(root), "--no-report"),
+    ]
+    try:
+        # In its own session: Ctrl-C reaches it once, from us, and it ends its graph before we go on.
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired as error:
+        raise CommandError(f"training with seed {seed} did not end within {TIMEOUT:.0f} s") from error
+    result_file = root / name / "result.json"
+    if not result_file.is_file():
+        lines = (done.stdout + done.stderr).splitlines()
+        raise CommandError(f"training with seed {seed} failed with status {done.returncode}", details=lines[-15:])
+    result: Mapping[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
+    return result
+
+
+def _spread(values: list[float], form: str) -> str:
+    low, middle, high = (form.format(f(values)) for f in (min, statistics.median, max))
+    return f"{low} / {middle} / {high} (min / median / max of {len(values)} seeds)"

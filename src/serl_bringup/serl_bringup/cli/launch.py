@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``serl launch``: hands its arguments to the launch runner."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from serl_robots.resources import listing
+
+from serl_bringup.cli.options import complete_launch_file
+
+# Everything behind the file belongs to the runner, which has options of its own.
+CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def launch(
+    context: typer.Context,
+    file: Annotated[
+        str,
+        typer.Argument(help="Launch file: a path, or the name of one in launch/.", autocompletion=complete_launch_file),
+    ],
+) -> None:
+    """Run a ROS 2 XML launch file where only the pip packages of ROS 2 are installed.
+
+    Arguments of the file follow as NAME:=VALUE; --show-args lists them. docs/launch.md says what a file may contain.
+
+    Examples:
+        ./serl launch sim.launch.xml task:=pick_cube real_time_factor:=1.0
+        ./serl launch sim.launch.xml --show-args
+    """
+    from serl_bringup.launch_runner.__main__ import main
+
+    others = [word for word in context.args if ":=" not in word and not word.startswith("-")]
+    installed = listing("launch", "")
+    if not others and not Path(file).is_file() and file in installed:
+        file = str(installed[file])
+    status = main([file, *context.args])
+    if status:
+        raise typer.Exit(status)

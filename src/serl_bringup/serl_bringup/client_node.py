@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line's own ROS node: it sends goals, calls services and looks at the graph."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import rclpy
+from rclpy.action import ActionClient
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+from serl_ros.executor import FastExecutor
+from serl_ros.qos import RELIABLE_50
+
+from serl_bringup.errors import CommandError
+from serl_interfaces.msg import Metrics
+
+_TICK = 0.1  # [s]; a signal is noticed within this time
+_SETTLED = 0.4  # [s] without a change, after which discovery counts as done
+
+
+class Client:
+    """A node with its own context and executor, used as a context manager; everything it does has a time limit.
+
+    Python's own SIGINT handling stays in place, so Ctrl-C raises KeyboardInterrupt wherever the client waits.
+    """
+
+    def __init__(self, namespace: str = "") -> None:
+        """Joins the domain of the environment.
+
+        Args:
+            namespace: of the arm whose graph is meant; relative names are below it.
+        """
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self.node: Node = rclpy.create_node(
+            f"serl_command_{time.time_ns() % 10**9}",
+            context=self._context,
+            namespace=namespace or None,
+            enable_rosout=False,
+            start_parameter_services=False,
+        )
+        self.executor = FastExecutor(context=self._context)
+        self.executor.add_node(self.node)
+
+    def close(self) -> None:
+        """Leaves the graph."""
+        self.executor.shutdown(timeout_sec=1.0)
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def spin_until(self, condition: Callable[[], bool], timeout: float, tick: Callable[[], None] | None = None) -> bool:
+        """Handles messages until `condition()` holds; False when it did not within `timeout` [s].
+
+        Args:
+            condition: what is waited for.
+            timeout: longest time to wait [s].
+            tick: called at least ten times a second; what it raises ends the wait.
+        """
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if tick is not None:
+                tick()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self.executor.spin_once(min(left, _TICK))
+        return True
+
+    def settle(self, longest: float = 2.0) -> None:
+        """Waits until the other participants are known: until nothing new was seen for a while."""
+        start = time.monotonic()
+        seen, since = -1, start
+        while time.monotonic() - since < _SETTLED and time.monotonic() - start < longest:
+            found = len(self.node.get_node_names()) + len(self.node.get_topic_names_and_types())
+            if found != seen:
+                seen, since = found, time.monotonic()
+            self.executor.spin_once(0.05)
+
+    def on_metrics(self, callback: Callable[[str, int, dict[str, float]], None]) -> None:
+        """Calls ``callback(node, env_steps, values)`` for each message on `metrics`."""
+
+        def received(message: Metrics) -> None:
+            callback(message.node, message.env_steps, dict(zip(message.names, message.values, strict=True)))
+
+        self.node.create_subscription(Metrics, "metrics", received, RELIABLE_50)
+
+    def call(self, service_type: type, name: str, request: Any, timeout: float = 5.0) -> Any:
+        """Calls a service and returns its response.
+
+        Raises:
+            CommandError: nobody offers it, or no answer came in time.
+        """
+        client = self.node.create_client(service_type, name)
+        try:
+            if not self.spin_until(client.service_is_ready, timeout):
+                raise CommandError(f"nobody offers the service {client.service_name}: is the graph running?")
+            future = client.call_async(request)
+            if not self.spin_until(future.done, timeout):
+                raise CommandError(f"no answer from the service {client.service_name} within {timeout:.0f} s")
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+
+class ActionCall:
+    """One goal, from sending it to its result."""
+
+    def __init__(self, client: Client, action_type: type, name: str) -> None:
+        self._client = client
+        self._action = ActionClient(client.node, action_type, name)
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """Name of the action as the graph knows it."""
+        return self._client.node.resolve_service_name(self._name)
+
+    def server_is_ready(self) -> bool:
+        """Whether somebody offers the action."""
+        return self._action.server_is_ready()
+
+    def run(
+        self, goal: Any, *, on_feedback: Callable[[Any], None], tick: Callable[[], None], accept_timeout: float = 10.0
+    ) -> Any:
+        """Sends the goal and waits for its result, however long that takes.
+
+        Args:
+            goal: message of the action's Goal type.
+            on_feedback: called with each feedback message.
+            tick: called at least ten times a second; what it raises ends the wait.
+            accept_timeout: longest time until the goal is accepted or not [s].
+
+        Raises:
+            CommandError: the goal was refused, not answered, or lost.
+        """
+        sent = self._action.send_goal_async(goal, feedback_callback=lambda message: on_feedback(message.feedback))
+        if not self._client.spin_until(sent.done, accept_timeout, tick):
+            raise CommandError(f"no answer to the goal of the action {self.name} within {accept_timeout:.0f} s")
+        handle = sent.result()
+        if handle is None or not handle.accepted:
+            raise CommandError(f"the action {self.name} refused the goal: see the log of its node")
+        result: Future = handle.get_result_async()
+        self._client.spin_until(result.done, float("inf"), tick)
+        response = result.result()
+        if response is None:
+            raise CommandError(f"the action {self.name} ended without a result")
+        return response.result
+
+    def destroy(self) -> None:
+        """Takes the action client out of the node."""
+        self._action.destroy()

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person decides about a training, and how it is kept in config.yaml."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import yaml
+from serl_robots.config import ConfigError, build, read_yaml
+from serl_robots.resources import listing
+
+from serl_bringup import __version__, runs
+from serl_bringup.bench.system import describe
+from serl_bringup.errors import CommandError, UsageError
+from serl_bringup.runs import Run
+
+# What may change when a run is continued; the rest is in the data already.
+CHANGEABLE = frozenset({"max_steps", "goal", "eval_every", "eval_episodes", "rtf", "viewer"})
+_SHOWN = {"task": "TASK", "settings": "--set"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a person decides about a training, under the names of the command line's options."""
+
+    task: str
+    seed: int
+    demos: int
+    demo_file: str  # taken instead of recording; empty: record
+    max_steps: int  # online env steps after which to give up
+    eval_every: int  # [env steps]
+    eval_episodes: int
+    goal: float  # success rate in [0, 1] of an evaluation that ends the training
+    interventions: bool
+    rtf: float  # real-time factor; 0: lockstep
+    learning: str  # name of a file in config/learning
+    settings: tuple[str, ...]  # KEY=VALUE, on top of it
+    viewer: bool
+
+
+def check_task(name: str) -> None:
+    """Raises UsageError unless there is a task of this name."""
+    tasks = listing("config/tasks", ".yaml")
+    if name not in tasks:
+        raise UsageError(f"no task {name!r}: there are {', '.join(tasks) or 'none'}")
+
+
+def resolve_learning(name: str, settings: Sequence[str]) -> dict[str, Any]:
+    """The learning configuration with the person's changes, checked.
+
+    Raises:
+        UsageError: there is no such configuration, or a change is not KEY=VALUE with a known key and a possible value.
+        ConfigError: the configuration itself is wrong.
+    """
+    from serl_rl.config import LearningConfig
+
+    known = listing("config/learning", ".yaml")
+    if name not in known:
+        raise UsageError(f"no learning configuration {name!r}: there are {', '.join(known) or 'none'}")
+    values, _ = read_yaml(known[name])
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not key or not separator:
+            raise UsageError(f"--set {setting}: expected KEY=VALUE")
+        *parents, last = key.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise UsageError(f"--set {setting}: {parent} is a value, it has no {last}")
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        build(LearningConfig, values, f"--set on {name}.yaml")
+    except ConfigError as error:
+        if settings:
+            raise UsageError(str(error)) from error
+        raise
+    return values
+
+
+def read_plan(run: Run) -> Plan:
+    """The plan that a run was started with.
+
+    Raises:
+        CommandError: config.yaml does not hold one.
+    """
+    stored: Any = runs.read_config(run).get("plan")
+    try:
+        return Plan(**{**stored, "settings": tuple(stored["settings"])})
+    except (TypeError, KeyError) as error:
+        raise CommandError(f"{run.config_file}: 'plan' is damaged ({error}); this run cannot be continued") from error
+
+
+def write_plan(run: Run, plan: Plan) -> None:
+    """Writes config.yaml: the plan, and the task and learning configuration as they are used."""
+    config = {
+        "serl": __version__,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "plan": {**asdict(plan), "settings": list(plan.settings)},
+        "system": describe(),
+        "learning": yaml.safe_load(run.learning_file.read_text(encoding="utf-8")),
+        "task": yaml.safe_load(listing("config/tasks", ".yaml")[plan.task].read_text(encoding="utf-8")),
+    }
+    runs.write_config(run, config)
+
+
+def continued(before: Plan, wanted: Plan, given: set[str]) -> Plan:
+    """The plan for going on with a run.
+
+    Args:
+        before: what the run was started with.
+        wanted: what the command line says now.
+        given: options of the command line that the person really gave.
+
+    Raises:
+        UsageError: an option differs that must not.
+    """
+    options = [field.name for field in fields(Plan) if field.name in given]
+    fixed = [name for name in options if name not in CHANGEABLE and getattr(wanted, name) != getattr(before, name)]
+    if fixed:
+        names = ", ".join(_SHOWN.get(name, f"--{name.replace('_', '-')}") for name in fixed)
+        raise UsageError(f"{names} cannot change when a run is continued: its data were made with another value")
+    return replace(before, **{name: getattr(wanted, name) for name in options})

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recording of demonstrations into a file, from the command line."""
+
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from serl_bringup import plan as plans
+from serl_bringup.errors import CommandError, Interrupted
+from serl_bringup.session import simulated
+
+
+def record(task: str, path: Path, *, episodes: int, seed: int, rtf: float, viewer: bool, force: bool) -> None:
+    """Records successful demonstrations of the person who leads.
+
+    Args:
+        task: to demonstrate.
+        path: of the file; it appears when it is complete.
+        episodes: successful ones wanted.
+        seed: of their starts.
+        rtf: real-time factor; 0: lockstep.
+        viewer: whether MuJoCo's window opens.
+        force: replace an existing file.
+
+    Raises:
+        CommandError: the file is there already or cannot be written, or the graph failed.
+        Interrupted: a person pressed Ctrl-C.
+    """
+    plans.check_task(task)
+    if path.exists() and not force:
+        raise CommandError(f"{path} exists: choose another --out, or --force to replace it")
+    if not path.absolute().parent.is_dir():
+        raise CommandError(f"{path}: there is no folder {path.absolute().parent}")
+
+    from serl_interfaces.action import Record
+
+    console = Console()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="serl_record_") as scratch,
+            simulated(
+                console,
+                name=f"record-{path.stem}",
+                task=task,
+                seed=seed,
+                rtf=rtf,
+                viewer=viewer,
+                run_dir=Path(scratch),
+                log_dir=Path(scratch) / "log",
+                mode="record",
+            ) as graph,
+            console.status("starting the graph") as status,
+        ):
+            result = graph.run_action(
+                Record,
+                "record",
+                Record.Goal(episodes=episodes, seed=seed, path=str(path.absolute())),
+                executable="actor",
+                on_feedback=lambda feedback: status.update(
+                    f"{feedback.episodes}/{episodes} demonstrations in {feedback.attempts} attempts"
+                ),
+            )
+    except KeyboardInterrupt:
+        raise Interrupted(f"recording interrupted; {path} was not {'changed' if path.exists() else 'made'}") from None
+    if not result.success:
+        raise CommandError(f"recording ended early ({result.termination_reason}): {result.message}")
+    console.print(
+        f"{result.path}: {result.episodes} demonstrations, {result.transitions} transitions, "
+        f"{result.attempts} attempts; use it with ./serl train {task} --demo-file {path}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A graph that a command starts for itself: its domain, its processes, and a node to talk to it."""
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from serl_robots.resources import find
+
+from serl_bringup import domain
+from serl_bringup.errors import CommandError
+from serl_bringup.launch_runner.events import Event, OutputLine, ProcessExited, describe_code
+from serl_bringup.launch_runner.runner import LaunchRunner
+
+if TYPE_CHECKING:
+    from serl_bringup.client_node import Client
+
+LAUNCH_FILE = "sim.launch.xml"
+START_TIMEOUT = 60.0  # [s] until a node offers what it is there for
+LOG_LINES = 12  # of a process, shown when it fails
+CONFIGURATION_ERROR = 2  # exit status of a node that would fail again; see serl_ros.node
+CRASHES = 4  # of one process within CRASH_WINDOW, after which respawning it is no use
+CRASH_WINDOW = 60.0  # [s]
+
+
+class _ServerDied(Exception):
+    """The node that worked on a goal is gone, and the goal with it."""
+
+
+class GraphSession:
+    """Starts a launch file in a domain of its own and ends it, whatever happens in between.
+
+    Used as a context manager. The processes start at once; ROS is imported here while they do the same. ``check`` must
+    be called every 0.1 s or so while the graph runs, as ``tick`` of whatever waits.
+    """
+
+    def __init__(
+        self,
+        launch_file: str,
+        arguments: Mapping[str, str],
+        *,
+        name: str,
+        log_dir: Path,
+        run_dir: Path | str = "",
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Says what to start; nothing runs yet.
+
+        Args:
+            launch_file: name of a file in launch/.
+            arguments: of the launch file.
+            name: under which other commands find the graph.
+            log_dir: gets the logs of the processes.
+            run_dir: of the run it belongs to, empty when it has none.
+            report: takes each line that a node logs as an error.
+        """
+        self._file = find(f"launch/{launch_file}")
+        self._arguments = dict(arguments)
+        self._name, self._run_dir, self._log_dir = name, run_dir, log_dir
+        self._report = report
+        self._tails: dict[str, deque[str]] = {}  # process -> its last lines
+        self._deaths: list[tuple[float, ProcessExited]] = []
+        self._client: Client | None = None
+
+    @property
+    def domain_id(self) -> int:
+        """ROS domain of the graph."""
+        return self._domain.id
+
+    @property
+    def client(self) -> "Client":
+        """A node in the graph, made when it is first asked for."""
+        if self._client is None:
+            from serl_bringup.client_node import Client
+
+            self._client = Client()
+        return self._client
+
+    def __enter__(self) -> Self:
+        self._domain = domain.claim(self._name, self._run_dir)
+        try:
+            # After the domain is claimed: the environment of the processes is read here.
+            self._runner = LaunchRunner(self._file, self._arguments, log_dir=self._log_dir, sink=self._on_event)
+            self._runner.start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def check(self) -> None:
+        """Lets the launch runner work.
+
+        Raises:
+            CommandError: the graph ended, or a process of it died for good.
+        """
+        alive = self._runner.poll()
+        for died_at, death in self._deaths:
+            count = sum(other.process == death.process and at > died_at - CRASH_WINDOW for at, other in self._deaths)
+            if death.respawns and death.code != CONFIGURATION_ERROR and count < CRASHES:
+                continue
+            times = f" {count} times" if count > 1 else ""
+            raise CommandError(
+                f"the graph broke: {death.process} ended by itself{times} ({describe_code(death.code)}); "
+                f"log: {self._log_file}",
+                details=self._tails.get(death.process, ()),
+            )
+        if not alive:
+            reason = "; ".join(self._runner.failures) or "it was shut down"
+            raise CommandError(f"the graph ended: {reason}; log: {self._log_file}")
+
+    def deaths(self, executable: str) -> int:
+        """How often processes of this executable have died by themselves; those that respawn are alive again."""
+        return sum(death.process.startswith(f"{executable}-") for _, death in self._deaths)
+
+    def run_action(
+        self,
+        action_type: Any,
+        name: str,
+        goal: Any,
+        *,
+        executable: str,
+        on_feedback: Callable[[Any], None],
+        tick: Callable[[], None] = lambda: None,
+    ) -> Any:
+        """Sends a goal and waits for its result. If its node dies and comes back, the goal is sent again.
+
+        Args:
+            action_type: of the action.
+            name: relative name of the action.
+            goal: message of the Goal type.
+            executable: of the node that serves it.
+            on_feedback: called with each feedback message.
+            tick: called at least ten times a second.
+
+        Raises:
+            CommandError: the action never came up (says which node is missing and what it last logged), the goal was
+                refused, or the graph broke.
+        """
+        from serl_bringup.client_node import ActionCall
+
+        def watch() -> None:
+            self.check()
+            tick()
+
+        def watch_server() -> None:
+            watch()
+            if self.deaths(executable) > deaths:
+                raise _ServerDied
+
+        while True:
+            deaths = self.deaths(executable)
+            call = ActionCall(self.client, action_type, name)
+            try:
+                if not self.client.spin_until(call.server_is_ready, START_TIMEOUT, watch):
+                    raise self.missing(f"the action {call.name}", START_TIMEOUT)
+                return call.run(goal, on_feedback=on_feedback, tick=watch_server)
+            except _ServerDied:
+                self._report(f"{executable} died and is started again; sending the goal again")
+            finally:
+                call.destroy()
+
+    def missing(self, what: str, waited: float) -> CommandError:
+        """The error for something that did not come up: names the nodes that are not there and shows their last lines.
+
+        Args:
+            what: was waited for.
+            waited: for how long [s].
+        """
+        nodes = self.client.node.get_node_names_and_namespaces()
+        found = {f"{namespace.rstrip('/')}/{name}" for name, namespace in nodes}
+        absent = [spec for spec in self._runner.plan.processes if spec.node and spec.node not in found]
+        details = []
+        for spec in absent or self._runner.plan.processes:
+            lines = self._tails.get(spec.name, ())
+            details += [f"--- {spec.name}{'' if lines else ': no output'}", *lines]
+        names = f"; not up: {', '.join(str(spec.node) for spec in absent)}" if absent else "; all nodes are up"
+        return CommandError(f"waited {waited:.0f} s for {what}{names}; log: {self._log_file}", details=details)
+
+    @property
+    def _log_file(self) -> Path:
+        return self._log_dir / "launch.log"
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, OutputLine):
+            self._tails.setdefault(event.process, deque(maxlen=LOG_LINES)).append(event.text)
+            if "[ERROR]" in event.text or "[FATAL]" in event.text:
+                self._report(str(event))
+        elif isinstance(event, ProcessExited) and not event.expected:
+            self._deaths.append((time.monotonic(), event))
+
+    def _stop(self) -> None:
+        """Ends client, processes and domain. Ctrl-C during that makes it harder instead of leaving things behind."""
+        runner = getattr(self, "_runner", None)
+        previous = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, lambda *_: runner.hasten() if runner is not None else None)
+        try:
+            if self._client is not None:
+                self._client.close()
+            if runner is not None:
+                runner.close()
+        finally:
+            self._domain.release()
+            signal.signal(signal.SIGINT, previous)
+
+
+def simulated(
+    console: Console,
+    *,
+    name: str,
+    task: str,
+    seed: int,
+    rtf: float,
+    viewer: bool,
+    run_dir: Path,
+    log_dir: Path,
+    **arguments: str,
+) -> GraphSession:
+    """The graph on a simulated world.
+
+    Args:
+        console: gets what nodes log as errors.
+        name: under which other commands find the graph.
+        task: to do.
+        seed: of everything random.
+        rtf: real-time factor; 0: lockstep.
+        viewer: whether MuJoCo's window opens.
+        run_dir: of the learner.
+        log_dir: gets the logs of the processes.
+        arguments: of the launch file, beyond these.
+    """
+    common = {
+        "task": task,
+        "seed": str(seed),
+        "real_time_factor": str(rtf),
+        "headless": str(not viewer).lower(),
+        "run_dir": str(run_dir.absolute()),
+    }
+
+    def report(line: str) -> None:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    return GraphSession(
+        LAUNCH_FILE, common | arguments, name=name, run_dir=run_dir.absolute(), log_dir=log_dir, report=report
+    )

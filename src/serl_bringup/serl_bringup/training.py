@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training from the command line: run directory, graph, progress, result, report."""
+
+import time
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from serl_bringup import plan as plans
+from serl_bringup import runs
+from serl_bringup.bench.system import describe
+from serl_bringup.cli.progress import TrainingStatus, make_display
+from serl_bringup.errors import CommandError, Interrupted
+from serl_bringup.plan import Plan
+from serl_bringup.report import summary
+from serl_bringup.runs import Run
+from serl_bringup.session import GraphSession, simulated
+
+WAITING_TIMEOUT = 180.0  # [s] until the learner is ready: it compiles for half a minute on a slow machine
+
+
+def start(plan: Plan, name: str, report: bool) -> bool:
+    """Trains in a new run directory.
+
+    Args:
+        plan: what to do.
+        name: of the run; empty: task and time.
+        report: draw and film at the end.
+
+    Returns:
+        Whether the goal was reached.
+
+    Raises:
+        CommandError: the plan cannot be followed, or the graph failed.
+        Interrupted: a person pressed Ctrl-C.
+    """
+    plans.check_task(plan.task)
+    learning = plans.resolve_learning(plan.learning, plan.settings)
+    run = runs.create_run(runs.runs_root(), name or runs.default_name(plan.task))
+    runs.write_atomically(run.learning_file, yaml.safe_dump(learning, sort_keys=False))
+    plans.write_plan(run, plan)
+    return _train(run, plan, report, resumed=False)
+
+
+def resume(reference: str, wanted: Plan, given: set[str], report: bool) -> bool:
+    """Continues a run; as ``start`` otherwise.
+
+    Args:
+        reference: name or folder of the run.
+        wanted: as the command line says.
+        given: options of the command line that the person gave; the others are as they were.
+        report: draw and film at the end.
+    """
+    run = runs.find_run(runs.runs_root(), reference)
+    before = plans.read_plan(run)
+    plan = plans.continued(before, wanted, given)
+    if plan != before:
+        plans.write_plan(run, plan)
+    return _train(run, plan, report, resumed=True)
+
+
+def _train(run: Run, plan: Plan, report: bool, *, resumed: bool) -> bool:
+    console = Console()
+    started = time.monotonic()
+    try:
+        with simulated(
+            console,
+            name=run.name,
+            task=plan.task,
+            seed=plan.seed,
+            rtf=plan.rtf,
+            viewer=plan.viewer,
+            run_dir=run.path,
+            log_dir=run.log_dir,
+            learning=str(run.learning_file.absolute()),
+            interventions=str(plan.interventions).lower(),
+        ) as graph:
+            console.print(f"run {run.path}, ROS_DOMAIN_ID {graph.domain_id}", highlight=False, soft_wrap=True)
+            result = _send_goal(graph, plan, console)
+            wall_seconds = time.monotonic() - started
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; go on with ./serl train --resume {run.name}") from None
+    if result.termination_reason not in ("goal", "max_env_steps"):
+        raise CommandError(f"training ended early ({result.termination_reason}): {result.message}; logs: {run.log_dir}")
+    runs.write_result(run, _result(plan, result, wall_seconds, resumed))
+    if report:
+        summary.make(run, plan, console)
+    if result.success:
+        console.print(f"goal reached: {result.success_rate:.0%} after {result.env_steps_to_goal} env steps, ", end="")
+        console.print(f"{wall_seconds:.1f} s", highlight=False)
+    else:
+        console.print(
+            f"goal not reached: {result.success_rate:.0%} after {result.env_steps} env steps; go on with "
+            f"./serl train --resume {run.name} --max-steps {2 * plan.max_steps}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    summary.show(run, console)
+    return bool(result.success)
+
+
+def _send_goal(graph: GraphSession, plan: Plan, console: Console) -> Any:
+    """Sends the goal of the `train` action and shows what happens until its result is there."""
+    from serl_interfaces.action import Train
+
+    status = TrainingStatus(plan.max_steps, plan.goal)
+    graph.client.on_metrics(lambda _node, env_steps, values: status.update_metrics(env_steps, values))
+    goal = Train.Goal(
+        demonstrations=plan.demos,
+        demonstration_file=plan.demo_file,
+        max_env_steps=plan.max_steps,
+        eval_every=plan.eval_every,
+        eval_episodes=plan.eval_episodes,
+        success_goal=plan.goal,
+        seed=plan.seed,
+    )
+    with make_display(status, console) as display:
+        waiting_since = time.monotonic()
+
+        def tick() -> None:
+            display.update()
+            if status.stage != "waiting":
+                return
+            if time.monotonic() - waiting_since > WAITING_TIMEOUT:
+                raise graph.missing("learner/insert and learner/policy of the learner", WAITING_TIMEOUT)
+
+        return graph.run_action(
+            Train,
+            "train",
+            goal,
+            executable="actor",
+            on_feedback=lambda feedback: status.update_feedback(feedback.stage, feedback.env_steps),
+            tick=tick,
+        )
+
+
+def _result(plan: Plan, result: Any, wall_seconds: float, resumed: bool) -> dict[str, Any]:
+    return {
+        "task": plan.task,
+        "seed": plan.seed,
+        "success": result.success,
+        "termination_reason": result.termination_reason,
+        "env_steps": result.env_steps,
+        "env_steps_to_goal": result.env_steps_to_goal,
+        "success_rate": result.success_rate,
+        "wall_seconds": wall_seconds,  # from the start of the graph
+        "training_seconds": result.wall_seconds,  # from the goal's acceptance
+        "resumed": resumed,
+        "system": describe(),
+    }
