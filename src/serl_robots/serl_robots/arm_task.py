@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of a task that the arm controller needs.
 
-A task file `config/tasks/<name>.yaml` belongs to `serl_tasks`, which checks all of it; its task class extends `ArmTask`.
-The arm controller, a floor below, reads only the keys that `ArmTask` declares.
+A task file `config/tasks/<name>.yaml` belongs to `serl_tasks`, which checks all of it; its task class extends
+`ArmTask`. The arm controller, a floor below, reads only the keys that `ArmTask` declares.
 """
 
 from serl_robots import resources
@@ -21,7 +21,7 @@ class ArmTask:
     robot: str = Field(description="name of the robot, config/robots/<robot>.yaml")
     control_period: float = Field(gt=0.0, le=10.0, description="time of one control step [s]")
     action: ActionSpec
-    limits: SafetyLimits = Field(default_factory=SafetyLimits)
+    limits: SafetyLimits = SafetyLimits()
 
 
 def load_arm_task(name: str) -> ArmTask:

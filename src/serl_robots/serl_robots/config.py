@@ -44,7 +44,7 @@ def config(cls: type[T] | None = None, *, kw_only: bool = False) -> Any:
 
     def decorate(cls: type[T]) -> type[T]:
         settings = ConfigDict(extra="forbid", allow_inf_nan=False)
-        return dataclass(cls, frozen=True, kw_only=kw_only, config=settings)  # type: ignore[call-overload, no-any-return]
+        return dataclass(cls, frozen=True, kw_only=kw_only, config=settings)  # type: ignore[return-value]
 
     return decorate if cls is None else decorate(cls)
 
@@ -164,7 +164,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(
                     None, None, f"expected text as a key, found {_shown(key)} (quote it)", key_node.start_mark
@@ -179,7 +179,7 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
         r"^(?:[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)"

@@ -40,36 +40,46 @@ class SafetyLimits:
     The defaults are careful ones for a 7-axis arm beside a person, near those that HIL-SERL and MoveIt Servo ship.
     """
 
-    workspace_min: Vector3 = Field((0.25, -0.40, 0.01), description="corner of the tool's box, base frame [m]")
-    workspace_max: Vector3 = Field((0.75, 0.40, 0.60), description="opposite corner of the box [m]")
-    reference_orientation: Quaternion = Field((1.0, 0.0, 0.0, 0.0), description="centre of the cone, xyzw; tool down")
-    orientation_cone: float = Field(
-        0.5, gt=0.0, lt=CONVEX_ANGLE, description="largest rotation away from the reference orientation [rad]"
+    workspace_min: Vector3 = Field(default=(0.25, -0.40, 0.01), description="corner of the tool's box, base frame [m]")
+    workspace_max: Vector3 = Field(default=(0.75, 0.40, 0.60), description="opposite corner of the box [m]")
+    reference_orientation: Quaternion = Field(
+        default=(1.0, 0.0, 0.0, 0.0), description="centre of the cone, xyzw; tool down"
     )
-    max_step: float = Field(0.01, gt=0.0, le=0.05, description="translation in one control step [m]")
-    max_rotation_step: float = Field(0.06, gt=0.0, le=0.5, description="rotation in one control step [rad]")
-    max_velocity: float = Field(0.25, gt=0.0, le=2.0, description="[m/s]")
-    max_angular_velocity: float = Field(0.8, gt=0.0, le=3.0, description="[rad/s]")
-    max_acceleration: float = Field(2.0, ge=0.1, le=15.0, description="[m/s^2]")
-    max_angular_acceleration: float = Field(6.0, ge=0.1, le=30.0, description="[rad/s^2]")
-    min_gripper_width: float = Field(0.0, ge=0.0, le=1.0, description="[m]")
-    max_gripper_width: float = Field(0.08, gt=0.0, le=1.0, description="[m]")
-    max_gripper_velocity: float = Field(0.1, gt=0.0, le=10.0, description="change of width [m/s]")
+    orientation_cone: float = Field(
+        default=0.5, gt=0.0, lt=CONVEX_ANGLE, description="largest rotation away from the reference orientation [rad]"
+    )
+    max_step: float = Field(default=0.01, gt=0.0, le=0.05, description="translation in one control step [m]")
+    max_rotation_step: float = Field(default=0.06, gt=0.0, le=0.5, description="rotation in one control step [rad]")
+    max_velocity: float = Field(default=0.25, gt=0.0, le=2.0, description="[m/s]")
+    max_angular_velocity: float = Field(default=0.8, gt=0.0, le=3.0, description="[rad/s]")
+    max_acceleration: float = Field(default=2.0, ge=0.1, le=15.0, description="[m/s^2]")
+    max_angular_acceleration: float = Field(default=6.0, ge=0.1, le=30.0, description="[rad/s^2]")
+    min_gripper_width: float = Field(default=0.0, ge=0.0, le=1.0, description="[m]")
+    max_gripper_width: float = Field(default=0.08, gt=0.0, le=1.0, description="[m]")
+    max_gripper_velocity: float = Field(default=0.1, gt=0.0, le=10.0, description="change of width [m/s]")
     stale_timeout: float = Field(
-        0.25, gt=0.0, le=10.0, description="a source that is silent for longer no longer leads, local time [s]"
+        default=0.25, gt=0.0, le=10.0, description="a source that is silent for longer no longer leads, local time [s]"
     )
     joint_state_timeout: float = Field(
-        0.25, gt=0.0, le=10.0, description="no motion on joint states older than this, local time [s]"
+        default=0.25, gt=0.0, le=10.0, description="no motion on joint states older than this, local time [s]"
     )
-    tracking_error: float = Field(0.05, gt=0.0, le=1.0, description="distance of target and tool that may not last [m]")
-    tracking_rotation_error: float = Field(0.5, gt=0.0, le=math.pi, description="the same for rotation [rad]")
+    tracking_error: float = Field(
+        default=0.05, gt=0.0, le=1.0, description="distance of target and tool that may not last [m]"
+    )
+    tracking_rotation_error: float = Field(default=0.5, gt=0.0, le=math.pi, description="the same for rotation [rad]")
     tracking_progress: float = Field(
-        0.01, gt=0.0, le=1.0, description="decrease of the error that is progress [m, rad]"
+        default=0.01, gt=0.0, le=1.0, description="decrease of the error that is progress [m, rad]"
     )
-    tracking_timeout: float = Field(2.0, gt=0.0, le=60.0, description="time without progress until the reset [s]")
-    joint_margin: float = Field(0.1, ge=0.0, le=1.0, description="distance kept from joint limits in move_to [rad]")
-    joint_velocity_scaling: float = Field(0.5, gt=0.0, le=1.0, description="share of joint velocity limits in move_to")
-    joint_acceleration: float = Field(2.5, gt=0.0, le=20.0, description="of each joint in move_to [rad/s^2]")
+    tracking_timeout: float = Field(
+        default=2.0, gt=0.0, le=60.0, description="time without progress until the reset [s]"
+    )
+    joint_margin: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="distance kept from joint limits in move_to [rad]"
+    )
+    joint_velocity_scaling: float = Field(
+        default=0.5, gt=0.0, le=1.0, description="share of joint velocity limits in move_to"
+    )
+    joint_acceleration: float = Field(default=2.5, gt=0.0, le=20.0, description="of each joint in move_to [rad/s^2]")
 
     @model_validator(mode="after")
     def _consistent(self) -> "SafetyLimits":

@@ -82,10 +82,12 @@ class Pose:
 
     @classmethod
     def identity(cls) -> "Pose":
+        """No translation, no rotation."""
         return cls((0.0, 0.0, 0.0))
 
     @classmethod
     def from_rotation_vector(cls, position: ArrayLike, rotation_vector: ArrayLike) -> "Pose":
+        """From position [m] and rotation vector [rad]."""
         rx, ry, rz = np.asarray(rotation_vector, dtype=np.float64).tolist()
         return cls(position, quaternion_exp((rx, ry, rz)))
 
@@ -130,6 +132,7 @@ class Pose:
         return Pose(self.transform(other.position), quaternion_multiply(_quaternion(self), _quaternion(other)))
 
     def inverse(self) -> "Pose":
+        """`T_a_b.inverse()` is `T_b_a`."""
         x, y, z, w = self.quaternion.tolist()
         conjugate = Pose((0.0, 0.0, 0.0), (-x, -y, -z, w))
         return Pose(-conjugate.rotate(self.position), conjugate.quaternion)
@@ -179,7 +182,7 @@ def quaternion_log(quaternion: Quaternion) -> Vector3:
 
 
 def quaternion_from_matrix(rotation: NDArray[np.float64]) -> Quaternion:
-    """xyzw of a 3x3 rotation matrix, by the largest of the four components (Shepperd 1978)."""
+    """Unit quaternion of a 3x3 rotation matrix, by the largest of the four components (Shepperd 1978)."""
     m = rotation.tolist()
     trace = m[0][0] + m[1][1] + m[2][2]
     diagonal = (m[0][0], m[1][1], m[2][2])

@@ -11,15 +11,14 @@ of `step` is one control period. A desired pose asks for a velocity; the filter 
 Braking is always allowed: it keeps the stopping point where it was. So once a state is safe every later one is, for any
 sequence of desired poses, and by induction all limits hold together. No limit wins over another.
 
-A tool that starts outside the box or the cone is not pulled back: the region then reaches out to where the tool is, and
-shrinks as the tool comes back.
+A tool that starts outside the box or the cone is not pulled back, but it can only move inwards.
 """
 
 import math
 from typing import Final, NamedTuple
 
 from serl_robots.braking import braked, braking_distance, stoppable_speed
-from serl_robots.limits import CONVEX_ANGLE, LIMIT_NAMES, SafetyLimits
+from serl_robots.limits import LIMIT_NAMES, SafetyLimits
 from serl_robots.pose import Pose, Quaternion, Vector3, quaternion_exp, quaternion_log, quaternion_multiply
 
 __all__ = ["LIMIT_NAMES", "Filtered", "SafetyFilter", "SafetyLimits"]
@@ -64,9 +63,6 @@ class SafetyFilter:
         self._width = 0.0
         self._velocity: Vector3 = (0.0, 0.0, 0.0)
         self._turn: Vector3 = (0.0, 0.0, 0.0)  # angular velocity
-        self._low: Vector3 = limits.workspace_min
-        self._high: Vector3 = limits.workspace_max
-        self._cone = limits.orientation_cone
 
     def reset(self, pose: Pose, gripper_width: float) -> None:
         """Starts anew from a measured pose, at rest.
@@ -83,11 +79,7 @@ class SafetyFilter:
         self._width = gripper_width
         self._velocity = (0.0, 0.0, 0.0)
         self._turn = (0.0, 0.0, 0.0)
-        (lx, ly, lz), (hx, hy, hz) = self.limits.workspace_min, self.limits.workspace_max
-        self._low = (min(lx, x), min(ly, y), min(lz, z))
-        self._high = (max(hx, x), max(hy, y), max(hz, z))
         self._started = True
-        self._cone = max(self.limits.orientation_cone, _angle(self._reference, self._quaternion))
 
     @property
     def position(self) -> Vector3:
@@ -128,7 +120,10 @@ class SafetyFilter:
         limits, period, drop = self.limits, self.period, self._axis_drop
         vx, vy, vz = self._velocity
         px, py, pz = self._position
-        (lx, ly, lz), (hx, hy, hz) = self._low, self._high
+        (lx, ly, lz), (hx, hy, hz) = limits.workspace_min, limits.workspace_max
+        # outside the box it reaches out to the tool, and no further
+        lx, ly, lz = min(lx, px), min(ly, py), min(lz, pz)
+        hx, hy, hz = max(hx, px), max(hy, py), max(hz, pz)
         dx, dy, dz = desired
         if math.isfinite(dx + dy + dz):
             # the part of the desire that lies in the box, so that a tool pushed against a wall slides along it
@@ -174,8 +169,6 @@ class SafetyFilter:
         nx, ny, nz = min(max(nx, lx), hx), min(max(ny, ly), hy), min(max(nz, lz), hz)
         self._position = (nx, ny, nz)
         self._velocity = (wx, wy, wz)
-        if (self._low, self._high) != (limits.workspace_min, limits.workspace_max):
-            self._shrink_box()
 
     def _affordable(self, x: float, y: float, z: float) -> Vector3:
         """The velocity itself when the change to it is allowed, else the part of the way to it from braking that is.
@@ -195,16 +188,6 @@ class SafetyFilter:
         share = min(max((math.sqrt(max(b * b - a * c, 0.0)) - b) / a, 0.0), 1.0)
         return bx + share * ux, by + share * uy, bz + share * uz
 
-    def _shrink_box(self) -> None:
-        """A box that was extended to the tool comes in with the tool, but not past where it can stop."""
-        low, high = list(self._low), list(self._high)
-        for i in range(3):
-            v, p = self._velocity[i], self._position[i]
-            stop = p + math.copysign(braking_distance(abs(v), self._axis_drop, self.period), v)
-            low[i] = min(self.limits.workspace_min[i], max(low[i], min(p, stop)))
-            high[i] = max(self.limits.workspace_max[i], min(high[i], max(p, stop)))
-        self._low, self._high = (low[0], low[1], low[2]), (high[0], high[1], high[2])
-
     def _step_orientation(self, desired: Quaternion, acted: list[str]) -> None:
         limits, period = self.limits, self.period
         velocity = self._turn
@@ -218,10 +201,11 @@ class SafetyFilter:
             return
         desired = _normalized(desired)
         unchanged = True
-        if _angle(self._reference, desired) > self._cone + _SLACK:
+        cone = max(limits.orientation_cone, _angle(self._reference, self._quaternion))
+        if _angle(self._reference, desired) > cone + _SLACK:
             acted.append("orientation")
             unchanged = False
-            desired = self._onto_cone(desired)
+            desired = self._onto_cone(desired, cone)
         x, y, z, w = self._quaternion
         rx, ry, rz = quaternion_log(quaternion_multiply(desired, (-x, -y, -z, w)))
         wanted = (rx / period, ry / period, rz / period)
@@ -250,7 +234,6 @@ class SafetyFilter:
         if unchanged:
             self._quaternion = desired
             self._turn = wanted
-            self._shrink_cone()
         else:
             self._turn_by(wanted)
 
@@ -258,36 +241,34 @@ class SafetyFilter:
         turn = quaternion_exp(_scaled(velocity, self.period))
         self._quaternion = _normalized(quaternion_multiply(turn, self._quaternion))
         self._turn = velocity
-        self._shrink_cone()
 
     def _can_stop(self, velocity: Vector3) -> bool:
-        """Does the tool stay in the cone in this period and while it brakes after it?"""
-        return self._widest(velocity) <= self._cone + _SLACK
+        """Does the tool stay in the cone in this period and while it brakes after it, always about the same axis?
 
-    def _widest(self, velocity: Vector3, lead: float | None = None) -> float:
-        """Largest angle to the reference on the way to the stopping point, at the ends of the periods.
-
-        `lead` is the time that `velocity` is kept before braking, one period unless given.
+        Outside the cone: does it get no further out, period by period, until it is inside?
         """
         speed = math.hypot(*velocity)
         if speed < _REST:
-            return _angle(self._reference, self._quaternion)
-        turned = speed * (self.period if lead is None else lead)
-        total = turned + braking_distance(speed, self._turn_change, self.period)
+            return True
         axis = _scaled(velocity, 1.0 / speed)
-        angles = [total]
-        if self._cone < CONVEX_ANGLE:
-            if total > 2.0 * self._cone + _SLACK:
-                return math.inf  # longer than any path inside: it leaves the cone and may come round to it again
-        else:
-            while speed > 0.0:
-                angles.append(turned)
-                speed = braked(speed, self._turn_change)
-                turned += speed * self.period
-        return max(
-            _angle(self._reference, quaternion_multiply(quaternion_exp(_scaled(axis, angle)), self._quaternion))
-            for angle in angles
-        )
+        cone = self.limits.orientation_cone + _SLACK
+        angle = _angle(self._reference, self._quaternion)
+        if angle <= cone:
+            total = speed * self.period + braking_distance(speed, self._turn_change, self.period)
+            # the cone is convex: the way to the stopping point is inside when its end is, unless it went all round
+            return total <= 2.0 * cone and self._angle_after(axis, total) <= cone
+        turned = 0.0
+        while speed > 0.0:
+            turned += speed * self.period
+            before, angle = angle, self._angle_after(axis, turned)
+            if angle > max(cone, before):
+                return False
+            speed = braked(speed, self._turn_change)
+        return True
+
+    def _angle_after(self, axis: Vector3, turned: float) -> float:
+        """Angle to the reference orientation [rad] after a turn of the last commanded orientation."""
+        return _angle(self._reference, quaternion_multiply(quaternion_exp(_scaled(axis, turned)), self._quaternion))
 
     def _nearest_stoppable(self, brake: Vector3, wanted: Vector3) -> Vector3:
         """The velocity nearest to `wanted` on the line from braking to it that a bisection finds stoppable."""
@@ -300,16 +281,11 @@ class SafetyFilter:
                 unsafe = middle
         return _between(brake, wanted, safe)
 
-    def _onto_cone(self, orientation: Quaternion) -> Quaternion:
+    def _onto_cone(self, orientation: Quaternion, cone: float) -> Quaternion:
         """Nearest orientation in the cone: the same rotation away from the reference, but only as far as allowed."""
         x, y, z, w = self._reference
         away = quaternion_log(quaternion_multiply(orientation, (-x, -y, -z, w)))
-        return quaternion_multiply(quaternion_exp(_scaled(away, self._cone / math.hypot(*away))), self._reference)
-
-    def _shrink_cone(self) -> None:
-        if self._cone > self.limits.orientation_cone:
-            widest = max(_angle(self._reference, self._quaternion), self._widest(self._turn, lead=0.0))
-            self._cone = max(self.limits.orientation_cone, min(self._cone, widest))
+        return quaternion_multiply(quaternion_exp(_scaled(away, cone / math.hypot(*away))), self._reference)
 
     def _step_gripper(self, desired: float, acted: list[str]) -> None:
         if not math.isfinite(desired):
