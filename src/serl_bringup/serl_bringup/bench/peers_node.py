@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from rclpy.node import Node
-from serl_interfaces.msg import ActionCommand, PolicyParameters
 from serl_rl.data import Chunk
 from serl_rl.ingest import Ingest
 from serl_rl.journal import Journal
@@ -22,6 +21,8 @@ from serl_ros.executor import FastExecutor
 from serl_ros.node import run_node
 from serl_ros.qos import LATCHED, RELIABLE_10
 from serl_training.graph_learner import GraphLearner, InsertionService
+
+from serl_interfaces.msg import ActionCommand, PolicyParameters
 
 STATE = TransitionSpec({"state": ((14,), "float32")}, 4)
 IMAGES = TransitionSpec(

@@ -4,7 +4,6 @@
 import itertools
 import os
 import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from serl_interfaces.msg import ActionCommand, PolicyParameters
 from serl_rl.data import decode_chunk
 from serl_rl.journal import read_journal
 from serl_rl.policy import PolicySnapshot
@@ -24,10 +22,12 @@ from serl_training.graph_learner import GraphLearner
 
 from serl_bringup import domain
 from serl_bringup.bench.peers_node import CHUNK, SPECS, STATE, number_code, numbered_chunk
+from serl_bringup.bench.processes import start, stop
 from serl_bringup.bench.registry import Bench, Measurement
 from serl_bringup.client_node import Client
 from serl_bringup.errors import CommandError
 from serl_bringup.launch_runner.packages import find_executable
+from serl_interfaces.msg import ActionCommand, PolicyParameters
 
 WINDOWS = 5
 WINDOW_SECONDS = 2.0
@@ -118,22 +118,22 @@ def lost_after_kills(bench: Bench) -> Measurement:
     commands = {"learner": learner_command, "sender": _command("sender", "--log", str(log))}
     kills = dict.fromkeys(commands, 0)
     with domain.claim("bench kills"):
-        processes = {name: _start(command) for name, command in commands.items()}
+        processes = {name: start(command) for name, command in commands.items()}
         try:
             for number in range(KILLS):
                 _wait_for_progress(log, processes)
                 time.sleep(choose.uniform(0.0, 0.5))
-                victim = choose.choice(sorted(commands))
+                victim = sorted(commands)[number % 2]
                 processes[victim].kill()
                 processes[victim].wait()
                 kills[victim] += 1
-                processes[victim] = _start(commands[victim])
+                processes[victim] = start(commands[victim])
                 if number % 10 == 9:
                     bench.say(f"  {number + 1} kills")
             _wait_for_progress(log, processes)
         finally:
             for name in ("sender", "learner"):
-                _stop(processes[name])
+                stop(processes[name])
     lost, acknowledged, sessions = _missing(run_dir / "journal", log)
     details = {"acknowledged": acknowledged, "sessions": sessions, "kills": kills}
     return Measurement(lost, f"of {acknowledged:,} acknowledged in {sessions} sessions", details)
@@ -172,26 +172,13 @@ def _command(role: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "serl_bringup.bench.peers_node", role, *arguments]
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(15.0)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 @contextmanager
 def _peer(role: str, *arguments: str) -> Iterator[None]:
-    process = _start(_command(role, *arguments))
+    process = start(_command(role, *arguments))
     try:
         yield
     finally:
-        _stop(process)
+        stop(process)
 
 
 def _spread(values: Sequence[float], form: str) -> str:
