@@ -156,7 +156,3 @@ class ActionCall:
         if response is None:
             raise CommandError(f"the action {self.name} ended without a result")
         return response.result
-
-    def destroy(self) -> None:
-        """Takes the action client out of the node."""
-        self._action.destroy()

@@ -28,6 +28,9 @@ CRASHES = 4  # of one process within CRASH_WINDOW, after which respawning it is 
 CRASH_WINDOW = 60.0  # [s]
 
 
+MetricsCallback = Callable[[str, int, dict[str, float]], None]
+
+
 class _ServerDied(Exception):
     """The node that worked on a goal is gone, and the goal with it."""
 
@@ -66,6 +69,7 @@ class GraphSession:
         self._tails: dict[str, deque[str]] = {}  # process -> its last lines
         self._deaths: list[tuple[float, ProcessExited]] = []
         self._client: Client | None = None
+        self._metrics_callbacks: list[MetricsCallback] = []
 
     @property
     def domain_id(self) -> int:
@@ -79,7 +83,15 @@ class GraphSession:
             from serl_bringup.client_node import Client
 
             self._client = Client()
+            for callback in self._metrics_callbacks:
+                self._client.on_metrics(callback)
         return self._client
+
+    def on_metrics(self, callback: MetricsCallback) -> None:
+        """Calls ``callback(node, env_steps, values)`` for each message on `metrics`."""
+        self._metrics_callbacks.append(callback)
+        if self._client is not None:
+            self._client.on_metrics(callback)
 
     def __enter__(self) -> Self:
         self._domain = domain.claim(self._name, self._run_dir)
@@ -166,8 +178,8 @@ class GraphSession:
                 return call.run(goal, on_feedback=on_feedback, tick=watch_server)
             except _ServerDied:
                 self._report(f"{executable} died and is started again; sending the goal again")
-            finally:
-                call.destroy()
+                # A new participant knows only the living; this one would talk to the dead until their lease ends.
+                self._leave()
 
     def missing(self, what: str, waited: float) -> CommandError:
         """The error for something that did not come up: names the nodes that are not there and shows their last lines.
@@ -193,10 +205,15 @@ class GraphSession:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, OutputLine):
             self._tails.setdefault(event.process, deque(maxlen=LOG_LINES)).append(event.text)
-            if "[ERROR]" in event.text or "[FATAL]" in event.text:
+            if event.text.startswith(("[ERROR]", "[FATAL]", "fatal:")):
                 self._report(str(event))
         elif isinstance(event, ProcessExited) and not event.expected:
             self._deaths.append((time.monotonic(), event))
+
+    def _leave(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def _stop(self) -> None:
         """Ends client, processes and domain. Ctrl-C during that makes it harder instead of leaving things behind."""
@@ -204,8 +221,7 @@ class GraphSession:
         previous = signal.getsignal(signal.SIGINT)
         signal.signal(signal.SIGINT, lambda *_: runner.hasten() if runner is not None else None)
         try:
-            if self._client is not None:
-                self._client.close()
+            self._leave()
             if runner is not None:
                 runner.close()
         finally:

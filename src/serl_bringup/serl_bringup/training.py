@@ -105,7 +105,7 @@ def _send_goal(graph: GraphSession, plan: Plan, console: Console) -> Any:
     from serl_interfaces.action import Train
 
     status = TrainingStatus(plan.max_steps, plan.goal)
-    graph.client.on_metrics(lambda _node, env_steps, values: status.update_metrics(env_steps, values))
+    graph.on_metrics(lambda _node, env_steps, values: status.update_metrics(env_steps, values))
     goal = Train.Goal(
         demonstrations=plan.demos,
         demonstration_file=plan.demo_file,

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A command's graph: it comes up, breaks and ends in ways that a person understands, and nothing is left behind."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serl_bringup.errors import CommandError
+from serl_bringup.session import GraphSession
+
+from serl_bringup import domain, session
+
+pytestmark = pytest.mark.graph
+
+STAND_IN = Path(__file__).with_name("stand_in_actor.py")
+WAIT = "import time; time.sleep(100)"
+
+
+@pytest.fixture
+def graph(ros_domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., GraphSession]:
+    """Makes a session whose launch file holds the given lines."""
+    monkeypatch.setenv("SERL_SHARE", str(tmp_path))
+
+    def make(*lines: str, **options: Any) -> GraphSession:
+        (tmp_path / "launch").mkdir(exist_ok=True)
+        (tmp_path / "launch" / "test.launch.xml").write_text(f"<launch>{''.join(lines)}</launch>")
+        return GraphSession("test.launch.xml", {}, name="test", log_dir=tmp_path / "log", **options)
+
+    return make
+
+
+def _actor(role: str) -> str:
+    return f'<executable name="actor" cmd="{sys.executable} {STAND_IN} {role}" respawn="true" respawn_delay="0.1"/>'
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Callable[..., str]:
+    """Makes the line of a launch file for a process that runs some Python."""
+
+    def make(name: str, code: str, attributes: str = "") -> str:
+        script = tmp_path / f"{name}.py"
+        script.write_text(f"import sys, time\ndef say(*words): print(*words, file=sys.stderr, flush=True)\n{code}\n")
+        return f'<executable name="{name}" cmd="{sys.executable} {script}" {attributes}/>'
+
+    return make
+
+
+def _run(graph: GraphSession, tick: Callable[[], None] = lambda: None) -> Any:
+    from serl_interfaces.action import Train
+
+    return graph.run_action(Train, "train", Train.Goal(), executable="actor", on_feedback=lambda _: None, tick=tick)
+
+
+def _is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def _poll_for(graph: GraphSession, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        graph.check()
+        time.sleep(0.02)
+
+
+def test_a_goal_brings_its_result_and_metrics(graph: Callable[..., GraphSession]) -> None:
+    received: list[tuple[str, int, dict[str, float]]] = []
+    with graph(_actor("goal")) as running:
+        running.on_metrics(lambda *message: received.append(message))
+        result = _run(running)
+    assert result.success
+    assert result.env_steps_to_goal == 5
+    assert received == [("actor", 5, {"eval/success_rate": 0.96})]
+
+
+def test_a_failed_goal_says_why(graph: Callable[..., GraphSession]) -> None:
+    with graph(_actor("fail")) as running:
+        result = _run(running)
+    assert (result.termination_reason, result.message) == ("failed", "the gripper fell off")
+
+
+def test_a_goal_survives_the_death_of_its_node(graph: Callable[..., GraphSession], tmp_path: Path) -> None:
+    reports: list[str] = []
+    with graph(_actor(f"die-once {tmp_path / 'died'}"), report=reports.append) as running:
+        assert _run(running).success
+    assert any("died and is started again" in line for line in reports)
+
+
+def test_a_node_that_never_comes_up_is_named_with_its_last_words(
+    graph: Callable[..., GraphSession], process: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "START_TIMEOUT", 1.5)
+    with (
+        graph(process("actor", "say('looking for the camera'); time.sleep(100)")) as running,
+        pytest.raises(CommandError, match=r"waited 2 s for the action /train.*launch\.log") as raised,
+    ):
+        _run(running)
+    assert "looking for the camera" in raised.value.details
+
+
+@pytest.mark.parametrize(
+    ("status", "how_often"), [(2, r"ended by itself \(exit code 2\)"), (1, r"ended by itself 4 times \(exit code 1\)")]
+)
+def test_a_process_that_dies_again_and_again_ends_the_wait(
+    graph: Callable[..., GraphSession], process: Callable[..., str], status: int, how_often: str
+) -> None:
+    line = process("arm", f"say('no such robot'); sys.exit({status})", 'respawn="true" respawn_delay="0.05"')
+    with graph(line) as running, pytest.raises(CommandError, match=f"arm-1 {how_often}") as raised:
+        _poll_for(running)
+    assert "no such robot" in raised.value.details
+
+
+def test_a_graph_that_shuts_down_ends_the_wait(graph: Callable[..., GraphSession], process: Callable[..., str]) -> None:
+    with (
+        graph(process("bridge", "", 'on_exit="shutdown"')) as running,
+        pytest.raises(CommandError, match="the graph ended"),
+    ):
+        _poll_for(running)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, CommandError("x")])
+def test_nothing_is_left_whatever_happens(
+    graph: Callable[..., GraphSession], process: Callable[..., str], error: Any
+) -> None:
+    kind = error if isinstance(error, type) else type(error)
+    with pytest.raises(kind), graph(process("a", WAIT), process("b", WAIT)) as running:
+        pids = list(running._runner.running.values())
+        assert len(pids) == 2
+        assert [each.name for each in domain.running_graphs() if each.pid == os.getpid()] == ["test"]
+        raise error
+    assert not any(_is_alive(pid) for pid in pids)
+    assert not [each for each in domain.running_graphs() if each.pid == os.getpid()]
+
+
+def test_a_wrong_launch_file_starts_nothing_and_frees_the_domain(graph: Callable[..., GraphSession]) -> None:
+    with pytest.raises(Exception, match="nonsense"), graph("<nonsense/>"):
+        pass
+    assert not [each for each in domain.running_graphs() if each.pid == os.getpid()]
+
+
+def test_what_nodes_log_as_errors_is_reported(graph: Callable[..., GraphSession], process: Callable[..., str]) -> None:
+    reports: list[str] = []
+    line = process("arm", "say('[INFO] warm'); say('[ERROR] too hot'); time.sleep(100)")
+    with graph(line, report=reports.append) as running:
+        end = time.monotonic() + 10
+        while not reports and time.monotonic() < end:
+            running.check()
+            time.sleep(0.02)
+    assert reports == ["[arm-1] [ERROR] too hot"]
