@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What rviz shows beside the robot: workspace box, target, trail of the tool, objects; coloured by who leads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point
+from serl_robots.pose import Pose
+from serl_tasks.task import Task
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker, MarkerArray
+
+_TRAIL_POINTS = 200
+_IDLE = (0.6, 0.6, 0.6)
+# By SafetyStatus.mode: idle, policy, human, move_to, estop.
+_LEADER_COLOURS = (_IDLE, (0.15, 0.55, 0.95), (0.95, 0.60, 0.10), (0.60, 0.40, 0.85), (0.90, 0.10, 0.10))
+
+
+class SceneMarkers:
+    """Builds the array that is published on `markers`."""
+
+    def __init__(self, task: Task, frame: str) -> None:
+        """Draw the workspace and the objects of `task` in `frame`, the robot's base frame."""
+        self._task = task
+        self._frame = frame
+        self._trail: deque[Point] = deque(maxlen=_TRAIL_POINTS)
+
+    def clear_trail(self) -> None:
+        """Forget where the tool was."""
+        self._trail.clear()
+
+    def build(self, objects: Mapping[str, Pose], target: Pose | None, mode: int, stamp: Time) -> MarkerArray:
+        """Markers of one moment.
+
+        Args:
+            objects: true poses of ``tcp`` and of the objects.
+            target: pose that is commanded, if any.
+            mode: who leads, as in SafetyStatus.mode.
+            stamp: of the moment.
+        """
+        colour = _LEADER_COLOURS[mode] if mode < len(_LEADER_COLOURS) else _IDLE
+        self._trail.append(_point(objects["tcp"]))
+        markers = [self._workspace(), self._line("trail", list(self._trail), 0.004, (*colour, 0.9))]
+        if target is not None:
+            arrow = self._marker("target", Marker.SPHERE, target, (*colour, 0.6))
+            arrow.scale.x = arrow.scale.y = arrow.scale.z = 0.02
+            markers.append(arrow)
+        for name, item in self._task.objects.items():
+            box = self._marker(name, Marker.CUBE, objects[name], (*item.colour, 1.0))
+            box.scale.x, box.scale.y, box.scale.z = item.size
+            markers.append(box)
+        for marker in markers:
+            marker.header.stamp = stamp
+        return MarkerArray(markers=markers)
+
+    def _workspace(self) -> Marker:
+        low, high = self._task.limits.workspace_min, self._task.limits.workspace_max
+        corners = [[(low, high)[(index >> axis) & 1][axis] for axis in range(3)] for index in range(8)]
+        edges = [(a, a | bit) for a in range(8) for bit in (1, 2, 4) if not a & bit]
+        points = [Point(x=corners[i][0], y=corners[i][1], z=corners[i][2]) for edge in edges for i in edge]
+        return self._line("workspace", points, 0.002, (0.2, 0.7, 0.3, 0.8), Marker.LINE_LIST)
+
+    def _line(
+        self,
+        name: str,
+        points: list[Point],
+        width: float,
+        colour: tuple[float, float, float, float],
+        kind: int = Marker.LINE_STRIP,
+    ) -> Marker:
+        marker = self._marker(name, kind, Pose.identity(), colour)
+        marker.scale.x = width
+        marker.points = points
+        return marker
+
+    def _marker(self, name: str, kind: int, pose: Pose, colour: tuple[float, float, float, float]) -> Marker:
+        marker = Marker(ns=name, type=kind, action=Marker.ADD)
+        marker.header.frame_id = self._frame
+        marker.pose.position = _point(pose)
+        orientation = marker.pose.orientation
+        orientation.x, orientation.y, orientation.z, orientation.w = pose.quaternion.tolist()
+        red, green, blue, alpha = colour
+        marker.color = ColorRGBA(r=red, g=green, b=blue, a=alpha)
+        return marker
+
+
+def _point(pose: Pose) -> Point:
+    x, y, z = pose.position.tolist()
+    return Point(x=x, y=y, z=z)

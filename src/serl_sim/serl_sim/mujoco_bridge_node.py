@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `mujoco_bridge`: the simulated world behind the topics, services and actions of a real arm.
+
+With `real_time_factor` 0 the world moves one control period when a command is complete, and never otherwise: a gripper
+width and a tool pose, or a joint trajectory. With a factor above 0 time runs on by itself.
+"""
+
+import time
+
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from serl_robots.pose import PoseError
+from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from serl_ros.node import run_node
+from serl_ros.parameters import ParameterError, declare
+from serl_ros.qos import RELIABLE_1
+from serl_tasks.messages import nanoseconds, pose_from_message
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import SetBool
+from trajectory_msgs.msg import JointTrajectory
+
+from serl_interfaces.srv import ResetWorld, StepWorld
+from serl_sim.controller_actions_node import ControllerActions
+from serl_sim.scene import TIMESTEP
+from serl_sim.simulation import TIMESTEP_NS, CommandRefused, Simulation
+from serl_sim.trajectory import JointTrajectoryPlan, TrajectoryError
+from serl_sim.viewer import Viewer
+from serl_sim.world import World
+from serl_sim.world_publisher_node import ScenePublisher, StatePublisher
+from serl_tasks import get_task, task_names
+
+_BUSY_PERIOD = 0.001  # [s] of wall time between the steps of a busy world in lockstep
+_SHORTEST_TICK = 0.002  # [s] of wall time between two looks at the wall clock
+_LARGEST_LAG_NS = 100_000_000  # of wall time that a paced world catches up with
+_PATIENCE_NS = 1_000_000_000  # that half a command may wait for the other half without comment
+_REPORT_PERIOD_NS = 1_000_000_000
+_MOST_STEPS = 10_000  # of one call of sim/step
+
+
+class MujocoBridge(Node):
+    """See the module."""
+
+    def __init__(self) -> None:
+        """Build the world and connect.
+
+        Raises:
+            ValueError: a parameter or a file cannot be used.
+        """
+        # This node is where time comes from; it must not wait for its own clock.
+        super().__init__("mujoco_bridge", parameter_overrides=[Parameter("use_sim_time", value=False)])
+        task = get_task(declare(self, "task", "pick_cube", "Task whose world is simulated.", choices=task_names()))
+        seed = declare(self, "seed", 0, "Start state until the first reset.", range=(0, 2**31))
+        factor = declare(
+            self,
+            "real_time_factor",
+            0.0,
+            "Simulated over wall time; 0: lockstep, the world moves when a command is complete.",
+            range=(0.0, 1000.0),
+        )
+        state_rate = declare(
+            self, "state_rate", 100.0, "States in a simulated second, when paced [Hz].", range=(1.0, 500.0)
+        )
+        scene_rate = declare(
+            self, "scene_rate", 20.0, "Frames and markers in a second of wall time, at most [Hz].", range=(1.0, 30.0)
+        )
+        clock_rate = declare(
+            self, "clock_max_rate", 200.0, "Most messages on /clock in a second of wall time [Hz].", range=(1.0, 1e4)
+        )
+        size = (
+            declare(self, "camera_width", 128, "Width of camera images [pixels].", range=(1, 1280)),
+            declare(self, "camera_height", 128, "Height of camera images [pixels].", range=(1, 960)),
+        )
+        headless = declare(self, "headless", True, "False opens MuJoCo's viewer.")
+        robot_state = declare(
+            self, "publish_robot_state", True, "Publish the robot's frames and description, as robot_state_publisher."
+        )
+
+        world = World(task)
+        world.reset(seed)
+        self._simulation = Simulation(world, lockstep=factor == 0.0)
+        self._factor = factor
+        self._slice_steps = round(1.0 / (state_rate * TIMESTEP))
+        if factor > 0.0 and abs(self._slice_steps * TIMESTEP * state_rate - 1.0) > 1e-6:
+            raise ParameterError(
+                f"parameter 'state_rate' of node '{self.get_name()}': expected a rate whose period is a multiple of "
+                f"{TIMESTEP} s, found {state_rate} Hz"
+            )
+        self._stamp = Time()
+        self._set_stamp()
+        self._refusal = ""
+        self._refusals = 0
+        self._half_since_ns = 0
+        self._half_is_reported = False
+        self._report = (time.monotonic_ns(), 0)
+
+        self._states = StatePublisher(self, world, self._stamp, clock_rate)
+        self._scene = ScenePublisher(self, world, self._stamp, robot_state=robot_state, image_size=size)
+        self._viewer = None if headless else Viewer(world)
+        self._diagnostics = Diagnostics(self)
+        self._subscriptions_kept = [
+            self.create_subscription(PoseStamped, "target_pose", self._on_pose, RELIABLE_1),
+            self.create_subscription(Float64MultiArray, "gripper_controller/commands", self._on_gripper, RELIABLE_1),
+            self.create_subscription(
+                JointTrajectory, "joint_trajectory_controller/joint_trajectory", self._on_trajectory, RELIABLE_1
+            ),
+        ]
+        self._services_kept = [
+            self.create_service(ResetWorld, "sim/reset", self._on_reset),
+            self.create_service(StepWorld, "sim/step", self._on_step),
+            self.create_service(SetBool, "sim/pause", self._on_pause),
+        ]
+        # On the steady clock: these must run while the simulated time stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._scene_timer = self.create_timer(1.0 / scene_rate, self._on_scene_timer, clock=steady)
+        if self._simulation.lockstep:
+            # Moves a world that a trajectory or an action keeps busy; asleep otherwise.
+            self._drive_timer = self.create_timer(_BUSY_PERIOD, self._drive, clock=steady)
+            self._drive_timer.cancel()
+        else:
+            period = max(_SHORTEST_TICK, self._slice_steps * TIMESTEP / factor)
+            self._drive_timer = self.create_timer(period, self._follow_wall_time, clock=steady)
+        self._paced_until_ns = time.monotonic_ns()
+        self._actions = ControllerActions(self, self._simulation, self._wake)
+        self._publish()
+        mode = "lockstep" if self._simulation.lockstep else f"{factor:g} times real time"
+        self.get_logger().info(f"{task.name} on {world.robot.name}, {mode}")
+
+    def close(self) -> None:
+        """Close the window and the OpenGL contexts."""
+        if self._viewer is not None:
+            self._viewer.close()
+        self._simulation.world.close()
+
+    # Commands
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        frame = message.header.frame_id
+        simulation = self._simulation
+        if frame not in ("", simulation.world.robot.base_frame):
+            self._refuse(f"target_pose: expected the frame {simulation.world.robot.base_frame}, found {frame!r}")
+            return
+        try:
+            simulation.command_pose(pose_from_message(message.pose), nanoseconds(message.header.stamp))
+        except PoseError as error:
+            self._refuse(f"target_pose: {error}")
+        except CommandRefused as error:
+            self._refuse(str(error))
+        else:
+            self._accept()
+
+    def _on_gripper(self, message: Float64MultiArray) -> None:
+        if len(message.data) != 1:
+            self._refuse(f"gripper_controller/commands: expected one width [m], found {len(message.data)} values")
+            return
+        try:
+            self._simulation.command_width(message.data[0])
+        except CommandRefused as error:
+            self._refuse(str(error))
+        else:
+            self._accept()
+
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        simulation = self._simulation
+        joints = simulation.world.robot.arm_joints
+        try:
+            plan = JointTrajectoryPlan.from_message(message, joints, simulation.world.joint_positions[: len(joints)])
+        except TrajectoryError as error:
+            self._refuse(f"joint_trajectory_controller/joint_trajectory: {error}")
+            return
+        simulation.command_trajectory(plan)
+        if simulation.lockstep and simulation.can_move:
+            self._take_step()
+        self._wake()
+
+    def _accept(self) -> None:
+        self._refusal = ""
+        simulation = self._simulation
+        if not simulation.lockstep:
+            return
+        if simulation.is_complete and simulation.can_move:
+            self._take_step()
+        elif simulation.has_half_a_command:
+            self._half_since_ns = time.monotonic_ns()
+
+    def _refuse(self, reason: str) -> None:
+        """Say once why a command is refused, until one of its kind is accepted."""
+        self._refusals += 1
+        if not self._refusal:
+            self.get_logger().warning(f"command refused: {reason}")
+        self._refusal = reason
+
+    # Time
+
+    def _take_step(self) -> None:
+        if self._simulation.take_step():
+            self._publish()
+        else:
+            self.get_logger().error(self._simulation.broken)
+
+    def _wake(self) -> None:
+        """Start moving a world in lockstep that is busy."""
+        if self._simulation.lockstep and self._simulation.is_busy:
+            self._drive_timer.reset()
+
+    def _drive(self) -> None:
+        if self._simulation.is_busy and self._simulation.can_move:
+            self._take_step()
+        else:
+            self._drive_timer.cancel()
+
+    def _follow_wall_time(self) -> None:
+        """Advance a paced world to where the wall clock is; let go of what it cannot catch up with."""
+        now = time.monotonic_ns()
+        slice_ns = round(self._slice_steps * TIMESTEP_NS / self._factor)
+        self._paced_until_ns = max(self._paced_until_ns, now - max(_LARGEST_LAG_NS, slice_ns))
+        while self._paced_until_ns + slice_ns <= now:
+            self._paced_until_ns += slice_ns
+            if not self._simulation.can_move:
+                continue
+            if self._simulation.advance(self._slice_steps):
+                self._publish()
+            else:
+                self.get_logger().error(self._simulation.broken)
+
+    def _publish(self) -> None:
+        """Publish the state that the world is in now."""
+        self._set_stamp()
+        self._states.publish(self._simulation.episode, self._simulation.step)
+        if self._simulation.lockstep or self._simulation.is_at_step:
+            self._scene.publish_images()
+
+    def _set_stamp(self) -> None:
+        self._stamp.sec, self._stamp.nanosec = divmod(self._simulation.stamp_ns, 1_000_000_000)
+
+    # Services
+
+    def _on_reset(self, request: ResetWorld.Request, response: ResetWorld.Response) -> ResetWorld.Response:
+        try:
+            self._simulation.reset(request.seed, request.episode)
+        except ValueError as error:
+            response.success, response.message = False, str(error)
+            self.get_logger().warning(f"sim/reset refused: {error}")
+            return response
+        self._refusal = ""
+        self._scene.clear_trail()
+        self._publish()
+        self._states.publish_clock()
+        response.success = True
+        response.stamp = Time(sec=self._stamp.sec, nanosec=self._stamp.nanosec)
+        return response
+
+    def _on_step(self, request: StepWorld.Request, response: StepWorld.Response) -> StepWorld.Response:
+        simulation = self._simulation
+        if not (simulation.paused or simulation.lockstep):
+            response.message = "the world runs by itself: pause it first (sim/pause with data true)"
+        elif request.steps > _MOST_STEPS:
+            response.message = f"steps: expected at most {_MOST_STEPS}, found {request.steps}"
+        elif simulation.broken:
+            response.message = simulation.broken
+        else:
+            for _ in range(request.steps):
+                self._take_step()
+            response.success = not simulation.broken
+            response.message = simulation.broken
+        return response
+
+    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._simulation.paused = request.data
+        self._wake()
+        self._accept()
+        response.success = True
+        response.message = "paused" if request.data else "running"
+        return response
+
+    # What a person looks at
+
+    def _on_scene_timer(self) -> None:
+        self._states.publish_clock()
+        self._scene.publish_frames()
+        self._scene.publish_markers(self._simulation.target)
+        self._scene.publish_images_to_newcomers()
+        if self._viewer is not None:
+            self._viewer.refresh()
+        now = time.monotonic_ns()
+        if now - self._report[0] >= _REPORT_PERIOD_NS:
+            self._diagnose(now)
+
+    def _diagnose(self, now_ns: int) -> None:
+        simulation = self._simulation
+        then_ns, steps = self._report
+        self._report = (now_ns, simulation.physics_steps)
+        factor = (simulation.physics_steps - steps) * TIMESTEP_NS / (now_ns - then_ns)
+        waits_for = simulation.waits_for() if simulation.lockstep or not simulation.can_move else ""
+        level, message = OK, f"waits for {waits_for}" if waits_for else "running"
+        if simulation.has_half_a_command and now_ns - self._half_since_ns > _PATIENCE_NS:
+            level = WARN
+            if not self._half_is_reported:
+                self._half_is_reported = True
+                self.get_logger().warning(f"the world waits for {waits_for}; the other half of the command is there")
+        else:
+            self._half_is_reported = False
+        if self._refusal:
+            level, message = WARN, f"command refused: {self._refusal}; {message}"
+        if simulation.broken:
+            level = ERROR
+        self._diagnostics.set(
+            "world",
+            level,
+            message,
+            episode=simulation.episode,
+            step=simulation.step,
+            time=f"{simulation.stamp_ns / 1e9:.3f} s",
+            real_time_factor=f"{factor:.2f}",
+            refused_commands=self._refusals,
+        )
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(MujocoBridge)

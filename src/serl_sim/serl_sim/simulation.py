@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A world in time: which command leads, when the world moves, and what its clock says then.
+
+In lockstep the world moves one control period when a command is complete: a tool pose and a gripper width, or a joint
+trajectory. Otherwise somebody calls `advance` as time goes on, and commands act at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from serl_robots.pose import Pose
+
+from serl_sim.scene import TIMESTEP
+from serl_sim.trajectory import JointTrajectoryPlan
+from serl_sim.world import SimulationError, World
+
+TIMESTEP_NS: Final = round(TIMESTEP * 1e9)
+
+_SLICE = 5  # physics steps between two set points of a joint trajectory
+
+
+Observer = Callable[[bool], bool]
+"""Called after each advance, and with True when the world was reset; returns whether it has seen enough."""
+
+
+class CommandRefused(ValueError):
+    """A command that cannot be executed; the message says why."""
+
+
+class Simulation:
+    """One world, its time and its commands."""
+
+    def __init__(self, world: World, *, lockstep: bool) -> None:
+        """Begin at the end of one control period: time 0 means "not set" in ROS."""
+        self.world = world
+        self.lockstep = lockstep
+        self.stamp_ns = world.steps_per_period * TIMESTEP_NS
+        """Simulated time [ns]; never goes back, not even when the world is reset."""
+        self.episode = 0
+        self.paused = False
+        self.broken = ""
+        """Why the world cannot move until it is reset; empty while it can."""
+        self.target: Pose | None = None
+        """Tool pose that is commanded, if one is."""
+        self.width = world.task.start.gripper_width
+        """Gripper width that is commanded [m]."""
+        self.physics_steps = 0
+        """Physics steps since the start."""
+        self._reset_steps = 0
+        self._pending_pose: Pose | None = None
+        self._pending_width: float | None = None
+        self._trajectory: JointTrajectoryPlan | None = None
+        self._trajectory_time = 0.0
+        self._observers: list[Observer] = []
+
+    # State
+
+    @property
+    def step(self) -> int:
+        """Whole control periods since the reset."""
+        return (self.physics_steps - self._reset_steps) // self.world.steps_per_period
+
+    @property
+    def is_at_step(self) -> bool:
+        """Whether a control period has just ended."""
+        return (self.physics_steps - self._reset_steps) % self.world.steps_per_period == 0
+
+    @property
+    def can_move(self) -> bool:
+        """Whether the world is neither paused nor broken."""
+        return not (self.paused or self.broken)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a pose and a width are there, so that a world in lockstep can move."""
+        return self._pending_pose is not None and self._pending_width is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a trajectory or an action is under way, so that a world in lockstep moves on by itself."""
+        return self._trajectory is not None or bool(self._observers)
+
+    @property
+    def has_half_a_command(self) -> bool:
+        """Whether one of pose and width is there and the other is not."""
+        return (self._pending_pose is None) != (self._pending_width is None)
+
+    def waits_for(self) -> str:
+        """What has to come before a world in lockstep moves; empty when nothing has to."""
+        if self.broken:
+            return f"sim/reset: {self.broken}"
+        if self.paused:
+            return "sim/pause with data false"
+        if self.is_busy or self.is_complete:
+            return ""
+        if self._pending_pose is not None:
+            return "gripper_controller/commands"
+        if self._pending_width is not None:
+            return "target_pose"
+        return "target_pose and gripper_controller/commands"
+
+    # Commands
+
+    def reset(self, seed: int, episode: int) -> None:
+        """Go to the start state of `seed`, one control period later; commands that wait are dropped.
+
+        Raises:
+            ValueError: `seed` is negative.
+        """
+        self.world.reset(seed)
+        self.episode = episode
+        self.broken = ""
+        self.target = None
+        self.width = self.world.task.start.gripper_width
+        self._pending_pose = self._pending_width = self._trajectory = None
+        self._reset_steps = self.physics_steps
+        self.stamp_ns += self.world.steps_per_period * TIMESTEP_NS
+        observers, self._observers = self._observers, []
+        for observer in observers:
+            observer(True)
+
+    def command_pose(self, pose: Pose, stamp_ns: int) -> None:
+        """Lead the tool to `pose`.
+
+        Args:
+            pose: of the tool in the base frame.
+            stamp_ns: of the state that the command starts from; 0 if it does not say.
+
+        Raises:
+            CommandRefused: the command starts from another state than this one (in lockstep only).
+        """
+        if not self.lockstep:
+            self._lead_by_pose(pose)
+            return
+        if stamp_ns not in (0, self.stamp_ns):
+            self._pending_width = None  # the width that came with it
+            raise CommandRefused(
+                f"target_pose: it starts from the state at {stamp_ns / 1e9:.3f} s, and the world is at "
+                f"{self.stamp_ns / 1e9:.3f} s"
+            )
+        self._pending_pose = pose
+
+    def command_width(self, width: float) -> None:
+        """Move the fingers to a distance of `width` [m] from each other.
+
+        Raises:
+            CommandRefused: not finite.
+        """
+        if not math.isfinite(width):
+            raise CommandRefused(f"gripper_controller/commands: expected a finite width, found {width}")
+        if self.lockstep:
+            self._pending_width = width
+        else:
+            self._lead_by_width(width)
+
+    def command_trajectory(self, plan: JointTrajectoryPlan) -> None:
+        """Lead the arm joints along `plan`, from now on."""
+        self._pending_pose = self._pending_width = None
+        self.target = None
+        self._trajectory = plan
+        self._trajectory_time = 0.0
+
+    def grip(self, width: float) -> None:
+        """Move the fingers to `width` [m] without waiting for a pose. Combine with `observe`."""
+        self._lead_by_width(width)
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` until it returns True. A world in lockstep moves on by itself as long as one is there."""
+        self._observers.append(observer)
+
+    def is_following(self, plan: JointTrajectoryPlan) -> bool:
+        """Whether `plan` still leads."""
+        return self._trajectory is plan
+
+    # Time
+
+    def take_step(self) -> bool:
+        """Move one control period, with the commands that wait. False when the world broke."""
+        if self._pending_pose is not None:
+            self._lead_by_pose(self._pending_pose)
+        if self._pending_width is not None:
+            self._lead_by_width(self._pending_width)
+        self._pending_pose = self._pending_width = None
+        return self.advance(self.world.steps_per_period)
+
+    def advance(self, steps: int) -> bool:
+        """Let `steps` physics steps pass. False when the world broke."""
+        try:
+            self._move(steps)
+        except SimulationError as error:
+            self.broken = str(error)
+        self.physics_steps += steps
+        self.stamp_ns += steps * TIMESTEP_NS
+        self._notify()
+        return not self.broken
+
+    def _move(self, steps: int) -> None:
+        while self._trajectory is not None and steps > 0:
+            some = min(_SLICE, steps)
+            steps -= some
+            self._trajectory_time += some * TIMESTEP
+            self.world.command_joints(self._trajectory.at(self._trajectory_time))
+            if self._trajectory_time >= self._trajectory.duration - 0.5 * TIMESTEP:
+                self._trajectory = None
+            self.world.advance(some)
+        if steps > 0:
+            self.world.advance(steps)
+
+    def _lead_by_pose(self, pose: Pose) -> None:
+        self.world.command_pose(pose)
+        self.target = pose
+        self._trajectory = None
+
+    def _lead_by_width(self, width: float) -> None:
+        self.world.command_gripper(width)
+        self.width = width
+
+    def _notify(self) -> None:
+        if self._observers:
+            self._observers = [observer for observer in self._observers if not observer(False)]

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the bridge publishes of the world: the state of each step, and what a person looks at.
+
+The state goes out in every step, so its messages are made once and only refilled.
+"""
+
+import time
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Pose as PoseMessage
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from serl_robots.pose import Pose
+from serl_ros.arrays import from_array
+from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
+from std_msgs.msg import String
+from visualization_msgs.msg import MarkerArray
+
+from serl_interfaces.msg import SafetyStatus, WorldState
+from serl_sim.camera_messages import camera_info, image
+from serl_sim.markers import SceneMarkers
+from serl_sim.transforms import RobotFrames, camera_transforms, optical_frame
+from serl_sim.world import World
+
+
+class StatePublisher:
+    """Publishes `joint_states`, `truth` and `/clock`."""
+
+    def __init__(self, node: Node, world: World, stamp: Time, clock_max_rate: float) -> None:
+        """Prepare the messages.
+
+        Args:
+            node: that owns the publishers.
+            world: whose state it is.
+            stamp: of all messages; the caller changes it in place.
+            clock_max_rate: most messages on `/clock` in a second of wall time; every node pays for each.
+        """
+        self._world = world
+        self._joints = JointState(name=list(world.robot.joints))
+        self._joints.header.stamp = stamp
+        zeros = [0.0] * len(world.robot.joints)
+        self._joints.position, self._joints.velocity, self._joints.effort = zeros, zeros, zeros
+        self._positions = from_array(self._joints.position)
+        self._velocities = from_array(self._joints.velocity)
+        self._efforts = from_array(self._joints.effort)
+        names = list(world.objects())
+        self._truth = WorldState(names=names, poses=[PoseMessage() for _ in names])
+        self._truth.header.stamp = stamp
+        self._truth.header.frame_id = world.robot.base_frame
+        self._clock = Clock(clock=stamp)
+        self._clock_period_ns = round(1e9 / clock_max_rate)
+        self._next_clock_ns = 0
+        self._clock_is_due = True
+        self._joints_publisher = node.create_publisher(JointState, "joint_states", RELIABLE_10)
+        self._truth_publisher = node.create_publisher(WorldState, "truth", RELIABLE_10)
+        self._clock_publisher = node.create_publisher(Clock, "/clock", RELIABLE_1)
+
+    def publish(self, episode: int, step: int) -> None:
+        """Publish the state of control step `step` of `episode`."""
+        world = self._world
+        self._positions[:] = world.joint_positions
+        self._velocities[:] = world.joint_velocities
+        self._efforts[:] = world.joint_efforts
+        self._joints_publisher.publish(self._joints)
+        self._truth.episode, self._truth.step = episode, step
+        for message, pose in zip(self._truth.poses, world.objects().values(), strict=True):
+            _fill(message, pose)
+        self._truth_publisher.publish(self._truth)
+        self._clock_is_due = True
+        now = time.monotonic_ns()
+        if now >= self._next_clock_ns:
+            self.publish_clock()
+            self._next_clock_ns = now + self._clock_period_ns
+
+    def publish_clock(self) -> None:
+        """Publish the newest time, if it was not."""
+        if self._clock_is_due:
+            self._clock_is_due = False
+            self._clock_publisher.publish(self._clock)
+
+
+class ScenePublisher:
+    """Publishes frames, `robot_description`, camera images and `markers`."""
+
+    def __init__(
+        self, node: Node, world: World, stamp: Time, *, robot_state: bool, image_size: tuple[int, int]
+    ) -> None:
+        """Connect.
+
+        Args:
+            node: that owns the publishers.
+            world: that is shown.
+            stamp: of all messages; the caller changes it in place.
+            robot_state: whether to publish the robot's frames and description, as robot_state_publisher does.
+            image_size: width and height of camera images [pixels].
+
+        Raises:
+            ValueError: the message package for frames is missing.
+        """
+        try:
+            from tf2_msgs.msg import TFMessage
+        except ImportError as error:
+            raise ValueError(
+                "the package tf2_msgs is missing: install it, or build the workspace's own with ./serl shell"
+            ) from error
+        self._world, self._stamp = world, stamp
+        self._size = image_size
+        self._frames = RobotFrames(world.model, world.robot) if robot_state else None
+        self._transforms = TFMessage()
+        fixed = camera_transforms(world.file.cameras, stamp)
+        if self._frames is not None:
+            fixed += self._frames.fixed(stamp)
+            self._transforms_publisher = node.create_publisher(TFMessage, "/tf", RELIABLE_10)
+            self._description_publisher = node.create_publisher(String, "robot_description", LATCHED)
+            self._description_publisher.publish(String(data=world.robot.urdf_xml()))
+        self._fixed_publisher = node.create_publisher(TFMessage, "/tf_static", LATCHED)
+        self._fixed_publisher.publish(TFMessage(transforms=fixed))
+        self._cameras = [
+            _CameraPublisher(node, name, camera_info(mount.fovy_deg, *image_size, optical_frame(name)))
+            for name, mount in world.file.cameras.items()
+        ]
+        self._markers = SceneMarkers(world.task, world.robot.base_frame)
+        self._marker_publisher = node.create_publisher(MarkerArray, "markers", RELIABLE_1)
+        self._mode = SafetyStatus.MODE_IDLE
+        self._subscription = node.create_subscription(SafetyStatus, "arm/safety", self._on_safety, LATCHED)
+
+    def publish_images(self) -> None:
+        """Publish the images that somebody subscribes to."""
+        for camera in self._cameras:
+            if camera.is_wanted():
+                camera.publish(self._render(camera.name), self._stamp)
+
+    def publish_images_to_newcomers(self) -> None:
+        """Publish the images that somebody has subscribed to since the last ones: the world may be waiting for them."""
+        for camera in self._cameras:
+            if camera.has_newcomers():
+                camera.publish(self._render(camera.name), self._stamp)
+
+    def publish_frames(self) -> None:
+        """Publish the robot's moving frames."""
+        if self._frames is not None:
+            self._transforms.transforms = self._frames.moving(self._world.data, self._stamp)
+            self._transforms_publisher.publish(self._transforms)
+
+    def publish_markers(self, target: Pose | None) -> None:
+        """Publish the markers, if somebody looks."""
+        if self._marker_publisher.get_subscription_count() > 0:
+            self._marker_publisher.publish(self._markers.build(self._world.objects(), target, self._mode, self._stamp))
+
+    def clear_trail(self) -> None:
+        """Begin a new trail of the tool."""
+        self._markers.clear_trail()
+
+    def _render(self, camera: str) -> NDArray[np.uint8]:
+        return self._world.render(camera, *self._size)
+
+    def _on_safety(self, status: SafetyStatus) -> None:
+        self._mode = status.mode
+
+
+class _CameraPublisher:
+    """One camera, under the names of realsense2_camera."""
+
+    def __init__(self, node: Node, name: str, info: CameraInfo) -> None:
+        self.name = name
+        self._info = info
+        self._images = node.create_publisher(Image, f"{name}/color/image_raw", RELIABLE_1)
+        self._infos = node.create_publisher(CameraInfo, f"{name}/color/camera_info", RELIABLE_1)
+        self._served = 0
+
+    def is_wanted(self) -> bool:
+        return self._images.get_subscription_count() > 0 or self._infos.get_subscription_count() > 0
+
+    def has_newcomers(self) -> bool:
+        wanted = self._images.get_subscription_count() + self._infos.get_subscription_count()
+        known, self._served = self._served, wanted
+        return wanted > known
+
+    def publish(self, pixels: NDArray[np.uint8], stamp: Time) -> None:
+        self._info.header.stamp = stamp
+        self._images.publish(image(pixels, stamp, self._info.header.frame_id))
+        self._infos.publish(self._info)
+
+
+def _fill(message: PoseMessage, pose: Pose) -> None:
+    position, orientation = message.position, message.orientation
+    position.x, position.y, position.z = pose.position.tolist()
+    orientation.x, orientation.y, orientation.z, orientation.w = pose.quaternion.tolist()
