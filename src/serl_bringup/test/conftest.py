@@ -2,8 +2,10 @@
 """Launch files and installed packages that exist for one test."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 import pytest
 from serl_bringup.launch_runner.plan import Plan, make_plan
@@ -53,3 +55,41 @@ def plan(write_launch: WriteLaunch, environment: dict[str, str], tmp_path: Path)
         return make_plan(write_launch(content), arguments, environment, tmp_path / "params")
 
     return make
+
+
+@pytest.fixture
+def shell() -> Callable[..., str]:
+    """`shell(script, attributes)` is an `<executable>` that runs a shell script."""
+
+    def tag(script: str, attributes: str = "") -> str:
+        quoted = script.replace("'", "'\"'\"'").replace("\\", "\\\\").replace("$(", "\\$(")
+        command = quoteattr(f"sh -c '{quoted}'")
+        return f"<executable cmd={command} {attributes}/>"
+
+    return tag
+
+
+@pytest.fixture
+def is_alive() -> Callable[[int], bool]:
+    """Whether a process runs; one that has ended but was not collected does not."""
+
+    def look(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    return look
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """`wait_until(condition, timeout)` looks until the condition holds, and fails if it never does."""
+
+    def wait(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    return wait

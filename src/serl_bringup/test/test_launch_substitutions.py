@@ -135,7 +135,7 @@ def test_substitution(text: str, value: str) -> None:
     ["$(", "$()", "$(var", "$(var )", "$(var  one)", "$(var one", "$(var 'one)", "$(var a'b')", "$(1a)", "$(var (a))"],
 )
 def test_syntax_errors_say_where(text: str) -> None:
-    with pytest.raises(SubstitutionSyntaxError, match="expected .* at column"):
+    with pytest.raises(SubstitutionSyntaxError, match=r"expected .* at column"):
         parse_template(text)
 
 

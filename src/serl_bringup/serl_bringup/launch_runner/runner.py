@@ -200,6 +200,8 @@ class LaunchRunner:
         self._emit(ProcessStarted(entry.spec.name, entry.spec.node, process.pid, entry.starts))
 
     def _on_output(self, read: Callable[[], Iterable[OutputLine]], pipe: OutputPipe) -> None:
+        if pipe not in self._pipes:
+            return  # closed by the exit of its process, which was seen in the same call of poll
         for line in read():
             self._emit(line)
         if pipe.ended:
@@ -217,8 +219,7 @@ class LaunchRunner:
         entry.process = None
         self._schedule.cancel(process)
         for pipe in process.pipes:
-            if pipe in self._pipes:
-                self._on_output(pipe.drain, pipe)
+            self._on_output(pipe.drain, pipe)
         retries_left = spec.respawn_max_retries < 0 or entry.starts <= spec.respawn_max_retries
         respawns = spec.respawn and retries_left and not spec.required and not self._stopping
         expected = code == 0 or self._stopping
