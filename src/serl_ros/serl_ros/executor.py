@@ -36,6 +36,10 @@ class FastExecutor(SingleThreadedExecutor):
         Subscriptions that are ready together are handled together.
         """
         timeout_ns = -1 if timeout_sec is None else int(timeout_sec * 1e9)
+        if self._tasks:
+            # rclpy forgets what is done only when it collects again, and would then take the next message as well.
+            with self._tasks_lock:
+                self._tasks = [task for task in self._tasks if not task[0].done()]
         if self._tasks or time.monotonic_ns() >= self._next_event_check_ns:
             self._spin_rest()
             timeout_ns = 0 if self._tasks else timeout_ns
