@@ -32,11 +32,15 @@ from serl_sim.world import World
 from serl_sim.world_publisher_node import ScenePublisher, StatePublisher
 from serl_tasks import get_task, task_names
 
+_GRIPPER_TOPIC = "gripper_controller/commands"
+_TRAJECTORY_TOPIC = "joint_trajectory_controller/joint_trajectory"
+
 _BUSY_PERIOD = 0.001  # [s] of wall time between the steps of a busy world in lockstep
 _SHORTEST_TICK = 0.002  # [s] of wall time between two looks at the wall clock
 _LARGEST_LAG_NS = 100_000_000  # of wall time that a paced world catches up with
 _PATIENCE_NS = 1_000_000_000  # that half a command may wait for the other half without comment
 _REPORT_PERIOD_NS = 1_000_000_000
+_REMINDER_PERIOD_NS = 200_000_000  # of a world that stands still: nodes that join or lost a message hear the state again
 _MOST_STEPS = 10_000  # of one call of sim/step
 
 
@@ -90,7 +94,7 @@ class MujocoBridge(Node):
             )
         self._stamp = Time()
         self._set_stamp()
-        self._refusal = ""
+        self._refused: dict[str, str] = {}  # why the newest command on a topic was refused
         self._refusals = 0
         self._half_since_ns = 0
         self._half_is_reported = False
@@ -102,10 +106,8 @@ class MujocoBridge(Node):
         self._diagnostics = Diagnostics(self)
         self._subscriptions_kept = [
             self.create_subscription(PoseStamped, "target_pose", self._on_pose, RELIABLE_1),
-            self.create_subscription(Float64MultiArray, "gripper_controller/commands", self._on_gripper, RELIABLE_1),
-            self.create_subscription(
-                JointTrajectory, "joint_trajectory_controller/joint_trajectory", self._on_trajectory, RELIABLE_1
-            ),
+            self.create_subscription(Float64MultiArray, _GRIPPER_TOPIC, self._on_gripper, RELIABLE_1),
+            self.create_subscription(JointTrajectory, _TRAJECTORY_TOPIC, self._on_trajectory, RELIABLE_1),
         ]
         self._services_kept = [
             self.create_service(ResetWorld, "sim/reset", self._on_reset),
@@ -140,27 +142,25 @@ class MujocoBridge(Node):
         frame = message.header.frame_id
         simulation = self._simulation
         if frame not in ("", simulation.world.robot.base_frame):
-            self._refuse(f"target_pose: expected the frame {simulation.world.robot.base_frame}, found {frame!r}")
+            self._refuse("target_pose", f"expected the frame {simulation.world.robot.base_frame}, found {frame!r}")
             return
         try:
             simulation.command_pose(pose_from_message(message.pose), nanoseconds(message.header.stamp))
-        except PoseError as error:
-            self._refuse(f"target_pose: {error}")
-        except CommandRefused as error:
-            self._refuse(str(error))
+        except (PoseError, CommandRefused) as error:
+            self._refuse("target_pose", str(error))
         else:
-            self._accept()
+            self._accept("target_pose")
 
     def _on_gripper(self, message: Float64MultiArray) -> None:
         if len(message.data) != 1:
-            self._refuse(f"gripper_controller/commands: expected one width [m], found {len(message.data)} values")
+            self._refuse(_GRIPPER_TOPIC, f"expected one width [m], found {len(message.data)} values")
             return
         try:
             self._simulation.command_width(message.data[0])
         except CommandRefused as error:
-            self._refuse(str(error))
+            self._refuse(_GRIPPER_TOPIC, str(error))
         else:
-            self._accept()
+            self._accept(_GRIPPER_TOPIC)
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         simulation = self._simulation
@@ -168,29 +168,32 @@ class MujocoBridge(Node):
         try:
             plan = JointTrajectoryPlan.from_message(message, joints, simulation.world.joint_positions[: len(joints)])
         except TrajectoryError as error:
-            self._refuse(f"joint_trajectory_controller/joint_trajectory: {error}")
+            self._refuse(_TRAJECTORY_TOPIC, str(error))
             return
+        self._refused.pop(_TRAJECTORY_TOPIC, None)
         simulation.command_trajectory(plan)
         if simulation.lockstep and simulation.can_move:
             self._take_step()
         self._wake()
 
-    def _accept(self) -> None:
-        self._refusal = ""
-        simulation = self._simulation
-        if not simulation.lockstep:
-            return
-        if simulation.is_complete and simulation.can_move:
-            self._take_step()
-        elif simulation.has_half_a_command:
-            self._half_since_ns = time.monotonic_ns()
+    def _accept(self, topic: str) -> None:
+        if self._refused:
+            self._refused.pop(topic, None)
+        if self._simulation.lockstep:
+            self._step_if_complete()
 
-    def _refuse(self, reason: str) -> None:
-        """Say once why a command is refused, until one of its kind is accepted."""
+    def _refuse(self, topic: str, reason: str) -> None:
+        """Say why a command is refused: the first one, until one of the same topic is accepted."""
         self._refusals += 1
-        if not self._refusal:
-            self.get_logger().warning(f"command refused: {reason}")
-        self._refusal = reason
+        if topic not in self._refused:
+            self.get_logger().warning(f"command refused: {topic}: {reason}")
+        self._refused[topic] = reason
+
+    def _step_if_complete(self) -> None:
+        if self._simulation.is_complete and self._simulation.can_move:
+            self._take_step()
+        else:
+            self._half_since_ns = time.monotonic_ns()
 
     # Time
 
@@ -228,9 +231,13 @@ class MujocoBridge(Node):
     def _publish(self) -> None:
         """Publish the state that the world is in now."""
         self._set_stamp()
-        self._states.publish(self._simulation.episode, self._simulation.step)
+        self._publish_state()
         if self._simulation.lockstep or self._simulation.is_at_step:
             self._scene.publish_images()
+
+    def _publish_state(self) -> None:
+        self._states.publish(self._simulation.episode, self._simulation.step)
+        self._published_ns = time.monotonic_ns()
 
     def _set_stamp(self) -> None:
         self._stamp.sec, self._stamp.nanosec = divmod(self._simulation.stamp_ns, 1_000_000_000)
@@ -244,7 +251,7 @@ class MujocoBridge(Node):
             response.success, response.message = False, str(error)
             self.get_logger().warning(f"sim/reset refused: {error}")
             return response
-        self._refusal = ""
+        self._refused.clear()
         self._scene.clear_trail()
         self._publish()
         self._states.publish_clock()
@@ -270,7 +277,8 @@ class MujocoBridge(Node):
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._simulation.paused = request.data
         self._wake()
-        self._accept()
+        if self._simulation.lockstep:
+            self._step_if_complete()
         response.success = True
         response.message = "paused" if request.data else "running"
         return response
@@ -285,6 +293,8 @@ class MujocoBridge(Node):
         if self._viewer is not None:
             self._viewer.refresh()
         now = time.monotonic_ns()
+        if now - self._published_ns >= _REMINDER_PERIOD_NS:
+            self._publish_state()
         if now - self._report[0] >= _REPORT_PERIOD_NS:
             self._diagnose(now)
 
@@ -302,8 +312,9 @@ class MujocoBridge(Node):
                 self.get_logger().warning(f"the world waits for {waits_for}; the other half of the command is there")
         else:
             self._half_is_reported = False
-        if self._refusal:
-            level, message = WARN, f"command refused: {self._refusal}; {message}"
+        if self._refused:
+            reasons = "; ".join(f"{topic}: {reason}" for topic, reason in self._refused.items())
+            level, message = WARN, f"{message}; command refused: {reasons}"
         if simulation.broken:
             level = ERROR
         self._diagnostics.set(

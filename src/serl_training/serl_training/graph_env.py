@@ -32,6 +32,9 @@ from serl_tasks import Task, get_task
 from serl_training.rollout import EpisodeLost
 
 
+_REPEAT_AFTER = 0.5  # [s] without an answer, after which a command in lockstep is sent once more
+
+
 class GraphError(EpisodeLost):
     """The graph did not do what a step needs: says what was missing and for how long."""
 
@@ -149,6 +152,11 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         status.header.stamp = self._node.get_clock().now().to_msg()
         self._episode_publisher.publish(status)
 
+        self._spin_until(
+            lambda: self._action_publisher.get_subscription_count() > 0,
+            self._reset_timeout,
+            lambda: "a subscription to policy/action (arm_controller)",
+        )
         stamp_ns = self._reset_world(seed)
         self._spin_until(
             lambda: _at_or_after(self._arm, stamp_ns) and _at_or_after(self._truth, stamp_ns),
@@ -186,8 +194,13 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         command.step = self._step
         command.action = array("f", action.tobytes())
         self._action_publisher.publish(command)
-        complete = self._lockstep_complete if self._lockstep else self._period_complete
-        self._spin_until(complete, self._step_timeout, self._missing)
+        if self._lockstep:
+            # A controller that was just started may have missed the command; one that has not drops the repetition.
+            if not self._executor.spin_until(self._lockstep_complete, _REPEAT_AFTER):
+                self._action_publisher.publish(command)
+            self._spin_until(self._lockstep_complete, self._step_timeout, self._missing)
+        else:
+            self._spin_until(self._period_complete, self._step_timeout, self._missing)
 
         executed, reward = self._executed, self._reward
         assert executed is not None
