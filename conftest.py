@@ -161,7 +161,8 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]
         monkeypatch.setenv("ROS_DOMAIN_ID", str(domain_id))
         monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "ros_log"))
-        monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
+        for name in ("FASTDDS", "FASTRTPS"):  # Fast DDS 3 (Kilted) and 2 (Jazzy)
+            monkeypatch.setenv(f"{name}_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
         with lock:
             yield domain_id
         return
