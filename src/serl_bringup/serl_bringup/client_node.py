@@ -9,6 +9,7 @@ from typing import Any, Self
 import rclpy
 from rclpy.action import ActionClient
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from serl_ros.executor import FastExecutor
@@ -17,8 +18,10 @@ from serl_ros.qos import RELIABLE_50
 from serl_bringup.errors import CommandError
 from serl_interfaces.msg import Metrics
 
+SERVICE_TIMEOUT = 5.0  # [s] to find a service, and to get its answer
 _TICK = 0.1  # [s]; a signal is noticed within this time
-_SETTLED = 0.4  # [s] without a change, after which discovery counts as done
+_DISCOVERY = (1.0, 3.0)  # [s] at least and at most that discovery is given
+_SETTLED = 0.5  # [s] without a change, after which it counts as done
 
 
 class Client:
@@ -41,6 +44,7 @@ class Client:
             namespace=namespace or None,
             enable_rosout=False,
             start_parameter_services=False,
+            parameter_overrides=[Parameter("start_type_description_service", value=False)],
         )
         self.executor = FastExecutor(context=self._context)
         self.executor.add_node(self.node)
@@ -77,11 +81,12 @@ class Client:
             self.executor.spin_once(min(left, _TICK))
         return True
 
-    def settle(self, longest: float = 2.0) -> None:
+    def settle(self) -> None:
         """Waits until the other participants are known: until nothing new was seen for a while."""
         start = time.monotonic()
         seen, since = -1, start
-        while time.monotonic() - since < _SETTLED and time.monotonic() - start < longest:
+        shortest, longest = _DISCOVERY
+        while (now := time.monotonic()) - start < longest and (now - start < shortest or now - since < _SETTLED):
             found = len(self.node.get_node_names()) + len(self.node.get_topic_names_and_types())
             if found != seen:
                 seen, since = found, time.monotonic()
@@ -95,7 +100,7 @@ class Client:
 
         self.node.create_subscription(Metrics, "metrics", received, RELIABLE_50)
 
-    def call(self, service_type: type, name: str, request: Any, timeout: float = 5.0) -> Any:
+    def call(self, service_type: type, name: str, request: Any) -> Any:
         """Calls a service and returns its response.
 
         Raises:
@@ -103,11 +108,11 @@ class Client:
         """
         client = self.node.create_client(service_type, name)
         try:
-            if not self.spin_until(client.service_is_ready, timeout):
+            if not self.spin_until(client.service_is_ready, SERVICE_TIMEOUT):
                 raise CommandError(f"nobody offers the service {client.service_name}: is the graph running?")
             future = client.call_async(request)
-            if not self.spin_until(future.done, timeout):
-                raise CommandError(f"no answer from the service {client.service_name} within {timeout:.0f} s")
+            if not self.spin_until(future.done, SERVICE_TIMEOUT):
+                raise CommandError(f"no answer from the service {client.service_name} within {SERVICE_TIMEOUT:.0f} s")
             return future.result()
         finally:
             self.node.destroy_client(client)

@@ -112,7 +112,10 @@ def topic_echo(topic: str, count: int, field: str, full: bool, timeout: float, g
     with _looking_at(graph) as client:
         name, type_name = _find_topic(client, topic)
         client.node.create_subscription(
-            message_class(type_name), name, waiting.append, _matching_qos(client.node, name, depth=10)
+            message_class(type_name),
+            name,
+            lambda message: waiting.append(message),
+            _matching_qos(client.node, name, depth=10),
         )
         printed = 0
         while not count or printed < count:
