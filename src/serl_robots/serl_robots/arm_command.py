@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from serl_robots.action import ActionError, ActionSpec
 from serl_robots.pose import Pose, Quaternion, Vector3, quaternion_exp, quaternion_log, quaternion_multiply
-from serl_robots.safety import Filtered, SafetyFilter, SafetyLimits
+from serl_robots.safety import SafetyFilter, SafetyLimits
 from serl_robots.tracking import TrackingMonitor
 
 
@@ -121,7 +121,9 @@ class CommandIntegrator:
         if action is not None and not filtered.limits:
             executed = action
         else:
-            executed = self._executed(start, start_quaternion, filtered)
+            executed = self._executed(
+                start, start_quaternion, filtered.position, filtered.quaternion, filtered.gripper_width
+            )
         limits = filtered.limits
         if self._was_stuck:
             limits = ("tracking_error", *limits)
@@ -129,17 +131,27 @@ class CommandIntegrator:
         self._target = Pose.trusted(filtered.position, filtered.quaternion)
         return CommandResult(self._target, filtered.gripper_width, executed, limits)
 
-    def _executed(self, start: Vector3, start_quaternion: Quaternion, filtered: Filtered) -> NDArray[np.float32]:
+    def action_between(self, start: Pose, end: Pose, gripper_width: float) -> NDArray[np.float32]:
+        """The normalized action, float32[n] in [-1, 1], that a motion from `start` to `end` amounts to."""
+        sx, sy, sz = start.position.tolist()
+        ex, ey, ez = end.position.tolist()
+        s1, s2, s3, s4 = start.quaternion.tolist()
+        e1, e2, e3, e4 = end.quaternion.tolist()
+        return self._executed((sx, sy, sz), (s1, s2, s3, s4), (ex, ey, ez), (e1, e2, e3, e4), gripper_width)
+
+    def _executed(
+        self, start: Vector3, start_quaternion: Quaternion, end: Vector3, end_quaternion: Quaternion, width: float
+    ) -> NDArray[np.float32]:
         spec = self.action
         values = [0.0] * len(spec)
-        for (index, scale), before, after in zip(spec.translation, start, filtered.position, strict=False):
+        for (index, scale), before, after in zip(spec.translation, start, end, strict=False):
             values[index] = (after - before) / scale
         if spec.rotation:
             x, y, z, w = start_quaternion
-            turn = quaternion_log(quaternion_multiply(filtered.quaternion, (-x, -y, -z, w)))
+            turn = quaternion_log(quaternion_multiply(end_quaternion, (-x, -y, -z, w)))
             for (index, scale), component in zip(spec.rotation, turn, strict=True):
                 values[index] = component / scale
         if spec.gripper is not None:
             index, full = spec.gripper
-            values[index] = 2.0 * filtered.gripper_width / full - 1.0
+            values[index] = 2.0 * width / full - 1.0
         return np.array([min(max(value, -1.0), 1.0) for value in values], dtype=np.float32)

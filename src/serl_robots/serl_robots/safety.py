@@ -101,6 +101,21 @@ class SafetyFilter:
         """Linear [m/s] and angular [rad/s] velocity of the last step."""
         return self._velocity, self._turn
 
+    @property
+    def speed_limit(self) -> float:
+        """Largest speed that step and velocity limits leave [m/s]."""
+        return self._speed_limit
+
+    @property
+    def turn_limit(self) -> float:
+        """Largest angular speed that step and velocity limits leave [rad/s]."""
+        return self._turn_limit
+
+    @property
+    def deceleration(self) -> float:
+        """Deceleration that is possible in every direction [m/s^2]."""
+        return self._axis_drop / self.period
+
     def step(self, position: Vector3, quaternion: Quaternion, gripper_width: float) -> Filtered:
         """Commands the desired pose, or as much of it as the limits allow.
 

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who leads the arm: e-stop, then a person, then `move_to`, then the policy, then nobody."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from serl_robots.action import ActionSpec
+
+
+class Source(IntEnum):
+    """Who leads; the numbers are those of `ExecutedAction.SOURCE_*` and `SafetyStatus.MODE_*`."""
+
+    IDLE = 0
+    POLICY = 1
+    HUMAN = 2
+    MOVE_TO = 3
+    ESTOP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ActionInput:
+    """One `ActionCommand`: a normalized action and the control step it is meant for."""
+
+    episode: int
+    step: int
+    action: tuple[float, ...]
+    stamp_ns: int = 0  # of the state it answers; 0: not said
+    active: bool = True
+    synchronous: bool = False
+
+    def problem(self, spec: ActionSpec) -> str | None:
+        """Why it cannot be executed, or None."""
+        return spec.problem(self.action) if self.active else None
+
+
+class Person:
+    """What the person's device has said."""
+
+    def __init__(self, stale_timeout: float) -> None:
+        """A device that is silent for longer than `stale_timeout` [s] no longer leads."""
+        self._stale_timeout = stale_timeout
+        self._newest: ActionInput | None = None
+        self._heard_at = 0.0
+        self.lost = False  # a synchronous person was waited for in vain, and not heard since
+
+    def hear(self, message: ActionInput, now: float) -> None:
+        """Takes a message in; `now` [s] is the local time of its arrival."""
+        self._newest = message
+        self._heard_at = now
+        if message.synchronous:
+            self.lost = False
+
+    def answer(self, episode: int, step: int) -> ActionInput | None:
+        """What a synchronous person said to this step, if they did."""
+        newest = self._newest
+        if newest is not None and newest.synchronous and (newest.episode, newest.step) == (episode, step):
+            return newest
+        return None
+
+    def leading(self, now: float, *, lockstep: bool) -> ActionInput | None:
+        """The newest action, while the person leads.
+
+        In lockstep the answers of a synchronous person count for their own step only; see `answer`.
+        """
+        newest = self._newest
+        if newest is None or not newest.active or now - self._heard_at > self._stale_timeout:
+            return None
+        return None if lockstep and newest.synchronous else newest
