@@ -9,12 +9,12 @@ import pytest
 import yaml
 from geometry_msgs.msg import PointStamped
 from rclpy.action import ActionServer
-from serl_interfaces.action import Train
+from serl_bringup.cli.app import main
 from serl_ros.qos import LATCHED, RELIABLE_10, SENSOR
 from std_msgs.msg import Float64
 from std_srvs.srv import SetBool, Trigger
 
-from serl_bringup.cli.app import main
+from serl_interfaces.action import Train
 
 pytestmark = pytest.mark.graph
 

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from geometry_msgs.msg import Pose, PoseStamped
 from sensor_msgs.msg import Image
-from serl_interfaces.msg import SafetyStatus, WorldState
-from std_msgs.msg import Float64
-
 from serl_bringup.errors import CommandError
 from serl_bringup.message_text import message_class, select, to_plain, to_yaml
+from std_msgs.msg import Float64
+
+from serl_interfaces.msg import SafetyStatus, WorldState
 
 
 def test_a_message_is_valid_yaml_in_the_order_of_its_fields() -> None:

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from serl_bringup.errors import CommandError, UsageError
+from serl_bringup.plan import Plan
 
 from serl_bringup import plan as plans
 from serl_bringup import runs
-from serl_bringup.errors import CommandError, UsageError
-from serl_bringup.plan import Plan
 
 PLAN = Plan(
     task="pick_cube",
