@@ -185,6 +185,13 @@ def test_a_killed_process_comes_back_until_the_shutdown(shell: Shell, graph: Cal
     assert each.runner.exit_status == 0
 
 
+def test_a_process_that_cannot_use_its_parameters_is_not_respawned(shell: Shell, graph: Callable[..., Graph]) -> None:
+    each = graph(shell("exit 2", "respawn='true'"))
+    assert each.run() == 1
+    assert each.runner.failures == ("sh-1: exit code 2",)
+    assert [event.respawns for event in each.exits()] == [False]
+
+
 def test_a_shutdown_cancels_a_respawn_that_waits(shell: Shell, graph: Callable[..., Graph]) -> None:
     each = graph(shell("exit 1", 'respawn="true" respawn_delay="100"') + shell(POLITE))
     each.runner.start()

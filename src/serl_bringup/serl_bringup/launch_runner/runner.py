@@ -30,6 +30,9 @@ from serl_bringup.launch_runner.plan import Log, Plan, Shutdown, Step, make_plan
 from serl_bringup.launch_runner.process import Process
 from serl_bringup.launch_runner.schedule import Schedule
 
+_USAGE_ERROR = 2
+"""Exit code by which programs say that their arguments or parameters are wrong: starting again cannot help."""
+
 _CANCELLED_BY_SHUTDOWN = object()
 _KEPT_AT_SHUTDOWN = object()
 
@@ -221,7 +224,8 @@ class LaunchRunner:
         for pipe in process.pipes:
             self._on_output(pipe.drain, pipe)
         retries_left = spec.respawn_max_retries < 0 or entry.starts <= spec.respawn_max_retries
-        respawns = spec.respawn and retries_left and not spec.required and not self._stopping
+        can_come_back = retries_left and code != _USAGE_ERROR and not spec.required
+        respawns = spec.respawn and can_come_back and not self._stopping
         expected = code == 0 or self._stopping
         self._emit(ProcessExited(spec.name, spec.node, process.pid, code, spec.command, expected, respawns))
         if respawns:
