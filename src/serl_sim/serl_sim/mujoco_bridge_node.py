@@ -40,7 +40,7 @@ _SHORTEST_TICK = 0.002  # [s] of wall time between two looks at the wall clock
 _LARGEST_LAG_NS = 100_000_000  # of wall time that a paced world catches up with
 _PATIENCE_NS = 1_000_000_000  # that half a command may wait for the other half without comment
 _REPORT_PERIOD_NS = 1_000_000_000
-_REMINDER_PERIOD_NS = 200_000_000  # of a world that stands still: nodes that join or lost a message hear the state again
+_REMINDER_PERIOD_NS = 200_000_000  # of a world that stands still, for nodes that join or lost a message
 _MOST_STEPS = 10_000  # of one call of sim/step
 
 
@@ -105,8 +105,10 @@ class MujocoBridge(Node):
         self._viewer = None if headless else Viewer(world)
         self._diagnostics = Diagnostics(self)
         self._subscriptions_kept = [
-            self.create_subscription(PoseStamped, "target_pose", self._on_pose, RELIABLE_1),
+            # In this order: of messages that are ready together the width is heard first, as it was sent first, and a
+            # pose that is refused takes its width along.
             self.create_subscription(Float64MultiArray, _GRIPPER_TOPIC, self._on_gripper, RELIABLE_1),
+            self.create_subscription(PoseStamped, "target_pose", self._on_pose, RELIABLE_1),
             self.create_subscription(JointTrajectory, _TRAJECTORY_TOPIC, self._on_trajectory, RELIABLE_1),
         ]
         self._services_kept = [

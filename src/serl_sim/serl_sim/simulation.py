@@ -138,8 +138,7 @@ class Simulation:
         if stamp_ns not in (0, self.stamp_ns):
             self._pending_width = None  # the width that came with it
             raise CommandRefused(
-                f"target_pose: it starts from the state at {stamp_ns / 1e9:.3f} s, and the world is at "
-                f"{self.stamp_ns / 1e9:.3f} s"
+                f"it starts from the state at {stamp_ns / 1e9:.3f} s, and the world is at {self.stamp_ns / 1e9:.3f} s"
             )
         self._pending_pose = pose
 
@@ -150,7 +149,7 @@ class Simulation:
             CommandRefused: not finite.
         """
         if not math.isfinite(width):
-            raise CommandRefused(f"gripper_controller/commands: expected a finite width, found {width}")
+            raise CommandRefused(f"expected a finite width, found {width}")
         if self.lockstep:
             self._pending_width = width
         else:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from serl_robots.action import ActionError
+from serl_sim.benchmark import env_steps_per_s
+
+import serl_sim
+
+
+@pytest.fixture(scope="module")
+def env():
+    env = serl_sim.make("pick_cube")
+    yield env
+    env.close()
+
+
+def expert_episode(env, seed, noise=0.0):
+    """Let the expert play; returns the transitions (observation, reward, terminated, truncated, info)."""
+    observation, _ = env.reset(seed=seed)
+    expert = env.task.make_expert(np.random.default_rng(seed), noise=noise)
+    history = [(observation, 0.0, False, False, {})]
+    while not (history[-1][2] or history[-1][3]):
+        history.append(env.step(expert.act(env.world.arm_sample(), env.world.objects())))
+    return history
+
+
+@pytest.mark.filterwarnings("ignore:.*A Box observation space m.*:UserWarning")
+@pytest.mark.parametrize("name", ["PandaPickCube-v0", "PandaPickCubeVision-v0"])
+def test_gymnasium_finds_nothing_wrong(name):
+    env = gymnasium.make(name, render_mode="rgb_array")
+    check_env(env.unwrapped)
+    assert env.spec is not None
+    env.close()
+
+
+def test_the_vision_environment_shows_both_cameras():
+    env = gymnasium.make("PandaPickCubeVision-v0")
+    observation, _ = env.reset(seed=1)
+    assert set(observation) == {"state", "front", "wrist"}
+    assert observation["front"].shape == observation["wrist"].shape == (128, 128, 3)
+    env.close()
+
+
+@pytest.mark.parametrize(("noise", "goal"), [(0.0, 0.95), (0.3, 0.85)])
+def test_the_expert_picks_the_cube(env, noise, goal):
+    ends = [expert_episode(env, seed, noise)[-1] for seed in range(40)]
+    assert np.mean([info["success"] for *_, info in ends]) >= goal
+
+
+def test_success_is_the_only_reward_and_ends_the_episode(env):
+    history = expert_episode(env, seed=3)
+    assert [reward for _, reward, *_ in history] == [0.0] * (len(history) - 1) + [1.0]
+    _, _, terminated, truncated, info = history[-1]
+    assert (terminated, truncated, info["success"]) == (True, False, True)
+
+
+def test_the_horizon_cuts_off_without_ending(env):
+    env.reset(seed=0)
+    still = np.array([0.0, 0.0, 0.0, 1.0], np.float32)
+    ends = [env.step(still)[2:4] for _ in range(env.task.horizon)]
+    assert ends == [(False, False)] * (env.task.horizon - 1) + [(False, True)]
+
+
+def test_an_episode_repeats_bit_for_bit(env):
+    def play(env):
+        return [observation["state"].tobytes() for observation, *_ in expert_episode(env, seed=11, noise=0.3)]
+
+    first = play(env)
+    expert_episode(env, seed=12)
+    assert play(env) == first
+    other = serl_sim.make("pick_cube")
+    assert play(other) == first
+
+
+def test_info_has_what_was_executed_and_which_limits_acted(env):
+    env.reset(seed=0)
+    *_, info = env.step(np.array([1.0, 1.0, 1.0, 1.0], np.float32))
+    assert info["executed_action"].shape == (4,)
+    assert "step" in info["limits"]
+    assert np.linalg.norm(info["executed_action"][:3]) * 0.04 <= 0.045 + 1e-6
+    *_, info = env.step(np.array([0.0, 0.0, 0.1, 1.0], np.float32))
+    assert info["executed_action"][2] == pytest.approx(0.1)
+    assert info["limits"] == ()
+
+
+@pytest.mark.parametrize("action", [[0, 0, 0], [np.nan, 0, 0, 0], [2.0, 0, 0, 0]])
+def test_an_action_that_is_none_is_refused(env, action):
+    env.reset(seed=0)
+    with pytest.raises(ActionError):
+        env.step(np.array(action, np.float32))
+
+
+def test_misuse_is_explained():
+    env = serl_sim.make("pick_cube")
+    with pytest.raises(RuntimeError, match="call reset"):
+        env.step(np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match="no options"):
+        env.reset(options={"episode": 3})
+    with pytest.raises(ValueError, match="no camera side; there are front, wrist"):
+        serl_sim.make("pick_cube", cameras=("side",))
+    with pytest.raises(ValueError, match="render_mode"):
+        serl_sim.make("pick_cube", render_mode="human")
+    with pytest.raises(ValueError, match="unknown task"):
+        serl_sim.make("pick_cub")
+
+
+def test_a_seedless_reset_draws_from_the_seed_before(env):
+    def places():
+        env.reset(seed=5)
+        return [env.reset()[0]["state"].tobytes() for _ in range(3)]
+
+    assert places() == places()
+    assert len(set(places())) == 3
+
+
+def test_the_benchmark_gives_a_rate():
+    rate = env_steps_per_s(steps=60)
+    print(f"\n{rate:.0f} env steps/s")
+    assert rate > 0
