@@ -157,6 +157,21 @@ def test_signals_shut_down(shell: Shell, write_launch: WriteLaunch, tmp_path: Pa
     assert "[sh-1] bye" in command.text
 
 
+def test_under_nohup_the_end_of_the_terminal_is_not_the_end(
+    shell: Shell, write_launch: WriteLaunch, tmp_path: Path
+) -> None:
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        command = Command(write_launch(shell(POLITE, ON_SCREEN)), tmp_path)
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+    command.until("ready")
+    command.process.send_signal(signal.SIGHUP)
+    command.process.send_signal(signal.SIGTERM)
+    assert command.finish() == 0
+    assert "shutting down: received SIGTERM" in command.text
+
+
 def test_further_ctrl_c_hastens(shell: Shell, write_launch: WriteLaunch, tmp_path: Path) -> None:
     command = Command(write_launch(shell(STUBBORN, ON_SCREEN)), tmp_path)
     command.until("ready")

@@ -162,6 +162,12 @@ def test_on_exit_shutdown_ends_the_others(shell: Shell, graph: Callable[..., Gra
     assert each.runner.failures == (("sh-2: exit code 4",) if status else ())
 
 
+def test_a_failure_comes_with_the_last_words(shell: Shell, graph: Callable[..., Graph]) -> None:
+    each = graph(shell("echo trace >&2; echo 'NoSuchTask: pick' >&2; echo >&2; echo out; exit 3"))
+    assert each.run() == 1
+    assert each.runner.failures == ("sh-1: exit code 3; it last said: NoSuchTask: pick",)
+
+
 def test_respawn_with_delay_and_a_limit(shell: Shell, graph: Callable[..., Graph]) -> None:
     each = graph(shell("echo up; exit 1", 'respawn="true" respawn_delay="0.2" respawn_max_retries="2"'))
     start = time.monotonic()

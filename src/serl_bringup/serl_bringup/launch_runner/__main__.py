@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(runner: LaunchRunner) -> int:
     """Start a runner and drive it to its end from the main thread; returns its exit status.
 
-    SIGINT, SIGTERM and SIGHUP shut it down, and each further one makes that faster.
+    SIGINT, SIGTERM and SIGHUP (unless under nohup) shut it down, and each further one makes that faster.
     """
     with _shutdown_on_signals(runner):
         runner.start()
@@ -141,7 +141,9 @@ def _shutdown_on_signals(runner: LaunchRunner) -> Iterator[None]:
             received = True
             runner.shutdown(f"received {signal.Signals(number).name}")
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield

@@ -42,9 +42,14 @@ class Process:
             start_new_session=True,
         )
         assert self._popen.stdout is not None and self._popen.stderr is not None
-        guardian.watch(self._popen.pid)
-        self.exit_descriptor = os.pidfd_open(self._popen.pid)
-        """Becomes readable when the process has ended."""
+        try:
+            guardian.watch(self._popen.pid)
+            self.exit_descriptor = os.pidfd_open(self._popen.pid)
+            """Becomes readable when the process has ended."""
+        except OSError:
+            os.killpg(self._popen.pid, signal.SIGKILL)
+            self._popen.wait()
+            raise
         self.pipes = (
             OutputPipe(self._popen.stdout, spec.name, "stdout", spec.output),
             OutputPipe(self._popen.stderr, spec.name, "stderr", spec.output),

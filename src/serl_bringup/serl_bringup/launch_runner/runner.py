@@ -44,6 +44,8 @@ class _Supervised:
     spec: ProcessSpec
     starts: int = 0
     process: Process | None = None
+    last_words: str = ""
+    """Last line on stderr, which tells most of why it ended."""
 
 
 class LaunchRunner:
@@ -84,7 +86,7 @@ class LaunchRunner:
         self._mailbox = Mailbox()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._mailbox.receiver, selectors.EVENT_READ, self._mailbox.run)
-        self._pipes: set[OutputPipe] = set()
+        self._pipes: dict[OutputPipe, _Supervised] = {}
         self._guardian: Guardian | None = None
         self._log: LogFiles | None = None
 
@@ -198,20 +200,23 @@ class LaunchRunner:
         entry.starts += 1
         self._selector.register(process.exit_descriptor, selectors.EVENT_READ, lambda: self._on_exit(entry, process))
         for pipe in process.pipes:
-            self._pipes.add(pipe)
+            self._pipes[pipe] = entry
             self._selector.register(pipe.pipe, selectors.EVENT_READ, lambda pipe=pipe: self._on_output(pipe.read, pipe))
         self._emit(ProcessStarted(entry.spec.name, entry.spec.node, process.pid, entry.starts))
 
     def _on_output(self, read: Callable[[], Iterable[OutputLine]], pipe: OutputPipe) -> None:
-        if pipe not in self._pipes:
+        entry = self._pipes.get(pipe)
+        if entry is None:
             return  # closed by the exit of its process, which was seen in the same call of poll
         for line in read():
+            if line.stream == "stderr" and line.text.strip():
+                entry.last_words = line.text.strip()
             self._emit(line)
         if pipe.ended:
             self._close_pipe(pipe)
 
     def _close_pipe(self, pipe: OutputPipe) -> None:
-        self._pipes.discard(pipe)
+        del self._pipes[pipe]
         self._selector.unregister(pipe.pipe)
         pipe.pipe.close()
 
@@ -231,7 +236,8 @@ class LaunchRunner:
         if respawns:
             self._schedule.add(spec.respawn_delay, lambda: self._start_process(entry), _CANCELLED_BY_SHUTDOWN)
         elif not expected:
-            self._fail(entry, describe_code(code))
+            said = f"; it last said: {entry.last_words}" if entry.last_words else ""
+            self._fail(entry, f"{describe_code(code)}{said}")
         elif spec.required:
             self._begin_shutdown(f"process[{spec.name}] was required and has finished")
 
