@@ -395,8 +395,8 @@ class ArmController:
         self.safety.mode = source
         self.safety.acted(result.limits)
         self._commanded_ns, self._commanded_at = measured.stamp_ns, now
-        # what came late may be caught up with, by half a period at most
-        self._next_ns = max(self._next_ns, measured.stamp_ns - self._period_ns // 2) + self._period_ns
+        # one command for each period; a late one may be caught up with, by half a period at most and 2 % faster
+        self._next_ns = max(self._next_ns, measured.stamp_ns - self._period_ns // 2) + self._period_ns * 98 // 100
         target, width, executed, limits = result
         return Command(
             measured.stamp_ns, source, target, width, joint_positions, episode, step, executed=executed, limits=limits

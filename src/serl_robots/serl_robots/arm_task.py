@@ -7,7 +7,7 @@ A task file `config/tasks/<name>.yaml` belongs to `serl_tasks`, which checks all
 
 from serl_robots import resources
 from serl_robots.action import ActionSpec
-from serl_robots.config import ConfigError, Field, build, config, line_at, read_yaml, suggestion
+from serl_robots.config import ConfigError, Field, build, config, fields, line_at, read_yaml, suggestion
 from serl_robots.safety import SafetyLimits
 
 FOLDER = "config/tasks"
@@ -31,7 +31,8 @@ def load_arm_task(name: str) -> ArmTask:
         raise ConfigError(f"unknown task {name!r}" + suggestion(name, [*known]))
     path = known[name]
     data, root = read_yaml(path)
-    own = {key: value for key, value in data.items() if key in ArmTask.__pydantic_fields__}  # type: ignore[attr-defined]
+    own_keys = {field.name for field in fields(ArmTask)}
+    own = {key: value for key, value in data.items() if key in own_keys}
     task = build(ArmTask, own, str(path), lambda location: line_at(root, location))
     if task.name != name:
         raise ConfigError(f"{path}: 'name': expected {name!r} as the file's name says, found {task.name!r}")

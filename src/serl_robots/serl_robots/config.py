@@ -12,7 +12,7 @@ import re
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar, dataclass_transform, get_args, get_origin
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -95,6 +95,24 @@ def build(
         raise ConfigError("\n".join(f"{source}:{n}: {t}" if n else f"{source}: {t}" for n, t in lines)) from error
     except TypeError as error:
         raise ConfigError(f"{source}: {error}") from error
+
+
+class FieldInfo(NamedTuple):
+    """What a configuration class says of one of its fields."""
+
+    name: str
+    description: str
+    range: tuple[float, float] | None  # inclusive; a strict bound is shown as its limit
+
+
+def fields(cls: type) -> tuple[FieldInfo, ...]:
+    """Fields of a `@config` class."""
+    infos = []
+    for name, field in cls.__pydantic_fields__.items():  # type: ignore[attr-defined]
+        low = [getattr(bound, kind) for bound in field.metadata for kind in ("ge", "gt") if hasattr(bound, kind)]
+        high = [getattr(bound, kind) for bound in field.metadata for kind in ("le", "lt") if hasattr(bound, kind)]
+        infos.append(FieldInfo(name, field.description or "", (low[0], high[0]) if low and high else None))
+    return tuple(infos)
 
 
 def suggestion(name: str, known: Sequence[str]) -> str:

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The action `arm/move_to`, answered by the arm controller."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.node import Node
+
+from serl_interfaces.action import MoveTo
+from serl_robots.arm_controller import ArmController
+from serl_robots.config import suggestion
+from serl_robots.control_step import Command
+from serl_robots.move_to import MoveOutcome, MoveRejected
+from serl_robots.pose import Pose, PoseError
+from serl_robots.robot import RobotModel
+
+
+class MoveToServer:
+    """Turns goals into motions of the controller and their outcomes into results."""
+
+    def __init__(
+        self, node: Node, robot: RobotModel, controller: ArmController, publish: Callable[[Command | None], None]
+    ) -> None:
+        """Offer the action; what the controller commands goes to `publish`."""
+        self._node, self._robot, self._controller, self._publish = node, robot, controller, publish
+        self._active: Any = None
+        self._server = ActionServer(
+            node,
+            MoveTo,
+            "arm/move_to",
+            self._finish,
+            goal_callback=lambda _: GoalResponse.ACCEPT,  # a refusal has a reason, so it is a result
+            handle_accepted_callback=self._begin,
+            cancel_callback=self._cancel,
+        )
+
+    def publish_feedback(self) -> None:
+        """Tell how far it is; to be called some ten times a second."""
+        if self._active is not None:
+            self._active.publish_feedback(MoveTo.Feedback(distance_left=self._controller.move_error))
+
+    def _begin(self, goal: Any) -> None:
+        # Not a coroutine that waits for the end: rclpy polls a waiting coroutine without pause. A goal is executed
+        # when it is over, with its outcome.
+        def done(outcome: MoveOutcome) -> None:
+            if self._active is goal:
+                self._active = None
+            goal.execute(lambda handle: self._finish(handle, outcome))
+
+        try:
+            command = self._start(goal.request, done)
+        except MoveRejected as error:
+            self._node.get_logger().warning(f"move_to rejected: {error}")
+            done(MoveOutcome(False, "rejected", str(error), 0.0))
+            return
+        self._active = goal
+        self._publish(command)
+
+    def _start(self, request: Any, done: Callable[[MoveOutcome], None]) -> Command | None:
+        scaling = 1.0 if request.velocity_scaling == 0.0 else float(request.velocity_scaling)
+        now = time.monotonic()
+        if request.kind == MoveTo.Goal.KIND_POSE:
+            return self._controller.move_to_pose(self._pose(request.pose), scaling, done, now)
+        if request.kind == MoveTo.Goal.KIND_JOINTS:
+            return self._controller.move_to_joints(self._joints(request.joints), scaling, done, now)
+        if request.kind == MoveTo.Goal.KIND_NAMED:
+            known = self._robot.named_configurations
+            if request.name not in known:
+                raise MoveRejected(f"unknown configuration {request.name!r}" + suggestion(request.name, [*known]))
+            return self._controller.move_to_joints(np.array(known[request.name]), scaling, done, now)
+        raise MoveRejected(f"kind: expected 0 (named), 1 (joints) or 2 (pose), found {request.kind}")
+
+    def _pose(self, message: Any) -> Pose:
+        base = self._robot.base_frame
+        if message.header.frame_id != base:
+            raise MoveRejected(f"pose: expected frame_id {base!r}, found {message.header.frame_id!r}")
+        p, q = message.pose.position, message.pose.orientation
+        try:
+            return Pose((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
+        except PoseError as error:
+            raise MoveRejected(f"pose: {error}") from error
+
+    def _joints(self, message: Any) -> NDArray[np.float64]:
+        names, positions = list(message.name), list(message.position)
+        expected = self._robot.arm_joints
+        if sorted(names) != sorted(expected) or len(positions) != len(names):
+            raise MoveRejected(
+                f"joints: expected one position for each of {', '.join(expected)}, found {len(positions)} positions "
+                f"for {', '.join(names) or 'no joints'}"
+            )
+        if not all(map(math.isfinite, positions)):
+            raise MoveRejected(f"joints: expected finite positions, found {positions}")
+        goal = dict(zip(names, positions, strict=True))
+        return np.array([goal[name] for name in expected])
+
+    def _cancel(self, goal: Any) -> CancelResponse:
+        if goal is self._active:
+            self._controller.cancel_move()
+            return CancelResponse.ACCEPT
+        return CancelResponse.REJECT
+
+    def _finish(self, goal: Any, outcome: MoveOutcome) -> Any:
+        if outcome.success:
+            goal.succeed()
+        elif goal.is_cancel_requested:
+            goal.canceled()
+        else:
+            goal.abort()
+        return MoveTo.Result(
+            success=outcome.success,
+            termination_reason=outcome.termination_reason,
+            message=outcome.message,
+            position_error=outcome.error,
+        )
