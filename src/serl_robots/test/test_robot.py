@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import pytest
+from serl_robots import resources
+from serl_robots.arm_task import load_arm_task
+from serl_robots.config import ConfigError
+from serl_robots.kinematics import Kinematics
+from serl_robots.resources import ResourceError
+from serl_robots.robot import RobotModel, load_robot
+
+ROBOT = """
+name: {name}
+urdf: urdf/panda.urdf.xacro
+base_frame: panda_link0
+tcp_frame: {tcp}
+arm_joints: [{joint}]
+finger_joints: []
+gripper_max_width: 0.08
+named_configurations: {{zero: [{zero}]}}
+"""
+TASK = """
+name: {name}
+robot: panda
+control_period: 0.1
+something_of_the_task: [1, 2, 3]
+action: {{names: [dx, dy, dz], scale: [0.1, 0.1, {scale}]}}
+limits: {{{limits}}}
+"""
+
+
+@pytest.fixture
+def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own, which comes before the workspace's."""
+    monkeypatch.setenv("SERL_SHARE", str(tmp_path))
+    for folder in ("robots", "tasks"):
+        (tmp_path / "config" / folder).mkdir(parents=True)
+    load_robot.cache_clear()
+    return tmp_path
+
+
+def write_robot(share: Path, file: str = "mine", **values: str) -> None:
+    defaults = {"name": file, "tcp": "panda_hand_tcp", "joint": "panda_joint1", "zero": "0.0"}
+    (share / "config" / "robots" / f"{file}.yaml").write_text(ROBOT.format(**{**defaults, **values}))
+
+
+def write_task(share: Path, file: str = "mine", **values: str) -> None:
+    defaults = {"name": file, "scale": "0.1", "limits": ""}
+    (share / "config" / "tasks" / f"{file}.yaml").write_text(TASK.format(**{**defaults, **values}))
+
+
+def test_files_of_one_s_own_come_first_and_the_workspace_s_are_still_there(share: Path) -> None:
+    write_robot(share)
+    assert resources.find("config/robots/mine.yaml") == share / "config/robots/mine.yaml"
+    assert {"mine", "panda"} <= set(resources.listing("config/robots", ".yaml"))
+
+
+def test_a_missing_file_says_where_it_was_looked_for(share: Path) -> None:
+    with pytest.raises(ResourceError, match=r"config/robots/nothing\.yaml not found; looked at .*" + share.name):
+        resources.find("config/robots/nothing.yaml")
+
+
+def test_installed_prefixes_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "share" / "serl_bringup" / "config").mkdir(parents=True)
+    (tmp_path / "share" / "serl_bringup" / "config" / "here.yaml").write_text("a: 1")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"/nowhere:{tmp_path}")
+    assert resources.find("config/here.yaml").parent.parent.name == "serl_bringup"
+
+
+def test_a_robot_of_one_s_own_is_loaded(share: Path) -> None:
+    write_robot(share)
+    assert Kinematics(load_robot("mine")).lower.shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"name": "other"}, "'name': expected 'mine' as the file's name says"),
+        ({"zero": "0.0, 1.0"}, "named_configurations.zero: expected 1 positions, found 2"),
+        ({"joint": "a, a", "zero": "0.0, 0.0"}, "expected each joint once"),
+    ],
+)
+def test_a_robot_file_that_contradicts_itself_is_refused(share: Path, values: dict[str, str], said: str) -> None:
+    write_robot(share, **values)
+    with pytest.raises(ConfigError, match=said):
+        load_robot("mine")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [({"tcp": "nowhere"}, "no body 'nowhere'"), ({"joint": "nowhere"}, "no joint 'nowhere'")]
+)
+def test_a_robot_whose_urdf_lacks_a_name_is_refused(share: Path, values: dict[str, str], said: str) -> None:
+    write_robot(share, **values)
+    with pytest.raises(ValueError, match=said):
+        Kinematics(load_robot("mine"))
+
+
+def test_a_broken_xacro_file_is_one_error_that_names_it(share: Path) -> None:
+    (share / "urdf").mkdir()
+    (share / "urdf" / "broken.urdf.xacro").write_text("<robot><unclosed></robot>")
+    robot = RobotModel(
+        name="broken",
+        urdf="urdf/broken.urdf.xacro",
+        base_frame="a",
+        tcp_frame="b",
+        arm_joints=("c",),
+        finger_joints=(),
+        gripper_max_width=0.1,
+        named_configurations={},
+    )
+    with pytest.raises(ConfigError, match=r"broken\.urdf\.xacro: xacro failed"):
+        robot.urdf_xml()
+
+
+def test_unknown_names_are_answered_with_close_ones() -> None:
+    with pytest.raises(ConfigError, match="unknown robot 'pandaa'; did you mean 'panda'"):
+        load_robot("pandaa")
+    with pytest.raises(ConfigError, match="unknown task 'pick_cub'; did you mean 'pick_cube'"):
+        load_arm_task("pick_cub")
+    with pytest.raises(KeyError, match="did you mean 'ready'"):
+        load_robot("panda").configuration("redy")
+
+
+def test_the_arm_s_part_of_a_task_file_is_read_and_the_rest_left_to_the_task(share: Path) -> None:
+    write_task(share, limits="max_step: 0.02")
+    task = load_arm_task("mine")
+    assert task.limits.max_step == 0.02
+    assert task.action.names == ("dx", "dy", "dz")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"limits": "max_stepp: 0.02"}, r"mine\.yaml:7: unknown key 'limits.max_stepp'; did you mean 'max_step'"),
+        ({"limits": "max_step: 0.2"}, "'limits.max_step': expected less than or equal to 0.05, found float 0.2"),
+        ({"limits": "workspace_min: [1.0, 0.0, 0.0]"}, "expected workspace_min below workspace_max on every axis"),
+        ({"limits": "reference_orientation: [1.0, 1.0, 0.0, 0.0]"}, "expected a unit quaternion"),
+        ({"limits": "min_gripper_width: 0.09"}, "expected min_gripper_width below max_gripper_width"),
+        ({"limits": "orientation_cone: 1.6"}, "'limits.orientation_cone': expected less than"),
+        ({"scale": "-0.1"}, "scale: expected 3 positive numbers"),
+        ({"name": "yours"}, "'name': expected 'mine'"),
+    ],
+)
+def test_a_wrong_value_in_the_arm_s_part_is_refused(share: Path, values: dict[str, str], said: str) -> None:
+    write_task(share, **values)
+    with pytest.raises(ConfigError, match=said):
+        load_arm_task("mine")
