@@ -80,15 +80,15 @@ def _set_light(spec: mujoco.MjSpec) -> None:
     # What light, shadows and a viewer's first look are fitted to.
     spec.stat.center = (0.3, 0.0, 0.2)
     spec.stat.extent = 1.2
-    visual.headlight.ambient = (0.40, 0.40, 0.40)
-    visual.headlight.diffuse = (0.22, 0.22, 0.22)
+    visual.headlight.ambient = (0.48, 0.48, 0.50)
+    visual.headlight.diffuse = (0.16, 0.16, 0.16)
     visual.headlight.specular = (0.0, 0.0, 0.0)
     spec.worldbody.add_light(
         name="sun",
         type=mjtLightType.mjLIGHT_DIRECTIONAL,
         pos=(1.0, -1.0, 2.0),
         dir=(-0.45, 0.35, -1.0),
-        diffuse=(0.55, 0.55, 0.53),
+        diffuse=(0.48, 0.47, 0.45),
         specular=(0.15, 0.15, 0.15),
         castshadow=True,
     )
@@ -96,8 +96,8 @@ def _set_light(spec: mujoco.MjSpec) -> None:
         name="sky",
         type=mjtTexture.mjTEXTURE_SKYBOX,
         builtin=mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=(0.93, 0.95, 0.98),
-        rgb2=(0.62, 0.70, 0.80),
+        rgb1=(0.97, 0.98, 1.00),
+        rgb2=(0.70, 0.78, 0.88),
         width=256,
         height=256,
     )
@@ -137,9 +137,9 @@ def _add_table(spec: mujoco.MjSpec, table: Table) -> None:
     world.add_geom(
         name="floor",
         type=mjtGeom.mjGEOM_PLANE,
-        size=(4.0, 4.0, 0.1),
+        size=(10.0, 10.0, 0.1),
         pos=(0.0, 0.0, -table.height),
-        rgba=(0.84, 0.85, 0.87, 1.0),
+        rgba=(0.80, 0.85, 0.91, 1.0),
         **_NOTHING,
     )
     leg = 0.5 * (table.height - _TABLE_THICKNESS)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated world of a task: reset, step, look."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 
@@ -25,6 +26,11 @@ _DIVERGED = (
     mujoco.mjtWarning.mjWARN_BADQVEL.value,
     mujoco.mjtWarning.mjWARN_BADQACC.value,
 )
+
+
+# Else MuJoCo writes MUJOCO_LOG.TXT into whatever folder this runs in.
+if mujoco.get_mju_user_warning() is None:
+    mujoco.set_mju_user_warning(logging.getLogger("mujoco").warning)
 
 
 class SimulationError(RuntimeError):
@@ -163,8 +169,10 @@ class World:
         mujoco.mj_step(self.model, self.data, steps)
         self._measured = None
         warnings = self.data.warning
-        if any(warnings[index].number for index in _DIVERGED):
-            raise SimulationError("the simulation diverged (see MUJOCO_LOG.TXT); reset the world")
+        for kind in _DIVERGED:
+            if warnings[kind].number:
+                reason = mujoco.mju_warningText(kind, warnings[kind].lastinfo)
+                raise SimulationError(f"the simulation diverged; reset the world. MuJoCo says: {reason}")
 
     # What is measured
 
