@@ -15,6 +15,7 @@ from serl_robots.limits import SafetyLimits
 from serl_robots.move_to import MoveOutcome
 from serl_robots.pose import Pose
 from serl_robots.robot import RobotModel, load_robot
+from serl_robots.safety_state import SafetyState
 
 PERIOD = 0.1
 PERIOD_NS = 100_000_000
@@ -32,6 +33,7 @@ LIMITS: dict[str, Any] = {
 
 @cache
 def panda() -> tuple[RobotModel, Kinematics]:
+    """The robot of these tests."""
     robot = load_robot("panda")
     return robot, Kinematics(robot)
 
@@ -46,7 +48,11 @@ class Rig:
     def __init__(self, *, lockstep: bool, start: bool = True, **limits: Any) -> None:
         robot, kinematics = panda()
         task = ArmTask(
-            name="test", robot="panda", control_period=PERIOD, action=ACTION, limits=SafetyLimits(**{**LIMITS, **limits})
+            name="test",
+            robot="panda",
+            control_period=PERIOD,
+            action=ACTION,
+            limits=SafetyLimits(**{**LIMITS, **limits}),
         )
         self.limits = task.limits
         self.kinematics = kinematics
@@ -69,10 +75,12 @@ class Rig:
         return float(self.commands[-1].target.position[0])
 
     @property
-    def safety(self) -> Any:
+    def safety(self) -> SafetyState:
+        """What the controller would publish on `arm/safety`."""
         return self.controller.safety
 
     def take(self, command: Command | None) -> Command | None:
+        """Obeys a command."""
         if command is not None:
             self.commands.append(command)
             if not self.blocked:
@@ -88,9 +96,7 @@ class Rig:
             seconds = PERIOD if self.lockstep else 0.1 * PERIOD
         self.stamp_ns += round(seconds * 1e9)
         self.now += 0.001 if self.lockstep else seconds
-        return self.take(
-            self.controller.on_state(Measured(self.stamp_ns, self.tcp, self.joints, self.width, self.now))
-        )
+        return self.take(self.controller.on_state(Measured(self.stamp_ns, self.tcp, self.joints, self.width, self.now)))
 
     def states(self, seconds: float) -> list[Command]:
         """Joint states for so long, in real time; the commands that they led to."""
@@ -98,6 +104,7 @@ class Rig:
         return [command for command in commands if command is not None]
 
     def policy(self, episode: int, step: int, *action: float, stamp_ns: int = 0) -> Command | None:
+        """A step of the policy; without numbers one that stays."""
         return self.take(
             self.controller.on_policy(ActionInput(episode, step, action or (0.0, 0.0, 0.0, 0.0), stamp_ns), self.now)
         )
@@ -105,6 +112,7 @@ class Rig:
     def teleop(
         self, *action: float, active: bool = True, synchronous: bool = False, episode: int = 0, step: int = 0
     ) -> Command | None:
+        """A message of the person's device."""
         message = ActionInput(episode, step, action or (0.0, 0.0, 0.0, 0.0), 0, active, synchronous)
         return self.take(self.controller.on_teleop(message, self.now))
 
@@ -113,6 +121,7 @@ class Rig:
         return self.teleop(*action, active=active, synchronous=True, episode=episode, step=step)
 
     def episode(self, number: int, *, human_expected: bool = False, running: bool = True) -> Command | None:
+        """An episode is announced."""
         return self.take(
             self.controller.on_episode(number, running=running, human_expected=human_expected, now=self.now)
         )
@@ -128,8 +137,10 @@ class Rig:
         return commands
 
     def move_to_pose(self, position: Any, scaling: float = 1.0, orientation: Any = (1.0, 0.0, 0.0, 0.0)) -> None:
+        """Asks for a tool pose; the outcome comes to `outcomes`."""
         goal = Pose(position, orientation)
         self.take(self.controller.move_to_pose(goal, scaling, self.outcomes.append, self.now))
 
     def move_to_joints(self, goal: Any, scaling: float = 1.0) -> None:
+        """Asks for joint positions; the outcome comes to `outcomes`."""
         self.take(self.controller.move_to_joints(np.asarray(goal), scaling, self.outcomes.append, self.now))

@@ -22,9 +22,7 @@ LIMITS = SafetyLimits(
     max_gripper_velocity=1.0,
 )
 CUBE = ActionSpec(names=("dx", "dy", "dz", "gripper"), scale=(0.02, 0.02, 0.02, 0.08))
-FULL = ActionSpec(
-    names=("dx", "dy", "dz", "rx", "ry", "rz", "gripper"), scale=(0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 0.08)
-)
+FULL = ActionSpec(names=("dx", "dy", "dz", "rx", "ry", "rz", "gripper"), scale=(0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 0.08))
 
 
 def started(spec: ActionSpec, limits: SafetyLimits = LIMITS) -> CommandIntegrator:

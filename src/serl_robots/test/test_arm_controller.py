@@ -36,7 +36,7 @@ def test_a_policy_step_is_answered_with_a_target_and_the_executed_action(lockste
     command = lockstep.policy(3, 0, *FORWARD)
     assert command is not None
     assert (command.source, command.episode, command.step) == (Source.POLICY, 3, 0)
-    assert command.target.position == pytest.approx(start.position + [SCALE, 0.0, 0.0])
+    assert (command.target.position - start.position).tolist() == pytest.approx([SCALE, 0.0, 0.0])
     assert command.executed is not None and command.executed.tolist() == list(FORWARD)
     assert command.stamp_ns == lockstep.stamp_ns
     assert lockstep.safety.mode == Source.POLICY

@@ -106,7 +106,7 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
 
 
 def test_values_from_elsewhere_are_checked_in_the_same_way() -> None:
-    with pytest.raises(ConfigError, match="command line: 'inner.gain'"):
+    with pytest.raises(ConfigError, match=r"command line: 'inner\.gain'"):
         build(Outer, {"title": "a", "inner": {"gain": -1.0}}, "command line")
 
 

@@ -36,7 +36,10 @@ def the_outcome(rig: Rig) -> str:
 
 
 @given(
-    speed=st.floats(0.01, 10.0), acceleration=st.floats(0.01, 50.0), period=st.floats(0.001, 0.5), stop=st.integers(0, 99)
+    speed=st.floats(0.01, 10.0),
+    acceleration=st.floats(0.01, 50.0),
+    period=st.floats(0.001, 0.5),
+    stop=st.integers(0, 99),
 )
 @settings(deadline=None)
 def test_a_profile_keeps_its_limits_and_ends_at_the_goal_exactly(
@@ -158,7 +161,7 @@ def test_a_way_that_leaves_the_box_between_start_and_goal_is_rejected() -> None:
     rig.tcp = rig.kinematics.tcp(rig.joints)
     rig.state()
     # the tool would swing round the base, from right to left: both ends are inside, the middle is too far out
-    with pytest.raises(MoveRejected, match="the way to the goal goes outside the workspace box: x = 0.45"):
+    with pytest.raises(MoveRejected, match=r"the way to the goal goes outside the workspace box: x = 0\.45"):
         rig.move_to_joints([0.55, *rig.joints[1:]])
 
 

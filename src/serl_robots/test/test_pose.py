@@ -53,7 +53,9 @@ def test_points_are_transformed_as_by_the_matrix(a: Pose, point: tuple[float, fl
 def test_rotation_vectors_come_back_by_the_short_way(vector: tuple[float, float, float]) -> None:
     found = quaternion_log(quaternion_exp(vector))
     assert math.hypot(*found) <= math.pi + 1e-12
-    assert np.allclose(found, Rotation.from_rotvec(vector).as_rotvec(), atol=1e-9) or math.pi - math.hypot(*found) < 1e-6
+    assert (
+        np.allclose(found, Rotation.from_rotvec(vector).as_rotvec(), atol=1e-9) or math.pi - math.hypot(*found) < 1e-6
+    )
 
 
 @pytest.mark.parametrize("angle", [0.0, 5e-324, 1e-300, 1e-12, 1e-9, 1e-7, 1e-3])

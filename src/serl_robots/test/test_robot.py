@@ -2,12 +2,13 @@
 from pathlib import Path
 
 import pytest
-from serl_robots import resources
 from serl_robots.arm_task import load_arm_task
 from serl_robots.config import ConfigError
 from serl_robots.kinematics import Kinematics
 from serl_robots.resources import ResourceError
 from serl_robots.robot import RobotModel, load_robot
+
+from serl_robots import resources
 
 ROBOT = """
 name: {name}
