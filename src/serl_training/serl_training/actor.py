@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an actor does: demonstrations, online training, evaluation. No ROS: the node gives it an environment and a learner.
+"""What an actor does: demonstrations, online training, evaluation. No ROS: the node gives it robot and learner.
 
 Episodes are numbered over the whole run and their start states are drawn from the number, so an actor that was killed,
 or a run that is resumed, goes on exactly where the stored data ends.
@@ -303,7 +303,7 @@ class Actor:
             attempts += 1
             if summary.interventions == 0:
                 raise JobFailed(
-                    "record: nobody led during the whole episode; start a teleop node (launch argument teleop:=scripted)"
+                    "record: nobody led during a whole episode; start a teleop node (launch argument teleop:=scripted)"
                 )
             if summary.success:
                 done += 1

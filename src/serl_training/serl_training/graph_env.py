@@ -31,7 +31,6 @@ from serl_interfaces.srv import ResetWorld
 from serl_tasks import Task, get_task
 from serl_training.rollout import EpisodeLost
 
-
 _REPEAT_AFTER = 0.5  # [s] without an answer, after which a command in lockstep is sent once more
 
 
@@ -132,7 +131,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
         Args:
             seed: of the start state; None draws one.
-            options: ``episode`` number (default: one more than the last), ``mode`` (an `EpisodeMode`, default training),
+            options: ``episode`` number (default: one more than the last), ``mode`` (`EpisodeMode`, default training),
                 ``human_expected`` (whether a scripted person answers each step, default False).
 
         Raises:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the actor still owes the learner: chunks that are not acknowledged yet, in order.
 
-The learner takes only the next expected transition of a session and answers with the one after it, so sending twice does
-no harm and a restarted learner says itself where to go on.
+The learner takes only the next expected transition of a session and answers with the one after it, so sending twice
+does no harm and a restarted learner says itself where to go on.
 """
 
 from __future__ import annotations

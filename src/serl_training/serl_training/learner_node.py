@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rclpy.node import Node
+from serl_rl.checkpoint import CheckpointError
+from serl_rl.journal import JournalError
 from serl_rl.spec import TransitionSpec
 from serl_ros.diagnostics import ERROR, OK, Diagnostics
 from serl_ros.executor import FastExecutor
@@ -63,20 +65,22 @@ class LearnerNode(Node):
         # One core is the learner's, the others are the graph's.
         os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
         from serl_rl import compile_cache
-
         from serl_training.learner import Learner, Pace
 
         if cache:
             compile_cache.enable(Path(cache))
-        self._learner: Learner = Learner(
-            Path(run_dir),
-            TransitionSpec.from_spaces(task.observation_space, task.action_space),
-            config,
-            seed=seed,
-            pace=Pace(coupled=coupled, n_steps=n_steps, checkpoint_period=checkpoint_period),
-            publish=self._publish_policy,
-            report=self._report,
-        )
+        try:
+            self._learner: Learner = Learner(
+                Path(run_dir),
+                TransitionSpec.from_spaces(task.observation_space, task.action_space),
+                config,
+                seed=seed,
+                pace=Pace(coupled=coupled, n_steps=n_steps, checkpoint_period=checkpoint_period),
+                publish=self._publish_policy,
+                report=self._report,
+            )
+        except (JournalError, CheckpointError) as error:
+            raise ValueError(str(error)) from error  # a run that cannot be used: one line, and no respawn
         self._serving = False
 
     def run(self, executor: FastExecutor, stop: threading.Event) -> None:
