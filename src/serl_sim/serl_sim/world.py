@@ -80,6 +80,7 @@ class World:
         self._from_nominal = (-nx, -ny, -nz, nw)
         self._gripper_target = task.start.gripper_width
         self._renderers: dict[Appearance, ImageRenderer] = {}
+        self._tcp: Pose | None = None  # computed when asked for, and kept until the world moves
         self._measured: ArmSample | None = None
         self._home = self._settled()
         self.reset(0)
@@ -115,7 +116,7 @@ class World:
         self._gripper_target = self.task.start.gripper_width
         self._select(CARTESIAN)
         mujoco.mj_forward(model, data)
-        self._measured = None
+        self._tcp = self._measured = None
 
     def step(self, target: Pose, gripper_width: float) -> None:
         """Pull the tool towards `target` and the fingers to `gripper_width` [m] for one control period.
@@ -167,7 +168,7 @@ class World:
             SimulationError: the simulation diverged; the world is as after a reset of MuJoCo, call `reset`.
         """
         mujoco.mj_step(self.model, self.data, steps)
-        self._measured = None
+        self._tcp = self._measured = None
         warnings = self.data.warning
         for kind in _DIVERGED:
             if warnings[kind].number:
@@ -208,7 +209,7 @@ class World:
             data = self.data
             positions, velocities = data.qpos[self._arm_positions], data.qvel[self._arm_velocities]
             self._measured = ArmSample(
-                tcp=self.kinematics.tcp(positions),
+                tcp=self._tcp_pose(),
                 tcp_velocity=self.kinematics.tcp_velocity(positions, velocities),
                 gripper_width=self.gripper_width,
                 gripper_target=self._gripper_target,
@@ -217,7 +218,7 @@ class World:
 
     def objects(self) -> dict[str, Pose]:
         """True poses of ``"tcp"`` and of every object."""
-        poses = {"tcp": self.arm_sample().tcp}
+        poses = {"tcp": self._tcp_pose()}
         for name, start in self._object_positions.items():
             x, y, z, qw, qx, qy, qz = self.data.qpos[start : start + 7].tolist()
             poses[name] = Pose.trusted((x, y, z), (qx, qy, qz, qw))
@@ -253,6 +254,11 @@ class World:
 
     # Inside
 
+    def _tcp_pose(self) -> Pose:
+        if self._tcp is None:
+            self._tcp = self.kinematics.tcp(self.data.qpos[self._arm_positions])
+        return self._tcp
+
     def _select(self, leader: int) -> None:
         follower = JOINTS if leader == CARTESIAN else CARTESIAN
         self.model.opt.disableactuator = 1 << follower
@@ -268,7 +274,7 @@ class World:
             # The posture springs pull the tool off its target, until they pull towards where the arm is at rest.
             model.qpos_spring[self._arm_positions] = data.qpos[self._arm_positions]
             self.advance(round(_SETTLING_TIME / TIMESTEP))
-        error = self.arm_sample().tcp.distance(start)
+        error = self._tcp_pose().distance(start)
         if error > 0.005:
             raise ValueError(
                 f"task {self.task.name!r}: start.tcp_position {self.task.start.tcp_position} is out of reach; "
