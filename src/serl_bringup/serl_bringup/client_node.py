@@ -38,8 +38,9 @@ class Client:
         """
         self._context = rclpy.Context()
         rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        # A leading underscore hides a node from lists, as those of the ros2 tools are.
         self.node: Node = rclpy.create_node(
-            f"serl_command_{time.time_ns() % 10**9}",
+            f"_serl_command_{time.time_ns() % 10**9}",
             context=self._context,
             namespace=namespace or None,
             enable_rosout=False,

@@ -2,8 +2,9 @@
 """An evaluation of a finished run, from the command line."""
 
 import json
+import shutil
 import sys
-import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +12,8 @@ from rich.console import Console
 from serl_bringup import plan as plans
 from serl_bringup import runs
 from serl_bringup.errors import CommandError, Interrupted
-from serl_bringup.session import simulated
+from serl_bringup.runs import Run
+from serl_bringup.session import scratch_folder, simulated
 
 
 def evaluate(
@@ -37,11 +39,13 @@ def evaluate(
 
     run = runs.find_run(runs.runs_root(), reference)
     plan = plans.read_plan(run)
-    if checkpoint.latest(run.checkpoints) is None:
+    newest = checkpoint.latest(run.checkpoints)
+    if newest is None:
         raise CommandError(f"{run.path} has no checkpoint: train first")
     console = Console(file=sys.stderr if json_output else sys.stdout)
     try:
         with (
+            scratch_folder("serl_eval_") as scratch,
             simulated(
                 console,
                 name=f"eval-{run.name}",
@@ -49,10 +53,9 @@ def evaluate(
                 seed=plan.seed,
                 rtf=rtf,
                 viewer=viewer,
-                run_dir=run.path,
-                log_dir=run.log_dir / f"eval-{time.strftime('%Y%m%d-%H%M%S')}",
+                run_dir=_copy(newest, scratch),
+                log_dir=scratch / "log",
                 learning=str(run.learning_file.absolute()),
-                mode="evaluation",
             ) as graph,
             console.status("starting the graph") as status,
         ):
@@ -75,6 +78,13 @@ def evaluate(
 
         film_policy(run, plan.task, run.video_file)
         console.print(f"video: {run.video_file}", highlight=False, soft_wrap=True)
+
+
+def _copy(checkpoint: Path, scratch: Path) -> Path:
+    """A run directory with this checkpoint and nothing to train on: the run itself stays as it is."""
+    run = Run(scratch / "run")
+    shutil.copytree(checkpoint, run.checkpoints / checkpoint.name)
+    return run.path
 
 
 def _print(name: str, result: Any, console: Console, json_output: bool) -> None:

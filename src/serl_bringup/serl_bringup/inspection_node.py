@@ -183,10 +183,11 @@ def _matching_qos(node: Node, name: str, depth: int) -> QoSProfile:
 
 def _describe(endpoint: TopicEndpointInfo) -> str:
     qos = endpoint.qos_profile
-    depth = f" ({qos.depth})" if qos.history == HistoryPolicy.KEEP_LAST else ""
+    policies = [qos.reliability.name, qos.durability.name]
+    if qos.history in (HistoryPolicy.KEEP_LAST, HistoryPolicy.KEEP_ALL):  # some middlewares do not tell others
+        policies.append(f"{qos.history.name} {qos.depth or ''}".strip())
     full = f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
-    policies = f"{qos.reliability.name}, {qos.durability.name}, {qos.history.name}{depth}"
-    return f"  {full}: {policies}, deadline {_period(qos.deadline)}, lifespan {_period(qos.lifespan)}"
+    return f"  {full}: {', '.join(policies)}, deadline {_period(qos.deadline)}, lifespan {_period(qos.lifespan)}"
 
 
 def _period(value: Any) -> str:

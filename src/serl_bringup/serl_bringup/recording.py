@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recording of demonstrations into a file, from the command line."""
 
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
 
 from serl_bringup import plan as plans
 from serl_bringup.errors import CommandError, Interrupted
-from serl_bringup.session import simulated
+from serl_bringup.session import scratch_folder, simulated
 
 
 def record(task: str, path: Path, *, episodes: int, seed: int, rtf: float, viewer: bool, force: bool) -> None:
@@ -38,7 +37,7 @@ def record(task: str, path: Path, *, episodes: int, seed: int, rtf: float, viewe
     console = Console()
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="serl_record_") as scratch,
+            scratch_folder("serl_record_") as scratch,
             simulated(
                 console,
                 name=f"record-{path.stem}",
@@ -46,9 +45,8 @@ def record(task: str, path: Path, *, episodes: int, seed: int, rtf: float, viewe
                 seed=seed,
                 rtf=rtf,
                 viewer=viewer,
-                run_dir=Path(scratch),
-                log_dir=Path(scratch) / "log",
-                mode="record",
+                run_dir=scratch,
+                log_dir=scratch / "log",
             ) as graph,
             console.status("starting the graph") as status,
         ):

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A graph that a command starts for itself: its domain, its processes, and a node to talk to it."""
 
+import shutil
 import signal
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,7 +17,7 @@ from serl_robots.resources import find
 
 from serl_bringup import domain
 from serl_bringup.errors import CommandError
-from serl_bringup.launch_runner.events import Event, OutputLine, ProcessExited, describe_code
+from serl_bringup.launch_runner.events import Event, Message, OutputLine, ProcessExited, describe_code
 from serl_bringup.launch_runner.runner import LaunchRunner
 
 if TYPE_CHECKING:
@@ -23,9 +26,9 @@ if TYPE_CHECKING:
 LAUNCH_FILE = "sim.launch.xml"
 START_TIMEOUT = 60.0  # [s] until a node offers what it is there for
 LOG_LINES = 12  # of a process, shown when it fails
-CONFIGURATION_ERROR = 2  # exit status of a node that would fail again; see serl_ros.node
 CRASHES = 4  # of one process within CRASH_WINDOW, after which respawning it is no use
 CRASH_WINDOW = 60.0  # [s]
+_SHUTDOWN = "shutting down: "  # how the launch runner begins to say why it ends
 
 
 MetricsCallback = Callable[[str, int, dict[str, float]], None]
@@ -67,6 +70,7 @@ class GraphSession:
         self._name, self._run_dir, self._log_dir = name, run_dir, log_dir
         self._report = report
         self._tails: dict[str, deque[str]] = {}  # process -> its last lines
+        self._end = "nothing is left of it"
         self._deaths: list[tuple[float, ProcessExited]] = []
         self._client: Client | None = None
         self._metrics_callbacks: list[MetricsCallback] = []
@@ -118,7 +122,7 @@ class GraphSession:
         alive = self._runner.poll()
         for died_at, death in self._deaths:
             count = sum(other.process == death.process and at > died_at - CRASH_WINDOW for at, other in self._deaths)
-            if death.respawns and death.code != CONFIGURATION_ERROR and count < CRASHES:
+            if death.respawns and count < CRASHES:
                 continue
             times = f" {count} times" if count > 1 else ""
             raise CommandError(
@@ -127,8 +131,7 @@ class GraphSession:
                 details=self._tails.get(death.process, ()),
             )
         if not alive:
-            reason = "; ".join(self._runner.failures) or "it was shut down"
-            raise CommandError(f"the graph ended: {reason}; log: {self._log_file}")
+            raise CommandError(f"the graph ended: {self._end}; log: {self._log_file}")
 
     def deaths(self, executable: str) -> int:
         """How often processes of this executable have died by themselves; those that respawn are alive again."""
@@ -207,6 +210,8 @@ class GraphSession:
             self._tails.setdefault(event.process, deque(maxlen=LOG_LINES)).append(event.text)
             if event.text.startswith(("[ERROR]", "[FATAL]", "fatal:")):
                 self._report(str(event))
+        elif isinstance(event, Message) and event.text.startswith(_SHUTDOWN):
+            self._end = event.text.removeprefix(_SHUTDOWN)
         elif isinstance(event, ProcessExited) and not event.expected:
             self._deaths.append((time.monotonic(), event))
 
@@ -227,6 +232,20 @@ class GraphSession:
         finally:
             self._domain.release()
             signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """A folder that is deleted at the end, unless an error came that its logs explain."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        yield folder
+    except CommandError:
+        raise
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    shutil.rmtree(folder)
 
 
 def simulated(
@@ -257,7 +276,7 @@ def simulated(
     common = {
         "task": task,
         "seed": str(seed),
-        "real_time_factor": str(rtf),
+        "real_time_factor": f"{rtf:g}",
         "headless": str(not viewer).lower(),
         "run_dir": str(run_dir.absolute()),
     }

@@ -22,6 +22,7 @@ FULL = {
     "eval/success_rate": _series([0.0, 0.5, 1.0]),
     "eval/interval_low": _series([0.0, 0.4, 0.9]),
     "eval/interval_high": _series([0.1, 0.6, 1.0]),
+    "eval/episodes": _series([3.0, 50.0, 50.0]),
     "train/episode_return": _series([0.0, 1.0] * 30),
     "train/intervention_rate": _series([0.5] * 60),
     "learner/critic_loss": _series([0.1, 0.01, 0.001]),

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long the whole check takes for somebody who has just cloned the repository."""
 
+import os
 import subprocess
 import time
 from pathlib import Path
 
 from serl_bringup.bench.registry import Bench, Measurement
 from serl_bringup.errors import CommandError
+
+# What ./serl has set for this workspace; the clone must find everything by itself.
+OURS = frozenset(
+    ["VIRTUAL_ENV", "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH", "COLCON_DEFAULTS_FILE", "PYTHONPATH", "LD_LIBRARY_PATH", "SERL_WORKSPACE", "SERL_SHARE", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "ROS_DISTRO", "ROS_VERSION", "ROS_PYTHON_VERSION", "_ROS_WHEELS_BOOTSTRAP_COMPLETE"]
+)
 
 
 def ci_minutes(bench: Bench) -> Measurement:
@@ -17,9 +23,14 @@ def ci_minutes(bench: Bench) -> Measurement:
     clone = bench.scratch / "clone"
     subprocess.run(["git", "clone", "--quiet", "--no-local", checkout, clone], check=True)
     log = bench.scratch / "ci.log"
+    environment = {name: value for name, value in os.environ.items() if name not in OURS}
+    environment["PATH"] = os.pathsep.join(
+        part for part in os.environ["PATH"].split(os.pathsep) if not (Path(part).parent / "pyvenv.cfg").is_file()
+    )
     start = time.monotonic()
     with log.open("wb") as output:
-        status = subprocess.run([clone / ".ci" / "run"], cwd=clone, stdout=output, stderr=subprocess.STDOUT).returncode
+        command = [clone / ".ci" / "run"]
+        status = subprocess.run(command, cwd=clone, env=environment, stdout=output, stderr=subprocess.STDOUT).returncode
     minutes = (time.monotonic() - start) / 60
     if status:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -102,6 +102,14 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bringup.bench.graph:learner_share",
     ),
     Benchmark(
+        "sac_ref_updates_per_s",
+        "critic updates at the reference SERL settings (batch 256, 10 critics, subset 2, UTD 8, 2 x 256), one process",
+        "updates/s",
+        "more",
+        140,
+        "serl_bringup.bench.learning:sac_ref_updates_per_s",
+    ),
+    Benchmark(
         "insert_state_per_s",
         "transitions acknowledged over the graph, state, in chunks of 64",
         "transitions/s",

@@ -82,7 +82,11 @@ def run_benchmarks(
 
 
 def _table(rows: Iterable[tuple[Benchmark, Measurement]], machine: str) -> Table:
-    table = Table("key", "value", "goal", "", "spread", "machine", title="serl bench")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("key", "value", "goal", ""):
+        table.add_column(column, no_wrap=True)
+    table.add_column("spread")
+    table.add_column("machine")
     for benchmark, found in rows:
         reached = benchmark.reached(found.value)
         verdict = Text("ok", style="green") if reached else Text("missed", style="bold red")

@@ -3,12 +3,14 @@
 
 import functools
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from serl_bringup.bench.registry import Bench, Measurement
 from serl_bringup.errors import CommandError
@@ -19,6 +21,7 @@ DEMONSTRATIONS = 20
 EVALUATION_EPISODES = 50
 MAX_ENV_STEPS = 10_000
 TIMEOUT = 900.0  # [s] for one run
+STOP_TIMEOUT = 30.0  # [s] to end after SIGINT
 WARM_UP_STEPS = 600  # enough for every function to be compiled once
 
 
@@ -59,21 +62,38 @@ def _train_all(bench: Bench) -> list[Mapping[str, Any]]:
 
 def _train(root: Path, name: str, seed: int, max_env_steps: int) -> Mapping[str, Any]:
     command = [
-        *(sys.executable, "-m", "serl_bringup", "train", TASK, "--name", name, "--seed", str(seed)),
+        *(sys.executable, "-m", "serl_bringup", "train", TASK, "--name", name, "--seed", str(seed), "--no-report"),
         *("--demos", str(DEMONSTRATIONS), "--goal", str(GOAL), "--eval-episodes", str(EVALUATION_EPISODES)),
-        *("--max-steps", str(max_env_steps), "--runs", str(root), "--no-report"),
+        *("--max-steps", str(max_env_steps)),
     ]
-    try:
-        # In its own session: Ctrl-C reaches it once, from us, and it ends its graph before we go on.
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
-    except subprocess.TimeoutExpired as error:
-        raise CommandError(f"training with seed {seed} did not end within {TIMEOUT:.0f} s") from error
+    output = root / f"{name}.txt"
+    with output.open("wb") as file:
+        status = _run(command, {**os.environ, "SERL_RUNS": str(root)}, file)
     result_file = root / name / "result.json"
     if not result_file.is_file():
-        lines = (done.stdout + done.stderr).splitlines()
-        raise CommandError(f"training with seed {seed} failed with status {done.returncode}", details=lines[-15:])
+        lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+        raise CommandError(f"training with seed {seed} failed with status {status}", details=lines[-15:])
     result: Mapping[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
     return result
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> int:
+    """Exit status of a command; it is given time to end its graph whatever ends us."""
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+    )
+    try:
+        return process.wait(TIMEOUT)
+    except subprocess.TimeoutExpired as error:
+        raise CommandError(f"training did not end within {TIMEOUT:.0f} s") from error
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _spread(values: list[float], form: str) -> str:

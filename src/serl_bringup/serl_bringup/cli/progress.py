@@ -133,13 +133,14 @@ class LiveDisplay:
 
 
 class LineDisplay:
-    """One line whenever the stage changes or an evaluation ends, and one now and then, for logs and CI."""
+    """One line when a stage is reached for the first time or an evaluation ends, and now and then, for logs and CI."""
 
     def __init__(self, status: TrainingStatus, console: Console, period: float = LINE_PERIOD) -> None:
         self._status = status
         self._console = console
         self._period = period
-        self._seen: tuple[str, int] = ("", 0)
+        self._stages: set[str] = set()
+        self._evaluations = 0
         self._next = 0.0
 
     def __enter__(self) -> Self:
@@ -151,10 +152,12 @@ class LineDisplay:
     def update(self) -> None:
         """Prints a line when there is something new to say."""
         status, now = self._status, time.monotonic()
-        seen = (status.stage, len(status.evaluations))
-        if seen == self._seen and now < self._next:
+        news = status.stage not in self._stages or len(status.evaluations) > self._evaluations
+        if not news and now < self._next:
             return
-        self._seen, self._next = seen, now + self._period
+        self._stages.add(status.stage)
+        self._evaluations = len(status.evaluations)
+        self._next = now + self._period
         self._console.print(status.line(), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -64,7 +64,15 @@ def _success(panel: Axes, metrics: Mapping[str, Series], goal: float) -> None:
     if low is not None and high is not None and len(low.value) == len(high.value) == len(rate.value):
         panel.fill_between(rate.env_steps, low.value, high.value, color=_BLUE, alpha=0.2, linewidth=0)
     panel.plot(rate.env_steps, rate.value, color=_BLUE, marker="o", markersize=4, label="success")
-    panel.legend(loc="lower right")
+    episodes = metrics.get("eval/episodes")
+    if episodes is not None and len(episodes.value) == len(rate.value):
+        early = episodes.value < episodes.value.max()
+        if early.any():
+            panel.plot(
+                rate.env_steps[early], rate.value[early], "o", markersize=4, color="white", markeredgecolor=_BLUE,
+                label="broken off early",
+            )  # fmt: skip
+    panel.legend(loc="upper left")
 
 
 def _average(panel: Axes, series: Series | None, title: str, color: str) -> None:
