@@ -11,7 +11,23 @@ from serl_bringup.errors import CommandError
 
 # What ./serl has set for this workspace; the clone must find everything by itself.
 OURS = frozenset(
-    ["VIRTUAL_ENV", "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH", "COLCON_DEFAULTS_FILE", "PYTHONPATH", "LD_LIBRARY_PATH", "SERL_WORKSPACE", "SERL_SHARE", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "ROS_DISTRO", "ROS_VERSION", "ROS_PYTHON_VERSION", "_ROS_WHEELS_BOOTSTRAP_COMPLETE"]
+    {
+        "AMENT_PREFIX_PATH",
+        "CMAKE_PREFIX_PATH",
+        "COLCON_DEFAULTS_FILE",
+        "COLCON_PREFIX_PATH",
+        "FASTDDS_DEFAULT_PROFILES_FILE",
+        "FASTRTPS_DEFAULT_PROFILES_FILE",
+        "LD_LIBRARY_PATH",
+        "PYTHONPATH",
+        "ROS_DISTRO",
+        "ROS_PYTHON_VERSION",
+        "ROS_VERSION",
+        "SERL_SHARE",
+        "SERL_WORKSPACE",
+        "VIRTUAL_ENV",
+        "_ROS_WHEELS_BOOTSTRAP_COMPLETE",
+    }
 )
 
 
