@@ -2,9 +2,9 @@
 """A single-threaded executor whose wait set lives as long as the node's entities do.
 
 rclpy's own executor collects every entity of every node and builds a wait set, a task and a coroutine for each
-callback, which costs more than most callbacks. In a lockstep simulation every process handles a few messages for each control
-step, so that cost is the step rate. Here subscriptions with plain callbacks are taken and called directly; timers,
-services, clients, actions and coroutines go the way they go in rclpy.
+callback, which costs more than most callbacks. In a lockstep simulation every process handles a few messages for each
+control step, so that cost is the step rate. Here subscriptions with plain callbacks are taken and called directly;
+timers, services, clients, actions and coroutines go the way they go in rclpy.
 """
 
 import inspect

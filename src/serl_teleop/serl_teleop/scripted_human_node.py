@@ -4,9 +4,12 @@
 It answers every step of an episode that expects a person, so that a world in lockstep can wait for it.
 """
 
+import time
 from array import array
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.subscription import Subscription
 from serl_ros.diagnostics import OK, WARN, Diagnostics
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
@@ -16,6 +19,8 @@ from serl_tasks.messages import arm_sample, object_poses
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, WorldState
 from serl_tasks import get_task, task_names
 from serl_teleop.scripted_human import ScriptedHuman
+
+_REST_AFTER = 5.0  # [s]
 
 
 class ScriptedHumanNode(Node):
@@ -44,23 +49,42 @@ class ScriptedHumanNode(Node):
         self._truth: WorldState | None = None
         self._answered = (-1, -1)
         self._publisher = self.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
-        self._subscriptions_kept = [
-            self.create_subscription(EpisodeStatus, "episode", self._on_episode, LATCHED),
-            self.create_subscription(ArmState, "arm/state", self._on_arm, RELIABLE_1),
-            self.create_subscription(WorldState, "truth", self._on_truth, RELIABLE_10),
-        ]
+        self._episodes = self.create_subscription(EpisodeStatus, "episode", self._on_episode, LATCHED)
+        self._watched: list[Subscription] = []
+        self._asked_at = 0.0
+        self._rest_timer = self.create_timer(1.0, self._look_away, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._diagnostics = Diagnostics(self, "scripted")
         self._diagnostics.set("person", WARN, "no episode yet")
 
     def _on_episode(self, status: EpisodeStatus) -> None:
         self._status = status
         if status.human_expected:
+            self._watch()
             demonstrating = status.mode == EpisodeStatus.MODE_DEMONSTRATION
             self._human.begin(status.episode, demonstrating=demonstrating)
             self._diagnostics.set("person", OK, "demonstrating" if demonstrating else "watching")
         else:
             self._diagnostics.set("person", OK, "not asked")
         self._answer()
+
+    def _watch(self) -> None:
+        """Look at the arm and the world."""
+        self._asked_at = time.monotonic()
+        if not self._watched:
+            self._watched = [
+                self.create_subscription(ArmState, "arm/state", self._on_arm, RELIABLE_1),
+                self.create_subscription(WorldState, "truth", self._on_truth, RELIABLE_10),
+            ]
+
+    def _look_away(self) -> None:
+        """Stop looking some time after the last episode that asks for a person: every message costs the graph time."""
+        if self._status is not None and self._status.human_expected:
+            self._asked_at = time.monotonic()
+        elif self._watched and time.monotonic() - self._asked_at > _REST_AFTER:
+            for subscription in self._watched:
+                self.destroy_subscription(subscription)
+            self._watched = []
+            self._arm = self._truth = None
 
     def _on_arm(self, message: ArmState) -> None:
         self._arm = message

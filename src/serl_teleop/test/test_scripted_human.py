@@ -3,8 +3,9 @@
 
 import numpy as np
 from serl_robots.pose import Pose
-from serl_tasks import ArmSample, get_task
 from serl_teleop.scripted_human import ScriptedHuman
+
+from serl_tasks import ArmSample, get_task
 
 TASK = get_task("pick_cube")
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])

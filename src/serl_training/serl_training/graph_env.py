@@ -51,7 +51,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
     Observation ``{"state": float32[k]}``, action ``float32[n]`` in [-1, 1], both as the task defines them. ``info`` has
     ``executed_action`` (what the arm controller made of the action), ``intervention`` (a person led), ``limits`` (names
-    of those that acted), ``success`` and ``stamp`` [ns].
+    of those that acted), ``source`` (an `ExecutedAction` constant) and ``success``.
 
     In lockstep a step ends when everything with the stamp of the next state has arrived. Otherwise it ends one control
     period of the arm's clock after it began.
@@ -173,7 +173,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             ),
         )
         observation = self._observe()
-        return observation, {"episode": self._episode, "seed": seed, "stamp": self._stamp_ns}
+        return observation, {"episode": self._episode, "seed": seed}
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Act for one control period.
@@ -214,7 +214,6 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             "source": int(executed.source),
             "limits": tuple(executed.limits),
             "success": bool(reward.success),
-            "stamp": self._stamp_ns,
         }
         return observation, float(reward.reward), terminated, truncated, info
 
@@ -232,6 +231,10 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     def episode(self) -> int:
         """Number of the running episode."""
         return self._episode
+
+    def observe(self) -> dict[str, NDArray[Any]]:
+        """The newest observation, without a step."""
+        return self._observe()
 
     def idle(self) -> None:
         """Tell the graph that no episode is running."""

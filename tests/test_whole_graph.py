@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole simulated graph, as a person starts it: learning, kills, Ctrl-C, resuming, real time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from serl_bringup.session import GraphSession
+from serl_rl.data import decode_chunk
+from serl_rl.journal import read_journal
+from serl_rl.spec import TransitionSpec
+from serl_ros.qos import LATCHED
+from serl_training.graph_env import EpisodeMode, GraphEnv
+from serl_training.run_log import read_metrics
+
+from serl_interfaces.msg import SafetyStatus
+from serl_tasks import get_task
+
+TASK = get_task("pick_cube")
+SPEC = TransitionSpec.from_spaces(TASK.observation_space, TASK.action_space)
+SERL = (sys.executable, "-m", "serl_bringup")
+
+
+def train(processes: Any, root: Path, *arguments: str) -> Any:
+    """Start `serl train` with few steps and no pictures, in the folder `root`."""
+    command = f'cd "{root}" && exec "$@"'
+    options = ("--no-report", "--eval-episodes", "2", "--eval-every", "100000", "--demos", "2", *arguments)
+    return processes.start("sh", "-c", command, "sh", *SERL, "train", *options)
+
+
+def wait_for(condition: Callable[[], Any], process: Any, timeout: float = 90.0) -> Any:
+    """Wait until `condition()` is true and return what it gave; the process must live."""
+    deadline = time.monotonic() + timeout
+    while not (result := condition()):
+        assert process.poll() is None, process.output()
+        assert time.monotonic() < deadline, process.output()
+        time.sleep(0.05)
+    return result
+
+
+def transitions(run: Path) -> int:
+    """Online transitions in the journal of a run; fails on one that is wrong, missing or there twice."""
+    expected: dict[str, int] = {}
+    count = 0
+    if not (run / "journal").is_dir():
+        return 0
+    for _, record in read_journal(run / "journal", SPEC):
+        assert record.first_sequence == expected.get(record.session_id, 0)
+        expected[record.session_id] = record.first_sequence + record.count
+        chunk = decode_chunk(record.data, SPEC)
+        count += 0 if chunk.demonstration else len(chunk)
+    return count
+
+
+def pids(run: Path, node: str) -> list[int]:
+    """Process ids under which a node of a run was started, oldest first."""
+    log = (run / "log" / "launch.log").read_text()
+    return [int(pid) for pid in re.findall(rf"\[{node}-\d+\]: process started with pid \[(\d+)\]", log)]
+
+
+def test_training_survives_kills_of_actor_and_learner_and_can_be_resumed(processes: Any, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "kills"
+    training = train(processes, tmp_path, "--name", "kills", "--max-steps", "700")
+    for node in ("actor", "learner", "scripted_human", "reward"):
+        before = wait_for(lambda: transitions(run), training)
+        wait_for(lambda before=before: transitions(run) > before + 40, training)
+        os.kill(wait_for(lambda node=node: pids(run, node), training)[-1], signal.SIGKILL)
+    assert training.wait(240.0) == 1, training.output()  # the goal was not reached: no evaluation was due
+    assert "Traceback" not in training.output()
+    result = json.loads((run / "result.json").read_text())
+    assert result["termination_reason"] == "max_env_steps"
+    stored = transitions(run)
+    assert 700 <= stored <= 700 + TASK.horizon
+    assert len(pids(run, "learner")) == 2
+
+    resumed = train(processes, tmp_path, "--resume", "kills", "--max-steps", "800")
+    assert resumed.wait(120.0) == 1, resumed.output()
+    assert 800 <= transitions(run) <= 800 + TASK.horizon
+    steps = read_metrics(run)["learner/updates"].value
+    assert (np.diff(steps) >= 0).sum() >= len(steps) - 3, "updates go on from where they were"
+
+
+@pytest.mark.parametrize("moment", ["starting", "demonstrations", "training"])
+def test_ctrl_c_ends_everything_with_one_line(processes: Any, tmp_path: Path, moment: str) -> None:
+    run = tmp_path / "runs" / "stop"
+    training = train(processes, tmp_path, "--name", "stop", "--max-steps", "100000")
+    if moment == "starting":
+        wait_for(lambda: (run / "log" / "launch.log").exists() and pids(run, "learner"), training)
+    elif moment == "demonstrations":
+        wait_for(lambda: "demonstrations" in training.output(), training)
+    else:
+        wait_for(lambda: transitions(run) > 60, training)
+    training.send(signal.SIGINT)
+    assert training.wait(30.0) == 130, training.output()
+    assert "Traceback" not in training.output()
+    assert training.output().rstrip().splitlines()[-1].startswith("serl:"), training.output()
+    started = [pid for node in ("mujoco_bridge", "arm_controller", "actor", "learner") for pid in pids(run, node)]
+    assert started
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.fixture
+def lockstep(ros_domain: int, tmp_path: Path) -> Iterator[GraphSession]:
+    arguments = {"teleop": "scripted", "learning_nodes": "false"}
+    with GraphSession("sim.launch.xml", arguments, name="test", log_dir=tmp_path / "log") as session:
+        yield session
+
+
+def environment(session: GraphSession, **options: Any) -> GraphEnv:
+    return GraphEnv(TASK, node=session.client.node, executor=session.client.executor, reset_timeout=60.0, **options)
+
+
+def test_the_same_seed_and_actions_repeat_an_episode_bit_for_bit(lockstep: GraphSession) -> None:
+    env = environment(lockstep)
+
+    def episode(seed: int) -> list[bytes]:
+        rng = np.random.default_rng(seed)
+        states = [env.reset(seed=seed)[0]["state"].tobytes()]
+        for _ in range(20):
+            action = rng.uniform(-1.0, 1.0, 4).astype(np.float32)
+            observation, reward, *_, info = env.step(action)
+            states.append(observation["state"].tobytes() + np.float64(reward).tobytes())
+            states.append(info["executed_action"].tobytes())
+        return states
+
+    first, other, again = episode(3), episode(4), episode(3)
+    assert first == again
+    assert first != other
+
+
+def test_the_graph_and_the_environment_without_ros_are_the_same_world(lockstep: GraphSession) -> None:
+    import gymnasium as gym
+    import serl_sim.envs  # noqa: F401 - registers the environments
+
+    graph, direct = environment(lockstep), gym.make("PandaPickCube-v0")
+    rng = np.random.default_rng(0)
+    here, _ = graph.reset(seed=5)
+    there, _ = direct.reset(seed=5)
+    np.testing.assert_allclose(here["state"], there["state"], atol=1e-6)
+    for _ in range(30):
+        action = rng.uniform(-1.0, 1.0, 4).astype(np.float32)
+        here, reward, terminated, truncated, _ = graph.step(action)
+        there, *rest, _ = direct.step(action)
+        np.testing.assert_allclose(here["state"], there["state"], atol=1e-5)
+        assert [reward, terminated, truncated] == rest
+
+
+def test_a_person_who_demonstrates_succeeds_and_every_step_is_theirs(lockstep: GraphSession) -> None:
+    env = environment(lockstep)
+    wins = 0
+    for seed in range(5):
+        env.reset(seed=seed, options={"mode": EpisodeMode.DEMONSTRATION, "human_expected": True})
+        over = False
+        while not over:
+            *_, terminated, truncated, info = env.step(np.zeros(4, np.float32))
+            assert info["intervention"]
+            over = terminated or truncated
+        wins += info["success"]
+    assert wins >= 4
+
+
+def test_the_graph_is_a_proper_gymnasium_environment(lockstep: GraphSession) -> None:
+    from gymnasium.utils.env_checker import check_env
+
+    check_env(environment(lockstep), skip_render_check=True, skip_close_check=True)
+
+
+def test_in_real_time_the_arm_holds_when_nobody_commands(ros_domain: int, tmp_path: Path) -> None:
+    arguments = {"teleop": "none", "learning_nodes": "false", "real_time_factor": "1.0"}
+    with GraphSession("sim.launch.xml", arguments, name="test", log_dir=tmp_path / "log") as session:
+        env = environment(session, lockstep=False)
+        client = session.client
+        safety: list[SafetyStatus] = []
+        client.node.create_subscription(SafetyStatus, "arm/safety", safety.append, LATCHED)
+        env.reset(seed=0)
+        started = time.monotonic()
+        for _ in range(10):
+            observation, *_ = env.step(np.array([0.0, 0.5, 0.0, 1.0], np.float32))
+        assert 0.8 < time.monotonic() - started < 3.0, "ten steps of 0.1 s"
+        moving = observation["state"][4]
+        assert abs(moving) > 0.05
+        # The actor is gone now: no more commands.
+        assert client.spin_until(lambda: safety[-1].mode == SafetyStatus.MODE_IDLE, 5.0)
+        client.spin_until(lambda: False, 1.0)
+        before = env.observe()["state"]
+        client.spin_until(lambda: False, 0.5)
+        np.testing.assert_allclose(env.observe()["state"][:6], before[:6], atol=0.01)
