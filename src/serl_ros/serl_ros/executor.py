@@ -24,6 +24,8 @@ _SIGNAL_CHECK_PERIOD_NS = 100_000_000
 class FastExecutor(SingleThreadedExecutor):
     """Drop-in for :class:`rclpy.executors.SingleThreadedExecutor` with cheap subscriptions."""
 
+    _tasks: list[Any]  # rclpy's: what is being executed
+
     def __init__(self, **kwargs: Any) -> None:
         """Take the arguments of :class:`rclpy.executors.SingleThreadedExecutor`."""
         super().__init__(**kwargs)

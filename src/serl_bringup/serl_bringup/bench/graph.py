@@ -14,16 +14,15 @@ from serl_rl.ingest import Ingest
 from serl_rl.journal import Journal
 from serl_rl.replay import ReplayBuffer
 from serl_rl.spec import TransitionSpec
-from serl_tasks import get_task
 from serl_training.graph_env import GraphEnv
 
 from serl_bringup.bench.peers_node import numbered_chunk
 from serl_bringup.bench.processes import start, stop
 from serl_bringup.bench.registry import Bench, Measurement
-from serl_bringup.client_node import Client
 from serl_bringup.errors import CommandError
 from serl_bringup.launch_runner.packages import find_executable
 from serl_bringup.session import GraphSession
+from serl_tasks import get_task
 
 TASK = "pick_cube"
 WINDOWS = 5
@@ -33,7 +32,7 @@ START_TIMEOUT = 30.0
 
 
 def graph_steps_per_s(bench: Bench) -> Measurement:
-    """Env steps per second of the graph with random actions, resets included; the learner runs and has nothing to do."""
+    """Env steps per second of the graph with random actions, resets included; the learner is idle."""
     with _graph(bench) as session, _learner(bench, "idle", coupled=True):
         env = GraphEnv(TASK, node=session.client.node, executor=session.client.executor)
         rates = _step_rates(env, np.random.default_rng(0))

@@ -16,7 +16,7 @@ from serl_rl.data import Chunk
 from serl_rl.ingest import Ingest
 from serl_rl.journal import Journal
 from serl_rl.replay import ReplayBuffer
-from serl_rl.spec import TransitionSpec
+from serl_rl.spec import ArraySpec, TransitionSpec
 from serl_ros.executor import FastExecutor
 from serl_ros.node import run_node
 from serl_ros.qos import LATCHED, RELIABLE_10
@@ -24,10 +24,9 @@ from serl_training.graph_learner import GraphLearner, InsertionService
 
 from serl_interfaces.msg import ActionCommand, PolicyParameters
 
-STATE = TransitionSpec({"state": ((14,), "float32")}, 4)
-IMAGES = TransitionSpec(
-    {"state": ((14,), "float32"), "front": ((128, 128, 3), "uint8"), "wrist": ((128, 128, 3), "uint8")}, 4
-)
+VECTOR, FRAME = ArraySpec((14,), "float32"), ArraySpec((128, 128, 3), "uint8")
+STATE = TransitionSpec({"state": VECTOR}, 4)
+IMAGES = TransitionSpec({"state": VECTOR, "front": FRAME, "wrist": FRAME}, 4)
 SPECS = {"state": STATE, "images": IMAGES}
 CHUNK = {"state": 64, "images": 16}
 CAPACITY = {"state": 200_000, "images": 4_000}
@@ -35,7 +34,7 @@ CAPACITY = {"state": 200_000, "images": 4_000}
 
 def numbered_chunk(spec: TransitionSpec, first: int, count: int, rng: np.random.Generator) -> Chunk:
     """A chunk whose transitions carry their numbers, `first` and on, in action and reward; the rest is noise."""
-    observation = {}
+    observation: dict[str, np.ndarray] = {}
     for name, entry in spec.observation.items():
         shape = (count + 1, *entry.shape)
         if entry.dtype == "uint8":

@@ -11,6 +11,7 @@ import time
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def _insert(bench: Bench, kind: str) -> Measurement:
         )
         chunks = itertools.cycle([numbered_chunk(spec, 0, size, rng) for _ in range(8)])
         learner.send(next(chunks))
-        if not us.spin_until(lambda: (learner.pump(), learner.backlog == 0)[1], START_TIMEOUT):
+        if not us.spin_until(lambda: learner.backlog == 0, START_TIMEOUT, tick=learner.pump):
             raise CommandError("the store did not acknowledge anything")
         rates = []
         for _ in range(WINDOWS):
@@ -86,7 +87,7 @@ def policy_push_ms(bench: Bench) -> Measurement:
             message.version = version
             started = time.perf_counter()
             publisher.publish(message)
-            done = us.spin_until(lambda version=version: bool(acted) and acted[-1] == version, START_TIMEOUT)
+            done = us.spin_until(partial(_is_newest, acted, version), START_TIMEOUT)
             if not done:
                 raise CommandError(f"policy version {version} never came back")
             times.append(1e3 * (time.perf_counter() - started))
@@ -94,6 +95,10 @@ def policy_push_ms(bench: Bench) -> Measurement:
     times = times[10:]
     spread = f"p90 {np.percentile(times, 90):.1f}, max {max(times):.1f} of {len(times)}"
     return Measurement(statistics.median(times), spread, {"bytes": len(snapshot)})
+
+
+def _is_newest(acted: list[int], version: int) -> bool:
+    return bool(acted) and acted[-1] == version
 
 
 def _policy(rng: np.random.Generator) -> bytes:
