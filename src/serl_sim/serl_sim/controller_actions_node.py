@@ -25,7 +25,11 @@ _REACHED, _STALLED, _CANCELED, _PREEMPTED = "reached", "stalled", "canceled", "p
 
 
 class ControllerActions:
-    """`gripper_controller/gripper_cmd` and `joint_trajectory_controller/follow_joint_trajectory`."""
+    """`gripper_controller/gripper_cmd` and `joint_trajectory_controller/follow_joint_trajectory`.
+
+    A world in lockstep moves on by itself while a goal is under way. So these are for scripts and planners, not for use
+    while an actor takes steps: its observations would be of states that it did not command.
+    """
 
     def __init__(self, node: Node, simulation: Simulation, wake: Callable[[], None]) -> None:
         """Offer the actions.

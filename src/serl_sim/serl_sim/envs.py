@@ -59,6 +59,7 @@ class TaskEnv(gym.Env[Any, Any]):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode: expected None or rgb_array, found {render_mode!r}")
         self.task = get_task(task) if isinstance(task, str) else task
+        self.metadata = {**self.metadata, "render_fps": round(1.0 / self.task.control_period)}
         self.render_mode = render_mode
         self.render_size = render_size
         self.world = World(self.task)

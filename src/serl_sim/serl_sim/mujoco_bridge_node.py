@@ -99,6 +99,7 @@ class MujocoBridge(Node):
         self._half_since_ns = 0
         self._half_is_reported = False
         self._report = (time.monotonic_ns(), 0)
+        self._image_step = -1
 
         self._states = StatePublisher(self, world, self._stamp, clock_rate)
         self._scene = ScenePublisher(self, world, self._stamp, robot_state=robot_state, image_size=size)
@@ -234,7 +235,9 @@ class MujocoBridge(Node):
         """Publish the state that the world is in now."""
         self._set_stamp()
         self._publish_state()
-        if self._simulation.lockstep or self._simulation.is_at_step:
+        # Images come once in a control period, also where states come more often.
+        if self._simulation.step != self._image_step:
+            self._image_step = self._simulation.step
             self._scene.publish_images()
 
     def _publish_state(self) -> None:
@@ -254,6 +257,7 @@ class MujocoBridge(Node):
             self.get_logger().warning(f"sim/reset refused: {error}")
             return response
         self._refused.clear()
+        self._image_step = -1
         self._scene.clear_trail()
         self._publish()
         self._states.publish_clock()

@@ -64,11 +64,6 @@ class Simulation:
         return (self.physics_steps - self._reset_steps) // self.world.steps_per_period
 
     @property
-    def is_at_step(self) -> bool:
-        """Whether a control period has just ended."""
-        return (self.physics_steps - self._reset_steps) % self.world.steps_per_period == 0
-
-    @property
     def can_move(self) -> bool:
         """Whether the world is neither paused nor broken."""
         return not (self.paused or self.broken)

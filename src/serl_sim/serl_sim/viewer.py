@@ -3,6 +3,7 @@
 
 import os
 import time
+import warnings
 
 from serl_sim.world import World
 
@@ -24,8 +25,14 @@ class Viewer:
         """
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ViewerError("MuJoCo's viewer needs a display, and DISPLAY is not set; use headless:=true")
+        import glfw
         import mujoco.viewer
 
+        # MuJoCo's window ends the process when it cannot reach the display, so try before.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", glfw.GLFWError)
+            if not glfw.init():
+                raise ViewerError(f"the display {os.environ.get('DISPLAY', '')!r} cannot be opened; use headless:=true")
         self._handle = mujoco.viewer.launch_passive(world.model, world.data, show_left_ui=False, show_right_ui=False)
         self._next_ns = 0
 
