@@ -82,8 +82,16 @@ find_missing() {
     >/dev/null || missing+=(libgl1-mesa-dri)
 }
 
+need_python() {
+  local what='Python 3.11 or 3.12'
+  [[ $ros != native-* ]] || what+=" that can import the sourced ROS 2's rclpy"
+  die "needs $what; ${SERL_PYTHON:-python3} is $("${SERL_PYTHON:-python3}" --version 2>&1). Install one with its -venv" \
+    "and -dev packages, or name one: SERL_PYTHON=/path/to/python3.11 ./serl"
+}
+
 check_system() {
-  find_python || true
+  # Where there is no Python at all, the system's own may do; where there is another one, nothing is installed.
+  find_python || [ -z "${SERL_PYTHON:-}$(command -v python3)" ] || need_python
   find_missing
   if [ ${#missing[@]} -gt 0 ]; then
     command -v apt-get >/dev/null || die "needs what Debian calls ${missing[*]} (cmake 3.20 or later, Python 3.11 or" \
@@ -96,8 +104,7 @@ check_system() {
     find_python || true
     find_missing
   fi
-  [ -n "$python" ] || die "needs Python 3.11 or 3.12${SERL_PYTHON:+; SERL_PYTHON=$SERL_PYTHON is neither}. Install one" \
-    "(with its -venv and -dev packages) or name it: SERL_PYTHON=/path/to/python3.11 ./serl"
+  [ -n "$python" ] || need_python
   [ ${#missing[@]} -eq 0 ] || die "still missing after the installation: ${missing[*]}. See $setup_log."
 }
 
