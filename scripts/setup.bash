@@ -85,8 +85,8 @@ find_missing() {
 need_python() {
   local what='Python 3.11 or 3.12'
   [[ $ros != native-* ]] || what+=" that can import the sourced ROS 2's rclpy"
-  die "needs $what; ${SERL_PYTHON:-python3} is $("${SERL_PYTHON:-python3}" --version 2>&1). Install one with its -venv" \
-    "and -dev packages, or name one: SERL_PYTHON=/path/to/python3.11 ./serl"
+  die "needs $what; ${SERL_PYTHON:-python3} is $("${SERL_PYTHON:-python3}" --version 2>/dev/null || echo no Python)." \
+    "Install one with its -venv and -dev packages, or name one: SERL_PYTHON=/path/to/python3.11 ./serl"
 }
 
 check_system() {
