@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -48,7 +47,7 @@ class DemonstrationFile:
     ) -> None:
         self._writer.close()
         if kind is None:
-            os.replace(self._part, self._path)
+            self._part.replace(self._path)
             segment.sync_directory(self._path.parent)
 
 
