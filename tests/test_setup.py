@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ./serl does, and does not do again: the real script on a small workspace with stand-ins for Python and colcon."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Answers what ./serl asks of Python, and writes down what it was told to do.
+PYTHON = r"""#!/bin/bash
+venv=$(dirname "$(dirname "$0")")
+case "$*" in
+  *realpath*) echo "$0" ;;
+  *version_info*) echo 3.11 ;;
+  --version) echo Python 3.11.0 ;;
+  "-c "*) ;;
+  "-m venv "*)
+    echo "$*" >>"$CALLS"
+    mkdir -p "${!#}/bin" "${!#}/lib"
+    echo "command = $0 -m venv ${!#}" >"${!#}/pyvenv.cfg"
+    cp "$0" "${!#}/bin/python"
+    cp "$COLCON" "${!#}/bin/colcon" ;;
+  *"-m pip install"*)
+    echo "$*" >>"$CALLS"
+    [ ! -e "$CALLS.pip_hangs" ] || sleep 60
+    [ ! -e "$CALLS.pip_fails" ] || { echo "pip: the network is down"; exit 1; }
+    touch "$venv/lib/installed" ;;
+  *check_venv.py*) [ -e "$venv/lib/installed" ] || { echo "serl: lib/installed is missing" >&2; exit 1; } ;;
+  "-m serl_bringup"*) shift 2; printf '[%s]' "$@"; echo ;;
+esac
+"""
+
+COLCON = r"""#!/bin/bash
+echo "colcon $*" >>"$CALLS"
+install=$(sed -n 's/^build: .*install-base: "\([^"]*\)".*/\1/p' "$COLCON_DEFAULTS_FILE")
+mkdir -p "$install"/{serl_a,serl_bringup}
+echo 'export SOURCED=yes' >"$install/local_setup.bash"
+"""
+
+
+class Workspace:
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "workspace"
+        self.tools = folder / "tools"
+        self.calls_file = folder / "calls"
+        for name in ("serl", "scripts/environment.bash", "scripts/setup.bash", "scripts/check_venv.py", "colcon.meta"):
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, self.root / name)
+        for name in (
+            "cmake/ros_wheels.cmake", "requirements/jazzy.txt", "requirements/kilted.txt", "requirements/native.txt",
+            "src/serl_a/package.xml", "src/serl_a/msg/A.msg", "src/serl_a/serl_a/code.py",
+            "src/serl_bringup/package.xml", "src/compat/tf2_msgs/package.xml", "src/compat/control_msgs/package.xml",
+            "launch/sim.launch.xml", "config/a.yaml", "urdf/a.xacro",
+        ):  # fmt: skip
+            self.write(name, f"{name}\n")
+        self.tools.mkdir()
+        for name, text in (("python", PYTHON), ("colcon", COLCON)):
+            (self.tools / name).write_text(text)
+            (self.tools / name).chmod(0o755)
+        keep = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+        self.environment = {
+            **keep,
+            "SERL_PYTHON": str(self.tools / "python"),
+            "COLCON": str(self.tools / "colcon"),
+            "CALLS": str(self.calls_file),
+        }
+
+    def write(self, name: str, text: str) -> None:
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_text(text)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.root / "serl"), *arguments]
+
+    def serl(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def calls(self) -> list[str]:
+        """Return what was set up since the last look."""
+        lines = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
+        self.calls_file.unlink(missing_ok=True)
+        return lines
+
+    def builds(self) -> list[str]:
+        """Return the packages that colcon was asked for since the last look, one text for each call."""
+        return [call.partition("--packages-select ")[2] for call in self.calls() if call.startswith("colcon")]
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def ready(workspace):
+    assert workspace.serl("setup").returncode == 0
+    workspace.calls()
+    return workspace
+
+
+def test_the_first_start_sets_up_with_hashes_and_hands_the_arguments_over(workspace):
+    result = workspace.serl("train", "pick cube", "--seed=1")
+    assert (result.returncode, result.stdout) == (0, "[train][pick cube][--seed=1]\n")
+    make_venv, install, build = workspace.calls()
+    assert make_venv == f"-m venv {workspace.root}/.venv"
+    assert "--require-hashes" in install and install.endswith("requirements/jazzy.txt")
+    assert "build --symlink-install" in build
+
+
+def test_the_second_start_sets_nothing_up_and_is_quick(ready):
+    start = time.monotonic()
+    result = ready.serl("nodes")
+    assert time.monotonic() - start < 1.0
+    assert (result.stdout, result.stderr, ready.calls()) == ("[nodes]\n", "", [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "rebuilt"),
+    [
+        ("src/serl_a/msg/A.msg", ["serl_a"]),
+        ("src/serl_a/package.xml", ["serl_a"]),
+        ("src/compat/tf2_msgs/package.xml", ["tf2_msgs"]),
+        ("config/new.yaml", ["serl_bringup"]),
+        ("src/serl_bringup/serl_bringup/new.py", ["serl_bringup"]),
+        ("cmake/ros_wheels.cmake", [""]),  # all
+        ("src/serl_a/serl_a/code.py", []),  # linked into place
+        ("config/a.yaml", []),
+    ],
+)
+def test_a_change_builds_what_it_concerns(ready, changed, rebuilt):
+    ready.write(changed, "changed\n")
+    ready.serl("setup")
+    assert ready.builds() == rebuilt
+    ready.serl("setup")
+    assert ready.builds() == []
+
+
+def test_new_requirements_make_a_new_environment_and_build(ready):
+    ready.write("requirements/jazzy.txt", "numpy==3\n")
+    ready.serl("setup")
+    assert len(ready.calls()) == 3
+
+
+def test_a_lost_file_in_the_environment_makes_a_new_one(ready):
+    (ready.root / ".venv/lib/installed").unlink()
+    result = ready.serl("setup")
+    assert result.stderr.startswith("serl: lib/installed is missing\n")
+    assert len(ready.calls()) == 3
+
+
+def test_a_further_file_in_the_environment_is_no_damage(ready):
+    (ready.root / ".venv/lib/added").touch()
+    assert ready.serl("setup").returncode == 0
+    assert ready.calls() == []
+
+
+@pytest.mark.parametrize("lost", [".venv", "install", "install/serl_a"])
+def test_a_lost_folder_is_made_again(ready, lost):
+    shutil.rmtree(ready.root / lost)
+    assert ready.serl("setup").returncode == 0
+    assert len(ready.calls()) == (3 if lost == ".venv" else 1)
+    assert (ready.root / lost).is_dir()
+
+
+def test_a_moved_workspace_is_set_up_again(ready):
+    ready.root = ready.root.rename(ready.root.with_name("elsewhere"))
+    assert ready.serl("setup").returncode == 0
+    assert ready.calls()[0] == f"-m venv {ready.root}/.venv"
+
+
+def test_a_failed_installation_says_so_and_is_done_again(workspace):
+    fails = Path(f"{workspace.calls_file}.pip_fails")
+    fails.touch()
+    result = workspace.serl("train")
+    assert result.returncode == 1
+    assert "  | pip: the network is down" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("serl: error: failed: Python packages of requirements/jazzy.txt.")
+    workspace.calls()
+    fails.unlink()
+    assert workspace.serl("train").returncode == 0
+    assert len(workspace.calls()) == 3
+
+
+def test_an_interrupted_installation_is_done_again(workspace):
+    hangs = Path(f"{workspace.calls_file}.pip_hangs")
+    hangs.touch()
+    process = subprocess.Popen(
+        workspace.command("train"), env=workspace.environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for(lambda: workspace.calls_file.exists() and "pip install" in workspace.calls_file.read_text())
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "serl: set-up interrupted; the next ./serl does it again"
+    workspace.calls()
+    hangs.unlink()
+    assert workspace.serl("train").returncode == 0
+    assert len(workspace.calls()) == 3
+
+
+def test_two_first_starts_at_once_set_up_once(workspace):
+    processes = [
+        subprocess.Popen(workspace.command("train"), env=workspace.environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [process.communicate(timeout=30)[0] for process in processes] == ["[train]\n"] * 2
+    assert len(workspace.calls()) == 3
+
+
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_missing_system_packages_are_installed_by_root_and_named_to_others(workspace, user):
+    path = workspace.tools / "path"
+    path.mkdir()
+    used = "bash cat diff dirname find flock grep head ldconfig make mkdir readlink rm sed sha256sum sort tail touch xargs"
+    for tool in used.split():
+        (path / tool).symlink_to(shutil.which(tool, path="/usr/bin:/bin:/usr/sbin:/sbin"))
+    for tool, text in {"id": f"echo {user}", "apt-get": 'echo "apt-get $*" >>"$CALLS"'}.items():
+        (path / tool).write_text(f"#!/bin/bash\n{text}\n")
+        (path / tool).chmod(0o755)
+    result = workspace.serl("train", PATH=str(path))
+    assert result.returncode == 1  # the stand-in installs nothing
+    if user == "0":
+        update, install = workspace.calls()
+        assert update == "apt-get update"
+        assert install.startswith("apt-get install -y") and install.endswith("gcc g++ cmake")
+    else:
+        assert result.stderr.splitlines()[-1].strip() == (
+            "sudo apt-get update && sudo apt-get install -y gcc g++ cmake"
+        )
+        assert workspace.calls() == []
+    assert not (workspace.root / ".venv").exists()
+
+
+def test_another_python_is_refused_before_anything_is_done(workspace):
+    (workspace.tools / "python").write_text("#!/bin/bash\n[ $1 = --version ] && echo Python 3.13.0\n")
+    result = workspace.serl("train")
+    assert result.returncode == 1
+    assert "needs Python 3.11 or 3.12" in result.stderr and "is Python 3.13.0." in result.stderr
+    assert not (workspace.root / ".venv").exists()
+
+
+def test_kilted_lives_beside_jazzy(ready):
+    assert ready.serl("setup", SERL_ROS_DISTRO="kilted").returncode == 0
+    make_venv, install, _ = ready.calls()
+    assert make_venv == f"-m venv {ready.root}/.venv-kilted"
+    assert install.endswith("requirements/kilted.txt")
+    assert ready.serl("setup").returncode == 0
+    assert ready.calls() == []
+
+
+def test_an_unknown_distribution_is_refused(workspace):
+    result = workspace.serl("train", SERL_ROS_DISTRO="humble")
+    assert (result.returncode, result.stderr) == (1, "serl: error: SERL_ROS_DISTRO=humble: expected jazzy or kilted.\n")
+
+
+@pytest.fixture
+def native(tmp_path):
+    """The environment of a sourced native ROS 2 that has rclpy and tf2_msgs."""
+    prefix = tmp_path / "opt" / "ros" / "jazzy"
+    for file in ("share/ament_index/resource_index/packages/rclpy", "share/tf2_msgs/package.xml"):
+        (prefix / file).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / file).touch()
+    return {"ROS_DISTRO": "jazzy", "AMENT_PREFIX_PATH": str(prefix)}
+
+
+def test_a_native_ros_is_used_and_what_it_has_is_not_built(workspace, native):
+    assert workspace.serl("setup", **native).returncode == 0
+    make_venv, install, _ = workspace.calls()
+    assert make_venv == f"-m venv --system-site-packages {workspace.root}/.venv-native-jazzy"
+    assert install.endswith("requirements/native.txt")
+    defaults = (workspace.root / ".serl/native-jazzy/colcon_defaults.yaml").read_text()
+    assert "ros_wheels.cmake" not in defaults
+    assert "compat/tf2_msgs" not in defaults and "compat/control_msgs" in defaults
+    kept = workspace.serl("shell", "printenv", "AMENT_PREFIX_PATH", **native)
+    assert kept.stdout.strip() == native["AMENT_PREFIX_PATH"]
+
+
+def test_wheels_are_not_mixed_with_a_native_ros(workspace, native):
+    result = workspace.serl("train", SERL_ROS_DISTRO="kilted", **native)
+    assert result.returncode == 1
+    assert result.stderr.startswith("serl: error: a native ROS 2 jazzy is sourced, but SERL_ROS_DISTRO=kilted")
+
+
+def test_the_shell_has_the_environment_and_a_nested_start_is_no_native_ros(ready):
+    script = 'echo "$AMENT_PREFIX_PATH $ROS_DISTRO $SOURCED"; exec "$0" nodes'
+    result = ready.serl("shell", "bash", "-c", script, *ready.command())
+    assert result.stdout.splitlines() == [f"{ready.root}/.venv jazzy yes", "[nodes]"]
+
+
+def test_what_a_person_has_set_for_discovery_is_kept(ready):
+    variables = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTDDS_DEFAULT_PROFILES_FILE")
+    assert ready.serl("shell", "printenv", *variables).stdout.splitlines() == [
+        "LOCALHOST",
+        f"{ready.root}/config/fastdds.xml",
+    ]
+    own = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "FASTDDS_DEFAULT_PROFILES_FILE": "/own.xml"}
+    assert ready.serl("shell", "printenv", *variables, **own).stdout.splitlines() == ["SUBNET", "/own.xml"]
+
+
+def test_clean_leaves_the_runs(ready):
+    ready.write("runs/first/metrics.csv", "step\n")
+    assert ready.serl("clean").returncode == 0
+    assert not {".venv", ".serl", "build", "install"} & {path.name for path in ready.root.iterdir()}
+    assert (ready.root / "runs/first/metrics.csv").exists()
+
+
+def test_help_before_the_set_up_sets_nothing_up(workspace):
+    result = workspace.serl("--help")
+    assert result.returncode == 0 and "./serl setup" in result.stdout
+    assert workspace.calls() == []
+
+
+def wait_for(condition, timeout=10.0):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"nothing after {timeout} s"
+        time.sleep(0.02)
