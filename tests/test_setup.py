@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ./serl does, and does not do again: the real script on a small workspace with stand-ins for Python and colcon."""
+"""What ./serl does, and does not do again: the real script on a small workspace, Python and colcon stood in for."""
 
 import os
 import shutil
@@ -224,7 +224,7 @@ def test_two_first_starts_at_once_set_up_once(workspace):
 def test_missing_system_packages_are_installed_by_root_and_named_to_others(workspace, user):
     path = workspace.tools / "path"
     path.mkdir()
-    used = "bash cat diff dirname find flock grep head ldconfig make mkdir readlink rm sed sha256sum sort tail touch xargs"
+    used = "bash cat diff dirname find flock grep head ldconfig make mkdir readlink rm sed sha256sum sort tail xargs"
     for tool in used.split():
         (path / tool).symlink_to(shutil.which(tool, path="/usr/bin:/bin:/usr/sbin:/sbin"))
     for tool, text in {"id": f"echo {user}", "apt-get": 'echo "apt-get $*" >>"$CALLS"'}.items():
