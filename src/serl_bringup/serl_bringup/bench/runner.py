@@ -75,7 +75,8 @@ def run_benchmarks(
                 break
             _write(json_file, {key: found.value for key, (_, found) in measured.items()})
             _write(report, _full_report(description, measured))
-    console.print(_table(measured.values(), description["machine"]))
+    if measured:
+        console.print(_table(measured.values(), description["machine"]))
     if failure is not None:
         raise failure
     return all(benchmark.reached(found.value) for benchmark, found in measured.values())
