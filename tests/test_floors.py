@@ -14,12 +14,12 @@ ROS_MODULES = {"rclpy", "serl_ros", "serl_interfaces"}
 
 def plain_modules() -> list[Path]:
     """Return the files that docs/architecture.md keeps free of ROS."""
-    speak_ros = {SOURCES / "serl_training" / "serl_training" / "graph_env.py"}
-    return [
-        file
-        for file in sorted(SOURCES.glob("serl_*/serl_*/**/*.py"))
-        if not file.name.endswith("_node.py") and file not in speak_ros and "serl_ros" not in file.parts
-    ]
+
+    def may_speak_ros(file: Path) -> bool:
+        commands = "serl_bringup" in file.parts and not {"launch_runner", "report"} & set(file.parts)
+        return file.name.endswith("_node.py") or file.name.startswith("graph_") or "serl_ros" in file.parts or commands
+
+    return [file for file in sorted(SOURCES.glob("serl_*/serl_*/**/*.py")) if not may_speak_ros(file)]
 
 
 def imported_packages(file: Path) -> set[str]:
