@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ./serl does, and does not do again: the real script on a small workspace, Python and colcon stood in for."""
+"""What ./serl does, and does not do again: the real script on a small workspace, with doubles of Python and colcon."""
 
 import os
 import shutil
