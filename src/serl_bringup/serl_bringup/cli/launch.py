@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``serl launch``: hands its arguments to the launch runner."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from serl_robots.resources import listing
 
 from serl_bringup.cli.options import complete_launch_file
 
@@ -30,10 +28,6 @@ def launch(
     """
     from serl_bringup.launch_runner.__main__ import main
 
-    others = [word for word in context.args if ":=" not in word and not word.startswith("-")]
-    installed = listing("launch", "")
-    if not others and not Path(file).is_file() and file in installed:
-        file = str(installed[file])
     status = main([file, *context.args])
     if status:
         raise typer.Exit(status)
