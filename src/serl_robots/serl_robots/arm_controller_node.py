@@ -255,7 +255,9 @@ class ArmControllerNode(Node):
         status.limit_counts = array("Q", safety.counts.values())
         self._safety_publisher.publish(status)
         if changed and safety.reason:
-            self.get_logger().warning(safety.reason)
+            # a pause between episodes is nothing to worry about
+            log = self.get_logger().info if safety.key == "stale_command" else self.get_logger().warning
+            log(safety.reason)
 
     def _set_diagnostics(self, now: float) -> None:
         safety, measured = self._controller.safety, self._controller.measured

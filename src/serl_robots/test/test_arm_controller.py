@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from controller_rig import PERIOD, SCALE, Rig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serl_robots.arbitration import Source
 from serl_robots.pose import Pose
-
-sys.path.insert(0, str(Path(__file__).parent))
-from rig import PERIOD, SCALE, Rig
 
 FORWARD = (1.0, 0.0, 0.0, 0.0)
 BACK = (-1.0, 0.0, 0.0, 0.0)

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
+from controller_rig import PERIOD, Rig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serl_robots.arbitration import Source
 from serl_robots.move_to import MoveRejected, Profile
 from serl_robots.pose import Pose
-
-sys.path.insert(0, str(Path(__file__).parent))
-from rig import PERIOD, Rig
 
 READY = [0.0, -0.785398, 0.0, -2.356194, 0.0, 1.570796, 0.785398]
 
