@@ -84,6 +84,7 @@ class ArmController:
         self._commanded_ns: int | None = None  # stamp of the state that the newest command started from
         self._commanded_at = -1e9  # local time
         self._next_ns = 0  # earliest state time of the next command
+        self._timer_at = -1e9  # local time of the last `on_timer`
         self._motion: Motion | None = None
         self._joint_target: Pose | None = None  # of a joint motion
 
@@ -184,8 +185,11 @@ class ArmController:
         return self._tick(now)
 
     def on_timer(self, now: float) -> Command | None:
-        """To be called some ten times a second of local time: notices what does not come."""
+        """To be called twenty times a second of local time: notices what does not come."""
         measured = self.measured
+        gap, self._timer_at = now - self._timer_at, now
+        if gap > 0.5 * self._limits.joint_state_timeout:
+            return None  # it was this process that stood still: what came meanwhile is to be read first
         if measured is not None and self.lockstep:
             if self._motion is not None and now - measured.received_at > _WORLD_TIMEOUT:
                 self._end_motion("timeout", f"no joint_states for {_WORLD_TIMEOUT:g} s")

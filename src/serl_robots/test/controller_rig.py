@@ -66,6 +66,7 @@ class Rig:
         self.blocked = False
         self.commands: list[Command] = []
         self.outcomes: list[MoveOutcome] = []
+        self.controller.on_timer(self.now)
         if start:
             self.state()
 

@@ -336,6 +336,16 @@ def test_nothing_moves_on_joint_states_that_stopped(paced: Rig) -> None:
     assert paced.x == pytest.approx(0.4 + SCALE)
 
 
+def test_a_controller_that_stood_still_itself_reads_what_came_before_it_complains(paced: Rig) -> None:
+    paced.policy(1, 0, *FORWARD)
+    paced.wait(0.1)
+    paced.now += 3.0  # the process was suspended; joint states are waiting to be read
+    paced.take(paced.controller.on_timer(paced.now))
+    assert paced.safety.reason == ""
+    paced.wait(0.1)
+    assert paced.safety.key == "joint_states", "but if there are none, it does"
+
+
 def test_a_blocked_tool_gets_its_target_back_to_where_it_is(paced: Rig) -> None:
     paced.blocked = True
     start = paced.tcp.position[0]

@@ -112,6 +112,7 @@ class Graph:
             "lockstep": lockstep,
             "limits.workspace_min": [0.25, -0.3, 0.02],
             "limits.workspace_max": [0.7, 0.3, 0.5],
+            "limits.joint_state_timeout": 5.0,  # a busy machine may keep the bridge from its timer for a while
             **parameters,
         }
         self.controller = ros.add(
