@@ -60,7 +60,7 @@ class PolicySnapshot:
             return cls(arrays, observation, str(description["activation"]), (low, high))
         except DataError:
             raise
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError("policy", "a description of the policy", f"{metadata!r:.200} ({error})") from error
 
     def policy(self) -> NumpyPolicy:

@@ -101,11 +101,9 @@ class TransitionSpec:
                 str(name): ArraySpec(tuple(shape), dtype) for name, (shape, dtype) in tree["observation"].items()
             }
             return cls(entries, int(tree["action_dim"]))
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError("spec", "the JSON of a TransitionSpec", f"{text[:80]!r} ({error})") from None
         except DataError:
             raise
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError("spec", "the JSON of a TransitionSpec", f"{text[:80]!r} ({error})") from None
 
     def to_json(self) -> str:

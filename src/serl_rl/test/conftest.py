@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chunks for the tests of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from serl_rl.data import Chunk, TransitionSpec
+
+STATE = TransitionSpec({"state": ((5,), "float32")}, action_dim=2)
+IMAGES = TransitionSpec({"state": ((3,), "float32"), "wrist": ((4, 4, 3), "uint8")}, action_dim=2)
+
+
+def build_chunk(spec: TransitionSpec, n: int, *, seed: int = 0, last: bool = False, **changes: Any) -> Chunk:
+    """A valid chunk with random values; an ended one terminates."""
+    rng = np.random.default_rng(seed)
+
+    def values(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        if dtype == "uint8":
+            return rng.integers(0, 256, shape, dtype=np.uint8)
+        return rng.standard_normal(shape).astype(dtype)
+
+    mask = np.ones(n, np.float32)
+    mask[-1] = float(not last)
+    content: dict[str, Any] = {
+        "observation": {name: values((n + 1, *entry.shape), entry.dtype) for name, entry in spec.observation.items()},
+        "action": rng.uniform(-1, 1, (n, spec.action_dim)).astype(np.float32),
+        "reward": rng.standard_normal(n).astype(np.float32),
+        "mask": mask,
+        "truncated": np.zeros(n, np.bool_),
+        "intervention": rng.random(n) < 0.3,
+        "policy_version": rng.integers(0, 100, n, dtype=np.uint64),
+        "actor_id": "actor",
+        "episode": 1,
+        "first_step": 0,
+        "demonstration": False,
+        "last": last,
+        "success": last,
+    }
+    return Chunk(**(content | changes))
+
+
+def build_episode(spec: TransitionSpec, length: int, pieces: list[int], **changes: Any) -> list[Chunk]:
+    """An ended episode of `length` transitions cut into chunks behind the steps in `pieces`."""
+    whole = build_chunk(spec, length, last=True, **changes)
+    bounds = [0, *sorted(set(pieces)), length]
+    chunks = []
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        keep = np.zeros(length, np.bool_)
+        keep[start:stop] = True
+        chunks.extend(whole.select(keep))
+    return chunks
+
+
+@pytest.fixture(scope="session")
+def state_spec() -> TransitionSpec:
+    return STATE
+
+
+@pytest.fixture(scope="session")
+def image_spec() -> TransitionSpec:
+    return IMAGES
+
+
+@pytest.fixture(scope="session")
+def make_chunk() -> Callable[..., Chunk]:
+    return build_chunk
+
+
+@pytest.fixture(scope="session")
+def make_episode() -> Callable[..., list[Chunk]]:
+    return build_episode
+
+
+@pytest.fixture(scope="session")
+def same_chunk() -> Callable[[Chunk, Chunk], bool]:
+    def same(first: Chunk, second: Chunk) -> bool:
+        for name in vars(first):
+            a, b = getattr(first, name), getattr(second, name)
+            if name == "observation":
+                equal = set(a) == set(b) and all(np.array_equal(a[key], b[key]) for key in a)
+            else:
+                equal = np.array_equal(a, b)
+            if not equal:
+                return False
+        return True
+
+    return same

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from serl_rl.config import LearningConfig, SACConfig
+
+CONFIG = Path(__file__).resolve().parents[3] / "config" / "learning"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_files_of_the_workspace_name_every_setting(path):
+    tree = yaml.safe_load(path.read_text())
+    config = TypeAdapter(LearningConfig).validate_python(tree)
+    assert set(tree) == set(vars(config))
+    assert set(tree["sac"]) == set(vars(config.sac))
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"discount": 1.0}, "discount"),
+        ({"discount": float("nan")}, "discount"),
+        ({"critics": 0}, "critics"),
+        ({"critics": 2, "critic_subset": 3}, "critic_subset"),
+        ({"hidden_sizes": ()}, "hidden_sizes"),
+        ({"hidden_sizes": (64, 0)}, "hidden_sizes"),
+        ({"activation": "gelu"}, "activation"),
+        ({"actor_lr": 0.0}, "actor_lr"),
+        ({"target_rate": 0.0}, "target_rate"),
+        ({"initial_temperature": -1.0}, "initial_temperature"),
+        ({"target_entropy": float("inf")}, "target_entropy"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_by_name(changes, name):
+    with pytest.raises(ValidationError, match=name):
+        SACConfig(**changes)
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 1}, {"utd_ratio": 0}, {"replay_capacity": 0}])
+def test_learning_settings_are_checked(changes):
+    with pytest.raises(ValidationError, match=next(iter(changes))):
+        LearningConfig(**changes)
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(ValidationError, match="learning_rate"):
+        TypeAdapter(LearningConfig).validate_python({"sac": {"learning_rate": 1e-3}})
+
+
+def test_settings_can_be_static_arguments_of_jit():
+    assert hash(SACConfig()) == hash(SACConfig())
+    assert SACConfig(hidden_sizes=[8, 8]).hidden_sizes == (8, 8)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from serl_rl.replay import ReplayBuffer, map_batch
+from serl_rl.rlpd import SymmetricSampler
+
+
+@pytest.fixture
+def buffers(state_spec) -> tuple[ReplayBuffer, ReplayBuffer]:
+    return ReplayBuffer(state_spec, 100), ReplayBuffer(state_spec, 100)
+
+
+def marked(make_chunk, spec, reward: float):
+    return make_chunk(spec, 30, reward=np.full(30, reward, np.float32))
+
+
+@pytest.mark.parametrize(("size", "shown"), [(8, 4), (7, 3), (2, 1)])
+def test_every_minibatch_is_half_demonstrations(make_chunk, state_spec, buffers, size, shown):
+    online, demonstrations = buffers
+    online.insert(marked(make_chunk, state_spec, 1.0))
+    demonstrations.insert(marked(make_chunk, state_spec, 2.0))
+    batch = SymmetricSampler(online, demonstrations, size, seed=0).sample(n_steps=3, utd_ratio=2)
+    assert batch["observation"]["state"].shape == (3, 2, size, 5)
+    assert ((batch["reward"] == 2.0).sum(axis=-1) == shown).all()
+
+
+def test_while_one_buffer_is_empty_the_other_fills_the_batch(make_chunk, state_spec, buffers):
+    online, demonstrations = buffers
+    sampler = SymmetricSampler(online, demonstrations, 8, seed=0)
+    with pytest.raises(ValueError, match="found none"):
+        sampler.sample(1, 1)
+    demonstrations.insert(marked(make_chunk, state_spec, 2.0))
+    assert (sampler.sample(2, 1)["reward"] == 2.0).all()
+    online.insert(marked(make_chunk, state_spec, 1.0))
+    empty = ReplayBuffer(state_spec, 10)
+    assert (SymmetricSampler(online, empty, 8, seed=0).sample(2, 1)["reward"] == 1.0).all()
+
+
+def test_a_batch_stays_untouched_while_the_next_is_filled(make_chunk, state_spec, buffers):
+    online, demonstrations = buffers
+    online.insert(make_chunk(state_spec, 30))
+    sampler = SymmetricSampler(online, demonstrations, 8, seed=0)
+    first = sampler.sample(2, 2)
+    copy = map_batch(np.copy, first)
+    second = sampler.sample(2, 2)
+    assert np.array_equal(first["reward"], copy["reward"])
+    assert not np.array_equal(first["reward"], second["reward"])
+    third = sampler.sample(2, 2)
+    assert third["action"] is first["action"], "the arrays are reused"
+
+
+def test_the_seed_decides_the_sample(make_chunk, state_spec, buffers):
+    online, demonstrations = buffers
+    online.insert(make_chunk(state_spec, 30))
+    draws = [SymmetricSampler(online, demonstrations, 8, seed).sample(1, 1)["reward"].tolist() for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_a_batch_of_one_is_refused(buffers):
+    with pytest.raises(ValueError, match="batch_size"):
+        SymmetricSampler(*buffers, 1, seed=0)
