@@ -14,7 +14,7 @@ from serl_ros.arrays import from_array
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
-from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
+from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1, RELIABLE_10
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -57,11 +57,13 @@ class ArmControllerNode(Node):
         self._robot = robot
         self._kinematics = Kinematics(robot)
         self._reader = JointStateReader(robot)
+        self._lockstep = declare(self, "lockstep", False, "The world moves one control period for each command.")
+        self._commanded: Command | None = None
         self._controller = ArmController(
             task,
             robot,
             self._kinematics,
-            lockstep=declare(self, "lockstep", False, "The world moves one control period for each command."),
+            lockstep=self._lockstep,
             human_timeout=declare(
                 self, "human_timeout", 1.0, "Longest wait for a synchronous person in lockstep [s].", range=(0.0, 60.0)
             ),
@@ -84,9 +86,9 @@ class ArmControllerNode(Node):
         self._move_to = MoveToServer(self, robot, self._controller, self._publish)
         self._kept = [
             self.create_subscription(EpisodeStatus, "episode", self._on_episode, LATCHED),
-            self.create_subscription(JointState, "joint_states", self._on_joint_states, RELIABLE_10),
-            self.create_subscription(ActionCommand, "policy/action", self._on_policy, RELIABLE_1),
-            self.create_subscription(ActionCommand, "teleop/action", self._on_teleop, RELIABLE_1),
+            self.create_subscription(JointState, "joint_states", self._on_joint_states, LOOP_10),
+            self.create_subscription(ActionCommand, "policy/action", self._on_policy, LOOP_1),
+            self.create_subscription(ActionCommand, "teleop/action", self._on_teleop, LOOP_1),
             self.create_service(SetBool, "arm/estop", self._on_estop),
             self.create_service(Trigger, "arm/reset_estop", self._on_reset_estop),
             # local time: a world that stands still must not silence the watchdogs
@@ -161,7 +163,20 @@ class ArmControllerNode(Node):
         self._publish(command)
 
     def _on_policy(self, message: ActionCommand) -> None:
-        self._publish(self._controller.on_policy(_action_input(message), time.monotonic()))
+        command = self._controller.on_policy(_action_input(message), time.monotonic())
+        if command is None and self._is_unanswered(message):
+            command = self._commanded
+        self._publish(command)
+
+    def _is_unanswered(self, message: ActionCommand) -> bool:
+        """Whether the actor repeats a step that was commanded while the world in lockstep still stands at its start."""
+        last = self._commanded
+        return (
+            self._lockstep
+            and last is not None
+            and (last.episode, last.step) == (message.episode, message.step)
+            and self._pose.header.stamp == message.header.stamp
+        )
 
     def _on_teleop(self, message: ActionCommand) -> None:
         self._publish(self._controller.on_teleop(_action_input(message), time.monotonic()))
@@ -206,13 +221,7 @@ class ArmControllerNode(Node):
     def _publish(self, command: Command | None) -> None:
         """Publish a command, if there is one, and the safety status, if it changed."""
         if command is not None:
-            if command.executed is not None:
-                executed = self._executed
-                executed.episode, executed.step = command.episode, command.step
-                executed.source = int(command.source)
-                executed.action = array("f", command.executed.tobytes())
-                executed.limits = list(command.limits)
-                self._executed_publisher.publish(executed)
+            self._commanded = command
             if command.joint_positions is None:
                 # the bridge takes a width and a pose for one command, so the width goes first
                 self._width.data[0] = command.gripper_width
@@ -222,6 +231,14 @@ class ArmControllerNode(Node):
             else:
                 self._point.positions = array("d", command.joint_positions.tobytes())
                 self._joints_publisher.publish(self._trajectory)
+            # Last: a world in lockstep moves meanwhile.
+            if command.executed is not None:
+                executed = self._executed
+                executed.episode, executed.step = command.episode, command.step
+                executed.source = int(command.source)
+                executed.action = array("f", command.executed.tobytes())
+                executed.limits = list(command.limits)
+                self._executed_publisher.publish(executed)
         safety = self._controller.safety
         if (safety.mode, safety.estop, safety.key) != self._shown:
             self._publish_safety()

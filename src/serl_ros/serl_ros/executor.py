@@ -3,8 +3,8 @@
 
 rclpy's own executor collects every entity of every node and builds a wait set, a task and a coroutine for each
 callback, which costs more than most callbacks. In a lockstep simulation every process handles a few messages for each
-control step, so that cost is the step rate. Here subscriptions with plain callbacks are taken and called directly;
-timers, services, clients, actions and coroutines go the way they go in rclpy.
+control step, so that cost is the step rate. Here what has a plain callback is taken and called directly; actions, guard
+conditions and coroutines go the way they go in rclpy.
 """
 
 import inspect
@@ -12,17 +12,22 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from rclpy.client import Client
 from rclpy.event_handler import EventHandler
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
+from rclpy.service import Service
 from rclpy.subscription import Subscription
+from rclpy.timer import Timer
+
+TimerHandle = _rclpy.Timer
 
 _EVENT_CHECK_PERIOD_NS = 500_000_000
 _SIGNAL_CHECK_PERIOD_NS = 100_000_000
 
 
 class FastExecutor(SingleThreadedExecutor):
-    """Drop-in for :class:`rclpy.executors.SingleThreadedExecutor` with cheap subscriptions."""
+    """Drop-in for :class:`rclpy.executors.SingleThreadedExecutor` with cheap callbacks."""
 
     _tasks: list[Any]  # rclpy's: what is being executed
 
@@ -35,7 +40,7 @@ class FastExecutor(SingleThreadedExecutor):
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Wait until something is ready, at most `timeout_sec` [s], and handle it.
 
-        Subscriptions that are ready together are handled together.
+        What is ready together is handled together.
         """
         timeout_ns = -1 if timeout_sec is None else int(timeout_sec * 1e9)
         if self._tasks:
@@ -77,7 +82,7 @@ class FastExecutor(SingleThreadedExecutor):
         super().wake()
 
     def _spin_rest(self) -> None:
-        """Let rclpy handle one thing that is ready: a task, a timer, a service, an action, an event."""
+        """Let rclpy handle one thing that is ready: a task, an action, an event."""
         self._next_event_check_ns = time.monotonic_ns() + _EVENT_CHECK_PERIOD_NS
         super().spin_once(0.0)
 
@@ -85,16 +90,18 @@ class FastExecutor(SingleThreadedExecutor):
         """Rebuild the wait set. QoS event handlers stay outside: rclpy looks at them twice a second."""
         self._stale = False
         nodes = self.get_nodes()
-        subscriptions = [s for node in nodes for s in node.subscriptions]
-        direct = [s for s in subscriptions if not inspect.iscoroutinefunction(s.callback)]
-        self._direct = {s.handle.pointer: s for s in direct}
-        self._coroutine_pointers = {s.handle.pointer for s in subscriptions} - self._direct.keys()
-        self._subscriptions = subscriptions
+        self._subscriptions = [s for node in nodes for s in node.subscriptions]
         self._timers = [t for node in nodes for t in node.timers]
         self._clients = [c for node in nodes for c in node.clients]
         self._services = [s for node in nodes for s in node.services]
         self._guards = [g for node in nodes for g in node.guards]
         self._waitables = [w for node in nodes for w in node.waitables if not isinstance(w, EventHandler)]
+        self._dispatch: list[tuple[str, dict[int, Any], Callable[[Any], None]]] = [
+            ("subscription", _by_pointer(self._subscriptions), _handle_message),
+            ("timer", _by_pointer(self._timers, hasattr(TimerHandle, "call_timer")), _handle_timer),
+            ("client", {client.handle.pointer: client for client in self._clients}, self._handle_response),
+            ("service", _by_pointer(self._services), _handle_request),
+        ]
         counts = [len(self._subscriptions), len(self._guards) + 2, len(self._timers), len(self._clients),
                   len(self._services), 0]  # fmt: skip
         for waitable in self._waitables:
@@ -125,27 +132,32 @@ class FastExecutor(SingleThreadedExecutor):
         wait_set.add_guard_condition(self._sigint_gc.handle)
         wait_set.wait(timeout_ns)
 
-        ready = wait_set.get_ready_entities("subscription")
         others = False
-        for pointer in ready:
-            subscription = self._direct.get(pointer)
-            if subscription is not None:
-                _handle(subscription)
-            else:
-                others = True
+        for kind, entities, handle in self._dispatch:
+            for pointer in wait_set.get_ready_entities(kind):
+                entity = entities.get(pointer)
+                if entity is not None:
+                    handle(entity)
+                else:
+                    others = True
         guards = wait_set.get_ready_entities("guard_condition")
         for guard in self._guards:
             if guard.handle.pointer in guards:
                 guard._executor_triggered = True  # rclpy triggers it again when it collects
                 others = True
-        if (
-            others
-            or wait_set.get_ready_entities("timer")
-            or wait_set.get_ready_entities("client")
-            or wait_set.get_ready_entities("service")
-            or any(waitable.is_ready(wait_set) for waitable in self._waitables)
-        ):
+        if others or any(waitable.is_ready(wait_set) for waitable in self._waitables):
             self._spin_rest()
+
+    def _handle_response(self, client: Client) -> None:
+        header, response = client.handle.take_response(client.srv_type.Response)
+        if header is None:
+            return
+        try:
+            future = client.get_pending_request(header.request_id.sequence_number)
+        except KeyError:  # nobody waits for it any more
+            return
+        future._set_executor(self)
+        future.set_result(response)
 
 
 def _add(add: Callable[[Any], object], entities: Iterable[Any]) -> None:
@@ -153,7 +165,7 @@ def _add(add: Callable[[Any], object], entities: Iterable[Any]) -> None:
         add(entity.handle)
 
 
-def _handle(subscription: Subscription) -> None:
+def _handle_message(subscription: Subscription) -> None:
     taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
     if taken is None:
         return
@@ -161,3 +173,20 @@ def _handle(subscription: Subscription) -> None:
         subscription.callback(taken[0])
     else:
         subscription.callback(*taken)
+
+
+def _handle_timer(timer: Timer) -> None:
+    if timer.handle.is_timer_ready():  # it may have been cancelled since the wait
+        timer.handle.call_timer()
+        timer.callback()
+
+
+def _handle_request(service: Service) -> None:
+    request, header = service.handle.service_take_request(service.srv_type.Request)
+    if header is not None:
+        service.send_response(service.callback(request, service.srv_type.Response()), header)
+
+
+def _by_pointer(entities: Iterable[Any], usable: bool = True) -> dict[int, Any]:
+    """Those with plain callbacks, by the pointer under which a wait set reports them; coroutines are rclpy's."""
+    return {e.handle.pointer: e for e in entities if usable and not inspect.iscoroutinefunction(e.callback)}

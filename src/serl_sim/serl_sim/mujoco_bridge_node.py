@@ -16,7 +16,7 @@ from serl_robots.pose import PoseError
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.node import run_node
 from serl_ros.parameters import ParameterError, declare
-from serl_ros.qos import RELIABLE_1
+from serl_ros.qos import LOOP_1, RELIABLE_1
 from serl_tasks.messages import nanoseconds, pose_from_message
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
@@ -108,8 +108,8 @@ class MujocoBridge(Node):
         self._subscriptions_kept = [
             # In this order: of messages that are ready together the width is heard first, as it was sent first, and a
             # pose that is refused takes its width along.
-            self.create_subscription(Float64MultiArray, _GRIPPER_TOPIC, self._on_gripper, RELIABLE_1),
-            self.create_subscription(PoseStamped, "target_pose", self._on_pose, RELIABLE_1),
+            self.create_subscription(Float64MultiArray, _GRIPPER_TOPIC, self._on_gripper, LOOP_1),
+            self.create_subscription(PoseStamped, "target_pose", self._on_pose, LOOP_1),
             self.create_subscription(JointTrajectory, _TRAJECTORY_TOPIC, self._on_trajectory, RELIABLE_1),
         ]
         self._services_kept = [

@@ -13,7 +13,7 @@ from rclpy.subscription import Subscription
 from serl_ros.diagnostics import OK, WARN, Diagnostics
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
-from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
+from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1
 from serl_tasks.messages import arm_sample, object_poses
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, WorldState
@@ -72,8 +72,8 @@ class ScriptedHumanNode(Node):
         self._asked_at = time.monotonic()
         if not self._watched:
             self._watched = [
-                self.create_subscription(ArmState, "arm/state", self._on_arm, RELIABLE_1),
-                self.create_subscription(WorldState, "truth", self._on_truth, RELIABLE_10),
+                self.create_subscription(ArmState, "arm/state", self._on_arm, LOOP_1),
+                self.create_subscription(WorldState, "truth", self._on_truth, LOOP_10),
             ]
 
     def _look_away(self) -> None:
@@ -92,7 +92,10 @@ class ScriptedHumanNode(Node):
 
     def _on_truth(self, message: WorldState) -> None:
         self._truth = message
-        self._answer()
+        if (message.episode, message.step) == self._answered:
+            self._publisher.publish(self._message)  # the world still waits: the answer was lost
+        else:
+            self._answer()
 
     def _answer(self) -> None:
         """Answer the newest step once its three messages have arrived, in whichever order."""

@@ -23,7 +23,7 @@ import rclpy
 from numpy.typing import NDArray
 from rclpy.node import Node
 from serl_ros.executor import FastExecutor
-from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
+from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1
 from serl_tasks.messages import arm_sample, nanoseconds, object_poses
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, Reward, WorldState
@@ -31,7 +31,7 @@ from serl_interfaces.srv import ResetWorld
 from serl_tasks import Task, get_task
 from serl_training.rollout import EpisodeLost
 
-_REPEAT_AFTER = 0.5  # [s] without an answer, after which a command in lockstep is sent once more
+_REPEAT_AFTER = 0.3  # [s] without an answer, after which a command in lockstep is sent again
 
 
 class GraphError(EpisodeLost):
@@ -102,6 +102,8 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         executor.add_node(node)
         self._node, self._executor = node, executor
 
+        self.repetitions = 0
+        """Commands in lockstep that were sent again because no answer came."""
         self._episode = 0
         self._step = 0
         self._mode = EpisodeMode.TRAINING
@@ -116,10 +118,10 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._episode_publisher = node.create_publisher(EpisodeStatus, "episode", LATCHED)
         self._reset_client = node.create_client(ResetWorld, "sim/reset")
         self._subscriptions = [
-            node.create_subscription(ArmState, "arm/state", self._on_arm, RELIABLE_1),
-            node.create_subscription(ExecutedAction, "arm/executed", self._on_executed, RELIABLE_10),
-            node.create_subscription(WorldState, "truth", self._on_truth, RELIABLE_10),
-            node.create_subscription(Reward, "reward", self._on_reward, RELIABLE_10),
+            node.create_subscription(ArmState, "arm/state", self._on_arm, LOOP_1),
+            node.create_subscription(ExecutedAction, "arm/executed", self._on_executed, LOOP_10),
+            node.create_subscription(WorldState, "truth", self._on_truth, LOOP_10),
+            node.create_subscription(Reward, "reward", self._on_reward, LOOP_10),
         ]
 
     # Gymnasium
@@ -194,10 +196,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         command.action = array("f", action.tobytes())
         self._action_publisher.publish(command)
         if self._lockstep:
-            # A controller that was just started may have missed the command; one that has not drops the repetition.
-            if not self._executor.spin_until(self._lockstep_complete, _REPEAT_AFTER):
-                self._action_publisher.publish(command)
-            self._spin_until(self._lockstep_complete, self._step_timeout, self._missing)
+            self._spin_lockstep(command)
         else:
             self._spin_until(self._period_complete, self._step_timeout, self._missing)
 
@@ -284,6 +283,15 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             and self._reward.episode == self._executed.episode == self._episode
             and self._executed.step == self._step
         )
+
+    def _spin_lockstep(self, command: ActionCommand) -> None:
+        """Wait for the answers to a command; repeat it now and then, in case one of the messages got lost."""
+        deadline = time.monotonic() + self._step_timeout
+        while not self._executor.spin_until(self._lockstep_complete, _REPEAT_AFTER):
+            if time.monotonic() > deadline:
+                raise GraphError(f"waited {self._step_timeout:.1f} s for {self._missing()}; is that node running?")
+            self.repetitions += 1
+            self._action_publisher.publish(command)
 
     def _missing(self) -> str:
         """What the running step still waits for."""

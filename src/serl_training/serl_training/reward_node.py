@@ -5,7 +5,7 @@ from rclpy.node import Node
 from serl_ros.diagnostics import OK, WARN, Diagnostics
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
-from serl_ros.qos import RELIABLE_10
+from serl_ros.qos import LOOP_10, RELIABLE_10
 from serl_tasks.messages import object_poses
 
 from serl_interfaces.msg import Reward, WorldState
@@ -22,7 +22,7 @@ class RewardNode(Node):
         self._task = get_task(name)
         self._message = Reward(source="truth")
         self._publisher = self.create_publisher(Reward, "reward", RELIABLE_10)
-        self._subscription = self.create_subscription(WorldState, "truth", self._on_truth, RELIABLE_10)
+        self._subscription = self.create_subscription(WorldState, "truth", self._on_truth, LOOP_10)
         self._diagnostics = Diagnostics(self)
         self._diagnostics.set("truth", WARN, "no message on truth yet")
         self._seen = False
