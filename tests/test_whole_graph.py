@@ -109,6 +109,19 @@ def test_ctrl_c_ends_everything_with_one_line(processes: Any, tmp_path: Path, mo
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
+def test_an_e_stop_pauses_training_until_it_is_released(processes: Any, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "stop"
+    training = train(processes, tmp_path, "--name", "stop", "--max-steps", "100000")
+    wait_for(lambda: transitions(run) > 60, training)
+    assert processes.start(*SERL, "estop").wait() == 0
+    time.sleep(1.0)
+    paused = transitions(run)
+    time.sleep(2.0)
+    assert transitions(run) == paused
+    assert processes.start(*SERL, "reset-estop").wait() == 0
+    wait_for(lambda: transitions(run) > paused + 60, training)
+
+
 @pytest.fixture
 def lockstep(ros_domain: int, tmp_path: Path) -> Iterator[GraphSession]:
     arguments = {"teleop": "scripted", "learning_nodes": "false"}

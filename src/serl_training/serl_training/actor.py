@@ -169,6 +169,7 @@ class Actor:
         actor_id: str,
         report: Callable[[int, dict[str, float]], None],
         check: Callable[[], None],
+        ready: Callable[[], None] = lambda: None,
         random_steps: int = 0,
         chunk_size: int = 8,
         lost_episodes_limit: int = 5,
@@ -182,13 +183,14 @@ class Actor:
             rest_action: action (n,) that keeps the arm where it is, used while a person demonstrates.
             actor_id: stored with each transition.
             report: takes the env steps and named numbers.
-            check: called often; raises `Cancelled` to end the job.
+            check: called often; raises `Cancelled` to end the job, `EpisodeLost` to leave the episode.
+            ready: called before each episode; waits until the arm may move.
             random_steps: env steps of a run with uniformly random actions, before the policy acts.
             chunk_size: transitions handed over at once.
             lost_episodes_limit: give up after so many lost episodes in a row.
         """
         self._env, self._learner, self._modes, self._rest_action = env, learner, modes, rest_action
-        self._actor_id, self._report, self._check = actor_id, report, check
+        self._actor_id, self._report, self._check, self._ready = actor_id, report, check, ready
         self._random_steps, self._chunk_size, self._lost_limit = random_steps, chunk_size, lost_episodes_limit
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
         self._evaluation_number = _FIRST_EVALUATION
@@ -358,6 +360,7 @@ class Actor:
     ) -> EpisodeSummary:
         """One episode; starts anew when it is lost."""
         for attempt in range(self._lost_limit):
+            self._ready()
             try:
                 return run_episode(
                     self._env,
@@ -371,7 +374,6 @@ class Actor:
                     chunk_size=self._chunk_size,
                 )
             except EpisodeLost as error:
-                self._check()
                 last = error
                 if attempt + 1 < self._lost_limit and on_chunk == self._learner.send:
                     number = self._learner.totals.episodes + 1

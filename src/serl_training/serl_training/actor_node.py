@@ -84,7 +84,7 @@ class ActorNode(Node):
 
     def run(self, executor: FastExecutor, stop: threading.Event) -> None:
         """Do one job after the other until `stop`."""
-        self._stop = stop
+        self._stop, self._executor = stop, executor
         self._env = GraphEnv(self._task, node=self, executor=executor, lockstep=self._lockstep)
         self._learner = GraphLearner(
             self,
@@ -102,7 +102,8 @@ class ActorNode(Node):
             rest_action=np.zeros(self._task.action_space.shape, np.float32),
             actor_id=self._actor_id,
             report=self._report,
-            check=self._check,
+            check=self._check_step,
+            ready=self._wait_until_released,
             random_steps=self._learning.random_steps,
             chunk_size=self._chunk_size,
         )
@@ -112,7 +113,7 @@ class ActorNode(Node):
                 self._run_job(self._jobs.pop(0))
 
     def _modes(self) -> dict[str, dict[str, Any]]:
-        human = self._scripted and self._lockstep
+        human = self._scripted
         return {
             "demonstration": {"mode": EpisodeMode.DEMONSTRATION, "human_expected": human},
             "training": {"mode": EpisodeMode.TRAINING, "human_expected": human and self._interventions},
@@ -169,6 +170,23 @@ class ActorNode(Node):
             return result
 
         job.goal.execute(finish)
+
+    def _check_step(self) -> None:
+        """Called at every step; leaves the episode when the arm is stopped."""
+        self._check()
+        if self._env.estop:
+            raise EpisodeLost("the e-stop was pressed")
+
+    def _wait_until_released(self) -> None:
+        """Wait while the e-stop is latched: a motionless arm teaches nothing."""
+        if not self._env.estop:
+            return
+        self.get_logger().warning("e-stop: waiting for arm/reset_estop")
+        self._diagnostics.set("job", WARN, "paused by the e-stop")
+        while not self._executor.spin_until(lambda: not self._env.estop, 0.2):
+            self._check()
+        self._diagnostics.set("job", OK, "running")
+        self.get_logger().info("e-stop released; going on with a new episode")
 
     def _check(self) -> None:
         """Called at every step and while waiting; leaves the job when it is cancelled."""

@@ -26,7 +26,7 @@ from serl_ros.executor import FastExecutor
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1
 from serl_tasks.messages import arm_sample, nanoseconds, object_poses
 
-from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, Reward, WorldState
+from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, Reward, SafetyStatus, WorldState
 from serl_interfaces.srv import ResetWorld
 from serl_tasks import Task, get_task
 from serl_training.rollout import EpisodeLost
@@ -111,6 +111,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._truth: WorldState | None = None
         self._reward: Reward | None = None
         self._executed: ExecutedAction | None = None
+        self._safety: SafetyStatus | None = None
         self._stamp_ns = 0
         self._command = ActionCommand(active=True)
 
@@ -122,6 +123,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             node.create_subscription(ExecutedAction, "arm/executed", self._on_executed, LOOP_10),
             node.create_subscription(WorldState, "truth", self._on_truth, LOOP_10),
             node.create_subscription(Reward, "reward", self._on_reward, LOOP_10),
+            node.create_subscription(SafetyStatus, "arm/safety", self._on_safety, LATCHED),
         ]
 
     # Gymnasium
@@ -227,6 +229,11 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     # The graph
 
     @property
+    def estop(self) -> bool:
+        """Whether the arm is stopped until somebody calls `arm/reset_estop`."""
+        return self._safety is not None and bool(self._safety.estop)
+
+    @property
     def episode(self) -> int:
         """Number of the running episode."""
         return self._episode
@@ -325,6 +332,9 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
     def _on_truth(self, message: WorldState) -> None:
         self._truth = message
+
+    def _on_safety(self, message: SafetyStatus) -> None:
+        self._safety = message
 
     def _on_reward(self, message: Reward) -> None:
         # Between two ticks of a graph in real time several states are judged; a success among them must not be lost.
