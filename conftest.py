@@ -159,7 +159,7 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]
             lock.close()
             continue
         monkeypatch.setenv("ROS_DOMAIN_ID", str(domain_id))
-        monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")  # the profile keeps to the loopback interface
         monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "ros_log"))
         for name in ("FASTDDS", "FASTRTPS"):  # Fast DDS 3 (Kilted) and 2 (Jazzy)
             monkeypatch.setenv(f"{name}_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
@@ -183,6 +183,22 @@ def processes(ros_domain: int, tmp_path: Path) -> Iterator[Processes]:
     group = Processes(tmp_path)
     yield group
     group.stop()
+
+
+@pytest.fixture(autouse=True)
+def environment_stays_as_it_was() -> Iterator[None]:
+    """Take back what a test, or a command that it ran in this process, has set for later ones."""
+    before = dict(os.environ)
+    yield
+    if dict(os.environ) != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def pytest_configure() -> None:
+    """Let SIGINT end the processes of the tests also where the tests run in a shell's background, which ignores it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -57,6 +57,10 @@ export_environment() {
   . "$install/local_setup.bash"
   [[ $options != *u* ]] || set -u
   export SERL_WORKSPACE=$root
+  # Our profile keeps to the loopback interface; LOCALHOST would put Jazzy's own transports in its place.
+  if [[ $ros != native-* && -z ${ROS_AUTOMATIC_DISCOVERY_RANGE:-}${FASTDDS_DEFAULT_PROFILES_FILE:-} ]]; then
+    export ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET FASTDDS_DEFAULT_PROFILES_FILE=$root/config/fastdds.xml
+  fi
   export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
   export FASTDDS_DEFAULT_PROFILES_FILE=${FASTDDS_DEFAULT_PROFILES_FILE:-$root/config/fastdds.xml}
   # Fast DDS 2, which Jazzy has, reads only the older name.

@@ -303,11 +303,13 @@ def test_the_shell_has_the_environment_and_a_nested_start_is_no_native_ros(ready
 def test_what_a_person_has_set_for_discovery_is_kept(ready):
     variables = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTDDS_DEFAULT_PROFILES_FILE")
     assert ready.serl("shell", "printenv", *variables).stdout.splitlines() == [
-        "LOCALHOST",
+        "SUBNET",
         f"{ready.root}/config/fastdds.xml",
     ]
-    own = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "FASTDDS_DEFAULT_PROFILES_FILE": "/own.xml"}
-    assert ready.serl("shell", "printenv", *variables, **own).stdout.splitlines() == ["SUBNET", "/own.xml"]
+    own = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF", "FASTDDS_DEFAULT_PROFILES_FILE": "/own.xml"}
+    assert ready.serl("shell", "printenv", *variables, **own).stdout.splitlines() == ["OFF", "/own.xml"]
+    profile = {"FASTDDS_DEFAULT_PROFILES_FILE": "/own.xml"}
+    assert ready.serl("shell", "printenv", *variables, **profile).stdout.splitlines() == ["LOCALHOST", "/own.xml"]
 
 
 def test_clean_leaves_the_runs(ready):
