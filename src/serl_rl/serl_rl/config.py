@@ -70,5 +70,4 @@ class LearningConfig:
     """Transitions."""
     demonstrations: Count = 20
     """Episodes shown before training."""
-    demonstration_noise: float = Field(default=0.3, ge=0.0, le=1.0)
     """Standard deviation of the Gaussian noise on a scripted expert's actions."""
