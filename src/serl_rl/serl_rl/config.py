@@ -68,6 +68,3 @@ class LearningConfig:
     replay_capacity: Capacity = 200_000
     demonstration_capacity: Capacity = 50_000
     """Transitions."""
-    demonstrations: Count = 20
-    """Episodes shown before training."""
-    """Standard deviation of the Gaussian noise on a scripted expert's actions."""
