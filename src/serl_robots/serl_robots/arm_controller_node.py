@@ -96,6 +96,11 @@ class ArmControllerNode(Node):
         ]
         self._publish_safety()
 
+    def destroy_node(self) -> None:
+        """Take everything back that it offered."""
+        self._move_to.destroy()
+        super().destroy_node()
+
     def _task_with_limits(self) -> ArmTask:
         """The task, with the limits that parameters `limits.<field>` override."""
         names = [*resources.listing(FOLDER, ".yaml")]

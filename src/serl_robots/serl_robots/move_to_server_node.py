@@ -39,6 +39,10 @@ class MoveToServer:
             cancel_callback=self._cancel,
         )
 
+    def destroy(self) -> None:
+        """Take the action back; rclpy does not do so when a node is destroyed."""
+        self._server.destroy()
+
     def publish_feedback(self) -> None:
         """Tell how far it is; to be called some ten times a second."""
         if self._active is not None:

@@ -4,7 +4,7 @@
 import os
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,7 @@ class Graph:
         self.policy = node.create_publisher(ActionCommand, "policy/action", RELIABLE_1)
         self.teleop = node.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
         self.episode = node.create_publisher(EpisodeStatus, "episode", LATCHED)
+        self.mover = ActionClient(node, MoveTo, "arm/move_to")
         topics = ["target_pose", "gripper_controller/commands", "joint_trajectory_controller/joint_trajectory"]
         ros.spin_until(lambda: all(self.controller.count_subscribers(topic) for topic in topics))
         ros.spin_until(lambda: all(node.count_subscribers(t) for t in ("policy/action", "teleop/action", "episode")))
@@ -141,6 +142,10 @@ class Graph:
             ros.spin_until(lambda: node.count_publishers("arm/state"))
             self.bridge.publish()
             ros.spin_until(lambda: self.states)
+
+    def close(self) -> None:
+        """What destroying its node leaves behind."""
+        self.mover.destroy()
 
     def act(self, step: int, *action: float, episode: int = 1) -> None:
         message = ActionCommand(episode=episode, step=step, active=True, action=array("f", action))
@@ -162,9 +167,8 @@ class Graph:
 
     def move(self, feedback: Callable[[Any], None] | None = None, **goal: Any) -> Any:
         """Send a goal; the accepted handle."""
-        client = ActionClient(self.node, MoveTo, "arm/move_to")
-        self.ros.spin_until(client.server_is_ready)
-        future = client.send_goal_async(MoveTo.Goal(**goal), feedback_callback=feedback)
+        self.ros.spin_until(self.mover.server_is_ready)
+        future = self.mover.send_goal_async(MoveTo.Goal(**goal), feedback_callback=feedback)
         self.ros.spin_until(future.done)
         assert future.result().accepted
         return future.result()
@@ -176,13 +180,26 @@ class Graph:
 
 
 @pytest.fixture
-def lockstep(ros: Any) -> Graph:
-    return Graph(ros, lockstep=True)
+def make_graph(ros: Any) -> Iterator[Callable[..., Graph]]:
+    graphs: list[Graph] = []
+
+    def make(**options: Any) -> Graph:
+        graphs.append(Graph(ros, **options))
+        return graphs[-1]
+
+    yield make
+    for graph in graphs:
+        graph.close()
 
 
 @pytest.fixture
-def paced(ros: Any) -> Graph:
-    return Graph(ros, lockstep=False)
+def lockstep(make_graph: Callable[..., Graph]) -> Graph:
+    return make_graph(lockstep=True)
+
+
+@pytest.fixture
+def paced(make_graph: Callable[..., Graph]) -> Graph:
+    return make_graph(lockstep=False)
 
 
 def test_a_control_step_in_lockstep(lockstep: Graph) -> None:
@@ -281,8 +298,8 @@ def test_when_the_actor_dies_the_arm_holds(paced: Graph) -> None:
 
 
 @pytest.mark.parametrize("is_lockstep", [True, False])
-def test_move_to_a_named_configuration(ros: Any, is_lockstep: bool) -> None:
-    graph = Graph(ros, lockstep=is_lockstep)
+def test_move_to_a_named_configuration(make_graph: Callable[..., Graph], is_lockstep: bool) -> None:
+    graph = make_graph(lockstep=is_lockstep)
     distances: list[float] = []
     handle = graph.move(lambda message: distances.append(message.feedback.distance_left), name="ready")
     result = graph.result(handle)
@@ -347,8 +364,8 @@ def test_a_goal_that_makes_no_sense_is_rejected_with_its_reason(lockstep: Graph,
     assert not lockstep.bridge.log
 
 
-def test_every_limit_is_a_described_parameter_with_the_task_s_value(ros: Any) -> None:
-    node = Graph(ros, lockstep=True, start=False, **{"limits.max_step": 0.03}).controller
+def test_every_limit_is_a_described_parameter_with_the_task_s_value(make_graph: Callable[..., Graph]) -> None:
+    node = make_graph(lockstep=True, start=False, **{"limits.max_step": 0.03}).controller
     assert node.get_parameter("limits.max_step").value == 0.03
     assert node.get_parameter("limits.max_velocity").value == 0.5, "as config/tasks/pick_cube.yaml says"
     for field in fields(SafetyLimits):
@@ -376,8 +393,10 @@ def test_a_wrong_parameter_is_refused(ros: Any, name: str, value: Any, said: str
     assert issubclass(ParameterError, ValueError)
 
 
-def test_joint_states_of_another_robot_move_nothing_and_show_in_the_diagnostics(ros: Any) -> None:
-    graph = Graph(ros, lockstep=True, start=False)
+def test_joint_states_of_another_robot_move_nothing_and_show_in_the_diagnostics(
+    make_graph: Callable[..., Graph],
+) -> None:
+    graph = make_graph(lockstep=True, start=False)
     seen: list[DiagnosticArray] = []
     graph.node.create_subscription(DiagnosticArray, "/diagnostics", seen.append, RELIABLE_10)
     graph.bridge.publisher.publish(JointState(name=["wheel"], position=array("d", [0.0]), velocity=array("d", [0.0])))
@@ -385,9 +404,9 @@ def test_joint_states_of_another_robot_move_nothing_and_show_in_the_diagnostics(
     def messages() -> list[str]:
         return [status.message for array_ in seen for status in array_.status]
 
-    ros.spin_until(lambda: any("panda_joint1" in message for message in messages()))
+    graph.ros.spin_until(lambda: any("panda_joint1" in message for message in messages()))
     graph.act(0, 0.0, 0.0, 0.0, 0.0)
-    ros.spin_until(lambda: "there are no joint_states" in graph.safety[-1].reason)
+    graph.ros.spin_until(lambda: "there are no joint_states" in graph.safety[-1].reason)
     assert not graph.bridge.log
 
 
