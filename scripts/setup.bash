@@ -60,7 +60,7 @@ cmake_is_recent() {
 
 # Sets missing to the Debian packages that are not there.
 find_missing() {
-  local tool library
+  local tool
   missing=()
   for tool in gcc g++ make; do command -v "$tool" >/dev/null || missing+=("$tool"); done
   cmake_is_recent || missing+=(cmake)
