@@ -121,10 +121,13 @@ def test_the_first_start_sets_up_with_hashes_and_hands_the_arguments_over(worksp
 
 
 def test_the_second_start_sets_nothing_up_and_is_quick(ready):
-    start = time.monotonic()
-    result = ready.serl("nodes")
-    assert time.monotonic() - start < 1.0
-    assert (result.stdout, result.stderr, ready.calls()) == ("[nodes]\n", "", [])
+    durations = []
+    for _ in range(3):  # the best of them: other tests may keep the machine busy
+        start = time.monotonic()
+        result = ready.serl("nodes")
+        durations.append(time.monotonic() - start)
+        assert (result.stdout, result.stderr, ready.calls()) == ("[nodes]\n", "", [])
+    assert min(durations) < 1.0
 
 
 @pytest.mark.parametrize(
