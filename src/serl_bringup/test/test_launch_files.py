@@ -65,7 +65,7 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
         },
         "/arm_controller": {"task": "pick_cube", "lockstep": True},
         "/reward": {"task": "pick_cube"},
-        "/scripted_human": {"task": "pick_cube", "seed": 0, "interventions": True},
+        "/scripted_human": {"task": "pick_cube", "seed": 0, "interventions": False},
         "/learner": {"task": "pick_cube", "learning": "rlpd_state", "run_dir": "runs/launch", "seed": 0},
         "/actor": {
             "task": "pick_cube",
@@ -73,7 +73,7 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
             "seed": 0,
             "lockstep": True,
             "scripted_human": True,
-            "interventions": True,
+            "interventions": False,
         },
     }
     reward = next(process for process in made.processes if process.node == "/reward")

@@ -40,7 +40,7 @@ def train(
     ] = 0.95,
     eval_every: Annotated[int, typer.Option(min=1, help="Env steps between evaluations.", rich_help_panel=_GOAL)] = 250,
     eval_episodes: Annotated[int, typer.Option(min=1, help="Episodes of an evaluation.", rich_help_panel=_GOAL)] = 50,
-    interventions: Annotated[bool, typer.Option(help="The scripted person takes over when the policy drifts.")] = True,
+    interventions: Annotated[bool, typer.Option(help="The scripted person takes over when the policy drifts.")] = False,
     rtf: RtfOption = 0.0,
     resume: Annotated[
         str,
@@ -81,7 +81,7 @@ def train(
         ./serl train
         ./serl train pick_cube --seed 3 --demos 5
         ./serl train --resume pick_cube-20260101-120000
-        ./serl train --set utd_ratio=4 --no-interventions
+        ./serl train --demos 1 --interventions
     """
     from serl_bringup import training
     from serl_bringup.plan import Plan
