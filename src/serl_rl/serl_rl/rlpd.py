@@ -9,13 +9,10 @@ from serl_rl.replay import Batch, ReplayBuffer, empty_batch, map_batch
 
 
 class SymmetricSampler:
-    """Fills preallocated batches for several environment steps' worth of updates at once.
+    """Fills a batch for several environment steps' worth of updates at once.
 
     Half of the rows of every minibatch come from the demonstrations, the rest from the online buffer; while one of the
     buffers is empty, all rows come from the other.
-
-    The sampler alternates between two sets of arrays, so that one can be filled while an update still reads the other:
-    what `sample` returned is valid until the next but one call of `sample` with the same sizes.
 
     Args:
         online, demonstrations: the buffers, of the same spec.
@@ -30,14 +27,14 @@ class SymmetricSampler:
         self.demonstrations = demonstrations
         self.batch_size = batch_size
         self.rng = np.random.default_rng(seed)
-        self._arrays: dict[tuple[int, int], list[Batch]] = {}
 
     def sample(self, n_steps: int, utd_ratio: int) -> Batch:
         """Minibatches for `n_steps` environment steps of `utd_ratio` updates: leaves (n_steps, utd_ratio, B, ...).
 
         Raises ValueError while both buffers are empty.
         """
-        batch = self._next_arrays(n_steps, utd_ratio)
+        # New arrays every time: JAX may still be reading the last ones, it does not copy what is given to it.
+        batch = empty_batch(self.online.spec, (n_steps, utd_ratio, self.batch_size))
         if not len(self.demonstrations):
             self.online.sample_into(self.rng, batch)
         elif not len(self.online):
@@ -47,11 +44,3 @@ class SymmetricSampler:
             self.demonstrations.sample_into(self.rng, map_batch(lambda rows: rows[:, :, :half], batch))
             self.online.sample_into(self.rng, map_batch(lambda rows: rows[:, :, half:], batch))
         return batch
-
-    def _next_arrays(self, n_steps: int, utd_ratio: int) -> Batch:
-        pair = self._arrays.setdefault((n_steps, utd_ratio), [])
-        if len(pair) < 2:
-            pair.insert(0, empty_batch(self.online.spec, (n_steps, utd_ratio, self.batch_size)))
-        else:
-            pair.reverse()
-        return pair[0]

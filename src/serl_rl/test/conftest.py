@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def build_episode(spec: TransitionSpec, length: int, pieces: list[int], **change
     whole = build_chunk(spec, length, last=True, **changes)
     bounds = [0, *sorted(set(pieces)), length]
     chunks = []
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         keep = np.zeros(length, np.bool_)
         keep[start:stop] = True
         chunks.extend(whole.select(keep))

@@ -163,6 +163,6 @@ def test_a_journal_with_a_gap_is_refused(tmp_path, make_chunk, state_spec):
         journal.append(Record("actor", "s", 0, 3, data))
         journal.append(Record("actor", "s", 6, 3, data))
     ingest = open_ingest(tmp_path, state_spec)
-    with pytest.raises(JournalError, match="transition 3 of .* is missing"):
+    with pytest.raises(JournalError, match=r"transition 3 of .* is missing"):
         ingest.restore()
     ingest.journal.close()

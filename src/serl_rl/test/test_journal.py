@@ -122,7 +122,7 @@ def test_a_missing_segment_is_noticed(tmp_path):
 def test_a_foreign_file_is_refused_and_untouched(tmp_path, content):
     segment = tmp_path / "00000000.segment"
     segment.write_bytes(content)
-    with pytest.raises(JournalError, match="expected a journal file|damaged"):
+    with pytest.raises(JournalError, match=r"expected a journal file|damaged"):
         Journal(tmp_path, SPEC)
     assert segment.read_bytes() == content
 
