@@ -475,7 +475,7 @@ events = st.one_of(
 
 
 @given(is_lockstep=st.booleans(), sequence=st.lists(events, max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_whatever_happens_no_target_leaves_the_box_and_no_stopped_arm_moves(
     is_lockstep: bool, sequence: list[tuple]
 ) -> None:

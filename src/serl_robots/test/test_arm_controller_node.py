@@ -404,7 +404,7 @@ def test_joint_states_of_another_robot_move_nothing_and_show_in_the_diagnostics(
     def messages() -> list[str]:
         return [status.message for array_ in seen for status in array_.status]
 
-    graph.ros.spin_until(lambda: any("panda_joint1" in message for message in messages()))
+    graph.ros.spin_until(lambda: any("panda_joint1" in message for message in messages()), timeout=30.0)
     graph.act(0, 0.0, 0.0, 0.0, 0.0)
     graph.ros.spin_until(lambda: "there are no joint_states" in graph.safety[-1].reason)
     assert not graph.bridge.log

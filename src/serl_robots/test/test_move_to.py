@@ -32,9 +32,9 @@ def the_outcome(rig: Rig) -> str:
 
 
 @given(
-    speed=st.floats(0.01, 10.0),
-    acceleration=st.floats(0.01, 50.0),
-    period=st.floats(0.001, 0.5),
+    speed=st.floats(0.1, 10.0),
+    acceleration=st.floats(0.1, 50.0),
+    period=st.floats(0.01, 0.5),
     stop=st.integers(0, 99),
 )
 @settings(deadline=None)
@@ -47,7 +47,7 @@ def test_a_profile_keeps_its_limits_and_ends_at_the_goal_exactly(
         profile.advance()
         positions.append(profile.progress)
         speeds.append((positions[-1] - positions[-2]) / period)
-        assert len(positions) < 2e6
+        assert len(positions) < 1e4
     assert max(speeds) <= speed * (1 + 1e-6)
     changes = np.abs(np.diff([*speeds, 0.0]))
     assert changes.max() <= acceleration * period * (1 + 1e-6) + 1e-6 or len(positions) == 2

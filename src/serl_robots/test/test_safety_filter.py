@@ -124,7 +124,7 @@ def started(
 
 
 @given(data=st.data(), period=st.floats(1e-3, 0.5))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_sequence_of_desires_gets_a_target_outside_any_limit(data: st.DataObject, period: float) -> None:
     limits = data.draw(filter_limits())
     start = data.draw(start_poses(limits))
@@ -155,7 +155,7 @@ def test_no_sequence_of_desires_gets_a_target_outside_any_limit(data: st.DataObj
 
 
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1), period=st.sampled_from([0.01, 0.05, 0.1]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_limits_hold_over_long_runs_against_the_walls(data: st.DataObject, seed: int, period: float) -> None:
     limits = data.draw(filter_limits())
     start = data.draw(start_poses(limits))
