@@ -57,7 +57,8 @@ def run_benchmarks(
             and written.
     """
     selected = select(keys, benchmarks)
-    console, errors = Console(), Console(file=sys.stderr)
+    # A table in a file or a pipe has no reason to be as narrow as a terminal.
+    console, errors = Console(width=None if sys.stdout.isatty() else 180), Console(file=sys.stderr)
     description = system.describe()
     console.print(f"{description['machine']}; {description['system']}", highlight=False)
     if system.load() > BUSY:
