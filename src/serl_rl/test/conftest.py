@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -91,3 +91,13 @@ def same_chunk() -> Callable[[Chunk, Chunk], bool]:
         return True
 
     return same
+
+
+@pytest.fixture(scope="module")
+def cheap_compilation() -> Iterator[None]:
+    """Compile fast instead of well: for tests of mathematics, which run everything once."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -20,6 +20,8 @@ from serl_rl.sac import SACAgent
 
 from serl_rl import checkpoint
 
+pytestmark = pytest.mark.usefixtures("cheap_compilation")
+
 CONFIG = SACConfig(hidden_sizes=(8,))
 
 

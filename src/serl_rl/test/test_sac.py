@@ -16,6 +16,8 @@ from serl_rl.sac import SACAgent, temperature_loss
 
 from serl_rl import sac
 
+pytestmark = pytest.mark.usefixtures("cheap_compilation")
+
 SPEC = TransitionSpec({"arm": ((3,), "float32"), "cube": ((2,), "float32")}, 2)
 CONFIG = SACConfig(hidden_sizes=(8,))
 

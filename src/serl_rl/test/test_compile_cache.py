@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from serl_rl import compile_cache
+compile_cache.enable(Path(sys.argv[1]))
+import jax
+from serl_rl.config import SACConfig
+from serl_rl.data import TransitionSpec
+from serl_rl.replay import empty_batch
+from serl_rl.sac import SACAgent
+found = {"hit": 0, "miss": 0}
+def count(event, **_):
+    for name in found:
+        found[name] += event == f"/jax/compilation_cache/cache_{name}{'s' if name == 'hit' else 'es'}"
+jax.monitoring.register_event_listener(count)
+spec = TransitionSpec({"state": ((3,), "float32")}, 2)
+agent = SACAgent.create(0, spec, SACConfig(hidden_sizes=(4,)))
+agent, _ = agent.update(empty_batch(spec, (1, 1, 4)))
+agent.policy_snapshot()
+print(found["hit"], found["miss"])
+"""
+
+
+def start(directory: str) -> tuple[int, int]:
+    run = subprocess.run([sys.executable, "-c", PROGRAM, directory], capture_output=True, text=True, check=True)
+    hits, misses = map(int, run.stdout.split())
+    return hits, misses
+
+
+def test_a_second_start_compiles_nothing(tmp_path):
+    directory = tmp_path / "cache"
+    hits, misses = start(str(directory))
+    assert hits == 0
+    assert misses >= 2
+    assert start(str(directory)) == (misses, 0)
