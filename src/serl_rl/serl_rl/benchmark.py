@@ -57,9 +57,9 @@ def insertions_per_s(directory: Path, *, images: bool, seconds: float = 2.0) -> 
         images: two 128 x 128 RGB images in each observation.
         seconds: to measure.
     """
-    observation: dict[str, tuple[tuple[int, ...], str]] = {"state": ((14,), "float32")}
+    observation = {"state": ArraySpec((14,), "float32")}
     if images:
-        observation |= dict.fromkeys(("front", "wrist"), ((128, 128, 3), "uint8"))
+        observation |= dict.fromkeys(("front", "wrist"), ArraySpec((128, 128, 3), "uint8"))
     spec = TransitionSpec(observation, 4)
     buffers = (ReplayBuffer(spec, 2_000), ReplayBuffer(spec, 10))
     with Journal(directory, spec) as journal:
