@@ -71,7 +71,7 @@ class MujocoBridge(Node):
             self, "scene_rate", 20.0, "Frames and markers in a second of wall time, at most [Hz].", range=(1.0, 30.0)
         )
         clock_rate = declare(
-            self, "clock_max_rate", 200.0, "Most messages on /clock in a second of wall time [Hz].", range=(1.0, 1e4)
+            self, "clock_max_rate", 50.0, "Most messages on /clock in a second of wall time [Hz].", range=(1.0, 1e4)
         )
         size = (
             declare(self, "camera_width", 128, "Width of camera images [pixels].", range=(1, 1280)),
