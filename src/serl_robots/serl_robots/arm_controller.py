@@ -81,6 +81,7 @@ class ArmController:
         self._episode_runs = False
         self._human_expected = False
         self._synced_episode: int | None = None
+        self._announced: int | None = None
         self._commanded_ns: int | None = None  # stamp of the state that the newest command started from
         self._commanded_at = -1e9  # local time
         self._next_ns = 0  # earliest state time of the next command
@@ -178,6 +179,10 @@ class ArmController:
         if not running:
             return None
         self._episode = episode
+        late = episode == self._synced_episode and episode != self._announced
+        self._announced = episode
+        if late:  # its first steps were quicker than this
+            return self._tick(now)
         self._last = self._synced_episode = None
         if self._pending is not None and self._pending.episode != episode:
             self._pending = None

@@ -90,6 +90,19 @@ def test_a_step_of_an_episode_that_was_not_announced_yet_waits_for_the_announcem
     assert command is not None and command.episode == 2
 
 
+def test_an_announcement_that_comes_after_the_first_steps_of_its_episode_changes_nothing(lockstep: Rig) -> None:
+    start = float(lockstep.tcp.position[0])
+    lockstep.policy(1, 0, *FORWARD)
+    lockstep.state()  # the tool has not followed yet: a new start would lose the first step
+    lockstep.episode(1)
+    assert lockstep.policy(1, 0, *FORWARD) is None, "dropped as before"
+    lockstep.policy(1, 1, *FORWARD)
+    assert lockstep.commands[-1].target.position[0] == pytest.approx(start + 2 * SCALE)
+    lockstep.state()
+    lockstep.episode(1)  # announced again: the same number is begun anew
+    assert lockstep.policy(1, 0, *FORWARD) is not None
+
+
 def test_an_episode_that_is_never_announced_is_played_after_a_wait_and_waits_only_once(lockstep: Rig) -> None:
     lockstep.episode(1)
     lockstep.policy(1, 0)

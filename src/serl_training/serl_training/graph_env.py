@@ -156,9 +156,9 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._episode_publisher.publish(status)
 
         self._spin_until(
-            lambda: self._action_publisher.get_subscription_count() > 0,
+            lambda: min(p.get_subscription_count() for p in (self._action_publisher, self._episode_publisher)) > 0,
             self._reset_timeout,
-            lambda: "a subscription to policy/action (arm_controller)",
+            lambda: "subscriptions to policy/action and episode (arm_controller)",
         )
         stamp_ns = self._reset_world(seed)
         self._spin_until(
