@@ -64,11 +64,6 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_spec(path: Path, kind: str) -> TransitionSpec:
-    """The specification of the transitions in a file of records. Raises SegmentError if it is not one of `kind`."""
-    return _read_header(path, kind)[0]
-
-
 def scan(path: Path, kind: str, spec: TransitionSpec, *, torn_tail: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield `(offset behind the record, payload)` of every record.
 

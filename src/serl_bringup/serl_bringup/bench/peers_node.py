@@ -19,10 +19,10 @@ from serl_rl.replay import ReplayBuffer
 from serl_rl.spec import ArraySpec, TransitionSpec
 from serl_ros.executor import FastExecutor
 from serl_ros.node import run_node
-from serl_ros.qos import LATCHED, RELIABLE_10
+from serl_ros.qos import RELIABLE_10
 from serl_training.graph_learner import GraphLearner, InsertionService
 
-from serl_interfaces.msg import ActionCommand, PolicyParameters
+from serl_interfaces.msg import ActionCommand
 
 VECTOR, FRAME = ArraySpec((14,), "float32"), ArraySpec((128, 128, 3), "uint8")
 STATE = TransitionSpec({"state": VECTOR}, 4)
@@ -131,14 +131,6 @@ class PolicyEcho(Node):
                 acted = learner.policy_version
                 action = learner.policy.act(observation, deterministic=True)
                 self._publisher.publish(ActionCommand(step=acted, action=action.tolist()))
-
-
-class PolicySource(Node):
-    """Publishes policies as the learner does."""
-
-    def __init__(self) -> None:
-        super().__init__("policy_source")
-        self.publisher = self.create_publisher(PolicyParameters, "learner/policy", LATCHED)
 
 
 def main() -> None:
