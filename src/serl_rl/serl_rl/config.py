@@ -53,10 +53,57 @@ class SACConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class EncoderConfig:
+    """The network that turns pictures into feature maps."""
+
+    kind: Literal["small", "resnet10", "resnet18", "resnet34", "mobilenet"] = "small"
+    weights: str = "auto"
+    """auto: those that are shipped for the task's cameras, random ones where there are none; random; a name in
+    config/encoders; or the path of a safetensors file."""
+    seed: int = Field(default=0, ge=0)
+    """Of random weights."""
+    frozen: bool = True
+    """Whether the weights stay as they are; otherwise they are trained with the critic."""
+    cached: bool = True
+    """With a frozen encoder: pictures are encoded once, when they arrive, and the learner sees no pixels."""
+    views: int = Field(default=2, ge=1, le=16)
+    """With cached features: the picture itself and views - 1 randomly shifted ones are encoded and stored."""
+    shift: int = Field(default=4, ge=0, le=64)
+    """Largest random shift along each axis [pixels] (DrQ, arXiv 2004.13649)."""
+
+    @property
+    def caches_features(self) -> bool:
+        """Whether observations hold features instead of pictures."""
+        return self.frozen and self.cached
+
+
+@dataclass(frozen=True, config=_STRICT)
+class VisionConfig:
+    """How agents look at pictures. Each camera has parameters of its own after the encoder, which all share."""
+
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    pooling: Literal["spatial_embeddings", "spatial_softmax", "average"] = "spatial_embeddings"
+    """What makes a vector of a feature map."""
+    embeddings: int = Field(default=8, ge=1, le=64)
+    """Learned spatial weightings of each channel, with spatial_embeddings."""
+    width: Width = 64
+    """Of the dense layer behind the pooling, which layer normalization and tanh follow."""
+    frame_stack: int = Field(default=1, ge=1, le=16)
+    """Pictures that make one observation: the newest and those before it."""
+    storage: Literal["raw", "jpeg"] = "raw"
+    """How the replay buffer keeps pictures, where it has any."""
+    jpeg_quality: int = Field(default=95, ge=1, le=100)
+
+
+@dataclass(frozen=True, config=_STRICT)
 class LearningConfig:
     """How a policy is learned from demonstrations and own experience."""
 
+    agent: Literal["sac"] = "sac"
+    """The algorithm; its settings are under its name."""
     sac: SACConfig = Field(default_factory=SACConfig)
+    vision: VisionConfig = Field(default_factory=VisionConfig)
+    """For tasks with cameras."""
     batch_size: int = Field(default=128, ge=2, le=2**16)
     """Transitions in a minibatch, half of them demonstrations."""
     utd_ratio: int = Field(default=2, ge=1, le=1000)

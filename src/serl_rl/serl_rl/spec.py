@@ -8,13 +8,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+Kind = Literal["vector", "image", "features", "other"]
 
 OBSERVATION_DTYPES = ("float32", "float16", "uint8")
 MAX_ARRAY_ELEMENTS = 2**26
 MAX_NAME_LENGTH = 200
+MAX_FRAME_STACK = 16
 
 
 class DataError(ValueError):
@@ -55,10 +58,22 @@ class ArraySpec:
         """The dtype as it is written: little-endian on every machine."""
         return np.dtype(self.dtype).newbyteorder("<")
 
-    @property
-    def is_vector(self) -> bool:
-        """Whether the entry can be concatenated into the input of an MLP."""
-        return len(self.shape) == 1 and self.dtype == "float32"
+    @cached_property
+    def kind(self) -> Kind:
+        """What the entry is.
+
+        vector: float32 (k,), can be concatenated into the input of an MLP
+        image: uint8 (H, W, C)
+        features: float16 (K, h, w, C), what a frozen encoder made of K randomly shifted views of one picture
+        other: anything else
+        """
+        if len(self.shape) == 1 and self.dtype == "float32":
+            return "vector"
+        if len(self.shape) == 3 and self.dtype == "uint8":
+            return "image"
+        if len(self.shape) == 4 and self.dtype == "float16":
+            return "features"
+        return "other"
 
 
 @dataclass(frozen=True)
@@ -68,10 +83,15 @@ class TransitionSpec:
     Args:
         observation: name -> `ArraySpec`, or `(shape, dtype)`. Kept sorted by name.
         action_dim: number of action components A, each in [-1, 1].
+        encoder: hash of the frozen encoder that made the features; empty exactly when there are none. Features of
+            different encoders have different fingerprints, so they never meet in one buffer or file.
+        frame_stack: pictures (or their features) that make one observation: the newest and those before it.
     """
 
     observation: Mapping[str, ArraySpec]
     action_dim: int
+    encoder: str = ""
+    frame_stack: int = 1
 
     def __post_init__(self) -> None:
         entries: dict[str, ArraySpec] = {}
@@ -85,12 +105,20 @@ class TransitionSpec:
         if not 1 <= self.action_dim <= 1000:
             raise DataError("action_dim", "1 to 1000", str(self.action_dim))
         object.__setattr__(self, "observation", entries)
+        if not 1 <= self.frame_stack <= MAX_FRAME_STACK:
+            raise DataError("frame_stack", f"1 to {MAX_FRAME_STACK}", str(self.frame_stack))
+        features = [name for name, entry in entries.items() if entry.kind == "features"]
+        if bool(features) != bool(self.encoder) or len(self.encoder) > MAX_NAME_LENGTH:
+            expected = "the hash of the encoder" if features else "none without features"
+            raise DataError("encoder", expected, repr(self.encoder[:40]))
 
     @classmethod
-    def from_spaces(cls, observation_space: Any, action_space: Any) -> TransitionSpec:
+    def from_spaces(
+        cls, observation_space: Any, action_space: Any, *, encoder: str = "", frame_stack: int = 1
+    ) -> TransitionSpec:
         """Build the spec from a Gymnasium `Dict` observation space and a flat `Box` action space."""
         entries = {name: ArraySpec(box.shape, box.dtype.name) for name, box in observation_space.spaces.items()}
-        return cls(entries, int(action_space.shape[0]))
+        return cls(entries, int(action_space.shape[0]), encoder, frame_stack)
 
     @classmethod
     def from_json(cls, text: str) -> TransitionSpec:
@@ -100,7 +128,7 @@ class TransitionSpec:
             entries = {
                 str(name): ArraySpec(tuple(shape), dtype) for name, (shape, dtype) in tree["observation"].items()
             }
-            return cls(entries, int(tree["action_dim"]))
+            return cls(entries, int(tree["action_dim"]), str(tree["encoder"]), int(tree["frame_stack"]))
         except DataError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -109,7 +137,12 @@ class TransitionSpec:
     def to_json(self) -> str:
         """Canonical text of the spec; equal specs give equal text."""
         observation = {name: [list(entry.shape), entry.dtype] for name, entry in self.observation.items()}
-        tree = {"observation": observation, "action_dim": self.action_dim}
+        tree = {
+            "observation": observation,
+            "action_dim": self.action_dim,
+            "encoder": self.encoder,
+            "frame_stack": self.frame_stack,
+        }
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
     @cached_property
@@ -123,9 +156,20 @@ class TransitionSpec:
     @property
     def vector_names(self) -> tuple[str, ...]:
         """Entries that are flat float32 vectors, in the order in which networks concatenate them."""
-        return tuple(name for name, entry in self.observation.items() if entry.is_vector)
+        return tuple(name for name, entry in self.observation.items() if entry.kind == "vector")
 
     @property
     def frame_names(self) -> tuple[str, ...]:
         """All other entries: images and feature maps."""
-        return tuple(name for name, entry in self.observation.items() if not entry.is_vector)
+        return tuple(name for name, entry in self.observation.items() if entry.kind != "vector")
+
+    def drawn_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an entry in a sampled observation: one view of features, and `frame_stack` frames side by side.
+
+        vector (k,), image (H, W, frame_stack * C) and features (h, w, frame_stack * C), oldest frame first.
+        """
+        entry = self.observation[name]
+        if entry.kind == "vector":
+            return entry.shape
+        *outer, channels = entry.shape[1:] if entry.kind == "features" else entry.shape
+        return (*outer, self.frame_stack * channels)

@@ -16,11 +16,7 @@ __all__ = ["make"]
 _ENTRY_POINT = "serl_sim.envs:TaskEnv"
 
 gymnasium.register("PandaPickCube-v0", entry_point=_ENTRY_POINT, kwargs={"task": "pick_cube"})
-gymnasium.register(
-    "PandaPickCubeVision-v0",
-    entry_point=_ENTRY_POINT,
-    kwargs={"task": "pick_cube", "cameras": ("front", "wrist")},
-)
+gymnasium.register("PandaPickCubeVision-v0", entry_point=_ENTRY_POINT, kwargs={"task": "pick_cube_vision"})
 
 
 def make(task: str, **kwargs: Any) -> "TaskEnv":

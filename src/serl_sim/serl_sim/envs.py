@@ -21,17 +21,14 @@ from serl_sim.scene import OVERVIEW
 from serl_sim.world import World
 from serl_tasks import Task, get_task
 
-IMAGE_SIZE = 128
-"""Edge of the cameras' images in observations [pixels]."""
-
 Observation = dict[str, NDArray[Any]]
 
 
 class TaskEnv(gym.Env[Any, Any]):
     """One task.
 
-    Observations are ``{"state": float32 (k,)}`` and one ``uint8 (128, 128, 3)`` for each camera asked for; actions are
-    float32 (n,) in [-1, 1]; both as the task defines them. ``terminated`` is the task's end, ``truncated`` its horizon.
+    Observations are ``{"state": float32 (k,), "<camera>": uint8 (H, W, 3), ...}``, actions float32 (n,) in [-1, 1],
+    both as the task defines them. ``terminated`` is the task's end, ``truncated`` its horizon.
     ``info`` has ``success``, ``executed_action`` (after every limit) and ``limits`` (names of those that acted).
     """
 
@@ -41,7 +38,6 @@ class TaskEnv(gym.Env[Any, Any]):
         self,
         task: str | Task = "pick_cube",
         *,
-        cameras: tuple[str, ...] = (),
         render_mode: str | None = None,
         render_size: tuple[int, int] = (640, 480),
     ) -> None:
@@ -49,12 +45,11 @@ class TaskEnv(gym.Env[Any, Any]):
 
         Args:
             task: name of a registered task, or the task.
-            cameras: names of the cameras whose images are observed.
             render_mode: ``rgb_array`` to let ``render()`` give images of the scene, as nice as they get.
             render_size: width and height of those images [pixels].
 
         Raises:
-            ValueError: unknown task, camera or render mode.
+            ValueError: unknown task or render mode, or a camera that its world does not have.
         """
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode: expected None or rgb_array, found {render_mode!r}")
@@ -63,20 +58,14 @@ class TaskEnv(gym.Env[Any, Any]):
         self.render_mode = render_mode
         self.render_size = render_size
         self.world = World(self.task)
-        unknown = set(cameras) - self.world.file.cameras.keys()
+        unknown = self.task.cameras.keys() - self.world.file.cameras.keys()
         if unknown:
             raise ValueError(f"no camera {', '.join(sorted(unknown))}; there are {', '.join(self.world.file.cameras)}")
-        self._cameras = cameras
         self._integrator = CommandIntegrator(self.task.action, self.task.limits, self.task.control_period)
         self._steps = 0
         self._running = False
         self.action_space = self.task.action_space
-        self.observation_space = gym.spaces.Dict(
-            {
-                **self.task.observation_space.spaces,
-                **{name: gym.spaces.Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8) for name in cameras},
-            }
-        )
+        self.observation_space = self.task.observation_space
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -131,6 +120,6 @@ class TaskEnv(gym.Env[Any, Any]):
     def _observe(self) -> Observation:
         world = self.world
         observation: Observation = {"state": self.task.state_vector(world.arm_sample(), world.objects())}
-        for name in self._cameras:
-            observation[name] = world.render(name, IMAGE_SIZE, IMAGE_SIZE)
+        for name, view in self.task.cameras.items():
+            observation[name] = view.apply(world.render(name, *view.size))
         return observation

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from serl_robots.action import ActionError
 from serl_sim.benchmark import env_steps_per_s
+from serl_tasks.camera_view import CameraView
 
 import serl_sim
+from serl_tasks import get_task
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,7 @@ def test_misuse_is_explained():
     with pytest.raises(ValueError, match="no options"):
         env.reset(options={"episode": 3})
     with pytest.raises(ValueError, match="no camera side; there are front, wrist"):
-        serl_sim.make("pick_cube", cameras=("side",))
+        serl_sim.make(replace(get_task("pick_cube"), cameras={"side": CameraView()}))
     with pytest.raises(ValueError, match="render_mode"):
         serl_sim.make("pick_cube", render_mode="human")
     with pytest.raises(ValueError, match="unknown task"):

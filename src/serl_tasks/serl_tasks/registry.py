@@ -5,8 +5,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import TypeVar
 
-from serl_robots.arm_task import FOLDER
-from serl_robots.config import ConfigError, build, line_at, read_yaml
+from serl_robots.arm_task import FOLDER, read_task
+from serl_robots.config import ConfigError, build
 
 from serl_robots import resources
 from serl_tasks.task import Task
@@ -43,15 +43,8 @@ def get_task(name: str) -> Task:
     Raises:
         ConfigError: there is no such task (the message lists those there are), or its file is wrong.
     """
-    known = resources.listing(FOLDER, ".yaml")
-    if name not in known:
-        raise ConfigError(f"unknown task {name!r}; known: {', '.join(known) or 'none'}")
-    path = known[name]
-    data, root = read_yaml(path)
-    kind = data.get("kind")
+    file = read_task(name)
+    kind = file.data.get("kind")
     if kind not in _KINDS:
-        raise ConfigError(f"{path}: 'kind': expected one of {', '.join(_KINDS)}, found {kind!r}")
-    task = build(_KINDS[kind], data, str(path), lambda location: line_at(root, location))
-    if task.name != name:
-        raise ConfigError(f"{path}: 'name': expected {name!r} as the file's name says, found {task.name!r}")
-    return task
+        raise ConfigError(f"{file.path}: 'kind': expected one of {', '.join(_KINDS)}, found {kind!r}")
+    return build(_KINDS[kind], file.data, str(file.path), file.line)

@@ -14,6 +14,7 @@ from serl_robots.arm_task import ArmTask
 from serl_robots.config import Field, config, model_validator
 from serl_robots.pose import Pose
 
+from serl_tasks.camera_view import CameraView
 from serl_tasks.objects import BoxObject
 from serl_tasks.observation import ArmSample, StateTerm, StateVector
 
@@ -57,18 +58,24 @@ class Task(ArmTask):
     start: StartState
     objects: dict[str, BoxObject]
     state: tuple[StateTerm, ...] = Field(min_length=1, description="terms of the observation's state vector, in order")
+    cameras: dict[str, CameraView] = Field(default_factory=dict, description="what is seen, by the camera's name")
+    learning: str = Field(default="rlpd_state", description="config/learning/<learning>.yaml, where no other is named")
 
     @model_validator(mode="after")
     def _terms_exist(self) -> "Task":
         if "tcp" in self.objects:
             raise ValueError("objects: 'tcp' is the tool; give the object another name")
+        if "state" in self.cameras:
+            raise ValueError("cameras: 'state' is the state vector; give the camera another name")
         StateVector(self.state, list(self.objects))
         return self
 
     @cached_property
     def observation_space(self) -> gym.spaces.Dict:
-        """``{"state": float32 (k,)}``."""
-        return gym.spaces.Dict({"state": gym.spaces.Box(-np.inf, np.inf, (self._state_vector.size,), np.float32)})
+        """``{"state": float32 (k,), "<camera>": uint8 (H, W, 3), ...}``."""
+        spaces = {"state": gym.spaces.Box(-np.inf, np.inf, (self._state_vector.size,), np.float32)}
+        spaces |= {name: gym.spaces.Box(0, 255, view.shape, np.uint8) for name, view in self.cameras.items()}
+        return gym.spaces.Dict(spaces)
 
     @cached_property
     def action_space(self) -> gym.spaces.Box:
