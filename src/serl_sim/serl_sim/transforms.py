@@ -4,15 +4,11 @@
 import mujoco
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
+from serl_robots.camera_info import optical_frame
 from serl_robots.pose import Pose
 from serl_robots.robot import RobotModel
 
 from serl_sim.world_file import CameraMount
-
-
-def optical_frame(camera: str) -> str:
-    """Name of the frame of a camera's images."""
-    return f"{camera}_color_optical_frame"
 
 
 class RobotFrames:

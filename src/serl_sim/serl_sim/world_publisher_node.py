@@ -12,17 +12,18 @@ from geometry_msgs.msg import Pose as PoseMessage
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import JointState
+from serl_robots.camera_info import ideal_camera_info, optical_frame
 from serl_robots.pose import Pose
 from serl_ros.arrays import from_array
+from serl_ros.camera_publisher import CameraPublisher
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
 from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
 from serl_interfaces.msg import SafetyStatus, WorldState
-from serl_sim.camera_messages import camera_info, image
 from serl_sim.markers import SceneMarkers
-from serl_sim.transforms import RobotFrames, camera_transforms, optical_frame
+from serl_sim.transforms import RobotFrames, camera_transforms
 from serl_sim.world import World
 
 
@@ -118,10 +119,11 @@ class ScenePublisher:
             self._description_publisher.publish(String(data=world.robot.urdf_xml()))
         self._fixed_publisher = node.create_publisher(TFMessage, "/tf_static", LATCHED)
         self._fixed_publisher.publish(TFMessage(transforms=fixed))
-        self._cameras = [
-            _CameraPublisher(node, name, camera_info(mount.fovy_deg, *image_size, optical_frame(name)))
+        self._cameras = {name: CameraPublisher(node, name) for name in world.file.cameras}
+        self._infos = {
+            name: ideal_camera_info(mount.fovy_deg, *image_size, optical_frame(name))
             for name, mount in world.file.cameras.items()
-        ]
+        }
         self._markers = SceneMarkers(world.task, world.robot.base_frame)
         self._marker_publisher = node.create_publisher(MarkerArray, "markers", RELIABLE_1)
         self._mode = SafetyStatus.MODE_IDLE
@@ -129,15 +131,15 @@ class ScenePublisher:
 
     def publish_images(self) -> None:
         """Publish the images that somebody subscribes to."""
-        for camera in self._cameras:
+        for name, camera in self._cameras.items():
             if camera.is_wanted():
-                camera.publish(self._render(camera.name), self._stamp)
+                camera.publish(self._render(name), self._infos[name], self._stamp)
 
     def publish_images_to_newcomers(self) -> None:
         """Publish the images that somebody has subscribed to since the last ones: the world may be waiting for them."""
-        for camera in self._cameras:
+        for name, camera in self._cameras.items():
             if camera.has_newcomers():
-                camera.publish(self._render(camera.name), self._stamp)
+                camera.publish(self._render(name), self._infos[name], self._stamp)
 
     def publish_frames(self) -> None:
         """Publish the robot's moving frames."""
@@ -159,30 +161,6 @@ class ScenePublisher:
 
     def _on_safety(self, status: SafetyStatus) -> None:
         self._mode = status.mode
-
-
-class _CameraPublisher:
-    """One camera, under the names of realsense2_camera."""
-
-    def __init__(self, node: Node, name: str, info: CameraInfo) -> None:
-        self.name = name
-        self._info = info
-        self._images = node.create_publisher(Image, f"{name}/color/image_raw", RELIABLE_1)
-        self._infos = node.create_publisher(CameraInfo, f"{name}/color/camera_info", RELIABLE_1)
-        self._served = 0
-
-    def is_wanted(self) -> bool:
-        return self._images.get_subscription_count() > 0 or self._infos.get_subscription_count() > 0
-
-    def has_newcomers(self) -> bool:
-        wanted = self._images.get_subscription_count() + self._infos.get_subscription_count()
-        known, self._served = self._served, wanted
-        return wanted > known
-
-    def publish(self, pixels: NDArray[np.uint8], stamp: Time) -> None:
-        self._info.header.stamp = stamp
-        self._images.publish(image(pixels, stamp, self._info.header.frame_id))
-        self._infos.publish(self._info)
 
 
 def _fill(message: PoseMessage, pose: Pose) -> None:

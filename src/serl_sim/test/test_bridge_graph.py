@@ -13,7 +13,8 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionClient
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from serl_ros.images import rgb_from_message
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -236,10 +237,11 @@ def test_what_a_person_looks_at_is_there_when_somebody_looks(start):
     listen(TFMessage, "/tf_static", latched)
     listen(TFMessage, "/tf", 10)
     listen(Image, "front/color/image_raw", 10)
+    listen(CompressedImage, "wrist/color/image_raw/compressed", 10)
     listen(CameraInfo, "wrist/color/camera_info", 10)
     listen(MarkerArray, "markers", 1)
     client.reset(0, 1)
-    client.ros.spin_until(lambda: len(seen) == 6, what=f"all topics, of which came: {', '.join(seen)}")
+    client.ros.spin_until(lambda: len(seen) == 7, what=f"all topics, of which came: {', '.join(seen)}")
     assert seen["robot_description"][0].data.startswith("<?xml")
     fixed = {transform.child_frame_id: transform for transform in seen["/tf_static"][0].transforms}
     assert fixed["wrist_color_optical_frame"].header.frame_id == "panda_hand"
@@ -248,6 +250,7 @@ def test_what_a_person_looks_at_is_there_when_somebody_looks(start):
     info = seen["wrist/color/camera_info"][-1]
     assert (info.width, info.height, info.header.frame_id) == (64, 48, "wrist_color_optical_frame")
     assert {marker.ns for marker in seen["markers"][-1].markers} >= {"workspace", "trail", "cube"}
+    assert rgb_from_message(seen["wrist/color/image_raw/compressed"][-1]).shape == (48, 64, 3)
     _, truth = client.step((0.5, 0.0, 0.2), 0.08)
     client.ros.spin_until(lambda: seen["front/color/image_raw"][-1].header.stamp == truth.header.stamp)
     assert len(seen["front/color/image_raw"][-1].data) == 64 * 48 * 3
