@@ -2,6 +2,7 @@
 """A training from the command line: run directory, graph, progress, result, report."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -16,6 +17,7 @@ from serl_bringup.plan import Plan
 from serl_bringup.report import summary
 from serl_bringup.runs import Run
 from serl_bringup.session import GraphSession, simulated
+from serl_tasks import get_task
 
 WAITING_TIMEOUT = 180.0  # [s] until the learner is ready: it compiles for half a minute on a slow machine
 
@@ -36,6 +38,7 @@ def start(plan: Plan, name: str, report: bool) -> bool:
         Interrupted: a person pressed Ctrl-C.
     """
     plans.check_task(plan.task)
+    plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
     learning = plans.resolve_learning(plan.learning, plan.settings)
     run = runs.create_run(runs.runs_root(), name or runs.default_name(plan.task))
     runs.write_atomically(run.learning_file, yaml.safe_dump(learning, sort_keys=False))

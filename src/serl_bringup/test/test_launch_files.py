@@ -57,19 +57,19 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
     made = plan(SIM, environment)
     assert parameters(made) == {
         "/mujoco_bridge": {
-            "task": "pick_cube",
+            "task": "pick_cube_vision",
             "seed": 0,
             "real_time_factor": 0.0,
             "headless": True,
             "publish_robot_state": True,
         },
-        "/arm_controller": {"task": "pick_cube", "lockstep": True},
-        "/reward": {"task": "pick_cube"},
-        "/scripted_human": {"task": "pick_cube", "seed": 0, "interventions": False},
-        "/learner": {"task": "pick_cube", "learning": "rlpd_state", "run_dir": "runs/launch", "seed": 0},
+        "/arm_controller": {"task": "pick_cube_vision", "lockstep": True},
+        "/reward": {"task": "pick_cube_vision"},
+        "/scripted_human": {"task": "pick_cube_vision", "seed": 0, "interventions": False},
+        "/learner": {"task": "pick_cube_vision", "learning": "", "run_dir": "runs/launch", "seed": 0},
         "/actor": {
-            "task": "pick_cube",
-            "learning": "rlpd_state",
+            "task": "pick_cube_vision",
+            "learning": "",
             "seed": 0,
             "lockstep": True,
             "scripted_human": True,

@@ -301,6 +301,7 @@ class MujocoBridge(Node):
         now = time.monotonic_ns()
         if now - self._published_ns >= _REMINDER_PERIOD_NS:
             self._publish_state()
+            self._scene.publish_images()
         if now - self._report[0] >= _REPORT_PERIOD_NS:
             self._diagnose(now)
 

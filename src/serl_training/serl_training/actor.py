@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from serl_rl.data import Chunk
 from serl_rl.evaluation import out_of_reach, wilson_interval
 from serl_rl.policy import NumpyPolicy
+from serl_rl.spec import TransitionSpec
 
+from serl_training.perception import FrameStacker
 from serl_training.rollout import EpisodeLost, EpisodeSummary, Observation, episode_seed, episode_seeds, run_episode
 
 _RATE_WINDOW = 20  # episodes
@@ -126,11 +128,17 @@ class EvaluationResult:
 class _Exploring:
     """Uniformly random actions for the first steps of a run, then the newest policy with its own noise."""
 
-    def __init__(self, learner: Learner, rng: np.random.Generator, random_steps: int, action_dim: int) -> None:
-        self._learner, self._rng = learner, rng
+    def __init__(
+        self, learner: Learner, stack: FrameStacker, rng: np.random.Generator, random_steps: int, action_dim: int
+    ) -> None:
+        self._learner, self._stack, self._rng = learner, stack, rng
         self._random_steps, self._action_dim = random_steps, action_dim
 
+    def reset(self) -> None:
+        self._stack.reset()
+
     def act(self, observation: Observation) -> tuple[NDArray[np.float32], int]:
+        observation = self._stack(observation)
         if self._learner.totals.env_steps < self._random_steps:
             return self._rng.uniform(-1.0, 1.0, self._action_dim).astype(np.float32), self._learner.policy_version
         return self._learner.policy.act(observation, deterministic=False, rng=self._rng), self._learner.policy_version
@@ -139,11 +147,14 @@ class _Exploring:
 class _Greedy:
     """One policy, without noise."""
 
-    def __init__(self, policy: NumpyPolicy, version: int) -> None:
-        self._policy, self._version = policy, version
+    def __init__(self, policy: NumpyPolicy, stack: FrameStacker, version: int) -> None:
+        self._policy, self._stack, self._version = policy, stack, version
+
+    def reset(self) -> None:
+        self._stack.reset()
 
     def act(self, observation: Observation) -> tuple[NDArray[np.float32], int]:
-        return self._policy.act(observation, deterministic=True, rng=None), self._version
+        return self._policy.act(self._stack(observation), deterministic=True, rng=None), self._version
 
 
 class _Still:
@@ -151,6 +162,9 @@ class _Still:
 
     def __init__(self, action: NDArray[np.float32]) -> None:
         self._action = action
+
+    def reset(self) -> None:
+        pass
 
     def act(self, observation: Observation) -> tuple[NDArray[np.float32], int]:
         return self._action, 0
@@ -165,7 +179,7 @@ class Actor:
         learner: Learner,
         *,
         modes: Mapping[str, Any],
-        rest_action: NDArray[np.float32],
+        spec: TransitionSpec,
         actor_id: str,
         report: Callable[[int, dict[str, float]], None],
         check: Callable[[], None],
@@ -180,7 +194,7 @@ class Actor:
             env: the robot; raises `EpisodeLost` when a step cannot be finished.
             learner: takes transitions, gives policies.
             modes: reset options for "demonstration", "training" and "evaluation" episodes.
-            rest_action: action (n,) that keeps the arm where it is, used while a person demonstrates.
+            spec: of the transitions.
             actor_id: stored with each transition.
             report: takes the env steps and named numbers.
             check: called often; raises `Cancelled` to end the job, `EpisodeLost` to leave the episode.
@@ -189,7 +203,9 @@ class Actor:
             chunk_size: transitions handed over at once.
             lost_episodes_limit: give up after so many lost episodes in a row.
         """
-        self._env, self._learner, self._modes, self._rest_action = env, learner, modes, rest_action
+        self._env, self._learner, self._modes = env, learner, modes
+        self._stack = FrameStacker(spec)
+        self._rest_action = np.zeros(spec.action_dim, np.float32)
         self._actor_id, self._report, self._check, self._ready = actor_id, report, check, ready
         self._random_steps, self._chunk_size, self._lost_limit = random_steps, chunk_size, lost_episodes_limit
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
@@ -213,7 +229,7 @@ class Actor:
             self._learner.flush()
 
         noise = np.random.default_rng([goal.seed, self._learner.totals.env_steps, *self._actor_id.encode()])
-        exploring = _Exploring(self._learner, noise, self._random_steps, len(self._rest_action))
+        exploring = _Exploring(self._learner, self._stack, noise, self._random_steps, len(self._rest_action))
         self._rates.clear()
         next_evaluation = (self._learner.totals.env_steps // goal.eval_every + 1) * goal.eval_every
         while True:
@@ -250,7 +266,7 @@ class Actor:
             feedback: takes episodes done and successes.
         """
         version = self._learner.policy_version
-        greedy = _Greedy(self._learner.policy, version)
+        greedy = _Greedy(self._learner.policy, self._stack, version)
         lengths: list[int] = []
         done = 0
         for start in islice(episode_seeds(seed, "evaluation"), episodes):

@@ -6,17 +6,16 @@ from __future__ import annotations
 import math
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from serl_rl.demonstrations import DemonstrationFile, read_demonstrations
-from serl_rl.spec import TransitionSpec
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.executor import FastExecutor
 from serl_ros.node import run_node
@@ -27,12 +26,16 @@ from serl_interfaces.action import Evaluate, Record, ResetEpisode, Train
 from serl_interfaces.msg import Metrics
 from serl_tasks import get_task, task_names
 from serl_training.actor import Actor, Cancelled, JobFailed, TrainGoal
+from serl_training.graph_cameras import Transport
 from serl_training.graph_env import EpisodeMode, GraphEnv
+from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.graph_learner import GraphLearner
-from serl_training.learning import load_learning
+from serl_training.learning import LEARNING, load_learning
+from serl_training.perception import make_perception
 from serl_training.rollout import EpisodeLost
 
 _FEEDBACK_PERIOD = 0.5  # [s]
+_NOTICE_PERIOD = 5.0  # [s] between log lines about something that is waited for
 
 
 @dataclass
@@ -53,9 +56,7 @@ class ActorNode(Node):
         super().__init__("actor")
         self._task = get_task(declare(self, "task", "pick_cube", "Task to learn.", choices=task_names()))
         self._seed = declare(self, "seed", 0, "Seed of start states and exploration.", range=(0, 2**31))
-        self._learning = load_learning(
-            declare(self, "learning", "rlpd_state", "Name in config/learning, or path of a YAML file.")
-        )
+        self._learning = load_learning(declare(self, "learning", "", LEARNING), self._task)
         self._actor_id = declare(self, "actor_id", "actor_0", "Name under which the transitions are stored.")
         self._lockstep = declare(self, "lockstep", True, "Whether the world waits for each command.")
         self._scripted = declare(self, "scripted_human", True, "Whether a scripted person answers when asked to.")
@@ -67,6 +68,18 @@ class ActorNode(Node):
             self, "max_backlog", 20000, "Wait while more transitions are unacknowledged.", range=(1, 10**7)
         )
         self._chunk_size = declare(self, "chunk_size", 8, "Transitions handed to the learner at once.", range=(1, 1000))
+        self._camera_timeout = declare(
+            self, "camera_timeout", 0.5, "Age from which a picture is too old to act on [s].", range=(0.01, 60.0)
+        )
+        transport = declare(
+            self, "image_transport", "raw", "Pictures come raw or compressed.", choices=("raw", "compressed")
+        )
+        self._image_transport = cast(Transport, transport)
+        cache = declare_compile_cache(self)
+        if self._task.cameras:
+            prepare(cache)
+        own_seed = zlib.crc32(f"{self._seed}/{self._actor_id}".encode())
+        self._perception = make_perception(self._task, self._learning, own_seed)
         self._metrics = self.create_publisher(Metrics, "metrics", RELIABLE_50)
         self._diagnostics = Diagnostics(self)
         self._diagnostics.set("job", OK, "idle")
@@ -85,25 +98,32 @@ class ActorNode(Node):
     def run(self, executor: FastExecutor, stop: threading.Event) -> None:
         """Do one job after the other until `stop`."""
         self._stop, self._executor = stop, executor
-        self._env = GraphEnv(self._task, node=self, executor=executor, lockstep=self._lockstep)
+        self._env = GraphEnv(
+            self._task,
+            node=self,
+            executor=executor,
+            lockstep=self._lockstep,
+            camera_timeout=self._camera_timeout,
+            image_transport=self._image_transport,
+        )
         self._learner = GraphLearner(
             self,
             executor,
-            spec=self._spec(),
+            spec=self._perception.spec,
             actor_id=self._actor_id,
             max_lead=self._max_lead if self._lockstep else 0,
             max_backlog=self._max_backlog,
             check=self._check,
         )
         self._actor = Actor(
-            self._env,
+            self._perception.wrap(self._env),
             self._learner,
             modes=self._modes(),
-            rest_action=np.zeros(self._task.action_space.shape, np.float32),
+            spec=self._perception.spec,
             actor_id=self._actor_id,
             report=self._report,
             check=self._check_step,
-            ready=self._wait_until_released,
+            ready=self._wait_until_ready,
             random_steps=self._learning.random_steps,
             chunk_size=self._chunk_size,
         )
@@ -177,16 +197,27 @@ class ActorNode(Node):
         if self._env.estop:
             raise EpisodeLost("the e-stop was pressed")
 
-    def _wait_until_released(self) -> None:
-        """Wait while the e-stop is latched: a motionless arm teaches nothing."""
-        if not self._env.estop:
-            return
-        self.get_logger().warning("e-stop: waiting for arm/reset_estop")
-        self._diagnostics.set("job", WARN, "paused by the e-stop")
-        while not self._executor.spin_until(lambda: not self._env.estop, 0.2):
+    def _wait_until_ready(self) -> None:
+        """Wait while the e-stop is latched or a camera is silent: neither a motionless arm nor a blind one learns."""
+        if self._env.estop:
+            self._pause(lambda: self._env.estop, lambda: "the e-stop: waiting for arm/reset_estop")
+        if self._env.stale_cameras():
+            self._pause(
+                lambda: bool(self._env.stale_cameras()),
+                lambda: "cameras: waiting for pictures on " + ", ".join(self._env.stale_cameras()),
+            )
+
+    def _pause(self, lasts: Callable[[], bool], reason: Callable[[], str]) -> None:
+        """Wait while `lasts`, and say for what."""
+        paused = False
+        while not self._executor.spin_until(lambda: not lasts(), 0.2):
+            self.get_logger().warning(f"paused by {reason()}", throttle_duration_sec=_NOTICE_PERIOD)
+            self._diagnostics.set("job", WARN, f"paused by {reason()}")
             self._check()
-        self._diagnostics.set("job", OK, "running")
-        self.get_logger().info("e-stop released; going on with a new episode")
+            paused = True
+        if paused:
+            self._diagnostics.set("job", OK, "running")
+            self.get_logger().info("going on with a new episode")
 
     def _check(self) -> None:
         """Called at every step and while waiting; leaves the job when it is cancelled."""
@@ -241,7 +272,7 @@ class ActorNode(Node):
 
     def _load_demonstrations(self, path: Path) -> None:
         """Hand the demonstrations of a file to a learner that has none yet."""
-        chunks = list(read_demonstrations(path, self._spec()))
+        chunks = list(read_demonstrations(path, self._perception.spec))
         self._learner.connect()
         if self._learner.totals.demonstrations:
             return
@@ -282,7 +313,7 @@ class ActorNode(Node):
             self._feedback(Record.Feedback(episodes=done, attempts=attempts))
 
         if request.path:
-            with DemonstrationFile(Path(request.path), self._spec()) as file:
+            with DemonstrationFile(Path(request.path), self._perception.spec) as file:
                 done, attempts, transitions = self._actor.record(request.episodes, request.seed, file.append, feedback)
         else:
             self._learner.connect()
@@ -304,9 +335,6 @@ class ActorNode(Node):
         episode = handle.request.episode or self._env.episode + 1
         self._env.reset(seed=handle.request.seed, options={"episode": episode})
         return ResetEpisode.Result(success=True, termination_reason="done")
-
-    def _spec(self) -> TransitionSpec:
-        return TransitionSpec.from_spaces(self._env.observation_space, self._env.action_space)
 
     def _report(self, env_steps: int, values: dict[str, float]) -> None:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}

@@ -29,6 +29,7 @@ from serl_tasks.messages import arm_sample, nanoseconds, object_poses
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, Reward, SafetyStatus, WorldState
 from serl_interfaces.srv import ResetWorld
 from serl_tasks import Task, get_task
+from serl_training.graph_cameras import CameraError, CameraInputs, Transport
 from serl_training.rollout import EpisodeLost
 
 _REPEAT_AFTER = 0.3  # [s] without an answer, after which a command in lockstep is sent again
@@ -49,12 +50,14 @@ class EpisodeMode(IntEnum):
 class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     """One arm and its world behind ROS topics.
 
-    Observation ``{"state": float32[k]}``, action ``float32[n]`` in [-1, 1], both as the task defines them. ``info`` has
-    ``executed_action`` (what the arm controller made of the action), ``intervention`` (a person led), ``limits`` (names
-    of those that acted), ``source`` (an `ExecutedAction` constant) and ``success``.
+    Observation ``{"state": float32[k], "<camera>": uint8[H, W, 3], ...}``, action ``float32[n]`` in [-1, 1], both as
+    the task defines them. ``info`` has ``executed_action`` (what the arm controller made of the action),
+    ``intervention`` (a person led), ``limits`` (names of those that acted), ``source`` (an `ExecutedAction` constant)
+    and ``success``.
 
     In lockstep a step ends when everything with the stamp of the next state has arrived. Otherwise it ends one control
-    period of the arm's clock after it began.
+    period of the arm's clock after it began, and not before every camera has a picture that is fresh: meanwhile no
+    action is sent, and the arm controller holds the arm.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
@@ -68,6 +71,8 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         lockstep: bool = True,
         step_timeout: float = 3.0,
         reset_timeout: float = 15.0,
+        camera_timeout: float = 0.5,
+        image_transport: Transport = "raw",
     ) -> None:
         """Connect to the graph.
 
@@ -78,6 +83,8 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             lockstep: whether the world waits for each command (`real_time_factor` 0).
             step_timeout: longest wait for a step [s].
             reset_timeout: longest wait for a reset [s].
+            camera_timeout: age from which a picture is too old to act on [s]; not used in lockstep.
+            image_transport: whether pictures come raw or compressed.
 
         Raises:
             ValueError: `node` without `executor`.
@@ -88,6 +95,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._lockstep = lockstep
         self._step_timeout = step_timeout
         self._reset_timeout = reset_timeout
+        self._camera_timeout = camera_timeout
         self._period_ns = round(self.task.control_period * 1e9)
         self._owns_ros = False
         self._owns_node = node is None
@@ -117,6 +125,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
         self._action_publisher = node.create_publisher(ActionCommand, "policy/action", RELIABLE_1)
         self._episode_publisher = node.create_publisher(EpisodeStatus, "episode", LATCHED)
+        self._cameras = CameraInputs(node, self.task.cameras, image_transport)
         self._reset_client = node.create_client(ResetWorld, "sim/reset")
         self._subscriptions = [
             node.create_subscription(ArmState, "arm/state", self._on_arm, LOOP_1),
@@ -162,19 +171,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         )
         stamp_ns = self._reset_world(seed)
         self._spin_until(
-            lambda: _at_or_after(self._arm, stamp_ns) and _at_or_after(self._truth, stamp_ns),
-            self._reset_timeout,
-            lambda: (
-                "the state after the reset: "
-                + ", ".join(
-                    name
-                    for name, message in (
-                        ("arm/state (arm_controller)", self._arm),
-                        ("truth (mujoco_bridge)", self._truth),
-                    )
-                    if not _at_or_after(message, stamp_ns)
-                )
-            ),
+            lambda: self._has_state(stamp_ns), self._reset_timeout, lambda: self._missing_after_reset(stamp_ns)
         )
         observation = self._observe()
         return observation, {"episode": self._episode, "seed": seed}
@@ -201,6 +198,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             self._spin_lockstep(command)
         else:
             self._spin_until(self._period_complete, self._step_timeout, self._missing)
+            self.wait_for_cameras(self._step_timeout)
 
         executed, reward = self._executed, self._reward
         assert executed is not None
@@ -242,6 +240,21 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         """The newest observation, without a step."""
         return self._observe()
 
+    def stale_cameras(self) -> list[str]:
+        """Topics of the cameras whose newest picture is too old to act on, with its age; none in lockstep."""
+        return [] if self._lockstep else self._cameras.stale(self._camera_timeout)
+
+    def wait_for_cameras(self, timeout: float) -> None:
+        """Wait until every camera has a fresh picture.
+
+        Raises:
+            GraphError: one has none within `timeout` [s].
+        """
+        if not self._cameras.are_fresh(self._camera_timeout):
+            self._spin_until(
+                lambda: not self.stale_cameras(), timeout, lambda: "pictures on " + ", ".join(self.stale_cameras())
+            )
+
     def idle(self) -> None:
         """Tell the graph that no episode is running."""
         self._episode_publisher.publish(EpisodeStatus(episode=self._episode, mode=EpisodeStatus.MODE_IDLE))
@@ -267,19 +280,41 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         assert arm is not None
         self._stamp_ns = nanoseconds(arm.header.stamp)
         objects = {} if truth is None else object_poses(truth)
-        return {"state": self.task.state_vector(arm_sample(arm), objects)}
+        try:
+            pictures = self._cameras.pictures()
+        except CameraError as error:
+            raise GraphError(str(error)) from error
+        return {"state": self.task.state_vector(arm_sample(arm), objects), **pictures}
+
+    def _has_state(self, stamp_ns: int) -> bool:
+        if not (_at_or_after(self._arm, stamp_ns) and _at_or_after(self._truth, stamp_ns)):
+            return False
+        if self._lockstep:
+            assert self._truth is not None
+            return self._cameras.have(nanoseconds(self._truth.header.stamp))
+        return self._cameras.are_fresh(self._camera_timeout)
+
+    def _missing_after_reset(self, stamp_ns: int) -> str:
+        missing = []
+        if not _at_or_after(self._arm, stamp_ns):
+            missing.append("arm/state (arm_controller)")
+        if not _at_or_after(self._truth, stamp_ns):
+            missing.append("truth (mujoco_bridge)")
+        missing += self._cameras.without(stamp_ns) if self._lockstep else self.stale_cameras()
+        return "the state after the reset: " + ", ".join(missing)
 
     def _lockstep_complete(self) -> bool:
         truth, arm, reward, executed = self._truth, self._arm, self._reward, self._executed
         if truth is None or arm is None or reward is None or executed is None:
             return False
-        following = self._step + 1
+        # Who judges pictures knows their stamp, not the number of the step.
+        stamp = truth.header.stamp
         return (
-            truth.step == following
-            and reward.step == following
+            truth.step == self._step + 1
             and executed.step == self._step
             and truth.episode == reward.episode == executed.episode == self._episode
-            and arm.header.stamp == truth.header.stamp
+            and stamp == arm.header.stamp == reward.header.stamp
+            and self._cameras.have(nanoseconds(stamp))
         )
 
     def _period_complete(self) -> bool:
@@ -302,7 +337,6 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
     def _missing(self) -> str:
         """What the running step still waits for."""
-        following = self._step + 1
 
         def lacks(message: Any, step: int) -> bool:
             return message is None or message.episode != self._episode or message.step < step
@@ -310,9 +344,14 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         missing = []
         if lacks(self._executed, self._step):
             missing.append("arm/executed (arm_controller)")
-        if lacks(self._truth, following):
+        if lacks(self._truth, self._step + 1):
             missing.append("truth (mujoco_bridge)")
-        if lacks(self._reward, following if self._lockstep else 0):
+        if self._lockstep and not missing and self._truth is not None:
+            stamp_ns = nanoseconds(self._truth.header.stamp)
+            missing += self._cameras.without(stamp_ns)
+            if not missing and (self._reward is None or nanoseconds(self._reward.header.stamp) != stamp_ns):
+                missing.append("reward (reward)")
+        elif self._reward is None or self._reward.episode != self._episode:
             missing.append("reward (reward)")
         if not missing:
             missing.append("arm/state (arm_controller)")

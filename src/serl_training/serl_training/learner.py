@@ -12,16 +12,18 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from serl_rl.agent import Agent, create_agent
 from serl_rl.config import LearningConfig
+from serl_rl.encoders import Encoder
 from serl_rl.ingest import Ingest, InsertResult, Totals
 from serl_rl.journal import Journal
 from serl_rl.replay import ReplayBuffer, empty_batch
 from serl_rl.rlpd import SymmetricSampler
-from serl_rl.sac import SACAgent
 from serl_rl.spec import TransitionSpec
 
 from serl_rl import checkpoint
@@ -64,6 +66,7 @@ class Learner:
         run_dir: Path,
         spec: TransitionSpec,
         config: LearningConfig,
+        encoder: Encoder | None = None,
         *,
         seed: int,
         pace: Pace,
@@ -76,6 +79,7 @@ class Learner:
             run_dir: gets `journal/` and `checkpoints/`.
             spec: of the transitions.
             config: of the learning.
+            encoder: weights for an agent that sees pictures; None where there are none, or only features of them.
             seed: of networks and sampling.
             pace: how training keeps step with the data.
             publish: takes each new policy, in the training thread.
@@ -88,12 +92,14 @@ class Learner:
         self.session = uuid.uuid4().hex
         self._config, self._pace = config, pace
         self._publish, self._report = publish, report
-        online = ReplayBuffer(spec, config.replay_capacity)
-        demonstrations = ReplayBuffer(spec, config.demonstration_capacity)
+        storage = {"storage": config.vision.storage, "jpeg_quality": config.vision.jpeg_quality}
+        online = ReplayBuffer(spec, config.replay_capacity, **storage)
+        demonstrations = ReplayBuffer(spec, config.demonstration_capacity, **storage)
         self._journal = Journal(run_dir / JOURNAL, spec)
         self._ingest = Ingest(spec, self._journal, online, demonstrations)
         self._sampler = SymmetricSampler(online, demonstrations, config.batch_size, seed)
-        self._agent = SACAgent.create(seed, spec, config.sac)
+        self._make_agent = partial(create_agent, spec=spec, config=config, encoder=encoder)
+        self._agent: Agent = self._make_agent(seed)
         self._checkpoints = run_dir / CHECKPOINTS
         self._version = 0
         self._trained = 0
@@ -151,7 +157,7 @@ class Learner:
         """Compile the update before there is data, on an agent that is thrown away."""
         config = self._config
         shape = (self._pace.n_steps, config.utd_ratio, config.batch_size)
-        SACAgent.create(seed, self._ingest.spec, config.sac).update(empty_batch(self._ingest.spec, shape))
+        self._make_agent(seed).update(empty_batch(self._ingest.spec, shape))
 
     def _loop(self) -> None:
         config, n_steps = self._config, self._pace.n_steps

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from array import array
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 from rclpy.node import Node
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.journal import JournalError
-from serl_rl.spec import TransitionSpec
 from serl_ros.diagnostics import ERROR, OK, Diagnostics
 from serl_ros.executor import FastExecutor
 from serl_ros.node import run_node
@@ -21,8 +19,9 @@ from serl_ros.qos import LATCHED, RELIABLE_50
 
 from serl_interfaces.msg import Metrics, PolicyParameters
 from serl_tasks import get_task, task_names
+from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.graph_learner import InsertionService
-from serl_training.learning import load_learning
+from serl_training.learning import LEARNING, find_encoder, load_learning, transition_spec
 from serl_training.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -36,9 +35,7 @@ class LearnerNode(Node):
         """Declare parameters, open the run directory, connect."""
         super().__init__("learner")
         task = get_task(declare(self, "task", "pick_cube", "Task to learn.", choices=task_names()))
-        config = load_learning(
-            declare(self, "learning", "rlpd_state", "Name in config/learning, or path of a YAML file.")
-        )
+        config = load_learning(declare(self, "learning", "", LEARNING), task)
         seed = declare(self, "seed", 0, "Seed of networks and sampling.", range=(0, 2**31))
         run_dir = declare(self, "run_dir", "", "Directory of the run: journal, checkpoints, metrics.")
         coupled = declare(
@@ -46,9 +43,7 @@ class LearnerNode(Node):
         )
         n_steps = declare(self, "n_steps", 8, "Env steps' worth of updates in one compiled call.", range=(1, 1000))
         checkpoint_period = declare(self, "checkpoint_period", 20.0, "Time between checkpoints [s].", range=(0.1, 1e6))
-        cache = declare(
-            self, "compile_cache", str(_default_cache()), "Directory of compiled programs; empty keeps none."
-        )
+        cache = declare_compile_cache(self)
         if not run_dir:
             raise ValueError("parameter 'run_dir' of node 'learner': expected a directory, found nothing")
 
@@ -62,18 +57,16 @@ class LearnerNode(Node):
         self._metrics = self.create_publisher(Metrics, "metrics", RELIABLE_50)
         self._diagnostics = Diagnostics(self)
 
-        # One core is the learner's, the others are the graph's.
-        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
-        from serl_rl import compile_cache
+        prepare(cache)
         from serl_training.learner import Learner, Pace
 
-        if cache:
-            compile_cache.enable(Path(cache))
+        encoder = find_encoder(task, config)
         try:
             self._learner: Learner = Learner(
                 Path(run_dir),
-                TransitionSpec.from_spaces(task.observation_space, task.action_space),
+                transition_spec(task, config, encoder),
                 config,
+                encoder,
                 seed=seed,
                 pace=Pace(coupled=coupled, n_steps=n_steps, checkpoint_period=checkpoint_period),
                 publish=self._publish_policy,
@@ -144,11 +137,6 @@ class LearnerNode(Node):
         message = Metrics(node=self.get_name(), env_steps=env_steps, names=list(values), values=list(values.values()))
         message.header.stamp = self.get_clock().now().to_msg()
         self._metrics.publish(message)
-
-
-def _default_cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "serl-ros2" / "xla"
 
 
 def main() -> None:

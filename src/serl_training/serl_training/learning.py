@@ -1,18 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the learning settings that actor and learner share."""
+"""What actor and learner agree on: learning settings, encoder, and the specification of what goes between them."""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serl_rl.config import LearningConfig
+from serl_rl.spec import ArraySpec, TransitionSpec
 from serl_robots.config import load_yaml
 from serl_robots.resources import find
 
+from serl_tasks import Task
 
-def load_learning(name: str) -> LearningConfig:
-    """Load `config/learning/<name>.yaml`, or the file that `name` is the path of.
+if TYPE_CHECKING:
+    from serl_rl.encoders import Encoder
+
+LEARNING = "Name in config/learning, or path of a YAML file; empty: the task's own."
+"""What the parameter `learning` of nodes means."""
+
+
+def load_learning(name: str, task: Task) -> LearningConfig:
+    """Load `config/learning/<name>.yaml`, or the file that `name` is the path of; the task's own if it is empty.
 
     Raises:
         ConfigError: it is missing, or holds a key or value that it cannot have.
     """
+    name = name or task.learning
     path = Path(name) if name.endswith((".yaml", ".yml")) else find(f"config/learning/{name}.yaml")
     return load_yaml(path, LearningConfig)
+
+
+def find_encoder(task: Task, config: LearningConfig) -> Encoder | None:
+    """The encoder for the task's cameras, None if it has no cameras. Imports JAX if it has.
+
+    Raises:
+        EncoderError: its file is missing, damaged or of another shape.
+    """
+    if not task.cameras:
+        return None
+    from serl_rl.encoders import load_encoder
+
+    return load_encoder(config.vision.encoder, tuple(task.cameras), find)
+
+
+def transition_spec(task: Task, config: LearningConfig, encoder: Encoder | None) -> TransitionSpec:
+    """Shapes of what the actor sends and the learner stores: pictures, or the features that a frozen encoder makes."""
+    spaces = (task.observation_space, task.action_space)
+    if encoder is None:
+        return TransitionSpec.from_spaces(*spaces)
+    vision = config.vision
+    if not vision.encoder.caches_features:
+        return TransitionSpec.from_spaces(*spaces, frame_stack=vision.frame_stack)
+    observation = {
+        name: ArraySpec((vision.encoder.views, *encoder.feature_shape(*view.shape[:2])), "float16")
+        for name, view in task.cameras.items()
+    }
+    flat = TransitionSpec.from_spaces(*spaces).observation
+    observation |= {name: entry for name, entry in flat.items() if name not in task.cameras}
+    return TransitionSpec(observation, len(task.action), encoder.hash, vision.frame_stack)

@@ -22,6 +22,9 @@ class EpisodeLost(RuntimeError):
 class Behaviour(Protocol):
     """What chooses actions."""
 
+    def reset(self) -> None:
+        """Begin an episode."""
+
     def act(self, observation: Observation) -> tuple[NDArray[np.float32], int]:
         """Return the action (n,) in [-1, 1] and the version of the policy that chose it."""
 
@@ -42,15 +45,26 @@ class ChunkBuilder:
     """Collects the transitions of one episode and hands them out as chunks of at most `size` transitions."""
 
     def __init__(
-        self, observation: Observation, *, actor_id: str, episode: int, demonstration: bool, size: int
+        self,
+        observation: Observation,
+        *,
+        actor_id: str,
+        episode: int,
+        demonstration: bool,
+        size: int,
+        encoder: str = "",
+        frame_stack: int = 1,
     ) -> None:
-        """Start at the first observation of an episode."""
+        """Start at the first observation of an episode; `encoder` and `frame_stack` are of the `TransitionSpec`."""
         self._actor_id, self._episode, self._demonstration, self._size = actor_id, episode, demonstration, size
+        self._encoder, self._frame_stack = encoder, frame_stack
         self._first_step = 0
-        self._start(observation)
+        self._start([observation])
 
-    def _start(self, observation: Observation) -> None:
-        self._observations = [observation]
+    def _start(self, observations: list[Observation]) -> None:
+        """Begin a chunk at the last of some observations; those before it are what frames are stacked with."""
+        self._observations = observations
+        self._history = len(observations) - 1
         self._actions: list[NDArray[np.float32]] = []
         self._rewards: list[float] = []
         self._interventions: list[bool] = []
@@ -89,7 +103,7 @@ class ChunkBuilder:
         mask[-1], cut[-1] = float(not terminated), truncated
         ended = terminated or truncated
         chunk = Chunk(
-            observation=stack_observations(self._observations),
+            observation=stack_observations(self._observations, self._history),
             action=np.stack(self._actions).astype(np.float32),
             reward=np.array(self._rewards, np.float32),
             mask=mask,
@@ -102,9 +116,11 @@ class ChunkBuilder:
             demonstration=self._demonstration,
             last=ended,
             success=ended and success,
+            encoder=self._encoder,
+            frame_stack=self._frame_stack,
         )
         self._first_step += count
-        self._start(self._observations[-1])
+        self._start(self._observations[-self._frame_stack :])
         return chunk
 
 
@@ -119,6 +135,8 @@ def run_episode(
     actor_id: str = "actor",
     demonstration: bool = False,
     chunk_size: int = 8,
+    encoder: str = "",
+    frame_stack: int = 1,
 ) -> EpisodeSummary:
     """Run one episode to its end.
 
@@ -132,10 +150,18 @@ def run_episode(
         actor_id: stored with the transitions.
         demonstration: stored with the transitions.
         chunk_size: most transitions of a chunk.
+        encoder, frame_stack: of the `TransitionSpec`, stored with the transitions.
     """
     observation, _ = env.reset(seed=seed, options=options)
+    behaviour.reset()
     builder = ChunkBuilder(
-        observation, actor_id=actor_id, episode=options["episode"], demonstration=demonstration, size=chunk_size
+        observation,
+        actor_id=actor_id,
+        episode=options["episode"],
+        demonstration=demonstration,
+        size=chunk_size,
+        encoder=encoder,
+        frame_stack=frame_stack,
     )
     length, total_reward, interventions = 0, 0.0, 0
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from serl_rl.data import Chunk
+from serl_rl.data import Chunk, TransitionSpec
 from serl_training.actor import Actor, Cancelled, JobFailed, LearnerTotals, TrainGoal
 from serl_training.rollout import EpisodeLost
 
@@ -102,7 +102,7 @@ def make(env: Line, learner: Memory, **options: Any) -> tuple[Actor, list[dict[s
         env,
         learner,  # type: ignore[arg-type]
         modes={mode: {"mode": mode} for mode in ("demonstration", "training", "evaluation")},
-        rest_action=np.zeros(1, np.float32),
+        spec=TransitionSpec.from_spaces(env.observation_space, env.action_space),
         actor_id="a",
         report=lambda _steps, values: reports.append(values),
         chunk_size=4,

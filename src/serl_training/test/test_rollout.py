@@ -48,6 +48,9 @@ class Counting(gym.Env):
 
 
 class Always:
+    def reset(self) -> None:
+        pass
+
     def act(self, observation: dict) -> tuple[np.ndarray, int]:
         return np.ones(1, np.float32), int(observation["state"][1])
 

@@ -86,6 +86,23 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bringup.bench.training:pick_state_wall_s",
     ),
     Benchmark(
+        "pick_pixels_steps",
+        "pick_cube from two cameras of 128 x 128 and proprioception, sparse reward, 20 demonstrations, through the "
+        "graph: online env steps until at least 95 % of 50 evaluation episodes succeed, worst seed",
+        "env steps",
+        "less",
+        2500,
+        "serl_bringup.bench.training:pick_pixels_steps",
+    ),
+    Benchmark(
+        "pick_pixels_wall_s",
+        "the same, wall time from the start of the graph, compile cache warm, median seed",
+        "s",
+        "less",
+        45,
+        "serl_bringup.bench.training:pick_pixels_wall_s",
+    ),
+    Benchmark(
         "graph_steps_per_s",
         "lockstep graph, state observation, random actions, resets included, learner idle",
         "env steps/s",

@@ -14,7 +14,7 @@ _GOAL, _START = "When it ends", "How it starts"
 
 def train(
     context: typer.Context,
-    task: TaskArgument = "pick_cube",
+    task: TaskArgument = "pick_cube_vision",
     name: Annotated[
         str, typer.Option(help="Name of the run; its folder is runs/NAME. Default: the task and the time.")
     ] = "",
@@ -54,11 +54,11 @@ def train(
     learning: Annotated[
         str,
         typer.Option(
-            help="Learning configuration, a file of config/learning.",
+            help="Learning configuration, a file of config/learning. Default: the task's own.",
             autocompletion=complete_learning,
             rich_help_panel=_START,
         ),
-    ] = "rlpd_state",
+    ] = "",
     viewer: ViewerOption = False,
     settings: Annotated[
         list[str] | None,
@@ -80,7 +80,7 @@ def train(
     Examples:
         ./serl train
         ./serl train pick_cube --seed 3 --demos 5
-        ./serl train --resume pick_cube-20260101-120000
+        ./serl train --resume pick_cube_vision-20260101-120000
         ./serl train --demos 1 --interventions
     """
     from serl_bringup import training

@@ -13,10 +13,13 @@ from serl_rl.spec import DataError
 from serl_sim.envs import TaskEnv
 from serl_sim.rendering import Appearance, RenderError
 from serl_sim.scene import OVERVIEW
+from serl_training.learning import load_learning
+from serl_training.perception import FrameStacker, Perception, make_perception
 
 from serl_bringup.errors import CommandError
 from serl_bringup.runs import Run
 from serl_rl import checkpoint
+from serl_tasks import get_task
 
 EPISODES = 5
 SIZE = (320, 240)  # [pixels]
@@ -42,8 +45,10 @@ def film_policy(run: Run, task: str, path: Path, episodes: int = EPISODES) -> No
         newest = checkpoint.latest(run.checkpoints)
         if newest is None:
             raise CommandError(f"{run.checkpoints} has no checkpoint yet")
+        config = load_learning(str(run.learning_file.absolute()), get_task(task))
+        perception = make_perception(get_task(task), config, seed=0)
         policy = checkpoint.load_policy(newest).policy()
-        write_video(path, _frames(policy, task, episodes), fps=TaskEnv.metadata["render_fps"])
+        write_video(path, _frames(policy, perception, task, episodes), fps=TaskEnv.metadata["render_fps"])
     except (CheckpointError, DataError, RenderError) as error:
         raise CommandError(str(error)) from error
 
@@ -65,19 +70,21 @@ def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], fps: float) -> 
         raise CommandError(f"{path} cannot be written: {error}") from error
 
 
-def _frames(policy: NumpyPolicy, task: str, episodes: int) -> Iterator[NDArray[np.uint8]]:
-    env = TaskEnv(task)
+def _frames(policy: NumpyPolicy, perception: Perception, task: str, episodes: int) -> Iterator[NDArray[np.uint8]]:
+    scene = TaskEnv(task)
+    env, stack = perception.wrap(scene), FrameStacker(perception.spec)
     try:
         for seed in range(FIRST_SEED, FIRST_SEED + episodes):
             observation, _ = env.reset(seed=seed)
+            stack.reset()
             over = False
             while not over:
-                yield env.world.render(OVERVIEW, *SIZE, FILM)
-                action = policy.act(observation, deterministic=True)
+                yield scene.world.render(OVERVIEW, *SIZE, FILM)
+                action = policy.act(stack(observation), deterministic=True)
                 observation, _, terminated, truncated, _ = env.step(action)
                 over = terminated or truncated
-            last = env.world.render(OVERVIEW, *SIZE, FILM)
-            for _ in range(max(1, round(HOLD * env.metadata["render_fps"]))):
+            last = scene.world.render(OVERVIEW, *SIZE, FILM)
+            for _ in range(max(1, round(HOLD * scene.metadata["render_fps"]))):
                 yield last
     finally:
         env.close()

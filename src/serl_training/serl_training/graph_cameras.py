@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures of a task's cameras, as they come from their topics, whoever publishes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+from serl_ros.images import ImageError, rgb_from_message
+from serl_ros.qos import SENSOR
+from serl_tasks.camera_view import CameraView
+from serl_tasks.messages import nanoseconds
+
+Transport = Literal["raw", "compressed"]
+
+
+class CameraError(RuntimeError):
+    """A camera sends what cannot be used: names its topic, what was expected and what was found."""
+
+
+@dataclass
+class _Camera:
+    """One camera and its newest picture."""
+
+    view: CameraView
+    topic: str
+    message: Any = None
+    stamp_ns: int = -1
+    received: float = field(default=-np.inf)  # [s] of the local clock
+
+
+class CameraInputs:
+    """Subscribes to the cameras of a task and keeps the newest picture of each."""
+
+    def __init__(self, node: Node, views: Mapping[str, CameraView], transport: Transport = "raw") -> None:
+        """Subscribe to `<camera>/color/image_raw`, or with `transport` compressed to `.../compressed`."""
+        suffix, kind = ("", Image) if transport == "raw" else ("/compressed", CompressedImage)
+        self._cameras = {name: _Camera(view, f"{name}/color/image_raw{suffix}") for name, view in views.items()}
+        self._subscriptions = [
+            node.create_subscription(kind, camera.topic, self._listener(camera), SENSOR)
+            for camera in self._cameras.values()
+        ]
+
+    def _listener(self, camera: _Camera) -> Any:
+        def on_image(message: Any) -> None:
+            stamp_ns = nanoseconds(message.header.stamp)
+            # A picture that comes again is no newer than it was.
+            if stamp_ns != camera.stamp_ns:
+                camera.received = time.monotonic()
+            camera.message, camera.stamp_ns = message, stamp_ns
+
+        return on_image
+
+    def have(self, stamp_ns: int) -> bool:
+        """Whether the newest picture of every camera has this stamp."""
+        return all(camera.stamp_ns == stamp_ns for camera in self._cameras.values())
+
+    def are_fresh(self, max_age: float) -> bool:
+        """Whether no newest picture is older than `max_age` [s], by the time of its arrival."""
+        oldest = time.monotonic() - max_age
+        return all(camera.received >= oldest for camera in self._cameras.values())
+
+    def without(self, stamp_ns: int) -> list[str]:
+        """Topics whose newest picture has another stamp."""
+        return [camera.topic for camera in self._cameras.values() if camera.stamp_ns != stamp_ns]
+
+    def stale(self, max_age: float) -> list[str]:
+        """Topics whose newest picture is older than `max_age` [s], with its age."""
+        now = time.monotonic()
+        ages = {camera.topic: now - camera.received for camera in self._cameras.values()}
+        return [
+            f"{topic} (no picture yet)" if np.isinf(age) else f"{topic} (newest picture is {age:.1f} s old)"
+            for topic, age in ages.items()
+            if age > max_age
+        ]
+
+    def pictures(self) -> dict[str, NDArray[np.uint8]]:
+        """What the task sees of the newest pictures, uint8 (H, W, 3) by camera. May be views of the messages.
+
+        Raises:
+            CameraError: a message holds no picture.
+        """
+        return {name: self._picture(camera) for name, camera in self._cameras.items()}
+
+    def _picture(self, camera: _Camera) -> NDArray[np.uint8]:
+        try:
+            return camera.view.apply(rgb_from_message(camera.message))
+        except ImageError as error:
+            raise CameraError(f"{camera.topic}: {error}") from error

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JAX in a node: one core, and programs that are compiled once on a machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rclpy.node import Node
+from serl_ros.parameters import declare
+
+
+def declare_compile_cache(node: Node) -> str:
+    """Declare the parameter `compile_cache`; returns the directory, empty for none."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    default = str(Path(base) / "serl-ros2" / "xla")
+    return declare(node, "compile_cache", default, "Directory of compiled programs; empty keeps none.")
+
+
+def prepare(cache: str) -> None:
+    """Import JAX for a node that shares the machine with others. To be called before anything else imports it."""
+    # One core is the learner's, the others are the graph's.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    from serl_rl import compile_cache
+
+    if cache:
+        compile_cache.enable(Path(cache))

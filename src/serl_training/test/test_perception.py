@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the actor makes of pictures, and what learner and actor agree on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from serl_rl.config import EncoderConfig, LearningConfig, VisionConfig
+from serl_rl.spec import TransitionSpec
+from serl_tasks.camera_view import CameraView
+from serl_training.learning import find_encoder, load_learning, transition_spec
+from serl_training.perception import FrameStacker, make_perception
+
+import serl_sim
+from serl_tasks import get_task
+
+STATE, VISION = get_task("pick_cube"), get_task("pick_cube_vision")
+
+
+def settings(**encoder) -> LearningConfig:
+    return LearningConfig(vision=VisionConfig(encoder=EncoderConfig(weights="random", **encoder)))
+
+
+def test_a_task_names_its_own_settings_and_another_name_wins():
+    assert load_learning("", VISION) == load_learning("rlpd_vision", STATE)
+    assert load_learning("rlpd_state", VISION) == load_learning("", STATE)
+
+
+def test_a_task_without_cameras_needs_no_encoder():
+    assert find_encoder(STATE, settings()) is None
+    spec = transition_spec(STATE, settings(), None)
+    assert spec == TransitionSpec.from_spaces(STATE.observation_space, STATE.action_space)
+
+
+def test_features_stand_for_pictures_where_the_encoder_is_frozen():
+    weights = find_encoder(VISION, settings())
+    assert weights is not None
+    cached = transition_spec(VISION, settings(views=3), weights)
+    assert cached.encoder == weights.hash
+    assert cached.observation["front"].shape == (3, 4, 4, 64)
+    for pixels in (settings(frozen=False), settings(cached=False)):
+        spec = transition_spec(VISION, pixels, weights)
+        assert spec.encoder == ""
+        assert spec.observation["front"].shape == (128, 128, 3)
+
+
+def test_random_weights_of_another_seed_make_another_specification():
+    specs = {transition_spec(VISION, s, find_encoder(VISION, s)) for s in (settings(seed=0), settings(seed=1))}
+    assert len(specs) == 2
+
+
+def test_an_encoded_environment_gives_what_the_specification_says():
+    perception = make_perception(VISION, settings(), seed=0)
+    env = perception.wrap(serl_sim.make("pick_cube_vision"))
+    observation, _ = env.reset(seed=0)
+    following, *_ = env.step(np.zeros(4, np.float32))
+    for seen in (observation, following):
+        assert {name: (rows.shape, rows.dtype.name) for name, rows in seen.items()} == {
+            name: (entry.shape, entry.dtype) for name, entry in perception.spec.observation.items()
+        }
+    env.close()
+
+
+def test_the_views_are_of_the_same_picture_and_the_first_is_unshifted():
+    perception = make_perception(VISION, settings(), seed=0)
+    env = perception.wrap(serl_sim.make("pick_cube_vision"))
+    first, second = (env.reset(seed=0)[0] for _ in range(2))
+    np.testing.assert_array_equal(first["front"][0], second["front"][0])
+    assert not np.array_equal(first["front"][1], second["front"][1])  # shifted at random, each time anew
+    env.close()
+
+
+def test_cameras_of_several_sizes_are_encoded():
+    task = replace(VISION, cameras={"front": CameraView(size=(128, 128)), "wrist": CameraView(size=(64, 96))})
+    perception = make_perception(task, settings(), seed=0)
+    env = perception.wrap(serl_sim.make(task))
+    observation, _ = env.reset(seed=0)
+    assert observation["wrist"].shape == perception.spec.observation["wrist"].shape
+    env.close()
+
+
+def frames(start: int, count: int) -> list[dict]:
+    return [{"state": np.zeros(1, np.float32), "cam": np.full((2, 2, 3), start + i, np.uint8)} for i in range(count)]
+
+
+def test_stacks_hold_the_newest_frames_oldest_first_and_begin_with_the_first():
+    spec = TransitionSpec({"state": ((1,), "float32"), "cam": ((2, 2, 3), "uint8")}, 1, frame_stack=3)
+    stack = FrameStacker(spec)
+    for start in (10, 20):
+        stack.reset()
+        seen = [stack(frame)["cam"][0, 0, ::3].tolist() for frame in frames(start, 4)]
+        assert seen == [
+            [start, start, start],
+            [start, start, start + 1],
+            [start, start + 1, start + 2],
+            [start + 1, start + 2, start + 3],
+        ]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+def test_without_stacks_an_observation_stays_as_it_is(dtype):
+    shape = (2, 2, 3) if dtype == "uint8" else (2, 2, 2, 3)
+    spec = TransitionSpec({"cam": (shape, dtype)}, 1, encoder="" if dtype == "uint8" else "h")
+    observation = {"cam": np.zeros(shape, dtype)}
+    assert FrameStacker(spec)(observation) is observation
