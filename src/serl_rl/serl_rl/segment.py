@@ -101,6 +101,15 @@ def scan(path: Path, kind: str, spec: TransitionSpec, *, torn_tail: bool = False
             raise SegmentError(f"{path}: {problem} at byte {offset} of {size}; nothing was changed, restore a copy")
 
 
+def read_spec(path: Path, kind: str) -> TransitionSpec:
+    """The specification of a file of records.
+
+    Raises:
+        SegmentError: it cannot be read, or is of another kind.
+    """
+    return _read_header(path, kind)[0]
+
+
 def _unwritten_from(path: Path, offset: int, size: int) -> bool:
     """Whether the file reads as zeros from some page behind `offset` on, as it does after a power failure."""
     with path.open("rb") as file:
