@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Activation = Literal["relu", "tanh"]
+Pooling = Literal["spatial_embeddings", "spatial_softmax", "average"]
 Width = Annotated[int, Field(ge=1, le=4096)]
 LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=0, le=10**7)]
@@ -53,6 +54,115 @@ class SACConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class DrQv2Config:
+    """DrQ-v2 (Yarats et al., arXiv 2107.09645): a deterministic policy, explored with noise that fades on a schedule."""
+
+    hidden_sizes: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (128, 128)
+    """Widths of the hidden layers of actor and critics."""
+    activation: Activation = "relu"
+    layer_norm: bool = True
+    """Normalize every hidden layer before its activation."""
+    discount: float = Field(default=0.95, ge=0.0, lt=1.0)
+    """Gamma of one environment step."""
+    target_rate: float = Field(default=0.01, gt=0.0, le=1.0)
+    """Tau, the share of the critic that moves into the target critic at each update."""
+    actor_lr: LearningRate = 1e-3
+    critic_lr: LearningRate = 1e-3
+    """Step sizes of Adam."""
+    noise_start: float = Field(default=1.0, ge=0.0, le=2.0)
+    noise_end: float = Field(default=0.1, ge=0.0, le=2.0)
+    """Standard deviation of the exploration noise at the first update and after `noise_steps`; linear in between."""
+    noise_steps: int = Field(default=2000, ge=1, le=10**8)
+    """Environment steps that were trained for until the noise has come down."""
+    noise_clip: float = Field(default=0.3, ge=0.0, le=2.0)
+    """Largest noise on the actions in the losses; what explores is not clipped."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Gripper:
+    """A gripper that is commanded by absolute width: -1 closes it, 1 opens it."""
+
+    action: int = Field(default=-1, ge=-1000, lt=1000)
+    """Place of its component in the action; negative ones count from the end."""
+    entry: str = "state"
+    """Flat entry of the observation which has the command that holds, in the units of the action."""
+    index: int = Field(default=7, ge=0)
+    """Place of that command in the entry."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class HybridConfig:
+    """SAC for the arm and double DQN over close, stay and open for the grippers (HIL-SERL, arXiv 2410.21845).
+
+    The settings of SAC are under `sac`; its discount and target rate hold for the grasp critic too.
+    """
+
+    grippers: Annotated[tuple[Gripper, ...], Field(min_length=1, max_length=2)] = Field(
+        default_factory=lambda: (Gripper(),)
+    )
+    grasp_hidden_sizes: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (128,)
+    """Widths of the hidden layers of the grasp critic; activation and normalization are those of SAC."""
+    grasp_lr: LearningRate = 1e-3
+    """Step size of Adam."""
+    grasp_penalty: float = Field(default=0.02, ge=0.0, le=10.0)
+    """What a command that changes what a gripper does costs, in the eyes of the grasp critic only."""
+    epsilon: float = Field(default=0.05, ge=0.0, le=1.0)
+    """Share of random grasps while training."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class VICEConfig:
+    """SAC that gets its reward from a classifier (Fu et al., VICE, arXiv 1805.11686; as in SERL, arXiv 2401.16013).
+
+    The classifier tells the last observations of successful demonstrations from those of the own experience, and is
+    trained while the policy learns. The reward of the transitions is not looked at. The settings of SAC are under
+    `sac`.
+    """
+
+    hidden_sizes: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (64,)
+    """Widths of the hidden layers of the classifier."""
+    learning_rate: LearningRate = 3e-4
+    """Step size of Adam."""
+    interval: int = Field(default=1, ge=1, le=10**6)
+    """Environment steps that are trained for per update of the classifier."""
+    reward: Literal["binary", "log_odds"] = "binary"
+    """binary: 1 where a success is at least as likely as not; log_odds: log p - log(1 - p), clipped to +-10."""
+    label_smoothing: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """Labels are this far moved from 0 or 1 towards 1/2, as a share of the way."""
+    mixup: bool = True
+    """Train on random blends of two observations and of their labels (Zhang et al., arXiv 1710.09412)."""
+    gradient_penalty: float = Field(default=10.0, ge=0.0, le=1e4)
+    """Weight lambda of (|gradient| - 1)^2 between successes and experience (Gulrajani et al., arXiv 1704.00028)."""
+    goal_capacity: int = Field(default=1000, ge=1, le=10**6)
+    """Observations of successes that are kept."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class BCConfig:
+    """Behaviour cloning: the policy imitates the demonstrations, several actions at a time (arXiv 2304.13705)."""
+
+    hidden_sizes: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (256, 256)
+    """Widths of the hidden layers."""
+    activation: Activation = "relu"
+    layer_norm: bool = True
+    """Normalize every hidden layer before its activation."""
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Share of what the hidden layers say that is left out at random in training."""
+    learning_rate: LearningRate = 1e-3
+    """Step size of Adam."""
+    chunk: int = Field(default=4, ge=1, le=64)
+    """Consecutive actions that are predicted from one observation."""
+    execute: int = Field(default=2, ge=1, le=64)
+    """How many of them are executed before the policy looks again."""
+
+    @model_validator(mode="after")
+    def _execution_fits(self) -> Self:
+        if self.execute > self.chunk:
+            raise ValueError(f"execute: expected at most {self.chunk}, the actions of a chunk, found {self.execute}")
+        return self
+
+
+@dataclass(frozen=True, config=_STRICT)
 class EncoderConfig:
     """The network that turns pictures into feature maps."""
 
@@ -82,7 +192,7 @@ class VisionConfig:
     """How agents look at pictures. Each camera has parameters of its own after the encoder, which all share."""
 
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
-    pooling: Literal["spatial_embeddings", "spatial_softmax", "average"] = "spatial_embeddings"
+    pooling: Pooling = "spatial_embeddings"
     """What makes a vector of a feature map."""
     embeddings: int = Field(default=8, ge=1, le=64)
     """Learned spatial weightings of each channel, with spatial_embeddings."""
@@ -115,3 +225,38 @@ class LearningConfig:
     replay_capacity: Capacity = 200_000
     demonstration_capacity: Capacity = 50_000
     """Transitions."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RewardClassifierConfig:
+    """How a reward classifier is trained."""
+
+    encoder: Literal["small", "resnet10", "resnet18", "resnet34", "mobilenet"] = "small"
+    weights: str = "auto"
+    """As in `EncoderConfig`."""
+    frozen: bool = True
+    """Whether the encoder's weights stay as they are."""
+    embeddings: int = Field(default=8, ge=1, le=64)
+    width: Width = 64
+    """Of the layer behind the spatial embeddings of each camera, and of the one behind them all."""
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    views: int = Field(default=8, ge=1, le=64)
+    """With a frozen encoder: pictures that are encoded of each frame, the first as it is, the others changed."""
+    shift: int = Field(default=4, ge=0, le=64)
+    """Largest random shift along each axis [pixels]."""
+    brightness: float = Field(default=0.1, ge=0.0, le=1.0)
+    contrast: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """Largest random changes, as parts of the full range."""
+    noise: float = Field(default=0.02, ge=0.0, le=1.0)
+    """Standard deviation of each pixel, as a part of the full range."""
+    steps: int = Field(default=2000, ge=1, le=10**6)
+    batch_size: int = Field(default=128, ge=2, le=2**14)
+    """Frames of a step, the same number of each stage."""
+    learning_rate: LearningRate = 1e-3
+    weight_decay: float = Field(default=1e-3, ge=0.0, lt=1.0)
+    validation: float = Field(default=0.25, gt=0.0, lt=1.0)
+    """Share of the episodes that is held out, to calibrate and to judge."""
+    false_positive_rate: float = Field(default=0.005, ge=0.0, lt=0.5)
+    """Share of held-out frames of failures that may look like success."""
+    consecutive: int = Field(default=2, ge=1, le=100)
+    """Frames in a row that must show success until it counts."""
