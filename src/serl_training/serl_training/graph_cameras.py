@@ -61,6 +61,11 @@ class CameraInputs:
         """Whether the newest picture of every camera has this stamp."""
         return all(camera.stamp_ns == stamp_ns for camera in self._cameras.values())
 
+    def newest_stamp(self) -> int | None:
+        """Stamp [ns] of the newest pictures, None unless all cameras have the same."""
+        stamps = {camera.stamp_ns for camera in self._cameras.values()}
+        return stamps.pop() if len(stamps) == 1 and -1 not in stamps else None
+
     def are_fresh(self, max_age: float) -> bool:
         """Whether no newest picture is older than `max_age` [s], by the time of its arrival."""
         oldest = time.monotonic() - max_age

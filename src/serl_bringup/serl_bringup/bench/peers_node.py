@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The other ends of the transport benchmarks, each in a process of its own: ``python -m ...peers_node ROLE ...``.
+"""The other ends of the benchmarks of messages, each in a process of its own: ``python -m ...peers_node ROLE ...``.
 
 They use the learner's own insertion service and the actor's own link to the learner; only what is stored and sent is
 made up.
@@ -20,9 +20,14 @@ from serl_rl.spec import ArraySpec, TransitionSpec
 from serl_ros.executor import FastExecutor
 from serl_ros.node import run_node
 from serl_ros.qos import RELIABLE_10
+from serl_training.graph_cameras import CameraInputs
+from serl_training.graph_jax import prepare
 from serl_training.graph_learner import GraphLearner, InsertionService
+from serl_training.learning import load_learning
+from serl_training.perception import make_perception
 
 from serl_interfaces.msg import ActionCommand
+from serl_tasks import get_task
 
 VECTOR, FRAME = ArraySpec((14,), "float32"), ArraySpec((128, 128, 3), "uint8")
 STATE = TransitionSpec({"state": VECTOR}, 4)
@@ -133,10 +138,44 @@ class PolicyEcho(Node):
                 self._publisher.publish(ActionCommand(step=acted, action=action.tolist()))
 
 
+class Eyes(Node):
+    """Sees what the actor sees of the cameras and answers each pair of pictures with an action of a new policy."""
+
+    TASK = "pick_cube_vision"
+
+    def __init__(self) -> None:
+        super().__init__("eyes")
+        prepare("")
+        from serl_rl.agent import create_agent
+
+        task = get_task(self.TASK)
+        config = load_learning("", task)
+        self._perception = make_perception(task, config, seed=0)
+        agent = create_agent(0, self._perception.spec, config, self._perception.weights)
+        self._policy = agent.policy_snapshot().policy()
+        self._state = np.zeros(self._perception.spec.observation["state"].shape, np.float32)
+        self._cameras = CameraInputs(self, task.cameras)
+        self._publisher = self.create_publisher(ActionCommand, "policy/action", RELIABLE_10)
+
+    def run(self, executor: FastExecutor, stop: threading.Event) -> None:
+        """Act until told to stop."""
+        encoder, acted = self._perception.encoder, None
+        assert encoder is not None
+        while not stop.is_set():
+            executor.spin_once(0.1)
+            stamp = self._cameras.newest_stamp()
+            if stamp is None or stamp == acted:
+                continue
+            acted = stamp
+            features = encoder.encode(self._cameras.pictures())
+            action = self._policy.act({"state": self._state, **features}, deterministic=True)
+            self._publisher.publish(ActionCommand(step=acted, action=action.tolist()))
+
+
 def main() -> None:
     """Entry point of a peer process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("role", choices=("store", "sender", "echo"))
+    parser.add_argument("role", choices=("store", "sender", "echo", "eyes"))
     parser.add_argument("--dir", type=Path)
     parser.add_argument("--kind", choices=tuple(SPECS), default="state")
     parser.add_argument("--log", type=Path)
@@ -145,6 +184,7 @@ def main() -> None:
         "store": lambda: Store(options.dir, options.kind),
         "sender": lambda: Sender(options.log),
         "echo": PolicyEcho,
+        "eyes": Eyes,
     }
     run_node(factories[options.role], args=[])
 

@@ -159,6 +159,15 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bringup.bench.transport:lost_after_kills",
     ),
     Benchmark(
+        "image_to_action_ms",
+        "two cameras of 640 x 480: from publishing the pictures until the action for them is back, p99; cropped, "
+        "resized to 128 x 128, encoded (K = 2) and acted on by another process",
+        "ms",
+        "less",
+        15,
+        "serl_bringup.bench.vision:image_to_action_ms",
+    ),
+    Benchmark(
         "ci_minutes",
         ".ci/run from an empty clone, set-up included",
         "min",

@@ -53,7 +53,7 @@ def _insert(bench: Bench, kind: str) -> Measurement:
     rng = np.random.default_rng(0)
     directory = bench.scratch / f"insert-{kind}"
     directory.mkdir(exist_ok=True)
-    with domain.claim(f"bench insert {kind}"), _peer("store", "--dir", str(directory), "--kind", kind), Client() as us:
+    with domain.claim(f"bench insert {kind}"), peer("store", "--dir", str(directory), "--kind", kind), Client() as us:
         learner = GraphLearner(
             us.node, us.executor, spec=spec, actor_id="bench", max_lead=0, max_backlog=8 * size, check=lambda: None
         )
@@ -76,7 +76,7 @@ def policy_push_ms(bench: Bench) -> Measurement:
     rng = np.random.default_rng(0)
     snapshot = _policy(rng)
     times = []
-    with domain.claim("bench policy push"), _peer("echo"), Client() as us:
+    with domain.claim("bench policy push"), peer("echo"), Client() as us:
         acted: list[int] = []
         publisher = us.node.create_publisher(PolicyParameters, "learner/policy", LATCHED)
         us.node.create_subscription(
@@ -178,7 +178,8 @@ def _command(role: str, *arguments: str) -> list[str]:
 
 
 @contextmanager
-def _peer(role: str, *arguments: str) -> Iterator[None]:
+def peer(role: str, *arguments: str) -> Iterator[None]:
+    """A process of `peers_node` in this role, while it is needed."""
     process = start(_command(role, *arguments))
     try:
         yield
