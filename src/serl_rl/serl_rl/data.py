@@ -2,7 +2,8 @@
 """What travels between actor, journal and replay: pieces of an episode, and their bytes.
 
 A `Chunk` is a contiguous piece of one episode. Its observations have one row more than its transitions, so that every
-frame is sent and stored once: transition `i` goes from row `i` to row `i + 1`.
+frame is sent and stored once: transition `i` goes from row `i` to row `i + 1`. With stacked frames, those before the
+first observation come in front of it, as far as the episode has them.
 
 The bytes of a chunk: magic, length of the header, header (msgpack map), then the arrays as raw little-endian buffers in
 a fixed order, each starting at a multiple of 8. Sizes of buffers follow from the specification and the number of
@@ -36,7 +37,8 @@ _MAX_HEADER = 2**16
 class Chunk:
     """A contiguous piece of one episode with n transitions.
 
-    observation: name -> (n + 1, *shape); row i + 1 is the next observation of transition i
+    observation: name -> (n + 1, *shape); row i + 1 is the next observation of transition i. Entries that are no vectors
+        have `history` rows in front of these: the frames before the first observation
     action: (n, A) float32 in [-1, 1], as executed
     reward: (n,) float32
     mask: (n,) float32, 0 where the episode truly terminated, otherwise 1; the bootstrap is multiplied with it
@@ -45,6 +47,7 @@ class Chunk:
     policy_version: (n,) uint64, version of the parameters that acted
     episode: number of the episode; first_step: step of transition 0 in it
     last: the episode ends with the last transition; success: of the episode, False while `last` is False
+    encoder, frame_stack: of the `TransitionSpec`
     """
 
     observation: Mapping[str, NDArray[Any]]
@@ -60,6 +63,8 @@ class Chunk:
     demonstration: bool
     last: bool
     success: bool
+    encoder: str = ""
+    frame_stack: int = 1
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -70,7 +75,12 @@ class Chunk:
         entries = {name: ArraySpec(rows.shape[1:], rows.dtype.name) for name, rows in self.observation.items()}
         if self.action.ndim != 2:
             raise DataError("action", "shape (n, A)", f"shape {self.action.shape}")
-        return TransitionSpec(entries, self.action.shape[1])
+        return TransitionSpec(entries, self.action.shape[1], self.encoder, self.frame_stack)
+
+    @property
+    def history(self) -> int:
+        """Frames in front of the first observation, which the stacks of the first transitions need."""
+        return min(self.frame_stack - 1, self.first_step)
 
     def check(self, spec: TransitionSpec) -> None:
         """Raise DataError unless shapes, dtypes and values are those of `spec`."""
@@ -79,8 +89,12 @@ class Chunk:
             raise DataError("count", f"1 to {MAX_TRANSITIONS} transitions", str(n))
         if set(self.observation) != set(spec.observation):
             raise DataError("observation", f"entries {sorted(spec.observation)}", str(sorted(self.observation)))
+        _check_frames(spec, self.encoder, self.frame_stack)
+        for name in ("episode", "first_step"):
+            _check_number(name, getattr(self, name))
         for name, entry in spec.observation.items():
-            _check_array(f"observation.{name}", self.observation[name], (n + 1, *entry.shape), entry.dtype)
+            shape = _rows_shape(entry, n, self.history)
+            _check_array(f"observation.{name}", self.observation[name], shape, entry.dtype)
         for name, dtype, shape in _columns(spec.action_dim):
             _check_array(name, getattr(self, name), (n, *shape), dtype)
         self._check_values()
@@ -105,9 +119,6 @@ class Chunk:
             )
         if self.success and not self.last:
             raise DataError("success", "false until the episode has ended", "true")
-        for name in ("episode", "first_step"):
-            if not 0 <= getattr(self, name) < 2**63:
-                raise DataError(name, "0 to 2**63 - 1", str(getattr(self, name)))
         if not self.actor_id or len(self.actor_id) > MAX_NAME_LENGTH:
             raise DataError("actor_id", f"1 to {MAX_NAME_LENGTH} characters", repr(self.actor_id[:40]))
 
@@ -115,11 +126,7 @@ class Chunk:
         """The chunk without its first `count` transitions (fewer than it has)."""
         if not 0 <= count < len(self):
             raise DataError("count", f"0 to {len(self) - 1} transitions to skip", str(count))
-        if count == 0:
-            return self
-        columns = {name: getattr(self, name)[count:] for name in COLUMN_NAMES}
-        observation = {name: rows[count:] for name, rows in self.observation.items()}
-        return replace(self, observation=observation, first_step=self.first_step + count, **columns)
+        return self._piece(count, len(self)) if count else self
 
     def select(self, keep: NDArray[np.bool_]) -> Iterator[Chunk]:
         """The runs of consecutive transitions where `keep` is true, as chunks of their own.
@@ -128,16 +135,24 @@ class Chunk:
         """
         edges = np.flatnonzero(np.diff(np.concatenate(([False], keep, [False])).astype(np.int8)))
         for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            ends = stop == len(self) and self.last
-            columns = {name: getattr(self, name)[start:stop] for name in COLUMN_NAMES}
-            yield replace(
-                self,
-                observation={name: rows[start : stop + 1] for name, rows in self.observation.items()},
-                first_step=self.first_step + start,
-                last=ends,
-                success=ends and self.success,
-                **columns,
-            )
+            yield self._piece(start, stop)
+
+    def _piece(self, start: int, stop: int) -> Chunk:
+        """Transitions `start` to `stop` - 1, with the history that they need."""
+        ends = stop == len(self) and self.last
+        first_step = self.first_step + start
+        first_frame = self.history + start - min(self.frame_stack - 1, first_step)
+        return replace(
+            self,
+            observation={
+                name: rows[start : stop + 1] if is_vector(rows) else rows[first_frame : self.history + stop + 1]
+                for name, rows in self.observation.items()
+            },
+            first_step=first_step,
+            last=ends,
+            success=ends and self.success,
+            **{name: getattr(self, name)[start:stop] for name in COLUMN_NAMES},
+        )
 
 
 def _columns(action_dim: int) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
@@ -153,6 +168,34 @@ def _columns(action_dim: int) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
 
 
 COLUMN_NAMES = tuple(name for name, _, _ in _columns(1))
+
+
+def is_vector(rows: NDArray[Any]) -> bool:
+    """Whether the rows of an observation entry are vectors, which are not stacked."""
+    return rows.ndim == 2 and rows.dtype == np.float32
+
+
+def _rows_shape(entry: ArraySpec, n: int, history: int) -> tuple[int, ...]:
+    """Shape of an observation entry in a chunk of n transitions."""
+    return (n + 1 if entry.kind == "vector" else history + n + 1, *entry.shape)
+
+
+def _check_frames(spec: TransitionSpec, encoder: str, frame_stack: int) -> None:
+    """Raise DataError unless frames were made as the specification says."""
+    if encoder != spec.encoder:
+        raise DataError(
+            "encoder",
+            f"features of the encoder {spec.encoder!r}",
+            f"those of {encoder!r:.80}; features of different encoders do not mix: use the same vision.encoder settings"
+            " and weights everywhere, record demonstrations again, begin a new run",
+        )
+    if frame_stack != spec.frame_stack:
+        raise DataError("frame_stack", f"{spec.frame_stack}, as vision.frame_stack says", str(frame_stack))
+
+
+def _check_number(name: str, value: int) -> None:
+    if not 0 <= value < 2**63:
+        raise DataError(name, "0 to 2**63 - 1", str(value))
 
 
 def _check_array(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: str) -> None:
@@ -174,6 +217,8 @@ def encode_chunk(chunk: Chunk) -> bytes:
             "count": len(chunk),
             "observation": _wire_layout(spec),
             "action_dim": spec.action_dim,
+            "encoder": spec.encoder,
+            "frame_stack": spec.frame_stack,
             "actor_id": chunk.actor_id,
             "episode": int(chunk.episode),
             "first_step": int(chunk.first_step),
@@ -183,7 +228,7 @@ def encode_chunk(chunk: Chunk) -> bytes:
         }
     )
     parts = [_PREFIX.pack(_MAGIC, len(header)), header, _padding(_PREFIX.size + len(header))]
-    for name, dtype, _ in _buffers(spec, len(chunk)):
+    for name, dtype, _ in _buffers(spec, len(chunk), chunk.history):
         array = chunk.observation[name[12:]] if name.startswith("observation.") else getattr(chunk, name)
         array = np.ascontiguousarray(array, dtype=dtype)
         parts.append(array.reshape(-1).view(np.uint8).data)
@@ -202,7 +247,9 @@ def decode_chunk(data: bytes | bytearray | memoryview, spec: TransitionSpec) -> 
     if not 1 <= n <= MAX_TRANSITIONS:
         raise DataError("count", f"1 to {MAX_TRANSITIONS} transitions", str(n))
     _check_layout(header, spec)
-    buffers = _buffers(spec, n)
+    first_step = _field(header, "first_step", int)
+    _check_number("first_step", first_step)
+    buffers = _buffers(spec, n, min(spec.frame_stack - 1, first_step))
     size = position + sum(_padded(dtype.itemsize * _product(shape)) for _, dtype, shape in buffers)
     if len(view) != size:
         raise DataError("data", f"{size} bytes for {n} transitions", f"{len(view)} bytes")
@@ -226,10 +273,12 @@ def decode_chunk(data: bytes | bytearray | memoryview, spec: TransitionSpec) -> 
         observation=observation,
         actor_id=_field(header, "actor_id", str),
         episode=_field(header, "episode", int),
-        first_step=_field(header, "first_step", int),
+        first_step=first_step,
         demonstration=_field(header, "demonstration", bool),
         last=_field(header, "last", bool),
         success=_field(header, "success", bool),
+        encoder=spec.encoder,
+        frame_stack=spec.frame_stack,
         **columns,
     )
     chunk.check(spec)
@@ -274,11 +323,15 @@ def _check_layout(header: dict[str, Any], spec: TransitionSpec) -> None:
             raise DataError(f"observation.{name}", f"{layout[0]} {layout[1]}", f"{found[name]!r:.80}")
     if _field(header, "action_dim", int) != spec.action_dim:
         raise DataError("action_dim", str(spec.action_dim), str(header["action_dim"]))
+    _check_frames(spec, _field(header, "encoder", str), _field(header, "frame_stack", int))
 
 
-def _buffers(spec: TransitionSpec, n: int) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+def _buffers(spec: TransitionSpec, n: int, history: int) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
     """Field, wire dtype and shape of every array of a chunk of n transitions, in the order of the wire."""
-    observation = [(f"observation.{name}", e.wire_dtype, (n + 1, *e.shape)) for name, e in spec.observation.items()]
+    observation = [
+        (f"observation.{name}", entry.wire_dtype, _rows_shape(entry, n, history))
+        for name, entry in spec.observation.items()
+    ]
     columns = [
         (name, np.dtype(dtype).newbyteorder("<"), (n, *shape)) for name, dtype, shape in _columns(spec.action_dim)
     ]
@@ -300,6 +353,7 @@ def _padding(size: int) -> bytes:
     return bytes(-size % _ALIGNMENT)
 
 
-def stack_observations(rows: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Stack single observations into the rows of a chunk."""
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+def stack_observations(rows: Sequence[Mapping[str, NDArray[Any]]], history: int = 0) -> dict[str, NDArray[Any]]:
+    """Stack single observations into those of a chunk; the first `history` rows are in front of its transitions."""
+    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: values[history:] if is_vector(values) else values for name, values in stacked.items()}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from serl_rl.data import Chunk, TransitionSpec
 
 STATE = TransitionSpec({"state": ((5,), "float32")}, action_dim=2)
+FEATURES = TransitionSpec(
+    {"state": ((3,), "float32"), "wrist": ((3, 2, 2, 4), "float16")}, action_dim=2, encoder="0123456789abcdef"
+)
 IMAGES = TransitionSpec({"state": ((3,), "float32"), "wrist": ((4, 4, 3), "uint8")}, action_dim=2)
 
 
@@ -25,10 +29,14 @@ def build_chunk(spec: TransitionSpec, n: int, *, seed: int = 0, last: bool = Fal
             return rng.integers(0, 256, shape, dtype=np.uint8)
         return rng.standard_normal(shape).astype(dtype)
 
+    history = min(spec.frame_stack - 1, changes.get("first_step", 0))
     mask = np.ones(n, np.float32)
     mask[-1] = float(not last)
     content: dict[str, Any] = {
-        "observation": {name: values((n + 1, *entry.shape), entry.dtype) for name, entry in spec.observation.items()},
+        "observation": {
+            name: values((n + 1 + (0 if entry.kind == "vector" else history), *entry.shape), entry.dtype)
+            for name, entry in spec.observation.items()
+        },
         "action": rng.uniform(-1, 1, (n, spec.action_dim)).astype(np.float32),
         "reward": rng.standard_normal(n).astype(np.float32),
         "mask": mask,
@@ -41,6 +49,8 @@ def build_chunk(spec: TransitionSpec, n: int, *, seed: int = 0, last: bool = Fal
         "demonstration": False,
         "last": last,
         "success": last,
+        "encoder": spec.encoder,
+        "frame_stack": spec.frame_stack,
     }
     return Chunk(**(content | changes))
 
@@ -65,6 +75,21 @@ def state_spec() -> TransitionSpec:
 @pytest.fixture(scope="session")
 def image_spec() -> TransitionSpec:
     return IMAGES
+
+
+@pytest.fixture(scope="session")
+def features_spec() -> TransitionSpec:
+    return FEATURES
+
+
+@pytest.fixture(scope="session")
+def stacked_images_spec() -> TransitionSpec:
+    return replace(IMAGES, frame_stack=3)
+
+
+@pytest.fixture(scope="session")
+def stacked_features_spec() -> TransitionSpec:
+    return replace(FEATURES, frame_stack=4)
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,20 @@ entries = st.dictionaries(
     st.text(min_size=1, max_size=8),
     st.builds(
         ArraySpec,
-        st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple),
+        st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple),
         st.sampled_from(["float32", "float16", "uint8"]),
     ),
     min_size=1,
     max_size=3,
 )
-specs = st.builds(TransitionSpec, entries, st.integers(1, 4))
+
+
+def build_spec(observation: dict[str, ArraySpec], action_dim: int, frame_stack: int) -> TransitionSpec:
+    features = any(entry.kind == "features" for entry in observation.values())
+    return TransitionSpec(observation, action_dim, "0123456789abcdef" if features else "", frame_stack)
+
+
+specs = st.builds(build_spec, entries, st.integers(1, 4), st.integers(1, 3))
 
 
 @given(specs, st.integers(1, 20), st.booleans(), st.booleans(), st.integers(0, 2**63 - 1), st.text(min_size=1))
@@ -98,6 +105,34 @@ def test_a_header_that_lies_is_refused_by_name(make_chunk, state_spec, changes, 
     with pytest.raises(DataError) as error:
         decode_chunk(encoded, state_spec)
     assert error.value.field == field
+
+
+def test_features_of_another_encoder_are_refused_with_both_hashes(make_chunk, features_spec):
+    encoded = encode_chunk(make_chunk(features_spec, 3, encoder="f" * 16))
+    with pytest.raises(
+        DataError, match=r"'0123456789abcdef'.*'ffffffffffffffff'.*record demonstrations again"
+    ) as error:
+        decode_chunk(encoded, features_spec)
+    assert error.value.field == "encoder"
+    with pytest.raises(DataError, match="expected the hash of the encoder"):
+        encode_chunk(make_chunk(features_spec, 3, encoder=""))
+
+
+def test_frames_that_are_stacked_otherwise_are_refused(make_chunk, image_spec, stacked_images_spec):
+    with pytest.raises(DataError, match=r"frame_stack: expected 3.*found 1"):
+        decode_chunk(encode_chunk(make_chunk(image_spec, 3)), stacked_images_spec)
+
+
+@given(st.integers(0, 5), st.lists(st.booleans(), min_size=1, max_size=20))
+def test_pieces_keep_the_frames_that_their_stacks_need(make_chunk, stacked_images_spec, first_step, keep):
+    chunk = make_chunk(stacked_images_spec, len(keep), first_step=first_step)
+    numbers = np.arange(first_step - chunk.history, first_step + len(keep) + 1)  # steps of the frames
+    chunk.observation["wrist"][...] = numbers.reshape(-1, 1, 1, 1)
+    for piece in chunk.select(np.array(keep)):
+        piece.check(stacked_images_spec)
+        frames = piece.observation["wrist"][:, 0, 0, 0]
+        first, last = piece.first_step, piece.first_step + len(piece)
+        assert frames.tolist() == list(range(max(first - 2, 0), last + 1))
 
 
 def test_a_huge_header_is_refused_before_it_is_read(state_spec):

@@ -1,22 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serl_rl.data import Chunk, TransitionSpec
+from numpy.typing import NDArray
+from serl_rl.data import Chunk, TransitionSpec, decode_chunk, encode_chunk
 from serl_rl.replay import ReplayBuffer, empty_batch, map_batch
 
+Transition = dict[str, Any]
 
-def transitions_of(chunk: Chunk) -> list[dict[str, Any]]:
-    """What a list of plain transitions would hold."""
+
+def stacked(frames: NDArray[Any], row: int, stack: int) -> NDArray[Any]:
+    """The newest `stack` frames up to a row, oldest first; the first one stands for those before it."""
+    return np.concatenate([frames[max(row - back, 0)] for back in reversed(range(stack))], axis=-1)
+
+
+def transitions_of(chunk: Chunk, rows: Mapping[str, NDArray[Any]] | None = None) -> list[Transition]:
+    """What a list of plain transitions would hold.
+
+    Args:
+        chunk: the transitions.
+        rows: the observations of its episode from step 0 on, where the chunk does not hold them all.
+    """
+    spec, start = chunk.spec, 0 if rows is None else chunk.first_step
+    rows = rows or chunk.observation
+
+    def observation(row: int) -> dict[str, NDArray[Any]]:
+        found = {}
+        for name, entry in spec.observation.items():
+            frames = rows[name][:, 0] if entry.kind == "features" else rows[name]
+            found[name] = frames[row] if entry.kind == "vector" else stacked(frames, row, spec.frame_stack)
+        return found
+
     return [
         {
-            "observation": {name: rows[i] for name, rows in chunk.observation.items()},
-            "next_observation": {name: rows[i + 1] for name, rows in chunk.observation.items()},
+            "observation": observation(start + i),
+            "next_observation": observation(start + i + 1),
             "action": chunk.action[i],
             "reward": chunk.reward[i],
             "mask": chunk.mask[i],
@@ -53,44 +77,65 @@ def interleaved(draw: st.DrawFn) -> list[tuple[int, int, int, bool]]:
     return chunks
 
 
-def build(make_chunk, spec: TransitionSpec, plan: list[tuple[int, int, int, int, bool]]) -> list[Chunk]:
-    """Chunks of a plan, where a chunk that goes on starts with the last observation of the one before."""
-    chunks, newest = [], {}
+def build(
+    make_chunk, spec: TransitionSpec, plan: list[tuple[int, int, int, int, bool]]
+) -> Iterator[tuple[Chunk, list[Transition]]]:
+    """Chunks of a plan, each going on where the one before in its episode ended, and their plain transitions."""
+    seen: dict[int, dict[str, NDArray[Any]]] = {}
     for seed, (actor, episode, step, length, ends) in enumerate(plan):
         chunk = make_chunk(
             spec, length, seed=seed, last=ends, actor_id=f"actor{actor}", episode=episode, first_step=step
         )
         if step:
             for name, rows in chunk.observation.items():
-                rows[0] = newest[actor][name]
-        newest[actor] = {name: rows[-1] for name, rows in chunk.observation.items()}
-        chunks.append(chunk)
-    return chunks
+                old = seen[actor][name]
+                known = 1 if spec.observation[name].kind == "vector" else chunk.history + 1
+                rows[:known] = old[-known:]
+                seen[actor][name] = np.concatenate([old, rows[known:]])
+        else:
+            seen[actor] = dict(chunk.observation)
+        yield chunk, transitions_of(chunk, seen[actor])
 
 
-@given(interleaved(), st.integers(1, 40))
-def test_vectors_the_buffer_is_the_newest_transitions(make_chunk, state_spec, plan, capacity):
-    buffer, naive = ReplayBuffer(state_spec, capacity), []
-    for chunk in build(make_chunk, state_spec, plan):
-        buffer.insert(chunk)
-        naive = (naive + transitions_of(chunk))[-capacity:]
-        assert len(buffer) == len(naive)
-    assert_same(as_rows(buffer.transitions()), naive)
+SPECS = ["state_spec", "image_spec", "features_spec", "stacked_images_spec", "stacked_features_spec"]
 
 
-@given(interleaved(), st.integers(1, 40))
-def test_frames_the_buffer_is_the_newest_transitions(make_chunk, image_spec, plan, capacity):
-    buffer, naive = ReplayBuffer(image_spec, capacity), []
-    for chunk in build(make_chunk, image_spec, plan):
-        buffer.insert(chunk)
-        naive += transitions_of(chunk)
-        assert 1 <= len(buffer) <= min(capacity, len(naive))
-        # Pieces of one transition need two frames each; half of the capacity is the least that is kept.
-        assert len(buffer) >= min(len(naive), capacity // 2)
-    assert_same(as_rows(buffer.transitions()), naive[-len(buffer) :])
+@pytest.mark.parametrize("spec_name", SPECS)
+@given(plan=interleaved(), capacity=st.integers(1, 40), skipped=st.sampled_from([0, 0, 1, 2]), seed=st.integers(0, 99))
+def test_the_buffer_is_the_newest_transitions(make_chunk, request, spec_name, plan, capacity, skipped, seed):
+    """Chunks of several actors, whole, without their beginning, or in pieces as of interventions."""
+    spec = request.getfixturevalue(spec_name)
+    buffer, naive = ReplayBuffer(spec, capacity), []
+    rng = np.random.default_rng(seed)
+    for chunk, transitions in build(make_chunk, spec, plan):
+        keep = rng.random(len(chunk)) < 0.7 if skipped else np.ones(len(chunk), np.bool_)
+        keep[: min(skipped - 1, len(chunk) - 1)] = False
+        for piece in chunk.select(keep):
+            buffer.insert(decode_chunk(encode_chunk(piece), spec))
+        naive += [transition for transition, kept in zip(transitions, keep, strict=True) if kept]
+        assert len(buffer) <= min(capacity, len(naive))
+        if not spec.frame_names:
+            assert len(buffer) == min(capacity, len(naive))
+        # A piece of one transition needs frame_stack + 1 frames.
+        assert len(buffer) >= min(len(naive), max(capacity // (spec.frame_stack + 1), 1))
+    assert_same(as_rows(buffer.transitions()), naive[len(naive) - len(buffer) :])
 
 
-@given(st.integers(8, 40), st.integers(1, 6))
+def test_features_every_draw_takes_a_view_of_its_own(make_chunk, features_spec):
+    chunk = make_chunk(features_spec, 1)
+    chunk.observation["wrist"][...] = np.arange(2 * 3).reshape(2, 3, 1, 1, 1)
+    buffer = ReplayBuffer(features_spec, 4)
+    buffer.insert(chunk)
+    batch = buffer.sample(np.random.default_rng(0), 9000)
+    now, then = (batch[side]["wrist"] for side in ("observation", "next_observation"))
+    assert (now == now[:, :1, :1, :1]).all(), "a sample is of one view"
+    pairs = 3 * now[:, 0, 0, 0].astype(int) + then[:, 0, 0, 0].astype(int) - 3
+    # 9000 draws of probability 1/9: standard deviation 29.8.
+    assert np.abs(np.bincount(pairs, minlength=9) - 1000).max() < 7 * 29.8
+    assert len(np.bincount(pairs)) == 9
+
+
+@given(st.integers(32, 70), st.integers(1, 6))
 def test_frames_with_whole_episodes_the_capacity_is_reached(make_chunk, image_spec, length, episodes):
     buffer = ReplayBuffer(image_spec, capacity=50)
     for episode in range(episodes):
@@ -103,7 +148,7 @@ def test_frames_of_an_episode_are_stored_once(make_episode, image_spec):
     for chunk in make_episode(image_spec, 64, pieces=list(range(1, 64))):
         buffer.insert(chunk)
     assert len(buffer) == 64
-    assert buffer._frames_written == 65
+    assert buffer._frames.written == 65
 
 
 def test_a_frame_that_differs_is_not_shared(make_chunk, image_spec):

@@ -150,7 +150,8 @@ def run_episode(
         actor_id: stored with the transitions.
         demonstration: stored with the transitions.
         chunk_size: most transitions of a chunk.
-        encoder, frame_stack: of the `TransitionSpec`, stored with the transitions.
+        encoder: of the `TransitionSpec`, stored with the transitions.
+        frame_stack: of the `TransitionSpec`, stored with the transitions.
     """
     observation, _ = env.reset(seed=seed, options=options)
     behaviour.reset()

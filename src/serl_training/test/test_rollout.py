@@ -79,6 +79,32 @@ def test_chunks_hold_the_episode_and_nothing_else(length: int, size: int, termin
     assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
 
 
+class Filmed(Counting):
+    """The step is in the picture too."""
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return super()._state() | {"wrist": np.full((1, 1, 1), self.count, np.uint8)}
+
+
+@given(length=st.integers(1, 40), size=st.integers(1, 12), stack=st.integers(1, 5))
+def test_chunks_have_the_frames_that_stacks_need(length: int, size: int, stack: int) -> None:
+    chunks: list[Chunk] = []
+    spec = TransitionSpec({"state": ((2,), "float32"), "wrist": ((1, 1, 1), "uint8")}, 1, frame_stack=stack)
+    run_episode(
+        Filmed(length, True),
+        Always(),
+        seed=0,
+        options={"episode": 1},
+        on_chunk=chunks.append,
+        chunk_size=size,
+        frame_stack=stack,
+    )
+    for chunk in chunks:
+        chunk.check(spec)
+        frames = chunk.observation["wrist"].ravel().tolist()
+        assert frames == list(range(max(chunk.first_step - stack + 1, 0), chunk.first_step + len(chunk) + 1))
+
+
 @given(length=st.integers(2, 40), size=st.integers(1, 12), data=st.data())
 def test_a_lost_episode_hands_over_what_there_was(length: int, size: int, data: st.DataObject) -> None:
     lost_at = data.draw(st.integers(0, length - 1))
