@@ -10,23 +10,28 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sensor_msgs.msg import Image
 from serl_bringup.session import GraphSession
 from serl_rl.data import decode_chunk
 from serl_rl.journal import read_journal
 from serl_rl.spec import TransitionSpec
+from serl_ros.images import image_message
 from serl_ros.qos import LATCHED
-from serl_training.graph_env import EpisodeMode, GraphEnv
+from serl_tasks.camera_view import CameraView
+from serl_training.graph_env import EpisodeMode, GraphEnv, GraphError
+from serl_training.learning import find_encoder, load_learning, transition_spec
 from serl_training.run_log import read_metrics
 
 from serl_interfaces.msg import SafetyStatus
 from serl_tasks import get_task
 
-TASK = get_task("pick_cube")
+TASK, VISION = get_task("pick_cube"), get_task("pick_cube_vision")
 SPEC = TransitionSpec.from_spaces(TASK.observation_space, TASK.action_space)
 SERL = (sys.executable, "-m", "serl_bringup")
 
@@ -48,16 +53,16 @@ def wait_for(condition: Callable[[], Any], process: Any, timeout: float = 90.0) 
     return result
 
 
-def transitions(run: Path) -> int:
+def transitions(run: Path, spec: TransitionSpec = SPEC) -> int:
     """Online transitions in the journal of a run; fails on one that is wrong, missing or there twice."""
     expected: dict[str, int] = {}
     count = 0
     if not (run / "journal").is_dir():
         return 0
-    for _, record in read_journal(run / "journal", SPEC):
+    for _, record in read_journal(run / "journal", spec):
         assert record.first_sequence == expected.get(record.session_id, 0)
         expected[record.session_id] = record.first_sequence + record.count
-        chunk = decode_chunk(record.data, SPEC)
+        chunk = decode_chunk(record.data, spec)
         count += 0 if chunk.demonstration else len(chunk)
     return count
 
@@ -70,22 +75,24 @@ def pids(run: Path, node: str) -> list[int]:
 
 def test_training_survives_kills_of_actor_and_learner_and_can_be_resumed(processes: Any, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "kills"
-    training = train(processes, tmp_path, "--name", "kills", "--max-steps", "700")
+    learning = load_learning("", VISION)
+    spec = transition_spec(VISION, learning, find_encoder(VISION, learning))
+    training = train(processes, tmp_path, VISION.name, "--name", "kills", "--max-steps", "700")
     for node in ("actor", "learner", "scripted_human", "reward"):
-        before = wait_for(lambda: transitions(run), training)
-        wait_for(lambda before=before: transitions(run) > before + 40, training)
+        before = wait_for(lambda: transitions(run, spec), training)
+        wait_for(lambda before=before: transitions(run, spec) > before + 40, training)
         os.kill(wait_for(lambda node=node: pids(run, node), training)[-1], signal.SIGKILL)
     assert training.wait(240.0) == 1, training.output()  # the goal was not reached: no evaluation was due
     assert "Traceback" not in training.output()
     result = json.loads((run / "result.json").read_text())
     assert result["termination_reason"] == "max_env_steps"
-    stored = transitions(run)
+    stored = transitions(run, spec)
     assert 700 <= stored <= 700 + TASK.horizon
     assert len(pids(run, "learner")) == 2
 
     resumed = train(processes, tmp_path, "--resume", "kills", "--max-steps", "800")
     assert resumed.wait(120.0) == 1, resumed.output()
-    assert 800 <= transitions(run) <= 800 + TASK.horizon
+    assert 800 <= transitions(run, spec) <= 800 + TASK.horizon
     steps = read_metrics(run)["learner/updates"].value
     assert (np.diff(steps) >= 0).sum() >= len(steps) - 3, "updates go on from where they were"
 
@@ -93,7 +100,7 @@ def test_training_survives_kills_of_actor_and_learner_and_can_be_resumed(process
 @pytest.mark.parametrize("moment", ["starting", "demonstrations", "training"])
 def test_ctrl_c_ends_everything_with_one_line(processes: Any, tmp_path: Path, moment: str) -> None:
     run = tmp_path / "runs" / "stop"
-    training = train(processes, tmp_path, "--name", "stop", "--max-steps", "100000")
+    training = train(processes, tmp_path, TASK.name, "--name", "stop", "--max-steps", "100000")
     if moment == "starting":
         wait_for(lambda: (run / "log" / "launch.log").exists() and pids(run, "learner"), training)
     elif moment == "demonstrations":
@@ -111,7 +118,7 @@ def test_ctrl_c_ends_everything_with_one_line(processes: Any, tmp_path: Path, mo
 
 def test_an_e_stop_pauses_training_until_it_is_released(processes: Any, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "stop"
-    training = train(processes, tmp_path, "--name", "stop", "--max-steps", "100000")
+    training = train(processes, tmp_path, TASK.name, "--name", "stop", "--max-steps", "100000")
     wait_for(lambda: transitions(run) > 60, training)
     assert processes.start(*SERL, "estop").wait() == 0
     time.sleep(1.0)
@@ -124,7 +131,7 @@ def test_an_e_stop_pauses_training_until_it_is_released(processes: Any, tmp_path
 
 @pytest.fixture
 def lockstep(ros_domain: int, tmp_path: Path) -> Iterator[GraphSession]:
-    arguments = {"teleop": "scripted", "learning_nodes": "false"}
+    arguments = {"task": TASK.name, "teleop": "scripted", "learning_nodes": "false"}
     with GraphSession("sim.launch.xml", arguments, name="test", log_dir=tmp_path / "log") as session:
         yield session
 
@@ -189,7 +196,7 @@ def test_the_graph_is_a_proper_gymnasium_environment(lockstep: GraphSession) -> 
 
 
 def test_in_real_time_the_arm_holds_when_nobody_commands(ros_domain: int, tmp_path: Path) -> None:
-    arguments = {"teleop": "none", "learning_nodes": "false", "real_time_factor": "1.0"}
+    arguments = {"task": TASK.name, "teleop": "none", "learning_nodes": "false", "real_time_factor": "1.0"}
     with GraphSession("sim.launch.xml", arguments, name="test", log_dir=tmp_path / "log") as session:
         env = environment(session, lockstep=False)
         client = session.client
@@ -208,3 +215,40 @@ def test_in_real_time_the_arm_holds_when_nobody_commands(ros_domain: int, tmp_pa
         before = env.observe()["state"]
         client.spin_until(lambda: False, 0.5)
         np.testing.assert_allclose(env.observe()["state"][:6], before[:6], atol=0.01)
+
+
+def test_in_real_time_nothing_is_done_on_an_old_picture(ros_domain: int, tmp_path: Path) -> None:
+    arguments = {"task": TASK.name, "teleop": "none", "learning_nodes": "false", "real_time_factor": "1.0"}
+    with GraphSession("sim.launch.xml", arguments, name="test", log_dir=tmp_path / "log") as session:
+        node = session.client.node
+        camera = node.create_publisher(Image, "side/color/image_raw", 1)
+        picture = np.full((48, 64, 3), 7, np.uint8)
+
+        def look() -> None:
+            camera.publish(image_message(picture, node.get_clock().now().to_msg(), "side_color_optical_frame"))
+
+        eye = node.create_timer(0.05, look)
+        task = replace(TASK, cameras={"side": CameraView(size=(16, 16))})
+        env = GraphEnv(
+            task,
+            node=node,
+            executor=session.client.executor,
+            lockstep=False,
+            reset_timeout=30.0,
+            step_timeout=1.0,
+            camera_timeout=0.3,
+        )
+        observation, _ = env.reset(seed=0)
+        assert (observation["side"] == 7).all()
+        rest = np.array([0.0, 0.0, 0.0, 1.0], np.float32)
+        for _ in range(3):
+            env.step(rest)
+        eye.cancel()  # the camera is unplugged
+        with pytest.raises(GraphError, match=r"pictures on side/color/image_raw \(newest picture is .* s old\)"):
+            for _ in range(10):
+                env.step(rest)
+        assert env.stale_cameras()
+        eye.reset()
+        env.wait_for_cameras(5.0)
+        env.reset(seed=1)
+        env.step(rest)

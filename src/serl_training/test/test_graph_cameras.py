@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures from topics: what is right arrives, and what is wrong is named."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from serl_tasks.camera_view import CameraView
+
+try:
+    from builtin_interfaces.msg import Time
+    from sensor_msgs.msg import CompressedImage, Image
+    from serl_ros.images import compressed_message, image_message
+    from serl_training.graph_cameras import CameraError, CameraInputs
+except ImportError:
+    pytest.skip("ROS 2 is not there", allow_module_level=True)
+
+VIEWS = {"front": CameraView(size=(32, 24)), "wrist": CameraView(size=(16, 16), crop=(0.5, 0.0, 0.5, 0.5))}
+PICTURE = np.arange(48 * 64 * 3, dtype=np.uint32).astype(np.uint8).reshape(48, 64, 3)
+
+
+class Cameras:
+    """The inputs under test, and a publisher for each camera."""
+
+    def __init__(self, ros, transport="raw"):
+        self.ros = ros
+        node = ros.node()
+        self.inputs = CameraInputs(node, VIEWS, transport)
+        kind, suffix = (Image, "") if transport == "raw" else (CompressedImage, "/compressed")
+        self.publishers = {name: node.create_publisher(kind, f"{name}/color/image_raw{suffix}", 1) for name in VIEWS}
+        ros.spin_until(lambda: all(p.get_subscription_count() for p in self.publishers.values()))
+
+    def send(self, stamp, *names, message=None):
+        message = message or image_message(PICTURE, Time(), "front")
+        message.header.stamp = Time(nanosec=stamp)
+        topics = {name: f"{name}/color/image_raw" for name in names or VIEWS}
+        for name in topics:
+            self.publishers[name].publish(message)
+        self.ros.spin_until(lambda: not set(self.inputs.without(stamp)) & set(topics.values()))
+
+
+@pytest.fixture
+def cameras(ros):
+    return Cameras(ros)
+
+
+def test_pictures_are_cropped_and_resized_as_the_task_says(cameras):
+    cameras.send(1)
+    pictures = cameras.inputs.pictures()
+    assert {name: picture.shape for name, picture in pictures.items()} == {"front": (24, 32, 3), "wrist": (16, 16, 3)}
+    np.testing.assert_array_equal(pictures["wrist"], VIEWS["wrist"].apply(PICTURE))
+
+
+def test_a_state_is_complete_when_every_camera_has_its_stamp(cameras):
+    assert cameras.inputs.newest_stamp() is None
+    cameras.send(1, "front")
+    assert not cameras.inputs.have(1)
+    assert cameras.inputs.without(1) == ["wrist/color/image_raw"]
+    cameras.send(1, "wrist")
+    assert cameras.inputs.have(1)
+    assert cameras.inputs.newest_stamp() == 1
+
+
+def test_a_camera_that_falls_silent_is_named_with_its_age(cameras):
+    assert "no picture yet" in cameras.inputs.stale(1.0)[0]
+    cameras.send(1)
+    assert cameras.inputs.are_fresh(1.0)
+    time.sleep(0.06)
+    cameras.send(2, "front")
+    assert not cameras.inputs.are_fresh(0.05)
+    (stale,) = cameras.inputs.stale(0.05)
+    assert stale.startswith("wrist/color/image_raw (newest picture is 0.1 s old")
+
+
+def test_a_picture_that_is_sent_again_is_no_newer(cameras):
+    cameras.send(1)
+    time.sleep(0.06)
+    cameras.send(1)
+    cameras.ros.spin_until(lambda: not cameras.inputs.are_fresh(0.05))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"encoding": "16UC1"}, "encoding: expected rgb8, .* found '16UC1'"),
+        ({"step": 10}, "step: expected at least 192"),
+        ({"height": 47}, "data: expected 9024 bytes .* found 9216"),
+        ({"width": 0}, "expected a picture, found an empty one"),
+    ],
+)
+def test_a_message_without_a_picture_is_named_with_its_topic(cameras, change, problem):
+    cameras.send(1)
+    message = image_message(PICTURE, Time(), "front")
+    for name, value in change.items():
+        setattr(message, name, value)
+    cameras.send(2, "front", message=message)
+    with pytest.raises(CameraError, match=f"front/color/image_raw: {problem}"):
+        cameras.inputs.pictures()
+
+
+def test_compressed_pictures_are_nearly_the_same(ros):
+    cameras = Cameras(ros, "compressed")
+    smooth = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (48, 64, 3))
+    message = compressed_message(np.ascontiguousarray(smooth), Time(), "front")
+    for name in VIEWS:
+        cameras.publishers[name].publish(message)
+    ros.spin_until(lambda: cameras.inputs.newest_stamp() == 0)
+    seen = cameras.inputs.pictures()["front"].astype(int)
+    assert np.abs(seen - VIEWS["front"].apply(np.ascontiguousarray(smooth))).max() < 12
