@@ -17,6 +17,8 @@ setup(
             "actor = serl_training.actor_node:main",
             "learner = serl_training.learner_node:main",
             "reward = serl_training.reward_node:main",
+            "reward_classifier = serl_training.classifier_node:main",
+            "reward_human = serl_training.human_reward_node:main",
         ]
     },
 )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -38,8 +38,22 @@ class _Camera:
 class CameraInputs:
     """Subscribes to the cameras of a task and keeps the newest picture of each."""
 
-    def __init__(self, node: Node, views: Mapping[str, CameraView], transport: Transport = "raw") -> None:
-        """Subscribe to `<camera>/color/image_raw`, or with `transport` compressed to `.../compressed`."""
+    def __init__(
+        self,
+        node: Node,
+        views: Mapping[str, CameraView],
+        transport: Transport = "raw",
+        on_picture: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Subscribe to `<camera>/color/image_raw`, or with `transport` compressed to `.../compressed`.
+
+        Args:
+            node: that subscribes.
+            views: what is seen of each camera, by its name.
+            transport: which of the camera's topics.
+            on_picture: called for each picture that comes, also for one that comes again.
+        """
+        self._on_picture = on_picture
         suffix, kind = ("", Image) if transport == "raw" else ("/compressed", CompressedImage)
         self._cameras = {name: _Camera(view, f"{name}/color/image_raw{suffix}") for name, view in views.items()}
         self._subscriptions = [
@@ -54,8 +68,14 @@ class CameraInputs:
             if stamp_ns != camera.stamp_ns:
                 camera.received = time.monotonic()
             camera.message, camera.stamp_ns = message, stamp_ns
+            self._on_picture()
 
         return on_image
+
+    @property
+    def stamps(self) -> dict[str, int]:
+        """Of the newest picture of each camera [ns]; -1 while there is none."""
+        return {name: camera.stamp_ns for name, camera in self._cameras.items()}
 
     def have(self, stamp_ns: int) -> bool:
         """Whether the newest picture of every camera has this stamp."""

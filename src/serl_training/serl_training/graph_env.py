@@ -169,6 +169,10 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             self._reset_timeout,
             lambda: "subscriptions to policy/action and episode (arm_controller)",
         )
+        # Some judges take their time to start, and steps do not wait that long.
+        self._spin_until(
+            lambda: self._node.count_publishers("reward") > 0, self._reset_timeout, lambda: "a publisher of reward"
+        )
         stamp_ns = self._reset_world(seed)
         self._spin_until(
             lambda: self._has_state(stamp_ns), self._reset_timeout, lambda: self._missing_after_reset(stamp_ns)
