@@ -22,19 +22,27 @@ Batch = dict[str, Any]
 (*B, A), reward (*B), mask (*B), as in a `Chunk`."""
 
 
-def empty_batch(spec: TransitionSpec, shape: tuple[int, ...]) -> Batch:
-    """Arrays for transitions with leading axes `shape`, to be filled by `ReplayBuffer.sample_into`."""
+def empty_batch(
+    spec: TransitionSpec, shape: tuple[int, ...], empty: Callable[[tuple[int, ...], str], NDArray[Any]] = np.empty
+) -> Batch:
+    """Arrays for transitions with leading axes `shape`, to be filled by `ReplayBuffer.sample_into`.
+
+    Args:
+        spec: of the transitions.
+        shape: leading axes.
+        empty: makes an array of a shape and dtype.
+    """
 
     def observation() -> dict[str, NDArray[Any]]:
         entries = spec.observation.items()
-        return {name: np.empty((*shape, *spec.drawn_shape(name)), entry.dtype) for name, entry in entries}
+        return {name: empty((*shape, *spec.drawn_shape(name)), entry.dtype) for name, entry in entries}
 
     return {
         "observation": observation(),
         "next_observation": observation(),
-        "action": np.empty((*shape, spec.action_dim), np.float32),
-        "reward": np.empty(shape, np.float32),
-        "mask": np.empty(shape, np.float32),
+        "action": empty((*shape, spec.action_dim), "float32"),
+        "reward": empty(shape, "float32"),
+        "mask": empty(shape, "float32"),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from serl_rl.batch_memory import BatchMemory
 from serl_rl.replay import Batch, ReplayBuffer, empty_batch, map_batch
 
 
@@ -27,14 +28,15 @@ class SymmetricSampler:
         self.demonstrations = demonstrations
         self.batch_size = batch_size
         self.rng = np.random.default_rng(seed)
+        self._memory = BatchMemory()
 
     def sample(self, n_steps: int, utd_ratio: int) -> Batch:
         """Minibatches for `n_steps` environment steps of `utd_ratio` updates: leaves (n_steps, utd_ratio, B, ...).
 
         Raises ValueError while both buffers are empty.
         """
-        # New arrays every time: JAX may still be reading the last ones, it does not copy what is given to it.
-        batch = empty_batch(self.online.spec, (n_steps, utd_ratio, self.batch_size))
+        # Other arrays than those of batches in use: JAX may still be reading them, it does not copy what it is given.
+        batch = empty_batch(self.online.spec, (n_steps, utd_ratio, self.batch_size), self._memory.empty)
         if not len(self.demonstrations):
             self.online.sample_into(self.rng, batch)
         elif not len(self.online):
