@@ -188,6 +188,17 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class EncoderTrainingConfig:
+    """How an encoder is trained by supervision, before anything is learned with it."""
+
+    epochs: int = Field(default=20, ge=1, le=10_000)
+    batch_size: int = Field(default=128, ge=1, le=4096)
+    """Pictures of each camera in a minibatch."""
+    learning_rate: LearningRate = 2e-3
+    """Of Adam at the start; it falls to zero along a cosine."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class VisionConfig:
     """How agents look at pictures. Each camera has parameters of its own after the encoder, which all share."""
 

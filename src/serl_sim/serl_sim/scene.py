@@ -46,6 +46,11 @@ def build_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.MjMod
     Raises:
         ValueError: MuJoCo refuses the robot's description, or something in it is missing.
     """
+    return describe_model(task, robot, world).compile()
+
+
+def describe_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.MjSpec:
+    """The model before it is compiled, for those who add to it. Raises as `build_model` does."""
     spec = mujoco.MjSpec.from_string(robot.urdf_xml())
     spec.modelname = task.name
     _set_physics(spec)
@@ -59,7 +64,7 @@ def build_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.MjMod
         _add_box(spec, name, item)
     for name, camera in {**world.cameras, OVERVIEW: world.overview}.items():
         _add_camera(spec, name, camera)
-    return spec.compile()
+    return spec
 
 
 def _set_physics(spec: mujoco.MjSpec) -> None:

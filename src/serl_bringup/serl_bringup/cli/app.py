@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from serl_bringup import __version__
-from serl_bringup.cli import bench, evaluate, inspection, launch, record, stop, train
+from serl_bringup.cli import bench, encoder, evaluate, inspection, launch, record, stop, train
 from serl_bringup.cli.help import documented
 from serl_bringup.errors import CommandError, Interrupted
 
@@ -39,6 +39,7 @@ _add("Learning", "train", train.train)
 _add("Learning", "eval", evaluate.evaluate)
 _add("Learning", "record", record.record)
 _add("Learning", "bench", bench.bench)
+app.add_typer(encoder.encoder, name="encoder", rich_help_panel="Learning", **documented(encoder.encoder_overview))
 _add("The ROS graph", "launch", launch.launch, context_settings=launch.CONTEXT_SETTINGS)
 _add("The ROS graph", "nodes", inspection.nodes)
 _add("The ROS graph", "services", inspection.services)
