@@ -204,7 +204,7 @@ class Actor:
             lost_episodes_limit: give up after so many lost episodes in a row.
         """
         self._env, self._learner, self._modes = env, learner, modes
-        self._stack = FrameStacker(spec)
+        self._spec, self._stack = spec, FrameStacker(spec)
         self._rest_action = np.zeros(spec.action_dim, np.float32)
         self._actor_id, self._report, self._check, self._ready = actor_id, report, check, ready
         self._random_steps, self._chunk_size, self._lost_limit = random_steps, chunk_size, lost_episodes_limit
@@ -388,6 +388,8 @@ class Actor:
                     actor_id=self._actor_id,
                     demonstration=demonstration,
                     chunk_size=self._chunk_size,
+                    encoder=self._spec.encoder,
+                    frame_stack=self._spec.frame_stack,
                 )
             except EpisodeLost as error:
                 last = error
