@@ -7,29 +7,73 @@ sampling fast. Pictures and feature maps are kept once, in a `FrameRing`.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serl_rl.data import Chunk, TransitionSpec
-from serl_rl.frames import FrameRing, take
+from serl_rl.frames import FrameRing, FrameStore, RawFrames, take
+from serl_rl.spec import ArraySpec
 
 Batch = dict[str, Any]
-"""observation and next_observation: name -> (*B, *drawn_shape) as the specification's `drawn_shape` says; action
-(*B, A), reward (*B), mask (*B), as in a `Chunk`."""
+"""Transitions with leading axes B.
+
+observation, next_observation: name -> (*B, *drawn_shape), by the specification's `drawn_shape`
+action (*B, A), reward (*B), mask (*B): as in a `Chunk`
+discount (*B), valid (*B, H): as `Sampling` asks for
+"""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What is drawn instead of single transitions.
+
+    n_step: each sample spans m <= n_step transitions, fewer only where the episode, or what is stored of it, ends:
+        reward is the discounted sum of their rewards, mask and next observation are of the last of them, and the batch
+        has `discount`, the factor discount**m. The target is reward + discount * mask * value(next_observation)
+    discount: gamma of one environment step, needed for n_step
+    action_chunk: number H of actions of each sample. Then action is (*B, H, A), what was executed from the transition
+        on; the batch has `valid` (*B, H) float32, 0 behind the end of the episode, where the last action is repeated
+    """
+
+    n_step: int | None = None
+    discount: float = 1.0
+    action_chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("n_step", "action_chunk"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, or None, found {value}")
+        if not 0.0 <= self.discount <= 1.0:
+            raise ValueError(f"discount: expected 0 to 1, found {self.discount}")
+
+    @property
+    def span(self) -> int:
+        """Consecutive transitions that a sample needs."""
+        return max(self.n_step or 1, self.action_chunk or 1)
+
+
+SINGLE = Sampling()
 
 
 def empty_batch(
-    spec: TransitionSpec, shape: tuple[int, ...], empty: Callable[[tuple[int, ...], str], NDArray[Any]] = np.empty
+    spec: TransitionSpec,
+    shape: tuple[int, ...],
+    sampling: Sampling = SINGLE,
+    empty: Callable[[tuple[int, ...], str], NDArray[Any]] = np.empty,
 ) -> Batch:
     """Arrays for transitions with leading axes `shape`, to be filled by `ReplayBuffer.sample_into`.
 
     Args:
         spec: of the transitions.
         shape: leading axes.
+        sampling: what is drawn.
         empty: makes an array of a shape and dtype.
     """
 
@@ -37,13 +81,19 @@ def empty_batch(
         entries = spec.observation.items()
         return {name: empty((*shape, *spec.drawn_shape(name)), entry.dtype) for name, entry in entries}
 
-    return {
+    steps = () if sampling.action_chunk is None else (sampling.action_chunk,)
+    batch: Batch = {
         "observation": observation(),
         "next_observation": observation(),
-        "action": empty((*shape, spec.action_dim), "float32"),
+        "action": empty((*shape, *steps, spec.action_dim), "float32"),
         "reward": empty(shape, "float32"),
         "mask": empty(shape, "float32"),
     }
+    if sampling.n_step is not None:
+        batch["discount"] = empty(shape, "float32")
+    if sampling.action_chunk is not None:
+        batch["valid"] = empty((*shape, *steps), "float32")
+    return batch
 
 
 def map_batch(function: Callable[[NDArray[Any]], NDArray[Any]], batch: Batch) -> Batch:
@@ -54,6 +104,32 @@ def map_batch(function: Callable[[NDArray[Any]], NDArray[Any]], batch: Batch) ->
     }
 
 
+def _expect_memory(spec: TransitionSpec, capacity: int, storage: str) -> None:
+    """Raise ValueError unless so many transitions fit into the machine's memory."""
+    each = 0
+    for entry in spec.observation.values():
+        if entry.kind != "image" or storage == "raw":
+            each += entry.elements * entry.wire_dtype.itemsize * (2 if entry.kind == "vector" else 1)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if capacity * each > memory:
+        raise ValueError(
+            f"capacity: expected at most {memory // each} transitions of {each / 1024:.0f} kB, which fill the memory "
+            f"of this machine, found {capacity}; lower replay_capacity or demonstration_capacity, or keep pictures as "
+            "JPEG (vision.storage: jpeg)"
+        )
+
+
+class _Open(NamedTuple):
+    """An episode that may go on."""
+
+    episode: int
+    next_step: int
+    last: int  # number of its newest transition among the inserted ones
+
+
+_NONE = -1
+
+
 class ReplayBuffer:
     """The newest `capacity` transitions. Safe to call from several threads.
 
@@ -61,11 +137,34 @@ class ReplayBuffer:
         spec: shapes of the transitions.
         capacity: number of transitions. With pictures or features, pieces of episodes shorter than 32 transitions make
             the buffer hold fewer, see `FrameRing`.
+        storage: how pictures are kept. JPEG takes about a fifteenth of the memory, and time whenever they are drawn.
+        jpeg_quality: 1 to 100.
+
+    Raises:
+        ValueError: the capacity is not positive, or more than the machine has memory for.
+        DataError: JPEG cannot hold pictures with this number of channels.
     """
 
-    def __init__(self, spec: TransitionSpec, capacity: int) -> None:
+    def __init__(
+        self,
+        spec: TransitionSpec,
+        capacity: int,
+        *,
+        storage: Literal["raw", "jpeg"] = "raw",
+        jpeg_quality: int = 95,
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity: expected at least 1 transition, found {capacity}")
+
+        _expect_memory(spec, capacity, storage)
+
+        def store(entry: ArraySpec, rows: int) -> FrameStore:
+            if storage == "jpeg" and entry.kind == "image":
+                from serl_rl.jpeg_frames import JpegFrames  # OpenCV is loaded only where it is needed
+
+                return JpegFrames(entry, rows, jpeg_quality)
+            return RawFrames(entry, rows)
+
         self.spec = spec
         self.capacity = capacity
         self._mutex = threading.Lock()
@@ -80,11 +179,20 @@ class ReplayBuffer:
             side: {name: np.empty((capacity, *spec.observation[name].shape), np.float32) for name in spec.vector_names}
             for side in ("observation", "next_observation")
         }
-        self._frames = FrameRing(spec, capacity) if spec.frame_names else None
-        self._open: tuple[str, bool, int, int] | None = None
+        self._frames = FrameRing(spec, capacity, store) if spec.frame_names else None
+        self._following = np.empty(capacity, np.int64)  # slot of the next transition of the episode, or _NONE
+        self._open: dict[tuple[str, bool], _Open] = {}
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are allocated; the system gives those of arrays only when they are first written."""
+        tables: list[NDArray[Any]] = [self._following, *self._scalars.values()]
+        for vectors in self._vectors.values():
+            tables += vectors.values()
+        return sum(table.nbytes for table in tables) + (0 if self._frames is None else self._frames.nbytes)
 
     @property
     def inserted(self) -> int:
@@ -98,8 +206,8 @@ class ReplayBuffer:
             self._insert(chunk)
 
     def _insert(self, chunk: Chunk) -> None:
-        n = len(chunk)
-        slots = np.arange(self._inserted, self._inserted + n) % self.capacity
+        n, before = len(chunk), self._inserted
+        slots = np.arange(before, before + n) % self.capacity
         for name, vectors in self._vectors["observation"].items():
             vectors[slots] = chunk.observation[name][:-1]
             self._vectors["next_observation"][name][slots] = chunk.observation[name][1:]
@@ -107,20 +215,38 @@ class ReplayBuffer:
             column[slots] = getattr(chunk, name)
         self._inserted += n
         self._size = min(self._size + n, self.capacity)
+        previous = self._link(chunk, before)
         if self._frames is not None:
-            episode = (chunk.actor_id, chunk.demonstration, chunk.episode)
-            self._frames.append(chunk, slots, continues=self._open == (*episode, chunk.first_step))
-            self._open = (*episode, chunk.first_step + n)
+            self._frames.append(chunk, slots, continues=previous == before - 1)
             while not self._frames.holds((self._inserted - self._size) % self.capacity):
                 self._size -= 1
 
-    def sample(self, rng: np.random.Generator, size: int) -> Batch:
+    def _link(self, chunk: Chunk, first: int) -> int | None:
+        """Note what follows what, for a chunk that is number `first` and on of the inserted transitions.
+
+        Returns the number of the transition before the chunk in its episode, None if that is not the last of its actor.
+        """
+        numbers = np.arange(first, first + len(chunk))
+        actor = (chunk.actor_id, chunk.demonstration)
+        open_episode = self._open.pop(actor, None)
+        previous = None
+        if open_episode is not None and open_episode[:2] == (chunk.episode, chunk.first_step):
+            previous = open_episode.last
+            if previous >= first - self.capacity:
+                self._following[previous % self.capacity] = first % self.capacity
+        self._following[numbers % self.capacity] = (numbers + 1) % self.capacity
+        self._following[numbers[-1] % self.capacity] = _NONE
+        if not chunk.last:
+            self._open[actor] = _Open(chunk.episode, chunk.first_step + len(chunk), int(numbers[-1]))
+        return previous
+
+    def sample(self, rng: np.random.Generator, size: int, sampling: Sampling = SINGLE) -> Batch:
         """Draw `size` transitions uniformly, with replacement."""
-        batch = empty_batch(self.spec, (size,))
-        self.sample_into(rng, batch)
+        batch = empty_batch(self.spec, (size,), sampling)
+        self.sample_into(rng, batch, sampling)
         return batch
 
-    def sample_into(self, rng: np.random.Generator, batch: Batch) -> None:
+    def sample_into(self, rng: np.random.Generator, batch: Batch, sampling: Sampling = SINGLE) -> None:
         """Draw uniformly, with replacement, into all rows of a batch: one of `empty_batch`, or a view of one.
 
         Of features, a view is drawn for each sample, camera and side (observation, next observation).
@@ -130,25 +256,53 @@ class ReplayBuffer:
                 raise ValueError("replay buffer: expected at least one transition to sample from, found none")
             oldest = self._inserted - self._size
             slots = rng.integers(oldest, self._inserted, size=batch["reward"].shape) % self.capacity
-            finish = self._gather(slots, batch, rng)
+            finish = self._gather(slots, batch, sampling, rng)
         finish()
 
-    def transitions(self) -> Batch:
+    def transitions(self, sampling: Sampling = SINGLE) -> Batch:
         """All transitions, oldest first (copied); of features, the views that are not shifted."""
         with self._mutex:
-            batch = empty_batch(self.spec, (self._size,))
+            batch = empty_batch(self.spec, (self._size,), sampling)
             slots = np.arange(self._inserted - self._size, self._inserted) % self.capacity
-            finish = self._gather(slots, batch, None)
+            finish = self._gather(slots, batch, sampling, None)
         finish()
         return batch
 
-    def _gather(self, slots: NDArray[np.int64], batch: Batch, rng: np.random.Generator | None) -> Callable[[], None]:
+    def _gather(
+        self, slots: NDArray[np.int64], batch: Batch, sampling: Sampling, rng: np.random.Generator | None
+    ) -> Callable[[], None]:
         """Fill a batch; returns what may be done without the mutex."""
-        for name, column in self._scalars.items():
-            take(column, slots, batch[name])
-        for side, table in self._vectors.items():
-            for name, vectors in table.items():
-                take(vectors, slots, batch[side][name])
+        last = slots
+        if sampling == SINGLE:
+            take(self._scalars["action"], slots, batch["action"])
+            take(self._scalars["reward"], slots, batch["reward"])
+        else:
+            last = self._gather_spans(slots, batch, sampling)
+        take(self._scalars["mask"], last, batch["mask"])
+        for side, rows in (("observation", slots), ("next_observation", last)):
+            for name, vectors in self._vectors[side].items():
+                take(vectors, rows, batch[side][name])
         if self._frames is None:
             return lambda: None
-        return self._frames.gather(slots, slots, batch, rng)
+        return self._frames.gather(slots, last, batch, rng)
+
+    def _gather_spans(self, slots: NDArray[np.int64], batch: Batch, sampling: Sampling) -> NDArray[np.int64]:
+        """Fill in what comes from several transitions; returns the slots (*B) of those where samples end."""
+        span = np.repeat(slots[..., None], sampling.span, axis=-1)
+        valid = np.ones(span.shape, np.float32)
+        for step in range(1, sampling.span):
+            following = self._following[span[..., step - 1]]
+            ended = (following == _NONE) | (valid[..., step - 1] == 0.0)
+            span[..., step] = np.where(ended, span[..., step - 1], following)
+            valid[..., step] = ~ended
+        if sampling.action_chunk is None:
+            take(self._scalars["action"], slots, batch["action"])
+        else:
+            take(self._scalars["action"], span[..., : sampling.action_chunk], batch["action"])
+            batch["valid"][...] = valid[..., : sampling.action_chunk]
+        n_step = sampling.n_step or 1
+        rewards = self._scalars["reward"][span[..., :n_step]] * valid[..., :n_step]
+        batch["reward"][...] = rewards @ np.power(sampling.discount, np.arange(n_step))
+        if sampling.n_step is not None:
+            batch["discount"][...] = np.power(sampling.discount, valid[..., :n_step].sum(axis=-1))
+        return span[..., n_step - 1]

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from serl_rl.data import Chunk, TransitionSpec, decode_chunk, encode_chunk
-from serl_rl.replay import ReplayBuffer, empty_batch, map_batch
+from serl_rl.data import Chunk, DataError, TransitionSpec, decode_chunk, encode_chunk
+from serl_rl.replay import SINGLE, ReplayBuffer, Sampling, empty_batch, map_batch
 
 Transition = dict[str, Any]
 
@@ -44,9 +46,51 @@ def transitions_of(chunk: Chunk, rows: Mapping[str, NDArray[Any]] | None = None)
             "action": chunk.action[i],
             "reward": chunk.reward[i],
             "mask": chunk.mask[i],
+            "key": (chunk.actor_id, chunk.episode, chunk.first_step + i),
         }
         for i in range(len(chunk))
     ]
+
+
+def spanning(transitions: list[Transition], sampling: Sampling) -> list[Transition]:
+    """What `Sampling` makes of a list of plain transitions."""
+    stored = {transition["key"]: transition for transition in transitions}
+
+    def run(transition: Transition, most: int) -> list[Transition]:
+        actor, episode, step = transition["key"]
+        keys = itertools.takewhile(stored.__contains__, ((actor, episode, step + i) for i in range(most)))
+        return [stored[key] for key in keys]
+
+    found = []
+    for transition in transitions:
+        changed = dict(transition)
+        if sampling.n_step is not None:
+            steps = run(transition, sampling.n_step)
+            changed["reward"] = sum(sampling.discount**i * step["reward"] for i, step in enumerate(steps))
+            changed["discount"] = sampling.discount ** len(steps)
+            changed |= {name: steps[-1][name] for name in ("next_observation", "mask")}
+        if sampling.action_chunk is not None:
+            steps = run(transition, sampling.action_chunk)
+            missing = sampling.action_chunk - len(steps)
+            changed["action"] = np.stack([step["action"] for step in steps] + [steps[-1]["action"]] * missing)
+            changed["valid"] = np.array([1.0] * len(steps) + [0.0] * missing)
+        found.append(changed)
+    return found
+
+
+def through_jpeg(transitions: list[Transition], stack: int) -> list[Transition]:
+    """The same with each picture encoded and decoded."""
+
+    def coded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+        return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+
+    def observation(entries: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        frames = np.split(entries["wrist"], stack, axis=-1)
+        return entries | {"wrist": np.concatenate([coded(frame) for frame in frames], axis=-1)}
+
+    sides = ("observation", "next_observation")
+    return [transition | {side: observation(transition[side]) for side in sides} for transition in transitions]
 
 
 def as_rows(batch: dict[str, Any]) -> list[dict[str, Any]]:
@@ -56,8 +100,8 @@ def as_rows(batch: dict[str, Any]) -> list[dict[str, Any]]:
 def assert_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
-        for key in ("action", "reward", "mask"):
-            assert np.array_equal(one[key], other[key])
+        for key in one.keys() - {"observation", "next_observation"}:
+            np.testing.assert_allclose(one[key], other[key], rtol=1e-5, atol=1e-5, err_msg=key)
         for side in ("observation", "next_observation"):
             for name in other[side]:
                 assert np.array_equal(one[side][name], other[side][name])
@@ -98,18 +142,34 @@ def build(
 
 
 SPECS = ["state_spec", "image_spec", "features_spec", "stacked_images_spec", "stacked_features_spec"]
+samplings = st.builds(
+    Sampling, n_step=st.none() | st.integers(1, 5), discount=st.floats(0, 1), action_chunk=st.none() | st.integers(1, 5)
+)
 
 
-@pytest.mark.parametrize("spec_name", SPECS)
-@given(plan=interleaved(), capacity=st.integers(1, 40), skipped=st.sampled_from([0, 0, 1, 2]), seed=st.integers(0, 99))
-def test_the_buffer_is_the_newest_transitions(make_chunk, request, spec_name, plan, capacity, skipped, seed):
+@pytest.mark.parametrize(
+    ("spec_name", "storage"),
+    [*itertools.product(SPECS, ["raw"]), ("image_spec", "jpeg"), ("stacked_images_spec", "jpeg")],
+)
+@given(
+    plan=interleaved(),
+    capacity=st.integers(1, 40),
+    pieces=st.booleans(),
+    skipped=st.integers(0, 2),
+    sampling=st.just(SINGLE) | samplings,
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_buffer_is_the_newest_transitions(
+    make_chunk, request, spec_name, storage, plan, capacity, pieces, skipped, sampling, seed
+):
     """Chunks of several actors, whole, without their beginning, or in pieces as of interventions."""
     spec = request.getfixturevalue(spec_name)
-    buffer, naive = ReplayBuffer(spec, capacity), []
+    buffer, naive = ReplayBuffer(spec, capacity, storage=storage, jpeg_quality=90), []
     rng = np.random.default_rng(seed)
     for chunk, transitions in build(make_chunk, spec, plan):
-        keep = rng.random(len(chunk)) < 0.7 if skipped else np.ones(len(chunk), np.bool_)
-        keep[: min(skipped - 1, len(chunk) - 1)] = False
+        keep = rng.random(len(chunk)) < 0.7 if pieces else np.ones(len(chunk), np.bool_)
+        keep[: min(skipped, len(chunk) - 1)] = False
         for piece in chunk.select(keep):
             buffer.insert(decode_chunk(encode_chunk(piece), spec))
         naive += [transition for transition, kept in zip(transitions, keep, strict=True) if kept]
@@ -118,7 +178,10 @@ def test_the_buffer_is_the_newest_transitions(make_chunk, request, spec_name, pl
             assert len(buffer) == min(capacity, len(naive))
         # A piece of one transition needs frame_stack + 1 frames.
         assert len(buffer) >= min(len(naive), max(capacity // (spec.frame_stack + 1), 1))
-    assert_same(as_rows(buffer.transitions()), naive[len(naive) - len(buffer) :])
+    expected = spanning(naive[len(naive) - len(buffer) :], sampling)
+    if storage == "jpeg":
+        expected = through_jpeg(expected, spec.frame_stack)
+    assert_same(as_rows(buffer.transitions(sampling)), expected)
 
 
 def test_features_every_draw_takes_a_view_of_its_own(make_chunk, features_spec):
@@ -214,3 +277,65 @@ def test_truncation_reaches_the_batch_with_its_bootstrap(make_chunk, state_spec)
     buffer = ReplayBuffer(state_spec, 10)
     buffer.insert(ended)
     assert (buffer.transitions()["mask"] == 1.0).all()
+
+
+def test_samples_that_span_transitions_are_those_of_the_list(make_episode, state_spec):
+    sampling = Sampling(n_step=3, discount=0.9, action_chunk=4)
+    buffer = ReplayBuffer(state_spec, 20)
+    for chunk in make_episode(state_spec, 20, pieces=[3, 7, 8]):
+        buffer.insert(chunk)
+    stored = {row["observation"]["state"].tobytes(): row for row in as_rows(buffer.transitions(sampling))}
+    batch = empty_batch(state_spec, (2, 8), sampling)
+    for part in (slice(0, 5), slice(5, 8)):
+        buffer.sample_into(np.random.default_rng(0), map_batch(lambda rows, part=part: rows[:, part], batch), sampling)
+    for row in as_rows(map_batch(lambda rows: rows.reshape(16, *rows.shape[2:]), batch)):
+        assert_same([row], [stored[row["observation"]["state"].tobytes()]])
+
+
+def test_an_episode_begun_again_under_its_number_follows_nothing(make_chunk, state_spec):
+    """An episode that was lost is not counted, so that the next one may have its number."""
+    buffer = ReplayBuffer(state_spec, 20)
+    lost = make_chunk(state_spec, 4, seed=1)
+    again = make_chunk(state_spec, 6, seed=2, last=True)
+    for chunk in (lost, again):
+        buffer.insert(chunk)
+    expected = 0.5 ** np.array([3, 3, 2, 1, 3, 3, 3, 3, 2, 1])
+    assert np.allclose(buffer.transitions(Sampling(n_step=3, discount=0.5))["discount"], expected)
+
+
+@pytest.mark.parametrize("wrong", [{"n_step": 0}, {"action_chunk": 0}, {"n_step": 2, "discount": 1.5}])
+def test_impossible_spans_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(reversed(wrong))):
+        Sampling(**wrong)
+
+
+def test_jpeg_keeps_colours_and_sizes(make_chunk):
+    spec = TransitionSpec({"front": ((32, 48, 3), "uint8"), "depth": ((16, 16, 1), "uint8")}, 1)
+    chunk = make_chunk(spec, 3)
+    chunk.observation["front"][...] = [200, 100, 20]
+    chunk.observation["depth"][...] = np.arange(16)[:, None, None] * 10
+    buffer = ReplayBuffer(spec, 10, storage="jpeg")
+    buffer.insert(chunk)
+    observation = buffer.transitions()["observation"]
+    assert np.abs(observation["front"].astype(int) - [200, 100, 20]).max() <= 4
+    assert np.abs(observation["depth"].astype(int) - chunk.observation["depth"][:3]).max() <= 4
+
+
+def test_jpeg_memory_is_that_of_the_pictures_in_the_ring(make_chunk):
+    spec = TransitionSpec({"front": ((64, 64, 3), "uint8")}, 1)
+    buffer, raw = ReplayBuffer(spec, 64, storage="jpeg"), ReplayBuffer(spec, 64)
+    sizes = []
+    for episode in range(12):
+        chunk = make_chunk(spec, 32, seed=episode, last=True, episode=episode)
+        chunk.observation["front"][...] //= 16  # dark noise
+        buffer.insert(chunk)
+        sizes.append(buffer.nbytes)
+    assert sizes[1] > sizes[0]
+    assert max(sizes[3:]) < 1.05 * min(sizes[3:]) < 0.5 * raw.nbytes
+
+
+def test_what_does_not_fit_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"capacity: expected at most \d+ transitions of 96 kB.*vision.storage: jpeg"):
+        ReplayBuffer(TransitionSpec({"front": ((256, 128, 3), "uint8")}, 1), 10**9)
+    with pytest.raises(DataError, match="1 or 3 channels"):
+        ReplayBuffer(TransitionSpec({"front": ((8, 8, 4), "uint8")}, 1), 10, storage="jpeg")
