@@ -1,35 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Soft actor-critic as an immutable PyTree with a pure update."""
+"""Soft actor-critic as an immutable PyTree with a pure update, for vectors, cached features and pictures.
+
+What observations with frames go through ("vision": heads and, where it is trained, the encoder) belongs to the critics:
+their loss trains it, their target has a copy of its own, and the actor takes what it gives as it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
-from flax.traverse_util import flatten_dict
 from numpy.typing import NDArray
 
-from serl_rl.config import SACConfig
-from serl_rl.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianPolicy, critic_ensemble, squashed_sample
+from serl_rl.agent_state import named_arrays, with_named_arrays
+from serl_rl.agent_update import Batch, Info, Params, Update, divided_encoder
+from serl_rl.config import SACConfig, VisionConfig
+from serl_rl.encoders import Encoder
+from serl_rl.networks import GaussianPolicy, critic_ensemble, squashed_sample
 from serl_rl.policy import PolicySnapshot
-from serl_rl.spec import DataError, TransitionSpec
-
-Params = Any
-Batch = dict[str, Any]
-Info = dict[str, jax.Array]
+from serl_rl.snapshots import gaussian_snapshot
+from serl_rl.spec import TransitionSpec
+from serl_rl.vision import encode_observation, encoded_width, init_vision
 
 
 class SACAgent(struct.PyTreeNode):
     """Parameters, optimizer states and random key of soft actor-critic.
 
     Actor, critics and temperature have optimizers of their own: a critic step touches nothing of the other two.
+    `critic` and `target_critic` hold "params" of the ensemble and "vision", which is empty without frames.
     """
 
     key: jax.Array
@@ -41,18 +45,39 @@ class SACAgent(struct.PyTreeNode):
     log_temperature: jax.Array
     temperature_optimizer: optax.OptState
     updates: jax.Array
+    frozen_encoder: Params
+    """Of pictures that are encoded in every update; None otherwise. Never changes and is not part of `arrays()`."""
     spec: TransitionSpec = struct.field(pytree_node=False)
     config: SACConfig = struct.field(pytree_node=False)
+    vision: VisionConfig = struct.field(pytree_node=False)
+    encoder_hash: str = struct.field(pytree_node=False)
+    """Of the encoder that acting needs beside the policy; empty where there is none."""
 
     @classmethod
-    def create(cls, seed: int, spec: TransitionSpec, config: SACConfig) -> SACAgent:
-        """New networks for the flat float32 observations of `spec`.
+    def create(
+        cls,
+        seed: int,
+        spec: TransitionSpec,
+        config: SACConfig,
+        vision: VisionConfig | None = None,
+        encoder: Encoder | None = None,
+    ) -> SACAgent:
+        """New networks for the observations of `spec`.
 
-        Raises DataError if the spec has images: they need an encoder, which this agent does not have.
+        Args:
+            seed: of the parameters and of all that is drawn in updates.
+            spec: of the transitions.
+            config: of the algorithm.
+            vision: for observations with frames.
+            encoder: needed where the frames are pictures; the first weights of a trained one.
+
+        Raises:
+            DataError: the observations do not fit `vision`, or the encoder is missing or of another kind.
         """
-        if spec.frame_names:
-            raise DataError("observation", "flat float32 vectors", ", ".join(spec.frame_names))
-        return _create(jax.random.key(seed), spec, config)
+        vision = vision or VisionConfig()
+        trained, frozen, encoder_hash = divided_encoder(spec, vision, encoder)
+        agent = _create(jax.random.key(seed), spec, config, vision, trained)
+        return agent.replace(frozen_encoder=frozen, encoder_hash=encoder_hash)
 
     def update(self, batch: Batch) -> tuple[SACAgent, Info]:
         """Critic updates on all minibatches, and one actor and temperature update per environment step.
@@ -66,49 +91,22 @@ class SACAgent(struct.PyTreeNode):
         return _update(self, batch)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state as named arrays."""
-        leaves, _ = jax.tree_util.tree_flatten_with_path(self)
-        return {_name(path): np.asarray(jax.device_get(_as_data(leaf))) for path, leaf in leaves}
+        """The whole state as named arrays, without a frozen encoder."""
+        return named_arrays(self.replace(frozen_encoder=None))
 
     def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> SACAgent:
         """The agent with the state of `arrays`, as of another agent of the same specification and configuration.
 
         Raises DataError if names, shapes or dtypes differ.
         """
-        leaves, structure = jax.tree_util.tree_flatten_with_path(self)
-        names = [_name(path) for path, _ in leaves]
-        if set(names) != set(arrays):
-            surplus, missing = sorted(set(arrays) - set(names)), sorted(set(names) - set(arrays))
-            raise DataError("arrays", f"{len(names)} known names", f"unknown {surplus[:3]}, missing {missing[:3]}")
-        restored = [_restored(name, arrays[name], leaf) for name, (_, leaf) in zip(names, leaves, strict=True)]
-        return cast(SACAgent, jax.tree_util.tree_unflatten(structure, restored))
+        restored = with_named_arrays(self.replace(frozen_encoder=None), arrays)
+        return restored.replace(frozen_encoder=self.frozen_encoder)
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""
-        arrays = flatten_dict(jax.device_get(self.actor["params"]), sep="/")
-        widths = {name: self.spec.observation[name].elements for name in self.spec.vector_names}
-        return PolicySnapshot(arrays, widths, self.config.activation, (LOG_STD_MIN, LOG_STD_MAX))
-
-
-def _name(path: Sequence[Any]) -> str:
-    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
-
-
-def _is_key(leaf: jax.Array) -> bool:
-    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
-
-
-def _as_data(leaf: jax.Array) -> jax.Array:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _restored(name: str, array: NDArray[Any], leaf: jax.Array) -> jax.Array:
-    data = _as_data(leaf)
-    if array.shape != data.shape or array.dtype != data.dtype:
-        raise DataError(name, f"{data.dtype} {data.shape}", f"{array.dtype} {array.shape}")
-    # A copy: the update donates its buffers, which must not be memory that numpy or a file owns.
-    value = jnp.array(array, copy=True)
-    return jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else value
+        return gaussian_snapshot(
+            self.spec, self.vision, self.encoder_hash, self.actor, self.critic["vision"], self.config.activation
+        )
 
 
 def policy(agent: SACAgent, actor: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -117,8 +115,14 @@ def policy(agent: SACAgent, actor: Params, observation: jax.Array) -> tuple[jax.
 
 
 def q_values(agent: SACAgent, critic: Params, size: int, observation: jax.Array, action: jax.Array) -> jax.Array:
-    """Values (size, B) by an ensemble of `size` critics with stacked parameters `critic`."""
-    return cast(jax.Array, _critic_network(agent.config, size).apply(critic, observation, action))
+    """Values (size, B) by an ensemble of `size` critics with stacked parameters `critic`, of encoded observations."""
+    ensemble = {"params": critic["params"]}
+    return cast(jax.Array, _critic_network(agent.config, size).apply(ensemble, observation, action))
+
+
+def encoded(agent: SACAgent, critic: Params, observation: Mapping[str, jax.Array]) -> jax.Array:
+    """Vectors (B, D) that the vision of `critic` makes of prepared observations."""
+    return encode_observation(agent.spec, agent.vision, critic["vision"], observation)
 
 
 def _actor_network(spec: TransitionSpec, config: SACConfig) -> nn.Module:
@@ -133,13 +137,17 @@ def _optimizers(config: SACConfig) -> tuple[optax.GradientTransformation, ...]:
     return tuple(optax.adam(rate) for rate in (config.actor_lr, config.critic_lr, config.temperature_lr))
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _create(key: jax.Array, spec: TransitionSpec, config: SACConfig) -> SACAgent:
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _create(
+    key: jax.Array, spec: TransitionSpec, config: SACConfig, vision: VisionConfig, trained_encoder: Params
+) -> SACAgent:
     key, actor_key, critic_key = jax.random.split(key, 3)
-    width = sum(spec.observation[name].elements for name in spec.vector_names)
-    observation, action = jnp.zeros((1, width), jnp.float32), jnp.zeros((1, spec.action_dim), jnp.float32)
+    vision_params = init_vision(jax.random.fold_in(critic_key, 1), spec, vision, trained_encoder)
+    observation = jnp.zeros((1, encoded_width(spec, vision)), jnp.float32)
+    action = jnp.zeros((1, spec.action_dim), jnp.float32)
     actor = _actor_network(spec, config).init(actor_key, observation)
-    critic = _critic_network(config, config.critics).init(critic_key, observation, action)
+    ensemble = _critic_network(config, config.critics).init(critic_key, observation, action)
+    critic = {"params": ensemble["params"], "vision": vision_params}
     log_temperature = jnp.log(jnp.asarray(config.initial_temperature, jnp.float32))
     actor_optimizer, critic_optimizer, temperature_optimizer = _optimizers(config)
     return SACAgent(
@@ -152,33 +160,31 @@ def _create(key: jax.Array, spec: TransitionSpec, config: SACConfig) -> SACAgent
         log_temperature=log_temperature,
         temperature_optimizer=temperature_optimizer.init(log_temperature),
         updates=jnp.asarray(0, jnp.int32),
+        frozen_encoder=None,
         spec=spec,
         config=config,
+        vision=vision,
+        encoder_hash="",
     )
-
-
-def flat_observation(spec: TransitionSpec, observation: dict[str, jax.Array]) -> jax.Array:
-    """The vector entries of observations (..., K_i), concatenated to (..., K)."""
-    return jnp.concatenate([observation[name] for name in spec.vector_names], axis=-1)
 
 
 def critic_loss(agent: SACAgent, critic: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Info]:
     """Mean squared error of all critics against the soft Bellman target; leaves of the batch are (B, ...)."""
     config = agent.config
     noise_key, subset_key = jax.random.split(key)
-    next_observation = flat_observation(agent.spec, batch["next_observation"])
-    mean, log_std = policy(agent, agent.actor, next_observation)
+    mean, log_std = policy(agent, agent.actor, encoded(agent, agent.critic, batch["next_observation"]))
     next_action, next_log_prob = squashed_sample(mean, log_std, jax.random.normal(noise_key, mean.shape))
     target_critic, size = agent.target_critic, config.critics
+    next_observation = encoded(agent, target_critic, batch["next_observation"])
     if config.critic_subset:
         size = config.critic_subset
         chosen = jax.random.permutation(subset_key, config.critics)[:size]
-        target_critic = jax.tree.map(lambda leaf: leaf[chosen], target_critic)
+        target_critic = {"params": jax.tree.map(lambda leaf: leaf[chosen], target_critic["params"])}
     next_q = q_values(agent, target_critic, size, next_observation, next_action).min(axis=0)
     if config.backup_entropy:
         next_q -= jnp.exp(agent.log_temperature) * next_log_prob
     target = jax.lax.stop_gradient(batch["reward"] + config.discount * batch["mask"] * next_q)
-    observation = flat_observation(agent.spec, batch["observation"])
+    observation = encoded(agent, critic, batch["observation"])
     q = q_values(agent, critic, config.critics, observation, batch["action"])
     loss = jnp.mean(jnp.square(q - target))
     return loss, {"critic_loss": loss, "q": jnp.mean(q)}
@@ -186,7 +192,7 @@ def critic_loss(agent: SACAgent, critic: Params, batch: Batch, key: jax.Array) -
 
 def actor_loss(agent: SACAgent, actor: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Info]:
     """Entropy-regularized negative value of the policy's actions; leaves of the batch are (B, ...)."""
-    observation = flat_observation(agent.spec, batch["observation"])
+    observation = jax.lax.stop_gradient(encoded(agent, agent.critic, batch["observation"]))
     mean, log_std = policy(agent, actor, observation)
     action, log_prob = squashed_sample(mean, log_std, jax.random.normal(key, mean.shape))
     q = q_values(agent, agent.critic, agent.config.critics, observation, action).mean(axis=0)
@@ -233,12 +239,4 @@ def actor_step(agent: SACAgent, batch: Batch) -> tuple[SACAgent, Info]:
     return agent, info | {"temperature": jnp.exp(agent.log_temperature)}
 
 
-@partial(jax.jit, donate_argnums=0)
-def _update(agent: SACAgent, batch: Batch) -> tuple[SACAgent, Info]:
-    def environment_step(agent: SACAgent, minibatches: Batch) -> tuple[SACAgent, Info]:
-        agent, critic_info = jax.lax.scan(critic_step, agent, minibatches)
-        agent, actor_info = actor_step(agent, jax.tree.map(lambda leaf: leaf[-1], minibatches))
-        return agent, jax.tree.map(jnp.mean, critic_info) | actor_info
-
-    agent, info = jax.lax.scan(environment_step, agent, batch)
-    return agent, jax.tree.map(jnp.mean, info)
+_update = Update(critic_step, actor_step)

@@ -97,8 +97,8 @@ def test_descriptions_that_do_not_fit_are_refused(change):
         {},
         {"policy": "no json"},
         {"policy": "[]"},
-        {"policy": '{"format": "serl-policy-2"}'},
-        {"policy": '{"format": "serl-policy-1", "observation": [["state", 1e999]], "log_std_bounds": [0, 1]}'},
+        {"policy": '{"format": "serl-policy-1"}'},
+        {"policy": '{"format": "serl-policy-2", "observation": [["state", 1e999]], "log_std_bounds": [0, 1]}'},
     ],
 )
 def test_foreign_descriptions_are_refused(metadata):
@@ -116,7 +116,7 @@ def test_changed_bytes_give_a_policy_or_a_data_error(data):
         policy = NumpyPolicy.from_bytes(bytes(encoded))
     except DataError:
         return
-    assert np.abs(policy.act({name: np.zeros(5, np.float32) for name in policy._names}, deterministic=True)).max() <= 1
+    assert np.abs(policy.act({name: np.zeros(5, np.float32) for name in policy._widths}, deterministic=True)).max() <= 1
 
 
 def test_a_policy_for_another_task_is_noticed(state_spec, image_spec):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from serl_rl.config import SACConfig
+from serl_rl.config import EncoderConfig, SACConfig, VisionConfig
 from serl_rl.data import DataError, TransitionSpec
 from serl_rl.policy import NumpyPolicy
 from serl_rl.replay import map_batch
@@ -45,6 +45,10 @@ def make_batch(seed: int = 0, shape: tuple[int, ...] = (), size: int = 32) -> di
         "reward": rng.standard_normal((*shape, size), dtype=np.float32),
         "mask": np.ones((*shape, size), np.float32),
     }
+
+
+def flat(observation: dict[str, np.ndarray]) -> jax.Array:
+    return jnp.concatenate([observation[name] for name in SPEC.observation], axis=-1)
 
 
 def make_agent(seed: int = 0, **changes: Any) -> SACAgent:
@@ -101,13 +105,13 @@ def test_the_update_is_deterministic():
 def test_the_second_call_compiles_nothing():
     agent = make_agent(seed=3)
     agent, _ = agent.update(make_batch(shape=(2, 2)))
-    compiled = sac._update._cache_size()
+    compiled = sac._update.compiled
     for seed in range(3):
         agent, _ = agent.update(make_batch(seed, shape=(2, 2)))
-    assert sac._update._cache_size() == compiled
+    assert sac._update.compiled == compiled
     again = make_agent(seed=4).with_arrays(agent.arrays())  # nor does the first one after a checkpoint
     again.update(make_batch(shape=(2, 2)))
-    assert sac._update._cache_size() == compiled
+    assert sac._update.compiled == compiled
 
 
 def test_no_scalar_is_weakly_typed():
@@ -118,7 +122,7 @@ def test_no_scalar_is_weakly_typed():
 def expected_target(agent: SACAgent, batch: dict[str, Any], key: jax.Array) -> jax.Array:
     """The target by its definition, with the action that the loss draws from this key."""
     noise_key, _ = jax.random.split(key)
-    following = sac.flat_observation(SPEC, batch["next_observation"])
+    following = flat(batch["next_observation"])
     mean, log_std = policy_of(agent, agent.actor, following)
     noise = jax.random.normal(noise_key, mean.shape)
     action = jnp.tanh(mean + jnp.exp(log_std) * noise)
@@ -129,7 +133,7 @@ def expected_target(agent: SACAgent, batch: dict[str, Any], key: jax.Array) -> j
 def test_the_critic_loss_is_the_squared_bellman_error():
     agent, batch, key = make_agent(critics=3), make_batch(), jax.random.key(5)
     batch["mask"][:10] = 0.0
-    q = q_values(agent, agent.critic, 3, sac.flat_observation(SPEC, batch["observation"]), batch["action"])
+    q = q_values(agent, agent.critic, 3, flat(batch["observation"]), batch["action"])
     expected = jnp.mean(jnp.square(q - expected_target(agent, batch, key)))
     assert critic_loss(agent, agent.critic, batch, key)[0] == pytest.approx(float(expected), rel=1e-5)
 
@@ -159,7 +163,7 @@ def test_no_gradient_flows_through_the_target():
 
 def test_with_a_subset_targets_are_the_minimum_of_that_many_critics():
     agent, batch = make_agent(critics=5, critic_subset=2), make_batch()
-    observation, action = sac.flat_observation(SPEC, batch["next_observation"]), batch["action"]
+    observation, action = flat(batch["next_observation"]), batch["action"]
     mean, log_std = policy_of(agent, agent.actor, observation)
     q_all = None
     for seed in range(20):
@@ -170,7 +174,7 @@ def test_with_a_subset_targets_are_the_minimum_of_that_many_critics():
         action = jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(noise_key, mean.shape))
         q_all = q_values(agent, agent.target_critic, 5, observation, action)
         target = batch["reward"] + agent.config.discount * q_all[chosen].min(axis=0)
-        q = q_values(agent, agent.critic, 5, sac.flat_observation(SPEC, batch["observation"]), batch["action"])
+        q = q_values(agent, agent.critic, 5, flat(batch["observation"]), batch["action"])
         expected = float(jnp.mean(jnp.square(q - target)))
         assert float(critic_loss(agent, agent.critic, batch, key)[0]) == pytest.approx(expected, rel=1e-5)
 
@@ -251,7 +255,7 @@ def test_actors_compute_the_policy_of_the_learner(changes):
     for seed in range(5):
         batch = make_batch(seed, size=1)
         one = {name: rows[0] for name, rows in batch["observation"].items()}
-        expected = policy_of(agent, agent.actor, sac.flat_observation(SPEC, one))
+        expected = policy_of(agent, agent.actor, flat(one))
         for found, wanted in zip(policy.distribution(one), expected, strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(policy.act(one, deterministic=True), np.tanh(expected[0]), rtol=1e-4, atol=1e-5)
@@ -265,6 +269,9 @@ def test_a_state_of_another_configuration_is_refused_by_name():
         make_agent(hidden_sizes=(8, 8)).with_arrays(arrays)
 
 
-def test_images_are_refused(image_spec):
-    with pytest.raises(DataError, match=r"flat float32 vectors, found wrist"):
+def test_pictures_without_an_encoder_are_refused(image_spec):
+    pixels = VisionConfig(encoder=EncoderConfig(cached=False))
+    with pytest.raises(DataError, match="an encoder for the pictures, found none"):
+        SACAgent.create(0, image_spec, CONFIG, pixels)
+    with pytest.raises(DataError, match="observation wrist: expected features, found image"):
         SACAgent.create(0, image_spec, CONFIG)
