@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from serl_bringup import __version__
-from serl_bringup.cli import bench, encoder, evaluate, inspection, launch, record, stop, train
+from serl_bringup.cli import bench, camera, encoder, evaluate, inspection, launch, record, stop, train
 from serl_bringup.cli.help import documented
 from serl_bringup.errors import CommandError, Interrupted
 
@@ -47,6 +47,7 @@ _add("The ROS graph", "actions", inspection.actions)
 app.add_typer(
     inspection.topics, name="topics", rich_help_panel="The ROS graph", **documented(inspection.topic_overview)
 )
+app.add_typer(camera.camera, name="camera", rich_help_panel="The ROS graph", **documented(camera.camera_overview))
 _add("Safety", "estop", stop.estop)
 _add("Safety", "reset-estop", stop.reset_estop)
 
