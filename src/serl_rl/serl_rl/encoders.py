@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from serl_rl.config import EncoderConfig
 from serl_rl.encoder_file import EncoderError, check_weights, read_encoder, weights_hash
+from serl_rl.encoder_networks import MobileNet, ResNet, SmallEncoder
 
 FOLDER = "config/encoders"
 """Where shipped weights lie: a file NAME.safetensors for each."""
@@ -29,20 +30,12 @@ FOLDER = "config/encoders"
 _log = logging.getLogger(__name__)
 
 
-class SmallEncoder(nn.Module):
-    """Four convolutions with 61 280 parameters; 128 x 128 pixels become 4 x 4 x 64 features."""
-
-    @nn.compact
-    def __call__(self, pictures: jax.Array) -> jax.Array:
-        """Feature maps float32 (B, h, w, 64) of RGB pictures (B, H, W, 3) with values 0 to 255."""
-        x = pictures.astype(jnp.float32) / 127.5 - 1.0
-        for index, (channels, size, stride) in enumerate(((16, 5, 4), (32, 3, 2), (64, 3, 2), (64, 3, 2))):
-            x = nn.relu(nn.Conv(channels, (size, size), stride, name=f"conv_{index}")(x))
-        return x
-
-
 _KINDS: dict[str, Callable[[], nn.Module]] = {
     "small": SmallEncoder,
+    "resnet10": partial(ResNet, (1, 1, 1, 1)),
+    "resnet18": partial(ResNet, (2, 2, 2, 2)),
+    "resnet34": partial(ResNet, (3, 4, 6, 3)),
+    "mobilenet": MobileNet,
 }
 
 
@@ -218,18 +211,22 @@ class FrameEncoder:
     def _stack(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """All views of all pictures, uint8 (N K, H, W, 3)."""
         height, width, _ = pictures[0].shape
+        if self._shift >= min(height, width):
+            raise ValueError(f"expected pictures larger than the shift of {self._shift} pixels, found {height, width}")
         stack = np.empty((len(pictures), self._views, height, width, 3), np.uint8)
-        shifts = self._rng.integers(0, 2 * self._shift + 1, (len(pictures), self._views - 1, 2)).tolist()
+        shifts = self._rng.integers(-self._shift, self._shift + 1, (len(pictures), self._views - 1, 2)).tolist()
         for picture, views, offsets in zip(pictures, stack, shifts, strict=True):
             views[0] = picture
-            for view, (dy, dx) in zip(views[1:], offsets, strict=True):
-                _shift_into(view, picture, dy - self._shift, dx - self._shift)
+            for view, (down, right) in zip(views[1:], offsets, strict=True):
+                _shift_into(view, picture, down, right)
         return stack.reshape(-1, height, width, 3)
 
 
-def _shift_into(view: NDArray[np.uint8], picture: NDArray[np.uint8], dy: int, dx: int) -> None:
-    """Write the picture moved down by `dy` and right by `dx` pixels, its edge repeated where nothing is left."""
+def _shift_into(view: NDArray[np.uint8], picture: NDArray[np.uint8], down: int, right: int) -> None:
+    """Write the picture, moved by pixels and its edge repeated where nothing is left, into `view`."""
     height, width, _ = picture.shape
-    rows = np.clip(np.arange(-dy, height - dy), 0, height - 1)
-    columns = np.clip(np.arange(-dx, width - dx), 0, width - 1)
-    np.take(picture[rows], columns, axis=1, out=view)
+    moved = picture[np.clip(np.arange(-down, height - down), 0, height - 1)]
+    first, end = max(right, 0), width + min(right, 0)
+    view[:, first:end] = moved[:, first - right : end - right]
+    view[:, :first] = moved[:, :1]
+    view[:, end:] = moved[:, -1:]

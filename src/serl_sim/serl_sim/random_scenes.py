@@ -28,13 +28,23 @@ _WIDTH: Final = 0.04  # [m]
 class SceneRange:
     """Which moments there are."""
 
-    wander: float = Field(default=8.0, ge=0.0, le=50.0, description="mean steps to random places before the expert leads")
+    wander: float = Field(
+        default=8.0, ge=0.0, le=50.0, description="mean steps to random places before the expert leads"
+    )
     steps: int = Field(default=24, ge=1, le=1000, description="of the expert in an episode")
-    noise: float = Field(default=0.6, ge=0.0, le=2.0, description="largest deviation of the expert's normalized actions")
-    spread: float = Field(default=0.05, ge=0.0, le=1.0, description="how far beyond their place at the start objects lie [m]")
-    anywhere: float = Field(default=0.1, ge=0.0, le=1.0, description="share of episodes with objects anywhere on the table")
+    noise: float = Field(
+        default=0.6, ge=0.0, le=2.0, description="largest deviation of the expert's normalized actions"
+    )
+    spread: float = Field(
+        default=0.05, ge=0.0, le=1.0, description="how far beyond their place at the start objects lie [m]"
+    )
+    anywhere: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="share of episodes with objects anywhere on the table"
+    )
     absent: float = Field(default=0.1, ge=0.0, le=1.0, description="share of episodes without objects")
-    sharp: float = Field(default=0.7, ge=0.0, le=1.0, description="share of pictures rendered in their size; others shrunk")
+    sharp: float = Field(
+        default=0.7, ge=0.0, le=1.0, description="share of pictures rendered in their size; others shrunk"
+    )
     looks: LookRange = Field(default_factory=LookRange)
 
 

@@ -29,10 +29,14 @@ class LookRange:
 
     plain: float = Field(default=0.2, ge=0.0, le=1.0, description="share of looks that are the world's own")
     light: float = Field(default=0.5, ge=0.0, le=1.0, description="relative change of every brightness, up and down")
-    light_tilt: float = Field(default=0.8, ge=0.0, le=3.0, description="deviation of the direction of light, of a unit vector")
+    light_tilt: float = Field(
+        default=0.8, ge=0.0, le=3.0, description="deviation of the direction of light, of a unit vector"
+    )
     tint: float = Field(default=0.08, ge=0.0, le=1.0, description="deviation of red, green and blue of every colour")
     recoloured: float = Field(default=0.4, ge=0.0, le=1.0, description="share with any colours at all")
-    textured: float = Field(default=0.4, ge=0.0, le=1.0, description="share with textures on table, floor, robot or objects")
+    textured: float = Field(
+        default=0.4, ge=0.0, le=1.0, description="share with textures on table, floor, robot or objects"
+    )
     camera_shift: float = Field(default=0.01, ge=0.0, le=0.2, description="deviation of each camera's position [m]")
     camera_turn_deg: float = Field(default=1.0, ge=0.0, le=20.0, description="deviation of each camera's rotation")
     camera_fovy_deg: float = Field(default=1.0, ge=0.0, le=10.0, description="deviation of each camera's field of view")
