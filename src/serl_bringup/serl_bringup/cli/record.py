@@ -10,7 +10,7 @@ from serl_bringup.cli.options import RtfOption, SeedOption, TaskArgument, Viewer
 
 
 def record(
-    task: TaskArgument = "pick_cube",
+    task: TaskArgument = "pick_cube_vision",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: TASK.serl.")
     ] = None,
