@@ -74,6 +74,8 @@ class DrQv2Config:
     """Standard deviation of the exploration noise at the first update and after `noise_steps`; linear in between."""
     noise_steps: int = Field(default=2000, ge=1, le=10**8)
     """Environment steps that were trained for until the noise has come down."""
+    n_step: int = Field(default=3, ge=1, le=100)
+    """Rewards that are summed before the value of the observation behind them."""
     noise_clip: float = Field(default=0.3, ge=0.0, le=2.0)
     """Largest noise on the actions in the losses; what explores is not clipped."""
 
@@ -133,7 +135,7 @@ class VICEConfig:
     """Train on random blends of two observations and of their labels (Zhang et al., arXiv 1710.09412)."""
     gradient_penalty: float = Field(default=10.0, ge=0.0, le=1e4)
     """Weight lambda of (|gradient| - 1)^2 between successes and experience (Gulrajani et al., arXiv 1704.00028)."""
-    goal_capacity: int = Field(default=1000, ge=1, le=10**6)
+    goal_capacity: int = Field(default=500, ge=1, le=10**6)
     """Observations of successes that are kept."""
 
 

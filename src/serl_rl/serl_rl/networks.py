@@ -14,11 +14,12 @@ _ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
 
 
 class MLP(nn.Module):
-    """Hidden layers: dense, layer normalization, activation."""
+    """Hidden layers: dense, layer normalization, activation; dropout only where it is given a key for "dropout"."""
 
     hidden_sizes: tuple[int, ...]
     activation: str
     layer_norm: bool
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -28,6 +29,8 @@ class MLP(nn.Module):
             if self.layer_norm:
                 x = nn.LayerNorm(name=f"norm_{index}")(x)
             x = _ACTIVATIONS[self.activation](x)
+            if self.dropout and self.has_rng("dropout"):
+                x = nn.Dropout(self.dropout, deterministic=False)(x)
         return x
 
 

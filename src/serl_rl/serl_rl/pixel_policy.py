@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from serl_rl.encoder_file import EncoderError
 from serl_rl.encoders import Encoder, make_encoder
-from serl_rl.policy import FrameInput, NumpyPolicy, PolicyArrays, PolicySnapshot
+from serl_rl.policy import FrameInput, NumpyPolicy, PolicySnapshot
+from serl_rl.policy_network import PolicyArrays
 from serl_rl.spec import DataError
 from serl_rl.vision import PICTURE_CHANNELS, encode_stack
 
 
 class PixelPolicy(NumpyPolicy):
-    """A tanh-squashed Gaussian policy for one observation with pictures at a time.
+    """A policy for one observation with pictures at a time.
 
     The first action for each size of pictures compiles the encoder.
     """

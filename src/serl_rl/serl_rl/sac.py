@@ -18,13 +18,14 @@ import optax
 from flax import struct
 from numpy.typing import NDArray
 
+from serl_rl.acting import SquashedGaussian
 from serl_rl.agent_state import named_arrays, with_named_arrays
 from serl_rl.agent_update import Batch, Info, Params, Update, divided_encoder
 from serl_rl.config import SACConfig, VisionConfig
 from serl_rl.encoders import Encoder
-from serl_rl.networks import GaussianPolicy, critic_ensemble, squashed_sample
+from serl_rl.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianPolicy, critic_ensemble, squashed_sample
 from serl_rl.policy import PolicySnapshot
-from serl_rl.snapshots import gaussian_snapshot
+from serl_rl.snapshots import make_snapshot
 from serl_rl.spec import TransitionSpec
 from serl_rl.vision import encode_observation, encoded_width, init_vision
 
@@ -104,8 +105,14 @@ class SACAgent(struct.PyTreeNode):
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""
-        return gaussian_snapshot(
-            self.spec, self.vision, self.encoder_hash, self.actor, self.critic["vision"], self.config.activation
+        return make_snapshot(
+            self.spec,
+            self.vision,
+            self.encoder_hash,
+            self.critic["vision"],
+            self.actor,
+            self.config.activation,
+            SquashedGaussian((LOG_STD_MIN, LOG_STD_MAX)),
         )
 
 

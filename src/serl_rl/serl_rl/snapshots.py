@@ -8,8 +8,8 @@ from typing import Any, cast
 import jax
 from flax.traverse_util import flatten_dict
 
+from serl_rl.acting import Actor
 from serl_rl.config import Activation, VisionConfig
-from serl_rl.networks import LOG_STD_MAX, LOG_STD_MIN
 from serl_rl.policy import FrameInput, PolicySnapshot
 from serl_rl.spec import TransitionSpec
 from serl_rl.vision import has_pictures
@@ -17,25 +17,31 @@ from serl_rl.vision import has_pictures
 Params = Any
 
 
-def gaussian_snapshot(
+def make_snapshot(
     spec: TransitionSpec,
     vision: VisionConfig,
     encoder_hash: str,
-    actor: Params,
     vision_params: Params,
+    network: Params,
     activation: Activation,
+    actor: Actor,
+    **further: Params,
 ) -> PolicySnapshot:
-    """Copy of what acting with a `GaussianPolicy` behind an `ObservationEncoder` needs.
+    """Copy of what acting with networks behind an `ObservationEncoder` needs.
 
     Args:
         spec: of the transitions.
         vision: of the `ObservationEncoder`.
         encoder_hash: of the frozen encoder whose features it takes; empty where there is none.
-        actor: parameters of the `GaussianPolicy`.
         vision_params: parameters of the `ObservationEncoder`.
-        activation: of the hidden layers of the policy.
+        network: parameters of the actor, a trunk and a head.
+        activation: of the hidden layers of all networks.
+        actor: what the outputs mean.
+        further: parameters of other networks that the actor needs, by name.
     """
-    arrays = flatten_dict(jax.device_get(actor["params"]), sep="/")
+    arrays = flatten_dict(jax.device_get(network["params"]), sep="/")
+    for name, params in further.items():
+        arrays |= flatten_dict({name: jax.device_get(params["params"])}, sep="/")
     frames = None
     if spec.frame_names:
         arrays |= flatten_dict({"vision": jax.device_get(vision_params["params"])}, sep="/")
@@ -48,4 +54,4 @@ def gaussian_snapshot(
             encoder=encoder_hash,
         )
     widths = {name: spec.observation[name].elements for name in spec.vector_names}
-    return PolicySnapshot(arrays, widths, activation, (LOG_STD_MIN, LOG_STD_MAX), frames)
+    return PolicySnapshot(arrays, widths, activation, actor, frames)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serl_rl.acting import SquashedGaussian
 from serl_rl.data import DataError
 from serl_rl.policy import NumpyPolicy, PolicySnapshot
 
@@ -29,7 +30,7 @@ def make_snapshot(seed: int = 0) -> PolicySnapshot:
         "head/kernel": normal(8, 4),
         "head/bias": normal(4),
     }
-    return PolicySnapshot(arrays, {"state": 5}, "tanh", (-10.0, 2.0))
+    return PolicySnapshot(arrays, {"state": 5}, "tanh", SquashedGaussian((-10.0, 2.0)))
 
 
 SNAPSHOT = make_snapshot()
@@ -46,7 +47,7 @@ def test_a_policy_survives_its_bytes():
 
 def test_sampled_actions_follow_the_distribution():
     policy, rng = SNAPSHOT.policy(), np.random.default_rng(0)
-    mean, log_std = policy.distribution(OBSERVATION)
+    mean, log_std = policy.acting.distribution(policy.encode(OBSERVATION))
     actions = np.array([policy.act(OBSERVATION, deterministic=False, rng=rng) for _ in range(4000)])
     # tanh is monotonic: half of the actions lie below the squashed mean, and 84 % below one standard deviation more.
     for bound, share in ((mean, 0.5), (mean + np.exp(log_std), 0.8413)):
@@ -84,7 +85,7 @@ def test_arrays_that_do_not_fit_are_refused_by_name(name, array, message):
 
 @pytest.mark.parametrize(
     "change",
-    [{"activation": "gelu"}, {"observation": {}}, {"log_std_bounds": (3.0, 1.0)}, {"observation": {"state": 4}}],
+    [{"activation": "gelu"}, {"observation": {}}, {"actor": SquashedGaussian((3.0, 1.0))}, {"observation": {"state": 4}}],
 )
 def test_descriptions_that_do_not_fit_are_refused(change):
     with pytest.raises(DataError):
@@ -98,7 +99,7 @@ def test_descriptions_that_do_not_fit_are_refused(change):
         {"policy": "no json"},
         {"policy": "[]"},
         {"policy": '{"format": "serl-policy-1"}'},
-        {"policy": '{"format": "serl-policy-2", "observation": [["state", 1e999]], "log_std_bounds": [0, 1]}'},
+        {"policy": '{"format": "serl-policy-2", "observation": [["state", 1e999]], "actor": {"kind": "noisy_mean"}}'},
     ],
 )
 def test_foreign_descriptions_are_refused(metadata):
