@@ -118,7 +118,7 @@ class InvertedResidual(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """A 3 x 3 convolution of every channel by itself: a sum of nine products, several times as fast as XLA's on a CPU."""
+    """A 3 x 3 convolution of every channel by itself; on a CPU, nine products are several times as fast as XLA's."""
 
     stride: int
 

@@ -48,6 +48,38 @@ def train(
     train_encoder(load_recipe(recipe), name, seed, path, typer.echo)
 
 
+@encoder.command("convert")
+def convert(
+    source: Annotated[Path, typer.Argument(help="The published resnet10_params.pkl.", exists=True, dir_okay=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: SOURCE.safetensors.")
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Convert SERL's published ResNet-10, a pickle, into a safetensors file.
+
+    The pickle is read, never run: whatever it holds besides arrays is refused. Its SHA-256 is shown and kept.
+
+    Examples:
+        ./serl encoder convert resnet10_params.pkl
+    """
+    from serl_rl.encoder_file import EncoderDescription, write_encoder
+    from serl_rl.encoders import Encoder, parameter_shapes
+    from serl_rl.resnet_params import read_pickled_arrays, sha256
+
+    path = out or Path(f"{source.stem}.safetensors")
+    _check_free(path, force)
+    arrays, digest, kind = read_pickled_arrays(source), sha256(source), "resnet10"
+    wanted = {name: values for name, values in arrays.items() if name in parameter_shapes(kind)}
+    weights = Encoder.from_weights(kind, wanted, str(source)).weights
+    recipe = {"source": source.name, "sha256": digest}
+    written = write_encoder(path, weights, EncoderDescription(kind, source.stem, recipe=recipe))
+    typer.echo(f"{source}: SHA-256 {digest}")
+    if others := sorted(arrays.keys() - wanted.keys()):
+        typer.echo(f"left out, because a {kind} encoder has no such parameters: {', '.join(others)}")
+    typer.echo(f"{path}: {kind}, {path.stat().st_size / 1e6:.1f} MB, hash {written.hash}")
+
+
 def _check_free(path: Path, force: bool) -> None:
     if path.suffix != ".safetensors":
         raise CommandError(f"{path}: expected a name that ends in .safetensors")
