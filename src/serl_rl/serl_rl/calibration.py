@@ -37,7 +37,7 @@ def balanced_loss(logits: NDArray[np.floating], labels: NDArray[np.integer], tem
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Temperature that minimizes `balanced_loss` (Guo et al., arXiv 1706.04599), between 1/20 and 20; never worse than 1.
+    """Temperature from 1/20 to 20 that minimizes `balanced_loss` (Guo et al., arXiv 1706.04599); no worse than 1.
 
     Args:
         logits: (N, S) of held-out frames.
@@ -175,9 +175,7 @@ class StageCounter:
         return self.succeeded
 
 
-def first_success(
-    probabilities: NDArray[np.floating], thresholds: Sequence[float], consecutive: int
-) -> int | None:
+def first_success(probabilities: NDArray[np.floating], thresholds: Sequence[float], consecutive: int) -> int | None:
     """Frame of an episode (T, S) at which a `StageCounter` says success, None if it never does."""
     counter = StageCounter(thresholds, consecutive)
     return next((index for index, row in enumerate(probabilities) if counter.update(row)), None)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from serl_rl import segment
 from serl_rl.segment import SegmentError, SegmentWriter
-from serl_rl.spec import DataError, TransitionSpec
+from serl_rl.spec import ArraySpec, DataError, TransitionSpec
 from serl_rl.tensors import pack, unpack
 
 STAGES = ("failure", "success")
@@ -87,7 +87,7 @@ class FrameSource:
     @property
     def _spec(self) -> TransitionSpec:
         # A frame is a transition of which only the pictures matter; its label stands where the action would.
-        return TransitionSpec({name: (view.shape, "uint8") for name, view in self.views.items()}, action_dim=1)
+        return TransitionSpec({name: ArraySpec(view.shape, "uint8") for name, view in self.views.items()}, action_dim=1)
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,9 @@ def read_reward_data(paths: Iterable[Path]) -> list[RewardEpisode]:
             if episodes:
                 _expect_same(episode.source, episodes[0].source, str(path))
             if episode.id in seen:
-                raise DataError(str(path), "episodes of its own", f"episode {episode.id}, which is in {seen[episode.id]} too")
+                raise DataError(
+                    str(path), "episodes of its own", f"episode {episode.id}, which is in {seen[episode.id]} too"
+                )
             seen[episode.id] = path
             episodes.append(episode)
     if not episodes:
@@ -258,7 +260,9 @@ def check_split(train: Sequence[RewardEpisode], validation: Sequence[RewardEpiso
     """
     shared = {episode.id for episode in train} & {episode.id for episode in validation}
     if shared:
-        raise DataError("validation", "episodes that training has not seen", f"{len(shared)} that it has, {min(shared)} first")
+        raise DataError(
+            "validation", "episodes that training has not seen", f"{len(shared)} that it has, {min(shared)} first"
+        )
     for name, side, least in (
         ("training frames", train, LEAST_TRAINING_FRAMES),
         ("held-out frames", validation, LEAST_VALIDATION_FRAMES),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Motion that shows a task in all its states: done, half done, undone and gone wrong. For whoever learns to judge it."""
+"""Motion that shows a task in all its states: done, half done, undone, gone wrong. For whoever learns to judge it."""
 
 from collections.abc import Mapping
 

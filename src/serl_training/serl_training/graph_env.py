@@ -22,9 +22,11 @@ import numpy as np
 import rclpy
 from numpy.typing import NDArray
 from rclpy.node import Node
+from serl_robots.pose import Pose
 from serl_ros.executor import FastExecutor
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1
 from serl_tasks.messages import arm_sample, nanoseconds, object_poses
+from serl_tasks.observation import ArmSample
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, Reward, SafetyStatus, WorldState
 from serl_interfaces.srv import ResetWorld
@@ -239,6 +241,22 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     def episode(self) -> int:
         """Number of the running episode."""
         return self._episode
+
+    @property
+    def arm_sample(self) -> ArmSample:
+        """The arm's newest state.
+
+        Raises:
+            GraphError: the environment was not reset.
+        """
+        if self._arm is None:
+            raise GraphError("the environment was not reset; call reset() first")
+        return arm_sample(self._arm)
+
+    @property
+    def objects(self) -> dict[str, Pose]:
+        """True poses of the tool and of all objects; empty where nobody knows them, as on a real robot."""
+        return {} if self._truth is None else object_poses(self._truth)
 
     def observe(self) -> dict[str, NDArray[Any]]:
         """The newest observation, without a step."""

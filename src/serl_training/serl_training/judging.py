@@ -31,6 +31,25 @@ class Verdict:
         return float(self.success)
 
 
+class PictureMatcher:
+    """Finds out when the newest pictures of several cameras belong together. Each picture is used once."""
+
+    def __init__(self, skew_ns: int) -> None:
+        """Match pictures that are up to `skew_ns` apart; 0: that have the same stamp."""
+        self._skew_ns = skew_ns
+        self.last: Mapping[str, int] = {}
+        """Stamps of the pictures that were used last."""
+
+    def take(self, stamps: Mapping[str, int]) -> bool:
+        """Use the newest pictures, with these stamps [ns] (negative where there is none), if they belong together."""
+        oldest = min(stamps.values())
+        used = any(self.last.get(name) == stamp for name, stamp in stamps.items())
+        if oldest < 0 or used or max(stamps.values()) - oldest > self._skew_ns:
+            return False
+        self.last = dict(stamps)
+        return True
+
+
 class _Judge:
     """Counts states, and gives a state that comes again the verdict that it had."""
 
@@ -70,32 +89,29 @@ class PictureJudge(_Judge):
         super().__init__()
         self._probabilities = probabilities
         self._counter = StageCounter(thresholds, consecutive)
-        self._skew_ns = skew_ns
-        self._judged: Mapping[str, int] = {}
+        self._matcher = PictureMatcher(skew_ns)
 
     def begin(self, episode: int) -> None:
         """Start an episode: no stage was reached yet."""
         super().begin(episode)
         self._counter.reset()
 
-    def judge(self, stamps: Mapping[str, int], pictures: Callable[[], Mapping[str, NDArray[np.uint8]]]) -> Verdict | None:
+    def judge(
+        self, stamps: Mapping[str, int], pictures: Callable[[], Mapping[str, NDArray[np.uint8]]]
+    ) -> Verdict | None:
         """The verdict on the newest pictures, the last one again if they came again, None while they are incomplete.
 
         Args:
             stamps: of each camera's newest picture [ns], negative if there is none yet.
             pictures: gives the pictures, uint8 (H, W, 3); called only when they are judged.
         """
-        if stamps == self._judged:
+        if stamps == self._matcher.last:
             return self.last
-        newest, oldest = max(stamps.values()), min(stamps.values())
-        # Cameras that are not synchronized: each picture is used once.
-        used = any(self._judged.get(name) == stamp for name, stamp in stamps.items())
-        if oldest < 0 or newest - oldest > self._skew_ns or used:
+        if not self._matcher.take(stamps):
             return None
         probabilities = self._probabilities(pictures())
-        self._judged = dict(stamps)
         success = self._counter.update(probabilities)
-        return self._settle(newest, success, success, float(probabilities[-1]))
+        return self._settle(max(stamps.values()), success, success, float(probabilities[-1]))
 
 
 class HumanJudge(_Judge):

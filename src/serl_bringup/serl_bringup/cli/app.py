@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from serl_bringup import __version__
-from serl_bringup.cli import bench, camera, encoder, evaluate, inspection, launch, record, stop, train
+from serl_bringup.cli import bench, camera, encoder, evaluate, inspection, launch, record, reward, stop, train
 from serl_bringup.cli.help import documented
 from serl_bringup.errors import CommandError, Interrupted
 
@@ -38,6 +38,7 @@ def _add(panel: str, name: str, command: Callable[..., None], **options: Any) ->
 _add("Learning", "train", train.train)
 _add("Learning", "eval", evaluate.evaluate)
 _add("Learning", "record", record.record)
+app.add_typer(reward.reward, name="reward", rich_help_panel="Learning", **documented(reward.reward_overview))
 _add("Learning", "bench", bench.bench)
 app.add_typer(encoder.encoder, name="encoder", rich_help_panel="Learning", **documented(encoder.encoder_overview))
 _add("The ROS graph", "launch", launch.launch, context_settings=launch.CONTEXT_SETTINGS)
