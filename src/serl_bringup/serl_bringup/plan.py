@@ -4,16 +4,20 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
+from serl_rl.classifier_file import read_classifier
 from serl_robots.config import ConfigError, build, read_yaml
 from serl_robots.resources import listing
+from serl_training.reward_frames import check_source, frame_source
 
 from serl_bringup import __version__, runs
 from serl_bringup.bench.system import describe
 from serl_bringup.errors import CommandError, UsageError
 from serl_bringup.runs import Run
+from serl_tasks import get_task
 
 # What may change when a run is continued; the rest is in the data already.
 CHANGEABLE = frozenset({"max_steps", "goal", "eval_every", "eval_episodes", "rtf", "viewer"})
@@ -37,6 +41,8 @@ class Plan:
     learning: str  # name of a file in config/learning
     settings: tuple[str, ...]  # KEY=VALUE, on top of it
     viewer: bool
+    reward: str = "truth"  # who judges: truth, classifier or human
+    classifier: str = ""  # file of the classifier that judges
 
 
 def check_task(name: str) -> None:
@@ -44,6 +50,23 @@ def check_task(name: str) -> None:
     tasks = listing("config/tasks", ".yaml")
     if name not in tasks:
         raise UsageError(f"no task {name!r}: there are {', '.join(tasks) or 'none'}")
+
+
+def check_reward(plan: Plan) -> None:
+    """Refuses a judge that cannot judge this training.
+
+    Raises:
+        UsageError: --reward, --classifier and --rtf do not fit each other.
+        ClassifierError: the classifier's file is damaged.
+        DataError: it is for another task, other cameras or other crops.
+    """
+    if bool(plan.classifier) != (plan.reward == "classifier"):
+        raise UsageError("--reward classifier and --classifier FILE belong together")
+    if plan.reward == "human" and plan.rtf == 0.0:
+        raise UsageError("--reward human: nobody can follow a world that runs as fast as it can; add --rtf 1")
+    if plan.classifier:
+        info, _ = read_classifier(Path(plan.classifier))
+        check_source(plan.classifier, info.source, frame_source(get_task(plan.task), info.source.stages))
 
 
 def resolve_learning(name: str, settings: Sequence[str]) -> dict[str, Any]:

@@ -43,6 +43,11 @@ class Run:
         return self.path / "learning.yaml"
 
     @property
+    def classifier_file(self) -> Path:
+        """Copy of the reward classifier, where one judges."""
+        return self.path / "classifier.safetensors"
+
+    @property
     def result_file(self) -> Path:
         """Numbers of the end, for programs."""
         return self.path / "result.json"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training from the command line: run directory, graph, progress, result, report."""
 
+import shutil
 import time
 from dataclasses import replace
 from typing import Any
@@ -40,8 +41,11 @@ def start(plan: Plan, name: str, report: bool) -> bool:
     plans.check_task(plan.task)
     plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
     learning = plans.resolve_learning(plan.learning, plan.settings)
+    plans.check_reward(plan)
     run = runs.create_run(runs.runs_root(), name or runs.default_name(plan.task))
     runs.write_atomically(run.learning_file, yaml.safe_dump(learning, sort_keys=False))
+    if plan.classifier:
+        shutil.copyfile(plan.classifier, run.classifier_file)  # the run goes on with it, whatever becomes of the other
     plans.write_plan(run, plan)
     return _train(run, plan, report, resumed=False)
 
@@ -78,6 +82,8 @@ def _train(run: Run, plan: Plan, report: bool, *, resumed: bool) -> bool:
             log_dir=run.log_dir,
             learning=str(run.learning_file.absolute()),
             interventions=str(plan.interventions).lower(),
+            reward=plan.reward,
+            classifier=str(run.classifier_file.absolute()) if plan.classifier else "",
         ) as graph:
             console.print(f"run {run.path}, ROS_DOMAIN_ID {graph.domain_id}", highlight=False, soft_wrap=True)
             result = _send_goal(graph, plan, console)

@@ -24,9 +24,10 @@ from serl_rl.calibration import (
     rates,
     softmax,
 )
+from serl_rl.classifier_file import ClassifierInfo
 from serl_rl.config import RewardClassifierConfig
 from serl_rl.encoders import Encoder, make_encoder
-from serl_rl.reward_classifier import ClassifierInfo, RewardClassifier
+from serl_rl.reward_classifier import RewardClassifier, make_head
 from serl_rl.reward_data import RewardEpisode, check_split
 from serl_rl.vision import random_shift
 
@@ -196,7 +197,7 @@ def _fit(
     progress: Callable[[str, int, int], None],
 ) -> tuple[Encoder, Any]:
     """Trained encoder and head, of pictures (N, 1, H, W, 3) with `augment`, of features (N, K, h, w, c) without."""
-    layers, encode = info.head(config.dropout), _network(encoder.kind)
+    layers, encode = make_head(info, config.dropout), _network(encoder.kind)
     first = {name: jnp.asarray(values[:1, 0]) for name, values in inputs.items()}
     if augment is not None:
         first = {name: encode(encoder.params, pictures) for name, pictures in first.items()}

@@ -2,7 +2,7 @@
 """``serl train``: one command from nothing to a trained policy."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -69,6 +69,22 @@ def train(
             rich_help_panel=_START,
         ),
     ] = None,
+    reward: Annotated[
+        Literal["truth", "classifier", "human"],
+        typer.Option(
+            help="Who judges: the simulator, a classifier of pictures, a person with [bold]./serl reward label[/bold].",
+            rich_help_panel=_START,
+        ),
+    ] = "truth",
+    classifier: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Classifier trained by [bold]./serl reward train[/bold], for --reward classifier.",
+            rich_help_panel=_START,
+        ),
+    ] = None,
     report: Annotated[bool, typer.Option(help="Draw the learning curve and film the policy at the end.")] = True,
 ) -> None:
     """Train a policy until it succeeds, through the whole ROS graph.
@@ -100,6 +116,8 @@ def train(
         learning=learning,
         settings=tuple(settings or ()),
         viewer=viewer,
+        reward=reward,
+        classifier=str(classifier.absolute()) if classifier else "",
     )
     if resume:
         if name:

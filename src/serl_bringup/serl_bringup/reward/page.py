@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from serl_rl.calibration import choose_threshold, rates, reliability
+from serl_rl.classifier_file import ClassifierInfo
 
-if TYPE_CHECKING:
-    from serl_rl.reward_classifier import ClassifierInfo
+if TYPE_CHECKING:  # it imports JAX, which only who has judged has loaded
     from serl_rl.reward_training import Judgements, Report
 
 MOST_MISTAKES = 24  # shown of each kind
@@ -32,7 +32,7 @@ td:first-child, th:first-child { text-align: left; }
 """
 
 
-def render(name: str, info: "ClassifierInfo", judgements: "Judgements", report: "Report") -> str:
+def render(name: str, info: ClassifierInfo, judgements: "Judgements", report: "Report") -> str:
     """The page, as HTML that needs no other file.
 
     Args:
@@ -123,7 +123,7 @@ def _reliability(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> st
 
 
 def _mistakes(
-    info: "ClassifierInfo",
+    info: ClassifierInfo,
     judgements: "Judgements",
     scores: NDArray[np.float64],
     among: NDArray[np.bool_],
