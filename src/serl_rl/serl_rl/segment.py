@@ -73,7 +73,8 @@ def scan(path: Path, kind: str, spec: TransitionSpec, *, torn_tail: bool = False
     found, offset = _read_header(path, kind)
     if found != spec:
         raise SegmentError(
-            f"{path}: expected transitions {spec.to_json()}, found {found.to_json()}; it belongs to another task"
+            f"{path}: {spec.difference(found)}; it was made for another task or with other vision settings: make it "
+            "again, or choose the task (--task) and the settings (--set vision...) that it was made with"
         )
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size

@@ -145,6 +145,21 @@ class TransitionSpec:
         }
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
+    def difference(self, found: TransitionSpec) -> str:
+        """What another specification has otherwise, in words: "expected ..., found ..."."""
+        ours, theirs = self._properties(), found._properties()
+        names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+        sides = (", ".join(f"{name}: {side.get(name, 'none')}" for name in names) for side in (ours, theirs))
+        return "expected {}; found {}".format(*sides)
+
+    def _properties(self) -> dict[str, str]:
+        entries = {name: f"{entry.dtype} {entry.shape}" for name, entry in self.observation.items()}
+        return entries | {
+            "action": f"{self.action_dim} components",
+            "encoder": self.encoder or "none",
+            "frame_stack": str(self.frame_stack),
+        }
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that differ between different specs."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from serl_rl.data import Chunk
 from serl_rl.demonstrations import DemonstrationError, DemonstrationFile, read_demonstrations
-from serl_rl.spec import TransitionSpec
+from serl_rl.spec import ArraySpec, TransitionSpec
 
 SPEC = TransitionSpec({"state": ((3,), "float32")}, 2)
 
@@ -81,3 +81,22 @@ def test_demonstrations_of_another_task_are_refused(tmp_path: Path) -> None:
     other = TransitionSpec({"state": ((4,), "float32")}, 2)
     with pytest.raises(DemonstrationError, match="another task"):
         list(read_demonstrations(tmp_path / "demo.serl", other))
+
+
+def test_demonstrations_without_the_cameras_say_which_are_missing(tmp_path: Path) -> None:
+    write(tmp_path / "demo.serl", 1)
+    picture = ArraySpec((8, 6, 3), "uint8")
+    wanted = TransitionSpec(dict(SPEC.observation) | {"front": picture, "wrist": picture}, 2)
+    with pytest.raises(DemonstrationError) as error:
+        list(read_demonstrations(tmp_path / "demo.serl", wanted))
+    expected = "demo.serl: expected front: uint8 (8, 6, 3), wrist: uint8 (8, 6, 3); found front: none, wrist: none; "
+    assert expected in str(error.value)
+    assert "make it again, or choose the task (--task) and the settings (--set vision...)" in str(error.value)
+
+
+def test_demonstrations_of_another_encoder_name_both(tmp_path: Path) -> None:
+    features = {"front": ArraySpec((2, 4, 4, 8), "float16")}
+    with DemonstrationFile(tmp_path / "demo.serl", TransitionSpec(features, 2, "a" * 16)):
+        pass
+    with pytest.raises(DemonstrationError, match=f"expected encoder: {'b' * 16}; found encoder: {'a' * 16};"):
+        list(read_demonstrations(tmp_path / "demo.serl", TransitionSpec(features, 2, "b" * 16)))

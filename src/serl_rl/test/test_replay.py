@@ -159,7 +159,7 @@ samplings = st.builds(
     sampling=st.just(SINGLE) | samplings,
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_the_buffer_is_the_newest_transitions(
     make_chunk, request, spec_name, storage, plan, capacity, pieces, skipped, sampling, seed
 ):
@@ -301,6 +301,17 @@ def test_an_episode_begun_again_under_its_number_follows_nothing(make_chunk, sta
         buffer.insert(chunk)
     expected = 0.5 ** np.array([3, 3, 2, 1, 3, 3, 3, 3, 2, 1])
     assert np.allclose(buffer.transitions(Sampling(n_step=3, discount=0.5))["discount"], expected)
+
+
+def test_what_goes_on_after_its_past_is_forgotten_leaves_others_alone(make_episode, make_chunk, state_spec):
+    head, tail = make_episode(state_spec, 3, pieces=[2])
+    other = make_chunk(state_spec, 5, actor_id="other")
+    buffer = ReplayBuffer(state_spec, 6)
+    for chunk in (head, other, other, tail):
+        buffer.insert(chunk)
+    first, *rest = other.reward.tolist()
+    sums = [a + b for a, b in itertools.pairwise([first, *rest])] + [rest[-1], tail.reward[0]]
+    assert np.allclose(buffer.transitions(Sampling(n_step=2))["reward"], sums)
 
 
 @pytest.mark.parametrize("wrong", [{"n_step": 0}, {"action_chunk": 0}, {"n_step": 2, "discount": 1.5}])
