@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ class ClassifierInfo:
             found = f"{self.consecutive}, {self.embeddings}, {self.width}"
             raise DataError("consecutive, embeddings, width", "from 1, 1 to 64, 1 to 4096", found)
 
-    @cached_property
+    @property
     def cameras(self) -> tuple[str, ...]:
         """Names of the cameras, sorted."""
         return tuple(sorted(self.source.views))
