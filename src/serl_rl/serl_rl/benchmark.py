@@ -108,7 +108,7 @@ def _update_seconds(
         agent, _ = agent.update(batch)
         jax.block_until_ready(agent)
 
-    return _median_seconds(update, seconds)
+    return median_seconds(update, seconds)
 
 
 def _normal_batch(spec: TransitionSpec, shape: tuple[int, ...]) -> Batch:
@@ -121,7 +121,8 @@ def _normal_batch(spec: TransitionSpec, shape: tuple[int, ...]) -> Batch:
     return batch
 
 
-def _median_seconds(call: Callable[[], None], seconds: float) -> float:
+def median_seconds(call: Callable[[], object], seconds: float) -> float:
+    """Median duration of a call [s] in about `seconds`, after two that warm up."""
     for _ in range(2):
         call()
     durations = []

@@ -159,6 +159,15 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bringup.bench.transport:lost_after_kills",
     ),
     Benchmark(
+        "capture_ms",
+        "rendering two cameras of 128 x 128 and encoding them (K = 2, small encoder), for each env step, one process, "
+        "median",
+        "ms",
+        "less",
+        1.5,
+        "serl_bringup.bench.capture:capture_ms",
+    ),
+    Benchmark(
         "image_to_action_ms",
         "two cameras of 640 x 480: from publishing the pictures until the action for them is back, p99; cropped, "
         "resized to 128 x 128, encoded (K = 2) and acted on by another process",
@@ -166,6 +175,38 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "less",
         15,
         "serl_bringup.bench.vision:image_to_action_ms",
+    ),
+    Benchmark(
+        "replay_kb_cached",
+        "replay memory of a transition, two cameras, features 4 x 4 x 64 in two views; kB of 1024 bytes",
+        "kB",
+        "less",
+        10,
+        "serl_bringup.bench.replay:replay_kb_cached",
+    ),
+    Benchmark(
+        "replay_kb_jpeg",
+        "the same, pictures 128 x 128 as JPEG",
+        "kB",
+        "less",
+        20,
+        "serl_bringup.bench.replay:replay_kb_jpeg",
+    ),
+    Benchmark(
+        "replay_kb_raw",
+        "the same, pictures as they are",
+        "kB",
+        "less",
+        100,
+        "serl_bringup.bench.replay:replay_kb_raw",
+    ),
+    Benchmark(
+        "replay_jpeg_samples_per_s",
+        "minibatches of 256 two-camera transitions drawn from JPEG replay",
+        "samples/s",
+        "more",
+        20,
+        "serl_bringup.bench.replay:replay_jpeg_samples_per_s",
     ),
     Benchmark(
         "ci_minutes",
