@@ -49,7 +49,7 @@ def show(task: str, camera: str, *, editable: bool, host: str, port: int, graph:
         )
         _say_where(host, listening.getsockname()[1], server.address_path)
         with _spinning(client):
-            web.run_app(server.app, sock=listening, print=None, handle_signals=False, access_log=None)
+            web.run_app(server.app, sock=listening, print=None, access_log=None)
 
 
 @contextmanager

@@ -67,9 +67,11 @@ def _edited(text: str, file: TaskFile, camera: str, crop: Crop | None) -> str:
     if not isinstance(view, yaml.MappingNode):
         raise ConfigError(f"{file.path}: 'cameras.{camera}': expected its size and crop, found none")
     value = "null" if crop is None else _flow(list(crop))
-    old = _value(view, "crop")
-    if old is not None:
-        return _replaced(text, old.start_mark.index, _end(old), value)
+    for key, old in view.value:
+        if key.value == "crop" and isinstance(old, yaml.SequenceNode) and not old.flow_style:
+            return _replaced(text, key.end_mark.index, _end(old), f": {value}")  # may stand below the key
+        if key.value == "crop":
+            return _replaced(text, old.start_mark.index, _end(old), value)
     if view.flow_style:
         if not view.value:
             return _replaced(text, view.start_mark.index + 1, view.start_mark.index + 1, f"crop: {value}")
@@ -93,10 +95,13 @@ def _write_if_right(path: Path, text: str, task: str, file: TaskFile, camera: st
             output.write(text.encode())
             output.flush()
             os.fsync(output.fileno())
-        data, _ = read_yaml(new)
+        try:
+            data, _ = read_yaml(new)
+        except ConfigError:
+            data = {}
         data.pop("extends", None)
         found = file.data | data
-        if found != expected:
+        if not data or found != expected:
             raise ConfigError(f"{path}: the crop of {camera} cannot be written without changing more; edit it by hand")
         _load(task, found, str(path))
         new.chmod(path.stat().st_mode)

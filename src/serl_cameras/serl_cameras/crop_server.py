@@ -21,7 +21,7 @@ _MOST_BYTES = 4096  # of what a browser may send
 # The page is ours alone: nothing comes from elsewhere, and no other page may show it.
 _SAFE = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src 'self' blob:; "
+    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src 'self' blob: data:; "
     "script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
