@@ -68,7 +68,8 @@ def test_one_picture_and_many_get_the_same_answer(trained):
     unseen = episode(7, [0, 1, 1])
     together = softmax(judge(trained, [unseen]).logits[0], trained.info.temperature)
     alone = [
-        trained.probabilities({name: unseen.decode(name)[index] for name in SOURCE.views}) for index in range(len(unseen))
+        trained.probabilities({name: unseen.decode(name)[index] for name in SOURCE.views})
+        for index in range(len(unseen))
     ]
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
