@@ -9,11 +9,15 @@ from typing import Any, Protocol, Self
 import jax
 from numpy.typing import NDArray
 
+from serl_rl.bc import BCAgent
 from serl_rl.config import LearningConfig
+from serl_rl.drqv2 import DrQv2Agent
 from serl_rl.encoders import Encoder
+from serl_rl.hybrid import HybridAgent
 from serl_rl.policy import PolicySnapshot
 from serl_rl.sac import SACAgent
 from serl_rl.spec import TransitionSpec
+from serl_rl.vice import VICEAgent
 
 Info = dict[str, jax.Array]
 
@@ -61,3 +65,11 @@ def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encode
     match config.agent:
         case "sac":
             return SACAgent.create(seed, spec, config.sac, config.vision, encoder)
+        case "drqv2":
+            return DrQv2Agent.create(seed, spec, config.drqv2, config.vision, encoder)
+        case "hybrid":
+            return HybridAgent.create(seed, spec, config.hybrid, config.sac, config.vision, encoder)
+        case "vice":
+            return VICEAgent.create(seed, spec, config.vice, config.sac, config.vision, encoder)
+        case "bc":
+            return BCAgent.create(seed, spec, config.bc, config.vision, encoder)

@@ -222,9 +222,14 @@ class VisionConfig:
 class LearningConfig:
     """How a policy is learned from demonstrations and own experience."""
 
-    agent: Literal["sac"] = "sac"
-    """The algorithm; its settings are under its name."""
+    agent: Literal["sac", "drqv2", "hybrid", "vice", "bc"] = "sac"
+    """The algorithm; its settings are under its name. See docs/algorithms.md."""
     sac: SACConfig = Field(default_factory=SACConfig)
+    """Also of the soft actor-critic in hybrid and vice."""
+    drqv2: DrQv2Config = Field(default_factory=DrQv2Config)
+    hybrid: HybridConfig = Field(default_factory=HybridConfig)
+    vice: VICEConfig = Field(default_factory=VICEConfig)
+    bc: BCConfig = Field(default_factory=BCConfig)
     vision: VisionConfig = Field(default_factory=VisionConfig)
     """For tasks with cameras."""
     batch_size: int = Field(default=128, ge=2, le=2**16)
@@ -235,9 +240,20 @@ class LearningConfig:
     """Environment steps with uniformly random actions before the policy acts."""
     training_starts: Count = 100
     """Online transitions before the first update."""
+    updates_before_acting: Count = 0
+    """Updates on the demonstrations alone, once they are complete; the policy acts after these."""
     replay_capacity: Capacity = 200_000
     demonstration_capacity: Capacity = 50_000
     """Transitions."""
+
+    @model_validator(mode="after")
+    def _vice_has_experience(self) -> Self:
+        if self.agent == "vice" and (self.updates_before_acting or not self.training_starts):
+            raise ValueError(
+                "agent: vice compares demonstrations with own experience; expected updates_before_acting 0 and "
+                f"training_starts of 1 or more, found {self.updates_before_acting} and {self.training_starts}"
+            )
+        return self
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -43,16 +43,23 @@ class Ingest:
     """The only way into the buffers of a learner.
 
     Own experience goes to `online`, demonstrations to `demonstrations`, transitions in which a person intervened to
-    both (Luo et al., HIL-SERL, arXiv 2410.21845). Safe to call from several threads.
+    both (Luo et al., HIL-SERL, arXiv 2410.21845). The last transition of a demonstration that succeeded goes to
+    `goals`, too, where there is such a buffer. Safe to call from several threads.
     """
 
     def __init__(
-        self, spec: TransitionSpec, journal: Journal, online: ReplayBuffer, demonstrations: ReplayBuffer
+        self,
+        spec: TransitionSpec,
+        journal: Journal,
+        online: ReplayBuffer,
+        demonstrations: ReplayBuffer,
+        goals: ReplayBuffer | None = None,
     ) -> None:
         self.spec = spec
         self.journal = journal
         self.online = online
         self.demonstrations = demonstrations
+        self.goals = goals
         self.totals = Totals()
         self._next: dict[tuple[str, str], int] = {}
         self._mutex = threading.Lock()
@@ -113,6 +120,8 @@ class Ingest:
         self._next[key] = record.first_sequence + record.count
         if fresh.demonstration:
             self.demonstrations.insert(fresh)
+            if self.goals is not None and fresh.success:
+                self.goals.insert(fresh.skip(len(fresh) - 1))
         else:
             self.online.insert(fresh)
             for piece in fresh.select(fresh.intervention):
