@@ -20,9 +20,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from numpy.typing import NDArray
 
 from serl_rl.classifier_file import ClassifierError, ClassifierInfo, check_arrays, read_classifier
-from serl_rl.config import EncoderConfig, VisionConfig
+from serl_rl.config import EncoderConfig, RewardClassifierConfig, VisionConfig
 from serl_rl.encoder_file import EncoderError
 from serl_rl.encoders import Encoder, load_encoder, make_encoder, parameter_shapes
+from serl_rl.reward_data import FrameSource
 from serl_rl.spec import DataError
 from serl_rl.tensors import pack
 from serl_rl.vision import CameraHead
@@ -53,6 +54,17 @@ def make_head(info: ClassifierInfo, dropout: float = 0.0) -> StageHead:
     return StageHead(info.cameras, len(info.source.stages), info.embeddings, info.width, dropout)
 
 
+def initial_head(info: ClassifierInfo, seed: int) -> Any:
+    """Random parameters of `make_head(info)`."""
+    network = make_encoder(info.encoder)
+    maps = {}
+    for name, view in info.source.views.items():
+        pictures = jnp.zeros((1, *view.shape), jnp.uint8)
+        shape = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x)[0], pictures).shape
+        maps[name] = jnp.zeros(shape)
+    return make_head(info).init(jax.random.key(seed), maps)
+
+
 class RewardClassifier:
     """Judges pictures."""
 
@@ -73,6 +85,25 @@ class RewardClassifier:
 
         self._params = jax.device_put({"encoder": encoder.params, "head": head})
         self._logits = jax.jit(logits)
+
+    @classmethod
+    def untrained(
+        cls, source: FrameSource, config: RewardClassifierConfig, encoder: Encoder, seed: int = 0
+    ) -> RewardClassifier:
+        """One that knows nothing yet and calls nothing a success."""
+        stages = len(source.stages)
+        info = ClassifierInfo(
+            source=source,
+            encoder=encoder.kind,
+            weights=config.weights if config.frozen else "",
+            encoder_hash=encoder.hash,
+            embeddings=config.embeddings,
+            width=config.width,
+            temperature=1.0,
+            thresholds=(1.0,) * (stages - 1),
+            consecutive=config.consecutive,
+        )
+        return cls(info, encoder, initial_head(info, seed))
 
     def logits(self, pictures: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Logits (B, S), before the temperature, of pictures uint8 (B, H, W, 3) of each camera.
@@ -155,13 +186,5 @@ def _find_encoder(
 
 
 def _head_shapes(info: ClassifierInfo) -> dict[str, tuple[int, ...]]:
-    network = make_encoder(info.encoder)
-    maps = {}
-    for name, view in info.source.views.items():
-        pictures = jax.ShapeDtypeStruct((1, *view.shape), jnp.uint8)
-        maps[name] = jax.eval_shape(
-            lambda x: network.init_with_output(jax.random.key(0), x)[0],
-            pictures,
-        )
-    tree = jax.eval_shape(make_head(info).init, jax.random.key(0), maps)
+    tree = jax.eval_shape(lambda: initial_head(info, 0))
     return {name: leaf.shape for name, leaf in flatten_dict(tree, sep="/").items()}

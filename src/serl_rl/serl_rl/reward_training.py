@@ -143,29 +143,18 @@ def train_classifier(
         DataError: the data cannot make or judge a classifier (`check_split`).
     """
     check_split(train, held_out)
-    source = train[0].source
-    info = ClassifierInfo(
-        source=source,
-        encoder=encoder.kind,
-        weights=config.weights if config.frozen else "",
-        encoder_hash=encoder.hash,
-        embeddings=config.embeddings,
-        width=config.width,
-        temperature=1.0,
-        thresholds=(0.5,) * (len(source.stages) - 1),
-        consecutive=config.consecutive,
-        trained_on=tuple(episode.id for episode in train),
-    )
+    start = RewardClassifier.untrained(train[0].source, config, encoder, seed)
+    info = replace(start.info, trained_on=tuple(episode.id for episode in train))
     augment = partial(_augment, config)
     labels = np.concatenate([episode.labels for episode in train])
     key = jax.random.key(seed)
     if config.frozen:
         inputs = _encode_views(train, info, config, encoder, key, progress)
-        trained, head = _fit(info, config, encoder, inputs, labels, None, seed, progress)
+        trained, head = _fit(start, config, inputs, labels, None, seed, progress)
     else:
         pictures = {name: np.concatenate([episode.decode(name) for episode in train]) for name in info.cameras}
         inputs = {name: values[:, None] for name, values in pictures.items()}
-        trained, head = _fit(info, config, encoder, inputs, labels, augment, seed, progress)
+        trained, head = _fit(start, config, inputs, labels, augment, seed, progress)
         info = replace(info, encoder_hash=trained.hash)
     classifier = RewardClassifier(info, trained, head)
     judgements = judge(classifier, held_out)
@@ -187,9 +176,8 @@ def calibrated(info: ClassifierInfo, judgements: Judgements, false_positive_rate
 
 
 def _fit(
-    info: ClassifierInfo,
+    start: RewardClassifier,
     config: RewardClassifierConfig,
-    encoder: Encoder,
     inputs: Mapping[str, NDArray[Any]],
     labels: NDArray[np.uint8],
     augment: Callable[[jax.Array, Pictures], Pictures] | None,
@@ -197,11 +185,9 @@ def _fit(
     progress: Callable[[str, int, int], None],
 ) -> tuple[Encoder, Any]:
     """Trained encoder and head, of pictures (N, 1, H, W, 3) with `augment`, of features (N, K, h, w, c) without."""
+    info, encoder = start.info, start.encoder
     layers, encode = make_head(info, config.dropout), _network(encoder.kind)
-    first = {name: jnp.asarray(values[:1, 0]) for name, values in inputs.items()}
-    if augment is not None:
-        first = {name: encode(encoder.params, pictures) for name, pictures in first.items()}
-    params = {"head": layers.init(jax.random.key(seed), first)}
+    params = {"head": start.head}
     if augment is not None:
         params["encoder"] = encoder.params
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps)

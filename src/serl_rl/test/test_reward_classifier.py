@@ -76,7 +76,7 @@ def test_one_picture_and_many_get_the_same_answer(trained):
 
 def test_pictures_that_are_missing_or_of_another_size_are_refused(trained):
     pictures = frame(np.random.default_rng(0), 0)
-    with pytest.raises(DataError, match="pictures of wrist: expected .* found nothing"):
+    with pytest.raises(DataError, match=r"pictures of wrist: expected .* found nothing"):
         trained.probabilities({"front": pictures["front"]})
     with pytest.raises(DataError, match="pictures of front"):
         trained.probabilities({**pictures, "front": pictures["front"][:32]})
@@ -137,7 +137,7 @@ def test_a_damaged_file_is_refused(trained, tmp_path):
         trained.save(path)
         return path
 
-    with pytest.raises(ClassifierError, match="cannot be read.*serl reward train"):
+    with pytest.raises(ClassifierError, match=r"cannot be read.*serl reward train"):
         load_classifier(tmp_path / "missing", nowhere)
     whole = fresh().read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -148,7 +148,7 @@ def test_a_damaged_file_is_refused(trained, tmp_path):
         load_classifier(path, nowhere)
     arrays, _ = unpack(whole)
     first = min(arrays)
-    with pytest.raises(ClassifierError, match="expected .* arrays"):
+    with pytest.raises(ClassifierError, match=r"expected .* arrays"):
         load_classifier(changed(fresh(), {name: value for name, value in arrays.items() if name != first}), nowhere)
     with pytest.raises(ClassifierError, match="expected finite numbers"):
         load_classifier(changed(fresh(), {**arrays, first: arrays[first][..., :1]}), nowhere)

@@ -35,7 +35,7 @@ def graph_steps_per_s(bench: Bench) -> Measurement:
     """Env steps per second of the graph with random actions, resets included; the learner is idle."""
     with _graph(bench) as session, _learner(bench, "idle", coupled=True):
         env = GraphEnv(TASK, node=session.client.node, executor=session.client.executor)
-        rates = _step_rates(env, np.random.default_rng(0))
+        rates = step_rates(env, np.random.default_rng(0))
     spread = f"{min(rates):.0f} to {max(rates):.0f} in {len(rates)} windows of {WINDOW_SECONDS:.0f} s"
     return Measurement(statistics.median(rates), spread, {"windows": rates})
 
@@ -55,13 +55,13 @@ def learner_share(bench: Bench) -> Measurement:
         alone = _update_rate(updates, lambda: client.spin_until(lambda: False, WINDOWS * WINDOW_SECONDS))
         env = GraphEnv(TASK, node=client.node, executor=client.executor)
         rates: list[float] = []
-        beside = _update_rate(updates, lambda: rates.extend(_step_rates(env, np.random.default_rng(0))))
+        beside = _update_rate(updates, lambda: rates.extend(step_rates(env, np.random.default_rng(0))))
     steps = statistics.median(rates)
     details = {"alone": alone, "beside": beside, "graph_steps_per_s": steps}
     return Measurement(beside / alone, f"{beside:,.0f} of {alone:,.0f} updates/s at {steps:.0f} env steps/s", details)
 
 
-def _step_rates(env: GraphEnv, rng: np.random.Generator) -> list[float]:
+def step_rates(env: GraphEnv, rng: np.random.Generator) -> list[float]:
     """Env steps per second in each window, after a while that does not count."""
     rates = []
     env.reset(seed=0)

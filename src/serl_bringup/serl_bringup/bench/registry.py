@@ -103,6 +103,23 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bringup.bench.training:pick_pixels_wall_s",
     ),
     Benchmark(
+        "pick_classifier_success",
+        "the same, but a classifier of pictures, recorded and trained for each seed, is the only reward: true success "
+        "after at most 4000 env steps, worst seed",
+        "%",
+        "more",
+        90,
+        "serl_bringup.bench.reward:pick_classifier_success",
+    ),
+    Benchmark(
+        "classifier_hz",
+        "answers of the classifier's node, two cameras, to the graph in lockstep",
+        "Hz",
+        "more",
+        30,
+        "serl_bringup.bench.reward:classifier_hz",
+    ),
+    Benchmark(
         "graph_steps_per_s",
         "lockstep graph, state observation, random actions, resets included, learner idle",
         "env steps/s",

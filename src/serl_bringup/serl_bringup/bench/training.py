@@ -87,7 +87,7 @@ def _train(root: Path, task: str, name: str, seed: int, max_env_steps: int) -> M
     ]
     output = root / f"{name}.txt"
     with output.open("wb") as file:
-        status = _run(command, {**os.environ, "SERL_RUNS": str(root)}, file)
+        status = run(command, {**os.environ, "SERL_RUNS": str(root)}, file)
     result_file = root / name / "result.json"
     if not result_file.is_file():
         lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -96,7 +96,7 @@ def _train(root: Path, task: str, name: str, seed: int, max_env_steps: int) -> M
     return result
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> int:
+def run(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> int:
     """Exit status of a command; it is given time to end its graph whatever ends us."""
     process = subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
