@@ -17,6 +17,7 @@ from serl_bringup import __version__
 COMMANDS = [
     ["train"], ["eval"], ["record"], ["bench"], ["launch"], ["nodes"], ["topics"], ["topics", "list"], ["topics", "hz"],
     ["topics", "echo"], ["topics", "info"], ["services"], ["actions"], ["estop"], ["reset-estop"],
+    ["encoder"], ["encoder", "train"], ["encoder", "convert"],
 ]  # fmt: skip
 
 
