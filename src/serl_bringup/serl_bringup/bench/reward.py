@@ -27,7 +27,7 @@ _FIRST_TRUE_SEED = 10_000  # of start states that no training has evaluated on
 
 
 def pick_classifier_success(bench: Bench) -> Measurement:
-    """True success of policies whose only reward was a classifier, worst seed. Each seed has a classifier of its own."""
+    """True success of policies whose only reward was a classifier, worst seed; each seed trains its own classifier."""
     found = {seed: _one_seed(bench, seed) for seed in bench.seeds}
     percents = [100.0 * each["success_rate"] for each in found.values()]
     spread = f"{min(percents):.0f} to {max(percents):.0f} % of {TRUE_EPISODES} episodes, {len(percents)} seeds"
