@@ -48,3 +48,7 @@ def test_the_node_knows_every_parameter_that_it_is_given(name: str) -> None:
     values = yaml.safe_load((ROOT / f"config/cameras/{name}.yaml").read_text())["/**"]["ros__parameters"]
     source = (ROOT / "src/serl_cameras/serl_cameras/camera_node.py").read_text()
     assert values.keys() <= set(re.findall(r'declare\(\s*self,\s*"(\w+)"', source))
+
+
+def test_the_program_is_installed_by_its_package() -> None:
+    assert '"camera = serl_cameras.camera_node:main"' in (ROOT / "src/serl_cameras/setup.py").read_text()

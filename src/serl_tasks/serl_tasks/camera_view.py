@@ -58,4 +58,4 @@ class CameraView:
         if part.shape == self.shape:
             return part
         shrinks = width > self.size[0] or height > self.size[1]
-        return cv2.resize(part, self.size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return cv2.resize(part, self.size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
