@@ -2,7 +2,7 @@
 """Recipes of encoders: which pictures are rendered, and how an encoder is trained on them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,7 @@ def train(recipe: EncoderRecipe, name: str, seed: int, path: Path, say: Callable
 
     make_encoder(recipe.kind)
     task = get_task(recipe.task)
-    plain = SceneRange(**{**vars(recipe.scenes), "looks": LookRange(plain=1.0), "sharp": 1.0})
+    plain = replace(recipe.scenes, looks=LookRange(plain=1.0), sharp=1.0)
     seeds = np.random.SeedSequence(seed).generate_state(3).tolist()
     say(f"rendering {recipe.frames} moments of {task.name} by {', '.join(task.cameras)}")
     data = labelled_pictures(task, recipe.scenes, recipe.frames, seeds[0])

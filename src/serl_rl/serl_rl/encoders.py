@@ -141,8 +141,7 @@ def load_file(path: Path, kind: str) -> Encoder:
     weights, description = read_encoder(path)
     if description is not None and description.kind != kind:
         raise EncoderError(path, f"weights of a {kind} encoder", f"those of a {description.kind} encoder")
-    check_weights(path, weights, parameter_shapes(kind))
-    return Encoder.from_weights(kind, weights, description.name if description else path.stem)
+    return Encoder.from_weights(kind, weights, str(path))
 
 
 def _shipped_for(cameras: Sequence[str], config: EncoderConfig, find: Callable[[str], Path]) -> Encoder | None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random looks and the labels of what is to be seen under them."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from serl_robots.pose import Pose
@@ -83,8 +85,7 @@ def test_looks_differ_and_leave_the_world_as_it_is(looks_of):
     ids=lambda value: next(iter(value)),
 )
 def test_each_setting_changes_what_it_says_and_nothing_else(looks_of, look, fields):
-    nothing = dict.fromkeys((field for field in vars(PLAIN) if not field.startswith("_")), 0.0)
-    looks, _ = looks_of(LookRange(**{**nothing, **look}))
+    looks, _ = looks_of(LookRange(**(dict.fromkeys(asdict(PLAIN), 0.0) | look)))
     names = (
         "light_diffuse",
         "light_dir",
