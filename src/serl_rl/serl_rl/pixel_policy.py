@@ -35,16 +35,16 @@ class PixelPolicy(NumpyPolicy):
             raise DataError("frames", "pictures", "features" if frames else "none")
         arrays = PolicyArrays(snapshot.arrays)
         encoder = _frozen_encoder(frames, encoder) if frames.encoder else _own_encoder(frames, arrays)
-        self._params = jax.device_put(encoder.params)
-        self._encode = jax.jit(partial(_encode, make_encoder(encoder.kind)))
+        self._kind, self._params = encoder.kind, jax.device_put(encoder.params)
         self._build(snapshot, arrays, {name: _feature_shape(encoder, frames, name) for name in frames.shapes})
 
     def _features(self, name: str, frame: NDArray[Any]) -> NDArray[np.float32]:
-        return np.asarray(self._encode(self._params, frame[None]))[0]
+        return np.asarray(_encode(self._kind, self._params, frame[None]))[0]
 
 
-def _encode(module: Any, params: Any, pictures: jax.Array) -> jax.Array:
-    return encode_stack(partial(module.apply, params), pictures)
+@partial(jax.jit, static_argnums=0)  # one program for all the policies of a run
+def _encode(kind: str, params: Any, pictures: jax.Array) -> jax.Array:
+    return encode_stack(partial(make_encoder(kind).apply, params), pictures)
 
 
 def _own_encoder(frames: FrameInput, arrays: PolicyArrays) -> Encoder:

@@ -136,6 +136,7 @@ class _Exploring:
 
     def reset(self) -> None:
         self._stack.reset()
+        self._learner.policy.reset()
 
     def act(self, observation: Observation) -> tuple[NDArray[np.float32], int]:
         observation = self._stack(observation)
@@ -152,6 +153,7 @@ class _Greedy:
 
     def reset(self) -> None:
         self._stack.reset()
+        self._policy.reset()
 
     def act(self, observation: Observation) -> tuple[NDArray[np.float32], int]:
         return self._policy.act(self._stack(observation), deterministic=True, rng=None), self._version

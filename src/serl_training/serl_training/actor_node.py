@@ -110,6 +110,7 @@ class ActorNode(Node):
             self,
             executor,
             spec=self._perception.spec,
+            encoder=self._perception.weights,
             actor_id=self._actor_id,
             max_lead=self._max_lead if self._lockstep else 0,
             max_backlog=self._max_backlog,

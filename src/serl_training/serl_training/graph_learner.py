@@ -7,13 +7,13 @@ import time
 import uuid
 from array import array
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 from serl_rl.data import Chunk, encode_chunk
 from serl_rl.ingest import InsertResult, Totals
 from serl_rl.journal import JournalError
-from serl_rl.policy import NumpyPolicy
+from serl_rl.policy import NumpyPolicy, PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec
 from serl_ros.executor import FastExecutor
 from serl_ros.qos import LATCHED
@@ -22,6 +22,9 @@ from serl_interfaces.msg import PolicyParameters
 from serl_interfaces.srv import InsertTransitions
 from serl_training.actor import JobFailed, LearnerTotals
 from serl_training.insertion import InsertionError, InsertionWindow
+
+if TYPE_CHECKING:
+    from serl_rl.encoders import Encoder
 
 _REPLY_TIMEOUT = 3.0  # [s] after which a chunk is sent again
 _NOTICE_PERIOD = 5.0  # [s] between log lines about something that is waited for
@@ -36,6 +39,7 @@ class GraphLearner:
         executor: FastExecutor,
         *,
         spec: TransitionSpec,
+        encoder: Encoder | None = None,
         actor_id: str,
         max_lead: int,
         max_backlog: int,
@@ -47,13 +51,14 @@ class GraphLearner:
             node: to use; spun by `executor`.
             executor: spins while waiting.
             spec: of the transitions.
+            encoder: for policies that act on pictures and have none of their own.
             actor_id: of the transitions.
             max_lead: wait while the policy lags by more env steps than this; 0 never waits.
             max_backlog: wait while more transitions than this are unacknowledged.
             check: called while waiting; may raise to leave.
         """
         self._node, self._executor, self._check = node, executor, check
-        self._spec = spec
+        self._spec, self._encoder = spec, encoder
         self._actor_id, self._max_lead, self._max_backlog = actor_id, max_lead, max_backlog
         self._session = uuid.uuid4().hex
         self._window = InsertionWindow()
@@ -202,7 +207,7 @@ class GraphLearner:
         if message.session == self._learner_session and message.version <= self._policy_version:
             return
         try:
-            policy = NumpyPolicy.from_bytes(message.data.tobytes())
+            policy = PolicySnapshot.from_bytes(message.data.tobytes()).policy(self._encoder)
             policy.check(self._spec)
         except ValueError as error:
             self._node.get_logger().error(f"learner/policy: version {message.version} ignored: {error}")

@@ -92,9 +92,10 @@ class Learner:
         self.session = uuid.uuid4().hex
         self._config, self._pace = config, pace
         self._publish, self._report = publish, report
-        storage = {"storage": config.vision.storage, "jpeg_quality": config.vision.jpeg_quality}
-        online = ReplayBuffer(spec, config.replay_capacity, **storage)
-        demonstrations = ReplayBuffer(spec, config.demonstration_capacity, **storage)
+        make_buffer = partial(
+            ReplayBuffer, spec, storage=config.vision.storage, jpeg_quality=config.vision.jpeg_quality
+        )
+        online, demonstrations = make_buffer(config.replay_capacity), make_buffer(config.demonstration_capacity)
         self._journal = Journal(run_dir / JOURNAL, spec)
         self._ingest = Ingest(spec, self._journal, online, demonstrations)
         self._sampler = SymmetricSampler(online, demonstrations, config.batch_size, seed)

@@ -50,6 +50,9 @@ class Policy:
     def __init__(self, value: float) -> None:
         self.value = value
 
+    def reset(self) -> None:
+        pass
+
     def act(self, observation: dict, *, deterministic: bool, rng: np.random.Generator | None = None) -> np.ndarray:
         return np.array([self.value], np.float32)
 

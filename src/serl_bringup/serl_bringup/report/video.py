@@ -8,13 +8,15 @@ import imageio.v2 as imageio
 import numpy as np
 from numpy.typing import NDArray
 from serl_rl.checkpoint import CheckpointError
-from serl_rl.policy import NumpyPolicy
+from serl_rl.config import LearningConfig
+from serl_rl.encoder_file import EncoderError
+from serl_rl.policy import PolicySnapshot
 from serl_rl.spec import DataError
 from serl_sim.envs import TaskEnv
 from serl_sim.rendering import Appearance, RenderError
 from serl_sim.scene import OVERVIEW
 from serl_training.learning import load_learning
-from serl_training.perception import FrameStacker, Perception, make_perception
+from serl_training.perception import FrameStacker, make_perception
 
 from serl_bringup.errors import CommandError
 from serl_bringup.runs import Run
@@ -46,10 +48,9 @@ def film_policy(run: Run, task: str, path: Path, episodes: int = EPISODES) -> No
         if newest is None:
             raise CommandError(f"{run.checkpoints} has no checkpoint yet")
         config = load_learning(str(run.learning_file.absolute()), get_task(task))
-        perception = make_perception(get_task(task), config, seed=0)
-        policy = checkpoint.load_policy(newest).policy()
-        write_video(path, _frames(policy, perception, task, episodes), fps=TaskEnv.metadata["render_fps"])
-    except (CheckpointError, DataError, RenderError) as error:
+        frames = _frames(checkpoint.load_policy(newest), config, task, episodes)
+        write_video(path, frames, fps=TaskEnv.metadata["render_fps"])
+    except (CheckpointError, DataError, EncoderError, RenderError) as error:
         raise CommandError(str(error)) from error
 
 
@@ -70,13 +71,19 @@ def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], fps: float) -> 
         raise CommandError(f"{path} cannot be written: {error}") from error
 
 
-def _frames(policy: NumpyPolicy, perception: Perception, task: str, episodes: int) -> Iterator[NDArray[np.uint8]]:
+def _frames(snapshot: PolicySnapshot, config: LearningConfig, task: str, episodes: int) -> Iterator[NDArray[np.uint8]]:
     scene = TaskEnv(task)
-    env, stack = perception.wrap(scene), FrameStacker(perception.spec)
     try:
+        scene.reset(seed=FIRST_SEED)
+        # The first picture starts ffmpeg, which must not be forked from a process with JAX's threads.
+        yield scene.world.render(OVERVIEW, *SIZE, FILM)
+        perception = make_perception(scene.task, config, seed=0)
+        env, stack = perception.wrap(scene), FrameStacker(perception.spec)
+        policy = snapshot.policy(perception.weights)
         for seed in range(FIRST_SEED, FIRST_SEED + episodes):
             observation, _ = env.reset(seed=seed)
             stack.reset()
+            policy.reset()
             over = False
             while not over:
                 yield scene.world.render(OVERVIEW, *SIZE, FILM)
@@ -87,4 +94,4 @@ def _frames(policy: NumpyPolicy, perception: Perception, task: str, episodes: in
             for _ in range(max(1, round(HOLD * scene.metadata["render_fps"]))):
                 yield last
     finally:
-        env.close()
+        scene.close()
