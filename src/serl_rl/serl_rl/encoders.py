@@ -148,13 +148,13 @@ def _shipped_for(cameras: Sequence[str], config: EncoderConfig, find: Callable[[
     try:
         path = find(f"{FOLDER}/{config.kind}.safetensors")
     except FileNotFoundError:
-        _log.info("no weights of a %s encoder are shipped: it gets random ones, seed %d", config.kind, config.seed)
+        _log.warning("no weights of a %s encoder are shipped: it gets random ones, seed %d", config.kind, config.seed)
         return None
     _, description = read_encoder(path)
     trained_for = description.cameras if description else ()
     if unknown := sorted(set(cameras) - set(trained_for)):
         reason = f"{path.name} was not trained for the cameras {', '.join(unknown)}"
-        _log.info("%s: the encoder gets random weights, seed %d", reason, config.seed)
+        _log.warning("%s: the encoder gets random weights, seed %d", reason, config.seed)
         return None
     return load_file(path, config.kind)
 
