@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Activation = Literal["relu", "tanh"]
+EncoderKind = Literal["small", "resnet10", "resnet18", "resnet34", "mobilenet"]
 Pooling = Literal["spatial_embeddings", "spatial_softmax", "average"]
 Width = Annotated[int, Field(ge=1, le=4096)]
 LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -55,7 +56,7 @@ class SACConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class DrQv2Config:
-    """DrQ-v2 (Yarats et al., arXiv 2107.09645): a deterministic policy, explored with noise that fades on a schedule."""
+    """DrQ-v2 (Yarats et al., arXiv 2107.09645): a deterministic policy, explored with noise that fades by schedule."""
 
     hidden_sizes: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (128, 128)
     """Widths of the hidden layers of actor and critics."""
@@ -168,7 +169,7 @@ class BCConfig:
 class EncoderConfig:
     """The network that turns pictures into feature maps."""
 
-    kind: Literal["small", "resnet10", "resnet18", "resnet34", "mobilenet"] = "small"
+    kind: EncoderKind = "small"
     weights: str = "auto"
     """auto: those that are shipped for the task's cameras, random ones where there are none; random; a name in
     config/encoders; or the path of a safetensors file."""
@@ -260,7 +261,7 @@ class LearningConfig:
 class RewardClassifierConfig:
     """How a reward classifier is trained."""
 
-    encoder: Literal["small", "resnet10", "resnet18", "resnet34", "mobilenet"] = "small"
+    encoder: EncoderKind = "small"
     weights: str = "auto"
     """As in `EncoderConfig`."""
     frozen: bool = True
@@ -269,7 +270,7 @@ class RewardClassifierConfig:
     width: Width = 64
     """Of the layer behind the spatial embeddings of each camera, and of the one behind them all."""
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
-    views: int = Field(default=8, ge=1, le=64)
+    views: int = Field(default=4, ge=1, le=64)
     """With a frozen encoder: pictures that are encoded of each frame, the first as it is, the others changed."""
     shift: int = Field(default=4, ge=0, le=64)
     """Largest random shift along each axis [pixels]."""

@@ -210,9 +210,10 @@ def _fit(
     rng = np.random.default_rng(seed)
     by_stage = [np.flatnonzero(labels == stage) for stage in range(len(info.source.stages))]
     views = next(iter(inputs.values())).shape[1]
-    targets = np.arange(config.batch_size) % len(by_stage)
+    targets = np.sort(np.arange(config.batch_size) % len(by_stage))
+    sizes = np.bincount(targets)
     for number in range(config.steps):
-        rows = np.array([rng.choice(by_stage[stage]) for stage in targets])
+        rows = np.concatenate([rng.choice(group, size) for group, size in zip(by_stage, sizes, strict=True)])
         batch = {name: values[rows, rng.integers(views, size=len(rows))] for name, values in inputs.items()}
         params, state = step(params, state, jax.random.key(rng.integers(2**31)), batch, targets)
         if number % 100 == 0:
