@@ -101,7 +101,7 @@ def _update_seconds(
     """Median duration of one call of `SACAgent.update`."""
     spec = TransitionSpec({"state": ArraySpec((width,), "float32")}, 4)
     agent = SACAgent.create(0, spec, config)
-    batch = _normal_batch(spec, (n_steps, utd_ratio, batch_size))
+    batch = random_batch(spec, (n_steps, utd_ratio, batch_size))
 
     def update() -> None:
         nonlocal agent
@@ -111,11 +111,12 @@ def _update_seconds(
     return median_seconds(update, seconds)
 
 
-def _normal_batch(spec: TransitionSpec, shape: tuple[int, ...]) -> Batch:
+def random_batch(spec: TransitionSpec, shape: tuple[int, ...]) -> Batch:
+    """A batch with leading axes `shape`, standard normal but for pictures, which are noise, and actions."""
     rng = np.random.default_rng(0)
     batch = empty_batch(spec, shape)
     for rows in (*batch["observation"].values(), *batch["next_observation"].values(), batch["reward"]):
-        rows[...] = rng.standard_normal(rows.shape)
+        rows[...] = rng.integers(0, 256, rows.shape) if rows.dtype == np.uint8 else rng.standard_normal(rows.shape)
     batch["action"][...] = rng.uniform(-1, 1, batch["action"].shape)
     batch["mask"][...] = 1.0
     return batch
