@@ -47,7 +47,9 @@ def train(
     cameras = tuple(train_episodes[0].source.views)
     encoder = load_encoder(EncoderConfig(kind=config.encoder, weights=config.weights), cameras, find)
     console.print(
-        f"{_count(train_episodes)} to train, {_count(held_out)} held out; encoder: {encoder.name}", highlight=False
+        f"{_count(train_episodes)} to train, {_count(held_out)} held out; encoder: {encoder.name}",
+        highlight=False,
+        soft_wrap=True,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     try:
