@@ -73,7 +73,9 @@ class Task(ArmTask):
     @cached_property
     def observation_space(self) -> gym.spaces.Dict:
         """``{"state": float32 (k,), "<camera>": uint8 (H, W, 3), ...}``."""
-        spaces = {"state": gym.spaces.Box(-np.inf, np.inf, (self._state_vector.size,), np.float32)}
+        spaces: dict[str, gym.Space[Any]] = {
+            "state": gym.spaces.Box(-np.inf, np.inf, (self._state_vector.size,), np.float32)
+        }
         spaces |= {name: gym.spaces.Box(0, 255, view.shape, np.uint8) for name, view in self.cameras.items()}
         return gym.spaces.Dict(spaces)
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from serl_rl.acting import SquashedGaussian
 from serl_rl.data import decode_chunk
 from serl_rl.journal import read_journal
 from serl_rl.policy import PolicySnapshot
@@ -108,7 +109,7 @@ def _policy(rng: np.random.Generator) -> bytes:
     for name, (rows, columns) in sizes.items():
         arrays[f"{name}/kernel"] = rng.standard_normal((rows, columns), dtype=np.float32) / np.float32(rows**0.5)
         arrays[f"{name}/bias"] = np.zeros(columns, np.float32)
-    return PolicySnapshot(arrays, {"state": inputs}, "relu", (-10.0, 2.0)).to_bytes()
+    return PolicySnapshot(arrays, {"state": inputs}, "relu", SquashedGaussian((-10.0, 2.0))).to_bytes()
 
 
 def lost_after_kills(bench: Bench) -> Measurement:
