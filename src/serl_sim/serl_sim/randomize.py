@@ -22,6 +22,18 @@ from serl_sim.world import World
 _TEXTURES: Final = 12
 _TEXTURE_EDGE: Final = 64  # [pixels]
 
+# Fields of the model that a look changes, and that the next one puts back.
+_CHANGED: Final = (
+    "light_diffuse",
+    "light_dir",
+    "geom_rgba",
+    "geom_matid",
+    "cam_pos",
+    "cam_quat",
+    "cam_fovy",
+    "mat_texrepeat",
+)
+
 
 @config(kw_only=True)
 class LookRange:
@@ -147,17 +159,6 @@ class RandomLooks:
         for quaternion in model.cam_quat:
             turn = np.radians(looks.camera_turn_deg) * rng.standard_normal(3)
             mujoco.mju_quatIntegrate(quaternion, turn, 1.0)
-
-
-_CHANGED: Final = (
-    "light_diffuse",
-    "light_dir",
-    "geom_rgba",
-    "geom_matid",
-    "cam_pos",
-    "cam_quat",
-    "cam_fovy",
-)
 
 
 def _add_textures(spec: mujoco.MjSpec, rng: np.random.Generator) -> None:
