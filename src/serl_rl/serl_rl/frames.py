@@ -20,6 +20,9 @@ Request = tuple[NDArray[np.int64], NDArray[Any]]
 """Indices (*B) of frames in a store, and where they shall be written (*B, *frame)."""
 
 
+_SMALL_ROW = 1024  # [bytes] up to which one copy more costs less than a call for each contiguous part
+
+
 class FrameStore(Protocol):
     """The frames of one observation entry; a row holds `views` of them: frame v of row r has index r * views + v."""
 
@@ -65,9 +68,9 @@ def _nothing() -> None:
 
 
 def take(table: NDArray[Any], index: NDArray[np.int64], out: NDArray[Any]) -> None:
-    """`out[...] = table[index]`, without a copy in between where `out` is contiguous or made of contiguous parts."""
-    if out.flags.c_contiguous:
-        # mode="clip" spares np.take the buffered copy that mode="raise" makes with out=.
+    """`out[...] = table[index]`, in the way that is fastest for the layout of `out`."""
+    if out.flags.c_contiguous or out.nbytes < _SMALL_ROW * index.size:
+        # mode="clip" spares np.take the buffered copy that mode="raise" makes with a contiguous out.
         np.take(table, index, axis=0, out=out, mode="clip")
     elif index.ndim > 1:
         for part, out_part in zip(index, out, strict=True):
