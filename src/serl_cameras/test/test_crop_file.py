@@ -63,7 +63,7 @@ def crops(draw):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(crop=st.none() | crops(), line_end=st.sampled_from(["\n", "\r\n"]))
 def test_only_the_crop_changes(layout, write, crop, line_end):
     text = (HEAD + LAYOUTS[layout] + TAIL).replace("\n", line_end)
