@@ -127,7 +127,7 @@ class _SquashedGaussian(_Memoryless):
     def squashed(self, vector: NDArray[np.float32], rng: np.random.Generator | None) -> NDArray[np.float32]:
         mean, log_std = self.distribution(vector)
         if rng is not None:
-            mean = mean + np.exp(log_std) * rng.standard_normal(self.action_dim, dtype=np.float32)
+            mean += np.exp(log_std) * rng.standard_normal(self.action_dim, dtype=np.float32)
         return np.tanh(mean)
 
     def distribution(self, vector: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

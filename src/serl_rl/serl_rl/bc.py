@@ -130,8 +130,8 @@ def _create(
 ) -> BCAgent:
     key, actor_key, vision_key = jax.random.split(key, 3)
     observation = jnp.zeros((1, encoded_width(spec, vision)), jnp.float32)
-    actor = ChunkPolicy(config, spec.action_dim).init(actor_key, observation)
-    actor |= {"vision": init_vision(vision_key, spec, vision, trained_encoder)}
+    eyes = {"vision": init_vision(vision_key, spec, vision, trained_encoder)}
+    actor = {**ChunkPolicy(config, spec.action_dim).init(actor_key, observation), **eyes}
     return BCAgent(
         key=key,
         actor=actor,

@@ -323,6 +323,8 @@ def _check_layout(header: dict[str, Any], spec: TransitionSpec) -> None:
             raise DataError(f"observation.{name}", f"{layout[0]} {layout[1]}", f"{found[name]!r:.80}")
     if _field(header, "action_dim", int) != spec.action_dim:
         raise DataError("action_dim", str(spec.action_dim), str(header["action_dim"]))
+    # Absent where chunks were recorded before there were features and stacks.
+    header = {"encoder": "", "frame_stack": 1} | header
     _check_frames(spec, _field(header, "encoder", str), _field(header, "frame_stack", int))
 
 

@@ -198,8 +198,8 @@ def _create(
     observation = jnp.zeros((1, encoded_width(spec, vision)), jnp.float32)
     action = jnp.zeros((1, spec.action_dim), jnp.float32)
     actor = _actor_network(spec, config).init(actor_key, observation)
-    critic = _critic_network(config).init(critic_key, observation, action)
-    critic |= {"vision": init_vision(vision_key, spec, vision, trained_encoder)}
+    eyes = {"vision": init_vision(vision_key, spec, vision, trained_encoder)}
+    critic = {**_critic_network(config).init(critic_key, observation, action), **eyes}
     return DrQv2Agent(
         key=key,
         actor=actor,

@@ -159,10 +159,9 @@ def grasp_loss(agent: HybridAgent, grasp: Params, batch: Batch) -> tuple[jax.Arr
     The grasp critic chooses the next grasp, its target values it. The penalty is in this target only.
     """
     arm = agent.sac
-    best = jnp.argmax(grasp_values(agent, agent.grasp, sac.encoded(arm, arm.critic, batch["next_observation"])), axis=-1)
-    next_values = grasp_values(
-        agent, agent.target_grasp, sac.encoded(arm, arm.target_critic, batch["next_observation"])
-    )
+    seen, target_seen = (sac.encoded(arm, eyes, batch["next_observation"]) for eyes in (arm.critic, arm.target_critic))
+    best = jnp.argmax(grasp_values(agent, agent.grasp, seen), axis=-1)
+    next_values = grasp_values(agent, agent.target_grasp, target_seen)
     next_value = jnp.take_along_axis(next_values, best[:, None], axis=-1).squeeze(-1)
     executed, held = commands(batch, agent.config.grippers)
     reward = batch["reward"] - agent.config.grasp_penalty * changes(executed, held)

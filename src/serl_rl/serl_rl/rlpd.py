@@ -57,6 +57,8 @@ class SymmetricSampler:
         Raises ValueError while there is nothing to draw from, or no goal although goals are wanted.
         """
         batch = self._empty(n_steps, utd_ratio)
+        if self.demonstrations_only and not len(self.demonstrations):
+            raise ValueError("demonstrations: expected at least one to learn from, found none; record some")
         if self.demonstrations_only or not len(self.online):
             self.demonstrations.sample_into(self.rng, batch, self.sampling)
         elif not len(self.demonstrations):
@@ -97,7 +99,8 @@ def make_sampler(
 
     Args:
         config: of the learning.
-        online, demonstrations: the buffers.
+        online: own experience.
+        demonstrations: of the same specification.
         goals: transitions that ended in success, where the algorithm wants them.
         seed: of the sampling.
     """

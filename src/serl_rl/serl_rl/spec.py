@@ -128,7 +128,8 @@ class TransitionSpec:
             entries = {
                 str(name): ArraySpec(tuple(shape), dtype) for name, (shape, dtype) in tree["observation"].items()
             }
-            return cls(entries, int(tree["action_dim"]), str(tree["encoder"]), int(tree["frame_stack"]))
+            # The latter two are absent in files from before there were features and stacks.
+            return cls(entries, int(tree["action_dim"]), str(tree.get("encoder", "")), int(tree.get("frame_stack", 1)))
         except DataError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -193,7 +193,8 @@ def actor_step(agent: VICEAgent, batch: Batch) -> tuple[VICEAgent, Info]:
     steps, optimizer = optax.adam(agent.config.learning_rate).update(gradients, agent.classifier_optimizer)
     trained = (optax.apply_updates(agent.classifier, steps), optimizer)
     due = agent.env_steps % agent.config.interval == 0
-    classifier, optimizer = jax.tree.map(partial(jnp.where, due), trained, (agent.classifier, agent.classifier_optimizer))
+    untrained = (agent.classifier, agent.classifier_optimizer)
+    classifier, optimizer = jax.tree.map(partial(jnp.where, due), trained, untrained)
     agent = agent.replace(key=key, classifier=classifier, classifier_optimizer=optimizer)
     return agent, info | classifier_info
 
@@ -206,8 +207,8 @@ def _create(key: jax.Array, policy: SACAgent, config: VICEConfig, trained_encode
     key, head_key, vision_key = jax.random.split(key, 3)
     spec, vision = policy.spec, policy.vision
     observation = jnp.zeros((1, encoded_width(spec, vision)), jnp.float32)
-    classifier = SuccessHead(config.hidden_sizes).init(head_key, observation)
-    classifier |= {"vision": init_vision(vision_key, spec, vision, trained_encoder)}
+    eyes = {"vision": init_vision(vision_key, spec, vision, trained_encoder)}
+    classifier = {**SuccessHead(config.hidden_sizes).init(head_key, observation), **eyes}
     return VICEAgent(
         key=key,
         sac=policy,

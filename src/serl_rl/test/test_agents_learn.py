@@ -102,11 +102,24 @@ class Grasp(Reach):
 
 
 class UnrewardedReach(Reach):
-    """Nobody says what is good, and no episode ends before its time: only the demonstrations end at the target."""
+    """Nobody says what is good, and no episode ends before its time: only the demonstrations end at the target.
+
+    The target is always the same, so the observation does not name it. It is scaled as wide as encoded pictures are.
+    """
+
+    spec = TransitionSpec({"state": ((2,), "float32")}, 2)
+
+    def reset(self) -> Observation:
+        super().reset()
+        self.target = np.array([0.6, -0.4])
+        return self.observation()
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool]:
-        observation, _, _, reached = super().step(action)
-        return observation, 0.0, False, reached
+        observation, *_ = super().step(action)
+        return observation, 0.0, False, bool(np.linalg.norm(self.way) < 2 * REACHED)
+
+    def observation(self) -> Observation:
+        return {"state": (5.0 * self.position).astype(np.float32)}
 
 
 Act = Callable[[Observation], NDArray[np.float32]]

@@ -107,7 +107,11 @@ def test_each_step_leaves_the_other_network_alone():
     agent, batch = make_agent(), make_batch()
     agent, _ = agent.update(make_batch(shape=(2, 2)))  # now every optimizer has momentum
     assert changed(agent, critic_step(agent, batch)[0]) == {
-        "critic", "critic_optimizer", "target_critic", "key", "updates",
+        "critic",
+        "critic_optimizer",
+        "target_critic",
+        "key",
+        "updates",
     }
     assert changed(agent, actor_step(agent, batch)[0]) == {"actor", "actor_optimizer", "key", "env_steps"}
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serl_rl.acting import SquashedGaussian
+from serl_rl.acting import ActionChunk, ArmAndGrasp, SquashedGaussian
+from serl_rl.config import Gripper
 from serl_rl.data import DataError
 from serl_rl.policy import NumpyPolicy, PolicySnapshot
 
@@ -85,7 +86,15 @@ def test_arrays_that_do_not_fit_are_refused_by_name(name, array, message):
 
 @pytest.mark.parametrize(
     "change",
-    [{"activation": "gelu"}, {"observation": {}}, {"actor": SquashedGaussian((3.0, 1.0))}, {"observation": {"state": 4}}],
+    [
+        {"activation": "gelu"},
+        {"observation": {}},
+        {"actor": SquashedGaussian((3.0, 1.0))},
+        {"actor": ActionChunk(3, 2)},
+        {"actor": ActionChunk(2, 4)},
+        {"actor": ArmAndGrasp((-1.0, 1.0), (Gripper(),), 0.0)},
+        {"observation": {"state": 4}},
+    ],
 )
 def test_descriptions_that_do_not_fit_are_refused(change):
     with pytest.raises(DataError):

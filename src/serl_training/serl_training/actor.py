@@ -71,6 +71,9 @@ class Learner(Protocol):
     def send(self, chunk: Chunk) -> None:
         """Hand over a chunk; it arrives in order, exactly once."""
 
+    def await_updates(self, count: int) -> None:
+        """Tell the learner that demonstrations are complete; wait for a policy with so many updates behind it."""
+
     def throttle(self) -> None:
         """Wait while the actor is too far ahead of the learner."""
 
@@ -187,6 +190,7 @@ class Actor:
         check: Callable[[], None],
         ready: Callable[[], None] = lambda: None,
         random_steps: int = 0,
+        updates_before_acting: int = 0,
         chunk_size: int = 8,
         lost_episodes_limit: int = 5,
     ) -> None:
@@ -202,6 +206,8 @@ class Actor:
             check: called often; raises `Cancelled` to end the job, `EpisodeLost` to leave the episode.
             ready: called before each episode; waits until the arm may move.
             random_steps: env steps of a run with uniformly random actions, before the policy acts.
+            updates_before_acting: updates on the demonstrations that the policy must have seen before it acts; it is
+                evaluated then.
             chunk_size: transitions handed over at once.
             lost_episodes_limit: give up after so many lost episodes in a row.
         """
@@ -210,6 +216,7 @@ class Actor:
         self._rest_action = np.zeros(spec.action_dim, np.float32)
         self._actor_id, self._report, self._check, self._ready = actor_id, report, check, ready
         self._random_steps, self._chunk_size, self._lost_limit = random_steps, chunk_size, lost_episodes_limit
+        self._updates_before_acting = updates_before_acting
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
         self._evaluation_number = _FIRST_EVALUATION
 
@@ -234,6 +241,10 @@ class Actor:
         exploring = _Exploring(self._learner, self._stack, noise, self._random_steps, len(self._rest_action))
         self._rates.clear()
         next_evaluation = (self._learner.totals.env_steps // goal.eval_every + 1) * goal.eval_every
+        if self._updates_before_acting:
+            feedback("pretraining", self._learner.totals.env_steps, rate)
+            self._learner.await_updates(self._updates_before_acting)
+            next_evaluation = self._learner.totals.env_steps
         while True:
             env_steps = self._learner.totals.env_steps
             if env_steps >= next_evaluation:

@@ -126,6 +126,7 @@ class ActorNode(Node):
             check=self._check_step,
             ready=self._wait_until_ready,
             random_steps=self._learning.random_steps,
+            updates_before_acting=self._learning.updates_before_acting,
             chunk_size=self._chunk_size,
         )
         while not stop.is_set():

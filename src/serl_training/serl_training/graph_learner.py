@@ -70,6 +70,7 @@ class GraphLearner:
         self._policy: NumpyPolicy | None = None
         self._learner_session = ""
         self._policy_version = 0
+        self._updates = 0
         self._trained = 0
         self._client = node.create_client(InsertTransitions, "learner/insert")
         self._subscription = node.create_subscription(PolicyParameters, "learner/policy", self._on_policy, LATCHED)
@@ -140,6 +141,11 @@ class GraphLearner:
             lambda: not self._ahead(),
             f"the learner to catch up (policy lag {self.lag}, {self._window.backlog} transitions not acknowledged)",
         )
+
+    def await_updates(self, count: int) -> None:
+        """Tell the learner that demonstrations are complete; wait for a policy with so many updates behind it."""
+        self._connected = False  # to ask is what tells it
+        self._wait(lambda: self._ask() and self._updates >= count, f"a policy after {count} updates")
 
     def flush(self) -> None:
         """Wait until everything sent is acknowledged."""
@@ -218,6 +224,7 @@ class GraphLearner:
             self._resend()
         self._learner_session = message.session
         self._policy_version = message.version
+        self._updates = message.updates
         self._trained = message.env_steps_trained
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:

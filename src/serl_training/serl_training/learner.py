@@ -22,8 +22,8 @@ from serl_rl.config import LearningConfig
 from serl_rl.encoders import Encoder
 from serl_rl.ingest import Ingest, InsertResult, Totals
 from serl_rl.journal import Journal
-from serl_rl.replay import ReplayBuffer, empty_batch
-from serl_rl.rlpd import SymmetricSampler
+from serl_rl.replay import ReplayBuffer
+from serl_rl.rlpd import make_sampler
 from serl_rl.spec import TransitionSpec
 
 from serl_rl import checkpoint
@@ -97,14 +97,17 @@ class Learner:
         )
         online, demonstrations = make_buffer(config.replay_capacity), make_buffer(config.demonstration_capacity)
         self._journal = Journal(run_dir / JOURNAL, spec)
-        self._ingest = Ingest(spec, self._journal, online, demonstrations)
-        self._sampler = SymmetricSampler(online, demonstrations, config.batch_size, seed)
+        goals = make_buffer(config.vice.goal_capacity) if config.agent == "vice" else None
+        self._ingest = Ingest(spec, self._journal, online, demonstrations, goals)
+        self._sampler = make_sampler(config, online, demonstrations, goals, seed)
         self._make_agent = partial(create_agent, spec=spec, config=config, encoder=encoder)
         self._agent: Agent = self._make_agent(seed)
         self._checkpoints = run_dir / CHECKPOINTS
         self._version = 0
-        self._trained = 0
-        self._saved = 0
+        self._trained = 0  # online env steps
+        self._rehearsed = 0  # updates before the policy acts
+        self._awaited = False
+        self._saved = 0  # updates
         self._restore()
         self._changed = threading.Condition()  # guards buffers and totals, announces new data
         self._stop = False
@@ -126,10 +129,14 @@ class Learner:
         self._thread.start()
 
     def insert(self, actor_id: str, session_id: str, first_sequence: int, count: int, data: memoryview) -> InsertResult:
-        """Store a chunk; see `serl_rl.ingest.Ingest.insert`."""
+        """Store a chunk; see `serl_rl.ingest.Ingest.insert`.
+
+        An actor that only asks, when there are demonstrations, has no more of them and waits for a policy.
+        """
         with self._changed:
             result = self._ingest.insert(actor_id, session_id, first_sequence, count, data)
-            if result.stored:
+            self._awaited |= count == 0 and len(self._ingest.demonstrations) > 0
+            if result.stored or self._awaited:
                 self._changed.notify()
             return result
 
@@ -140,7 +147,7 @@ class Learner:
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(timeout=10.0)
-        if self._failure is None and self._trained > self._saved:
+        if self._failure is None and self._updates > self._saved:
             self._save()
         self._journal.close()
 
@@ -156,21 +163,20 @@ class Learner:
 
     def _warm_up(self, seed: int) -> None:
         """Compile the update before there is data, on an agent that is thrown away."""
-        config = self._config
-        shape = (self._pace.n_steps, config.utd_ratio, config.batch_size)
-        self._make_agent(seed).update(empty_batch(self._ingest.spec, shape))
+        self._make_agent(seed).update(self._sampler.empty(self._pace.n_steps, self._config.utd_ratio))
 
     def _loop(self) -> None:
         config, n_steps = self._config, self._pace.n_steps
         saved_at = reported_at = time.monotonic()
-        updates_then = self._trained
+        updates_then = self._updates
         losses: list[dict[str, Any]] = []
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stop or self._due())
                 if self._stop:
                     return
-                if self._ingest.totals.env_steps < config.training_starts:
+                rehearsing = self._rehearsing()
+                if not rehearsing and self._ingest.totals.env_steps < config.training_starts:
                     batch = None
                     self._trained = self._ingest.totals.env_steps
                 else:
@@ -179,24 +185,32 @@ class Learner:
                 self._publish_policy()
                 continue
             self._agent, info = self._agent.update(batch)
-            self._trained += n_steps
+            if rehearsing:
+                self._rehearsed += n_steps * config.utd_ratio
+            else:
+                self._trained += n_steps
             losses.append(info)
             self._publish_policy()
             now = time.monotonic()
             if now - reported_at >= _REPORT_PERIOD:
-                rate = (self._trained - updates_then) * config.utd_ratio / (now - reported_at)
-                self._report_losses(losses, rate)
-                reported_at, updates_then = now, self._trained
+                self._report_losses(losses, (self._updates - updates_then) / (now - reported_at))
+                reported_at, updates_then = now, self._updates
                 losses.clear()
             if now - saved_at >= self._pace.checkpoint_period:
                 self._save()
                 saved_at = now
 
+    def _rehearsing(self) -> bool:
+        """Whether demonstrations are complete, and the updates on them alone are not."""
+        return self._awaited and self._rehearsed < self._config.updates_before_acting
+
     def _due(self) -> bool:
+        if self._rehearsing():
+            return True
         stored = self._ingest.totals.env_steps
         if stored < self._config.training_starts:
             return self._pace.coupled and self._trained < stored
-        return not self._pace.coupled or stored - self._trained >= self._pace.n_steps
+        return stored - self._trained >= self._pace.n_steps if self._pace.coupled else stored > 0
 
     def _publish_policy(self) -> None:
         self._version += 1
@@ -212,7 +226,7 @@ class Learner:
 
     @property
     def _updates(self) -> int:
-        return self._trained * self._config.utd_ratio
+        return self._rehearsed + self._trained * self._config.utd_ratio
 
     def _report_losses(self, losses: list[dict[str, Any]], rate: float) -> None:
         totals = self._ingest.totals
@@ -230,7 +244,11 @@ class Learner:
     # Checkpoints
 
     def _save(self) -> None:
-        counters = {"trained": self._trained, "env_steps": self._ingest.totals.env_steps}
+        counters = {
+            "trained": self._trained,
+            "rehearsed": self._rehearsed,
+            "env_steps": self._ingest.totals.env_steps,
+        }
         checkpoint.save(
             self._checkpoints,
             self._trained,
@@ -239,7 +257,7 @@ class Learner:
             rng=self._sampler.rng,
             position=self._ingest.position,
         )
-        self._saved = self._trained
+        self._saved = self._updates
 
     def _restore(self) -> None:
         self._ingest.restore()
@@ -248,4 +266,5 @@ class Learner:
             return
         self._agent = restored.agent
         self._sampler.rng = restored.rng
-        self._trained = self._saved = restored.counters["trained"]
+        self._trained, self._rehearsed = restored.counters["trained"], restored.counters["rehearsed"]
+        self._saved = self._updates
