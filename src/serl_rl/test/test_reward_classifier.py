@@ -21,7 +21,7 @@ from serl_rl.tensors import pack, unpack
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
 SOURCE = FrameSource("pick", {"front": View(64, 64), "wrist": View(64, 64)})
-CONFIG = RewardClassifierConfig(weights="random", views=2, steps=150, batch_size=32, consecutive=2)
+CONFIG = RewardClassifierConfig(weights="random", views=2, steps=100, batch_size=32, consecutive=2)
 
 
 def nowhere(path: str) -> Path:
@@ -93,25 +93,19 @@ def test_a_classifier_comes_back_from_its_file(trained, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_trained_encoder_is_part_of_the_file(tmp_path):
-    config = replace(CONFIG, frozen=False, steps=2, batch_size=4)
-    episodes = [episode(seed, [0, 1] * 20) for seed in range(2)]
+def test_a_trained_encoder_is_part_of_the_file_and_stages_may_be_more_than_two(tmp_path):
+    source = FrameSource("pick", SOURCE.views, ("apart", "held", "done"))
+    config = replace(CONFIG, frozen=False, steps=2, batch_size=6, false_positive_rate=0.4)
+    episodes = [episode(seed, [0, 1, 2] * 20, source) for seed in range(2)]
     before = Encoder.random("small", 0)
     classifier, _ = train_classifier(episodes[:1], episodes[1:], config, before)
     assert classifier.encoder.hash != before.hash
+    assert len(classifier.info.thresholds) == 2
+    assert classifier.probabilities(frame(np.random.default_rng(0), 0)).shape == (3,)
     classifier.save(tmp_path / "a.safetensors")
     found = load_classifier(tmp_path / "a.safetensors", nowhere)
+    assert found.info == classifier.info
     assert found.encoder.hash == classifier.encoder.hash == found.info.encoder_hash
-
-
-def test_three_stages_are_learned(tmp_path):
-    source = FrameSource("pick", SOURCE.views, ("apart", "held", "done"))
-    episodes = [episode(seed, [0] * 8 + [1] * 8 + [2] * 8, source) for seed in range(5)]
-    classifier, report = train_classifier(episodes[:4], episodes[4:], CONFIG, Encoder.random("small", 0))
-    assert len(classifier.info.thresholds) == 2
-    assert report.area > 0.9
-    classifier.save(tmp_path / "a.safetensors")
-    assert load_classifier(tmp_path / "a.safetensors", nowhere).info == classifier.info
 
 
 def test_another_encoder_than_the_one_it_was_trained_with_is_refused(trained, tmp_path):
