@@ -135,6 +135,19 @@ def test_pieces_keep_the_frames_that_their_stacks_need(make_chunk, stacked_image
         assert frames.tolist() == list(range(max(first - 2, 0), last + 1))
 
 
+def test_what_was_recorded_before_there_were_features_can_be_read(make_chunk, same_chunk, state_spec):
+    chunk = make_chunk(state_spec, 3)
+    encoded = encode_chunk(chunk)
+    (size,) = struct.unpack_from("<I", encoded, 8)
+    header = msgpack.unpackb(encoded[12 : 12 + size])
+    old = {name: value for name, value in header.items() if name not in ("encoder", "frame_stack")}
+    body = encoded[12 + size + -(12 + size) % 8 :]
+    packed = msgpack.packb(old)
+    prefix = encoded[:8] + struct.pack("<I", len(packed)) + packed
+    assert same_chunk(decode_chunk(prefix + bytes(-len(prefix) % 8) + body, state_spec), chunk)
+    assert TransitionSpec.from_json('{"action_dim":2,"observation":{"state":[[5],"float32"]}}') == state_spec
+
+
 def test_a_huge_header_is_refused_before_it_is_read(state_spec):
     with pytest.raises(DataError, match="header"):
         decode_chunk(b"SERLCHK1" + struct.pack("<I", 2**32 - 1) + b"\x80", state_spec)

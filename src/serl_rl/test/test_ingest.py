@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,14 @@ def deliveries(draw: st.DrawFn) -> list[tuple[int, int]]:
     return draw(st.lists(st.tuples(st.integers(0, 29), st.integers(1, 10)), max_size=40))
 
 
-@given(deliveries())
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_delivery_stores_each_transition_once_in_order(tmp_path_factory, make_chunk, state_spec, plan):
-    whole = make_chunk(state_spec, 30, last=True)
+@pytest.mark.parametrize("spec_name", ["state_spec", "stacked_images_spec"])
+@given(plan=deliveries())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_delivery_stores_each_transition_once_in_order(tmp_path_factory, make_chunk, request, spec_name, plan):
+    spec = request.getfixturevalue(spec_name)
+    whole = make_chunk(spec, 30, last=True)
     path = tmp_path_factory.mktemp("run")
-    ingest = open_ingest(path, state_spec)
+    ingest = open_ingest(path, spec)
     stored = 0
     for first, count in plan:
         piece = next(whole.select((np.arange(30) >= first) & (np.arange(30) < first + count)))
@@ -130,9 +133,15 @@ def test_any_delivery_stores_each_transition_once_in_order(tmp_path_factory, mak
             assert result.stored == 0
         assert result.next_expected == stored
     assert rewards(ingest.online) == whole.reward[:stored].tolist()
+    at_once = ReplayBuffer(spec, 1000)
+    for piece in whole.select(np.arange(30) < stored):
+        at_once.insert(piece)
+    found, expected = ingest.online.transitions(), at_once.transitions()
+    for side, name in itertools.product(("observation", "next_observation"), spec.observation):
+        assert np.array_equal(found[side][name], expected[side][name])
     ingest.journal.close()
 
-    restored = open_ingest(path, state_spec)
+    restored = open_ingest(path, spec)
     assert restored.restore() == stored
     assert rewards(restored.online) == rewards(ingest.online)
     assert rewards(restored.demonstrations) == rewards(ingest.demonstrations)

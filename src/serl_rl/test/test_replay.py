@@ -159,7 +159,7 @@ samplings = st.builds(
     sampling=st.just(SINGLE) | samplings,
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_buffer_is_the_newest_transitions(
     make_chunk, request, spec_name, storage, plan, capacity, pieces, skipped, sampling, seed
 ):
