@@ -126,7 +126,7 @@ class FrameRing:
             store.write(rows, chunk.observation[name][shared:])
         first = self._written - shared + history
         self._row[slots] = np.arange(first, first + n)
-        self._history[slots] = np.minimum(np.arange(chunk.first_step, chunk.first_step + n), self._stack - 1)
+        self._history[slots] = np.minimum(history + np.arange(n), self._stack - 1)
         self._written += count
         self._newest = {name: chunk.observation[name][-self._stack :].copy() for name in self._stores}
 

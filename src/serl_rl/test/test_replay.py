@@ -184,6 +184,15 @@ def test_the_buffer_is_the_newest_transitions(
     assert_same(as_rows(buffer.transitions(sampling)), expected)
 
 
+def test_the_largest_number_of_a_step_is_stored_like_any_other(make_chunk, stacked_images_spec):
+    chunk = make_chunk(stacked_images_spec, 3, first_step=2**63 - 1)
+    buffer = ReplayBuffer(stacked_images_spec, 5)
+    buffer.insert(decode_chunk(encode_chunk(chunk), stacked_images_spec))
+    frames = chunk.observation["wrist"]
+    expected = np.concatenate([frames[2], frames[3], frames[4]], axis=-1)
+    assert np.array_equal(buffer.transitions()["observation"]["wrist"][2], expected)
+
+
 def test_features_every_draw_takes_a_view_of_its_own(make_chunk, features_spec):
     chunk = make_chunk(features_spec, 1)
     chunk.observation["wrist"][...] = np.arange(2 * 3).reshape(2, 3, 1, 1, 1)
