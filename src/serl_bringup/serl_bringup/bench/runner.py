@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from serl_bringup.bench import system
@@ -23,7 +23,7 @@ def list_benchmarks(keys: Sequence[str], benchmarks: Iterable[Benchmark] = BENCH
     """Prints what can be measured; those that run without being asked for are marked."""
     benchmarks = list(benchmarks)
     shown = select(keys, benchmarks) if keys else benchmarks
-    table = Table("", "key", "goal", "what", box=None, padding=(0, 2, 0, 0))
+    table = Table("", Column("key", no_wrap=True), "goal", "what", box=None, padding=(0, 2, 0, 0))
     for each in shown:
         mark = "*" if each.by_default else ""
         table.add_row(mark, each.key, f"{each.goal_text} {each.unit}", each.what)
