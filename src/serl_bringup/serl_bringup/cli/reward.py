@@ -107,7 +107,8 @@ def _train(
 
     values = {
         "encoder": encoder,
-        "weights": weights,
+        # Nodes, which may run in another folder, find the encoder by this.
+        "weights": str(Path(weights).absolute()) if weights.endswith(".safetensors") else weights,
         "frozen": not trainable,
         "steps": steps,
         "false_positive_rate": false_positives,
