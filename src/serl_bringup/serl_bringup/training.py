@@ -105,6 +105,8 @@ def _train(run: Run, plan: Plan, report: bool, *, resumed: bool) -> bool:
             highlight=False,
             soft_wrap=True,
         )
+    if plan.reward != "truth":
+        console.print(f"that is what the {plan.reward} believed; ./serl eval {run.name} asks the truth", highlight=False)
     summary.show(run, console)
     return bool(result.success)
 
@@ -153,6 +155,7 @@ def _result(plan: Plan, result: Any, wall_seconds: float, resumed: bool) -> dict
         "env_steps": result.env_steps,
         "env_steps_to_goal": result.env_steps_to_goal,
         "success_rate": result.success_rate,
+        "judged_by": plan.reward,
         "wall_seconds": wall_seconds,  # from the start of the graph
         "training_seconds": result.wall_seconds,  # from the goal's acceptance
         "resumed": resumed,
