@@ -109,7 +109,7 @@ class Learner:
         self._awaited = False
         self._saved = 0  # updates
         self._restore()
-        self._changed = threading.Condition()  # guards buffers and totals, announces new data
+        self._changed = threading.Condition()  # guards totals, announces new data
         self._stop = False
         self._thread = threading.Thread(target=self._train, name="training", daemon=True)
         self._failure: Exception | None = None
@@ -176,15 +176,14 @@ class Learner:
                 if self._stop:
                     return
                 rehearsing = self._rehearsing()
-                if not rehearsing and self._ingest.totals.env_steps < config.training_starts:
-                    batch = None
+                waiting = not rehearsing and self._ingest.totals.env_steps < config.training_starts
+                if waiting:
                     self._trained = self._ingest.totals.env_steps
-                else:
-                    batch = self._sampler.sample(n_steps, config.utd_ratio)
-            if batch is None:
+            if waiting:
                 self._publish_policy()
                 continue
-            self._agent, info = self._agent.update(batch)
+            # Insertion waits only for what the buffers guard themselves, not for pictures to be decoded.
+            self._agent, info = self._agent.update(self._sampler.sample(n_steps, config.utd_ratio))
             if rehearsing:
                 self._rehearsed += n_steps * config.utd_ratio
             else:
