@@ -106,7 +106,9 @@ def _train(run: Run, plan: Plan, report: bool, *, resumed: bool) -> bool:
             soft_wrap=True,
         )
     if plan.reward != "truth":
-        console.print(f"that is what the {plan.reward} believed; ./serl eval {run.name} asks the truth", highlight=False)
+        console.print(
+            f"that is what the {plan.reward} believed; ./serl eval {run.name} asks the truth", highlight=False
+        )
     summary.show(run, console)
     return bool(result.success)
 
