@@ -175,8 +175,8 @@ def test_the_shipped_weights_are_small_and_for_both_cameras() -> None:
     assert description is not None
     assert description.cameras == ("front", "wrist")
     assert description.recipe["frames"] >= 1000
-    assert description.metrics["plain/front/cube_position_mm"] < 25.0
-    assert description.metrics["plain/wrist/cube_from_tcp_mm"] < 15.0
+    assert description.metrics["plain/front/cube_position_mm"] < 18.0
+    assert description.metrics["plain/wrist/cube_from_tcp_mm"] < 10.0
     encoder = load_encoder(EncoderConfig(), ["front", "wrist"], find)
     assert encoder.hash == description.hash
 
