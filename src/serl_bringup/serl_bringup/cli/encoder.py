@@ -33,7 +33,7 @@ def train(
     seed: SeedOption = 0,
     force: ForceOption = False,
 ) -> None:
-    """Train an encoder on rendered scenes with random light, colours, textures and camera poses.
+    """Train an encoder on rendered scenes with random light, colours, textures and camera poses: some minutes.
 
     Examples:
         ./serl encoder train
