@@ -65,7 +65,7 @@ def _one_seed(bench: Bench, seed: int) -> dict[str, Any]:
     frames, classifier = folder / "frames", folder / "classifier.safetensors"
     _serl(folder, "reward", "record", VISION, "--out", str(frames), "--seed", str(seed))
     _serl(folder, "reward", "train", str(frames), "--out", str(classifier), "--seed", str(seed))
-    _serl(
+    printed = _serl(
         folder,
         *("train", VISION, "--name", "policy", "--seed", str(seed), "--no-report"),
         *("--reward", "classifier", "--classifier", str(classifier)),
@@ -73,7 +73,10 @@ def _one_seed(bench: Bench, seed: int) -> dict[str, Any]:
         *("--max-steps", str(MAX_ENV_STEPS)),
         allowed=(0, 1),  # 1: the classifier saw too few successes; the truth is what counts
     )
-    believed = json.loads((folder / "policy" / "result.json").read_text(encoding="utf-8"))
+    result_file = folder / "policy" / "result.json"
+    if not result_file.is_file():
+        raise CommandError(f"training with seed {seed} failed", details=printed.splitlines()[-15:])
+    believed = json.loads(result_file.read_text(encoding="utf-8"))
     options = ("--episodes", str(TRUE_EPISODES), "--seed", str(_FIRST_TRUE_SEED + seed), "--json")
     printed = _serl(folder, "eval", "policy", *options)
     result = json.loads(printed[printed.index("{") :])  # behind what nodes complained about, if anything
