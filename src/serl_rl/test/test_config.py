@@ -54,3 +54,20 @@ def test_an_unknown_setting_is_refused():
 def test_settings_can_be_static_arguments_of_jit():
     assert hash(SACConfig()) == hash(SACConfig())
     assert SACConfig(hidden_sizes=[8, 8]).hidden_sizes == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"agent": "ppo"}, "agent"),
+        ({"agent": "vice", "training_starts": 0}, "vice compares demonstrations with own experience"),
+        ({"agent": "vice", "updates_before_acting": 10}, "vice compares demonstrations with own experience"),
+        ({"hybrid": {"grippers": []}}, "grippers"),
+        ({"bc": {"chunk": 2, "execute": 3}}, "execute"),
+        ({"vice": {"reward": "guess"}}, "reward"),
+        ({"drqv2": {"noise_steps": 0}}, "noise_steps"),
+    ],
+)
+def test_settings_of_further_agents_that_cannot_work_are_refused(changes, name):
+    with pytest.raises(ValidationError, match=name):
+        TypeAdapter(LearningConfig).validate_python(changes)

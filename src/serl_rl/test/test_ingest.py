@@ -175,3 +175,19 @@ def test_a_journal_with_a_gap_is_refused(tmp_path, make_chunk, state_spec):
     with pytest.raises(JournalError, match=r"transition 3 of .* is missing"):
         ingest.restore()
     ingest.journal.close()
+
+
+def test_goals_are_the_ends_of_demonstrations_that_succeeded(tmp_path, make_chunk, make_episode, state_spec):
+    buffers = [ReplayBuffer(state_spec, 100) for _ in range(3)]
+    ingest = Ingest(state_spec, Journal(tmp_path / "journal", state_spec, sync_interval=None), *buffers)
+    shown = {"demonstration": True}
+    succeeded = make_episode(state_spec, 9, [4], seed=1, **shown)
+    failed = make_chunk(state_spec, 5, seed=2, last=True, success=False, episode=2, **shown)
+    own = make_chunk(state_spec, 5, seed=3, last=True, episode=3)
+    first = 0
+    for chunk in [*succeeded, failed, own]:
+        send(ingest, chunk, first)
+        first += len(chunk)
+    ingest.journal.close()
+    goals = buffers[2].transitions()["next_observation"]["state"]
+    np.testing.assert_array_equal(goals, succeeded[-1].observation["state"][-1:])

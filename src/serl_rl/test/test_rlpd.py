@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from serl_rl.config import BCConfig, DrQv2Config, LearningConfig
 from serl_rl.replay import ReplayBuffer, map_batch
-from serl_rl.rlpd import SymmetricSampler
+from serl_rl.rlpd import SymmetricSampler, make_sampler
 
 
 @pytest.fixture
@@ -59,3 +60,52 @@ def test_the_seed_decides_the_sample(make_chunk, state_spec, buffers):
 def test_a_batch_of_one_is_refused(buffers):
     with pytest.raises(ValueError, match="batch_size"):
         SymmetricSampler(*buffers, 1, seed=0)
+
+
+def ended(make_chunk, spec, marks: list[float]):
+    """Chunks that end; the next observations of the last transitions are all `mark`."""
+    for episode, mark in enumerate(marks):
+        chunk = make_chunk(spec, 6, seed=episode, episode=episode, last=True)
+        chunk.observation["state"][-1] = mark
+        yield chunk
+
+
+def test_goals_are_drawn_beside_the_batch_as_often_as_own_experience(make_chunk, state_spec, buffers):
+    online, demonstrations = buffers
+    goals = ReplayBuffer(state_spec, 10)
+    sampler = SymmetricSampler(online, demonstrations, 7, seed=0, goals=goals)
+    online.insert(make_chunk(state_spec, 30))
+    demonstrations.insert(make_chunk(state_spec, 30))
+    with pytest.raises(ValueError, match="goals: expected at least one demonstration that succeeded"):
+        sampler.sample(1, 1)
+    for chunk in ended(make_chunk, state_spec, [7.0, 8.0]):
+        goals.insert(chunk.skip(len(chunk) - 1))
+    batch = sampler.sample(3, 2)
+    assert batch["goal"]["state"].shape == (3, 2, 4, 5)
+    assert set(np.unique(batch["goal"]["state"])) == {7.0, 8.0}
+    assert sampler.empty(3, 2)["goal"]["state"].shape == (3, 2, 4, 5)
+
+
+@pytest.mark.parametrize("agent", ["sac", "drqv2", "hybrid", "vice", "bc"])
+def test_each_algorithm_gets_the_batches_that_it_learns_from(agent, make_chunk, state_spec, buffers):
+    online, demonstrations = buffers
+    config = LearningConfig(agent=agent, batch_size=8, bc=BCConfig(chunk=3), drqv2=DrQv2Config(n_step=2, discount=0.5))
+    goals = ReplayBuffer(state_spec, 10) if agent == "vice" else None
+    sampler = make_sampler(config, online, demonstrations, goals, seed=0)
+    online.insert(marked(make_chunk, state_spec, 1.0))
+    if agent == "bc":
+        with pytest.raises(ValueError, match="demonstrations: expected at least one to learn from"):
+            sampler.sample(1, 1)
+    for chunk in ended(make_chunk, state_spec, [7.0]):
+        demonstrations.insert(chunk)
+        if goals is not None:
+            goals.insert(chunk.skip(5))
+    batch = sampler.sample(1, 1)
+    special = {"drqv2": {"discount"}, "vice": {"goal"}, "bc": {"valid"}}.get(agent, set())
+    assert set(batch) == {"observation", "next_observation", "action", "reward", "mask"} | special
+    assert (batch["reward"] == 1.0).any() == (agent not in ("bc", "drqv2"))  # none of one's own, sums of two
+    if agent == "drqv2":
+        assert set(np.unique(batch["discount"])) <= {0.5, 0.25}
+        assert (batch["reward"] == 1.5).any()
+    if agent == "bc":
+        assert batch["action"].shape == (1, 1, 8, 3, 2)

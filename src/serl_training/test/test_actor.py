@@ -94,6 +94,9 @@ class Memory:
     def throttle(self) -> None:
         pass
 
+    def await_updates(self, count: int) -> None:
+        self.awaited = (count, len(self.chunks))
+
     def flush(self) -> None:
         pass
 
@@ -132,6 +135,17 @@ def test_training_ends_when_an_evaluation_reaches_the_goal() -> None:
     assert [report["eval/episodes"] for report in evaluations[:-1]] == [2.0] * (len(evaluations) - 1), "out of reach"
     assert evaluations[-1]["eval/episodes"] == 20.0
     assert evaluations[-1]["eval/interval_low"] > 0.8
+
+
+def test_a_policy_that_learned_from_demonstrations_alone_is_evaluated_before_it_trains() -> None:
+    env, learner = Line(), Memory(good_after=0)
+    actor, _ = make(env, learner, updates_before_acting=70)
+    stages: list[str] = []
+    result = actor.train(GOAL, lambda stage, _steps, _rate: stages.append(stage))
+    assert learner.awaited == (70, len(learner.chunks))  # all demonstrations were handed over
+    assert stages[-2:] == ["pretraining", "evaluation"]
+    assert result.reached
+    assert result.env_steps == 0
 
 
 def test_a_goal_that_is_not_reached_is_said_so() -> None:
