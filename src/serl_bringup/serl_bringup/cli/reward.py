@@ -22,7 +22,7 @@ def _record(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to add to. Default: TASK.frames.")
     ] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes to record.")] = 80,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes to record.")] = 100,
     frames: Annotated[int, typer.Option(min=2, help="Frames of an episode that is driven for this.")] = 60,
     label: Annotated[
         Literal["truth", "keys", "button"],
