@@ -286,7 +286,7 @@ class RewardClassifierConfig:
     weight_decay: float = Field(default=1e-3, ge=0.0, lt=1.0)
     validation: float = Field(default=0.25, gt=0.0, lt=1.0)
     """Share of the episodes that is held out, to calibrate and to judge."""
-    false_positive_rate: float = Field(default=0.005, ge=0.0, lt=0.5)
+    false_positive_rate: float = Field(default=0.002, ge=0.0, lt=0.5)
     """Share of held-out frames of failures that may look like success."""
     consecutive: int = Field(default=2, ge=1, le=100)
     """Frames in a row that must show success until it counts."""

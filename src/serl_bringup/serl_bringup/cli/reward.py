@@ -84,7 +84,7 @@ def _train(
     ] = None,
     false_positives: Annotated[
         float, typer.Option(min=0.0, max=0.49, help="Share of failures that may look like success.")
-    ] = 0.005,
+    ] = 0.002,
     consecutive: Annotated[int, typer.Option(min=1, help="Frames in a row that make a success.")] = 2,
     encoder: Annotated[
         str, typer.Option(help="Kind of encoder: small, resnet10, resnet18, resnet34 or mobilenet.")
