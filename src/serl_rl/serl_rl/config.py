@@ -124,7 +124,7 @@ class VICEConfig:
 
     hidden_sizes: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (64,)
     """Widths of the hidden layers of the classifier."""
-    learning_rate: LearningRate = 3e-4
+    learning_rate: LearningRate = 1e-3
     """Step size of Adam."""
     interval: int = Field(default=1, ge=1, le=10**6)
     """Environment steps that are trained for per update of the classifier."""

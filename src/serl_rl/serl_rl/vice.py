@@ -33,14 +33,17 @@ _LOG_ODDS_BOUND = 10.0
 
 
 class SuccessHead(nn.Module):
-    """Log odds (B,) of success for vectors (B, D)."""
+    """Log odds (B,) of success for vectors (B, D).
+
+    Without layer normalization, behind which no slope is 1 everywhere: the gradient penalty would win over the labels.
+    """
 
     hidden_sizes: tuple[int, ...]
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
         """Log odds (B,) for vectors (B, D)."""
-        x = MLP(self.hidden_sizes, "relu", True, name="trunk")(observation)
+        x = MLP(self.hidden_sizes, "relu", False, name="trunk")(observation)
         return nn.Dense(1, name="head")(x).squeeze(-1)
 
 

@@ -111,15 +111,15 @@ def linear(bias: list[float]) -> dict[str, Any]:
 
 
 def test_the_online_critic_chooses_the_next_grasp_and_the_target_values_it():
-    agent = make_agent(grasp_penalty=0.0).replace(grasp=linear([0.0, 2.0, 1.0]), target_grasp=linear([9.0, 5.0, 7.0]))
+    agent = make_agent().replace(grasp=linear([2.0, 1.0, 1.0]), target_grasp=linear([5.0, 9.0, 7.0]))
     batch = make_batch()
-    batch["action"][:, 1], batch["observation"]["state"][:, 2] = -1.0, 1.0  # everybody closes
+    batch["action"][:, 1] = batch["observation"]["state"][:, 2] = 1.0  # everybody opens, or stays, which is the same
     target = batch["reward"] + 0.9 * 5.0
     loss, _ = grasp_loss(agent, agent.grasp, batch)
-    assert float(loss) == pytest.approx(float(np.mean(np.square(0.0 - target))), rel=1e-5)
+    assert float(loss) == pytest.approx(float(np.mean(np.square(1.0 - target))), rel=1e-5)
     ended = batch | {"mask": np.zeros(16, np.float32)}
     loss, _ = grasp_loss(agent, agent.grasp, ended)
-    assert float(loss) == pytest.approx(float(np.mean(np.square(batch["reward"]))), rel=1e-5)
+    assert float(loss) == pytest.approx(float(np.mean(np.square(1.0 - batch["reward"]))), rel=1e-5)
 
 
 def test_a_change_costs_the_penalty_in_the_grasp_critic():
