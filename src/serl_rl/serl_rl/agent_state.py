@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of an agent, a PyTree, as named arrays."""
+"""The state of an agent, a PyTree, as named arrays: what checkpoints hold."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,31 @@ def with_named_arrays(tree: Tree, arrays: Mapping[str, NDArray[Any]]) -> Tree:
         raise DataError("arrays", f"{len(names)} known names", f"unknown {surplus[:3]}, missing {missing[:3]}")
     restored = [_restored(name, arrays[name], leaf) for name, (_, leaf) in zip(names, leaves, strict=True)]
     return cast(Tree, jax.tree_util.tree_unflatten(structure, restored))
+
+
+class NamedState:
+    """Gives an agent its `arrays` and `with_arrays`. `frozen_encoder` never changes and is in neither."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def frozen_encoder(self) -> Any:
+            """Of pictures that are encoded in every update; None otherwise."""
+
+        def replace(self, **changes: Any) -> Self:
+            """A copy with other values in some fields."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The whole state as named arrays, without a frozen encoder."""
+        return named_arrays(self.replace(frozen_encoder=None))
+
+    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """The agent with the state of `arrays`, as of another agent of the same specification and configuration.
+
+        Raises DataError if names, shapes or dtypes differ.
+        """
+        restored = with_named_arrays(self.replace(frozen_encoder=None), arrays)
+        return restored.replace(frozen_encoder=self.frozen_encoder)
 
 
 def _name(path: Sequence[Any]) -> str:

@@ -8,19 +8,17 @@ fixed width: demonstrations are full of actions at the bounds, where the density
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from numpy.typing import NDArray
 
 from serl_rl.acting import ActionChunk
-from serl_rl.agent_state import named_arrays, with_named_arrays
+from serl_rl.agent_state import NamedState
 from serl_rl.agent_update import Batch, Info, Params, Update, divided_encoder
 from serl_rl.config import BCConfig, VisionConfig
 from serl_rl.encoders import Encoder
@@ -46,7 +44,7 @@ class ChunkPolicy(nn.Module):
         return nn.tanh(x).reshape(-1, config.chunk, self.action_dim)
 
 
-class BCAgent(struct.PyTreeNode):
+class BCAgent(NamedState, struct.PyTreeNode):
     """Parameters, optimizer state and random key of behaviour cloning.
 
     `actor` holds "params" of the `ChunkPolicy` and "vision", which is trained with it.
@@ -79,15 +77,6 @@ class BCAgent(struct.PyTreeNode):
                 behind the end of the episode.
         """
         return _update(self, {name: batch[name] for name in ("observation", "action", "valid")})
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state as named arrays, without a frozen encoder."""
-        return named_arrays(self.replace(frozen_encoder=None))
-
-    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> BCAgent:
-        """The agent with the state of `arrays`; raises DataError if names, shapes or dtypes differ."""
-        restored = with_named_arrays(self.replace(frozen_encoder=None), arrays)
-        return restored.replace(frozen_encoder=self.frozen_encoder)
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from numpy.typing import NDArray
 
 from serl_rl.acting import NoisyMean
-from serl_rl.agent_state import named_arrays, with_named_arrays
+from serl_rl.agent_state import NamedState
 from serl_rl.agent_update import Batch, Info, Params, Update, divided_encoder
 from serl_rl.config import DrQv2Config, VisionConfig
 from serl_rl.encoders import Encoder
@@ -43,7 +42,7 @@ class DeterministicPolicy(nn.Module):
         return nn.tanh(nn.Dense(self.action_dim, name="head")(x))
 
 
-class DrQv2Agent(struct.PyTreeNode):
+class DrQv2Agent(NamedState, struct.PyTreeNode):
     """Parameters, optimizer states and random key of DrQ-v2.
 
     `critic` and `target_critic` hold "params" of the two critics and "vision", which is trained with them.
@@ -76,15 +75,6 @@ class DrQv2Agent(struct.PyTreeNode):
     def update(self, batch: Batch) -> tuple[DrQv2Agent, Info]:
         """Critic updates on all minibatches, and one actor update per environment step; as `Agent.update`."""
         return _update(self, batch)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state as named arrays, without a frozen encoder."""
-        return named_arrays(self.replace(frozen_encoder=None))
-
-    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> DrQv2Agent:
-        """The agent with the state of `arrays`; raises DataError if names, shapes or dtypes differ."""
-        restored = with_named_arrays(self.replace(frozen_encoder=None), arrays)
-        return restored.replace(frozen_encoder=self.frozen_encoder)
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs, the noise of this moment included."""

@@ -11,10 +11,9 @@ What was executed is a width and not a grasp. It teaches every grasp that would 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -22,11 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from numpy.typing import NDArray
 
 from serl_rl import sac
 from serl_rl.acting import ArmAndGrasp
-from serl_rl.agent_state import named_arrays, with_named_arrays
+from serl_rl.agent_state import NamedState
 from serl_rl.agent_update import Batch, Info, Params, Update
 from serl_rl.config import Gripper, HybridConfig, SACConfig, VisionConfig
 from serl_rl.encoders import Encoder
@@ -56,7 +54,7 @@ class GraspCritic(nn.Module):
         return nn.Dense(self.grasps, name="head")(x)
 
 
-class HybridAgent(struct.PyTreeNode):
+class HybridAgent(NamedState, struct.PyTreeNode):
     """Soft actor-critic for the arm, and a grasp critic that looks through the eyes which the critics of SAC train."""
 
     key: jax.Array
@@ -103,15 +101,6 @@ class HybridAgent(struct.PyTreeNode):
     def update(self, batch: Batch) -> tuple[HybridAgent, Info]:
         """Updates of all critics on all minibatches, one of actor and temperature per environment step."""
         return _update(self, batch)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state as named arrays, without a frozen encoder."""
-        return named_arrays(self.replace(frozen_encoder=None))
-
-    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> HybridAgent:
-        """The agent with the state of `arrays`; raises DataError if names, shapes or dtypes differ."""
-        restored = with_named_arrays(self.replace(frozen_encoder=None), arrays)
-        return restored.replace(frozen_encoder=self.frozen_encoder)
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from numpy.typing import NDArray
 
 from serl_rl.acting import SquashedGaussian
-from serl_rl.agent_state import named_arrays, with_named_arrays
+from serl_rl.agent_state import NamedState
 from serl_rl.agent_update import Batch, Info, Params, Update, divided_encoder
 from serl_rl.config import SACConfig, VisionConfig
 from serl_rl.encoders import Encoder
@@ -30,7 +29,7 @@ from serl_rl.spec import TransitionSpec
 from serl_rl.vision import encode_observation, encoded_width, init_vision
 
 
-class SACAgent(struct.PyTreeNode):
+class SACAgent(NamedState, struct.PyTreeNode):
     """Parameters, optimizer states and random key of soft actor-critic.
 
     Actor, critics and temperature have optimizers of their own: a critic step touches nothing of the other two.
@@ -90,18 +89,6 @@ class SACAgent(struct.PyTreeNode):
             The new agent and scalars averaged over the call. The buffers of the old agent are reused: it is gone.
         """
         return _update(self, batch)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state as named arrays, without a frozen encoder."""
-        return named_arrays(self.replace(frozen_encoder=None))
-
-    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> SACAgent:
-        """The agent with the state of `arrays`, as of another agent of the same specification and configuration.
-
-        Raises DataError if names, shapes or dtypes differ.
-        """
-        restored = with_named_arrays(self.replace(frozen_encoder=None), arrays)
-        return restored.replace(frozen_encoder=self.frozen_encoder)
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from numpy.typing import NDArray
 
 from serl_rl import sac
-from serl_rl.agent_state import named_arrays, with_named_arrays
+from serl_rl.agent_state import NamedState
 from serl_rl.agent_update import Batch, Info, Params, Update, divided_encoder
 from serl_rl.config import SACConfig, VICEConfig, VisionConfig
 from serl_rl.encoders import Encoder
@@ -47,7 +46,7 @@ class SuccessHead(nn.Module):
         return nn.Dense(1, name="head")(x).squeeze(-1)
 
 
-class VICEAgent(struct.PyTreeNode):
+class VICEAgent(NamedState, struct.PyTreeNode):
     """Soft actor-critic and the classifier that rewards it; they share nothing."""
 
     key: jax.Array
@@ -98,15 +97,6 @@ class VICEAgent(struct.PyTreeNode):
             batch: `goal` has observations (G, ...) of successes; the last G rows of the others are own experience.
         """
         return _update(self, batch)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state as named arrays, without a frozen encoder."""
-        return named_arrays(self.replace(frozen_encoder=None))
-
-    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> VICEAgent:
-        """The agent with the state of `arrays`; raises DataError if names, shapes or dtypes differ."""
-        restored = with_named_arrays(self.replace(frozen_encoder=None), arrays)
-        return restored.replace(frozen_encoder=self.frozen_encoder)
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""
