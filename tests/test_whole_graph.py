@@ -19,6 +19,7 @@ import pytest
 from sensor_msgs.msg import Image
 from serl_bringup.session import GraphSession
 from serl_rl.data import decode_chunk
+from serl_rl.demonstrations import DemonstrationFile
 from serl_rl.journal import read_journal
 from serl_rl.spec import TransitionSpec
 from serl_ros.images import image_message
@@ -114,6 +115,16 @@ def test_ctrl_c_ends_everything_with_one_line(processes: Any, tmp_path: Path, mo
     started = [pid for node in ("mujoco_bridge", "arm_controller", "actor", "learner") for pid in pids(run, node)]
     assert started
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+def test_demonstrations_of_another_task_end_training_with_one_line(processes: Any, tmp_path: Path) -> None:
+    with DemonstrationFile(tmp_path / "other.serl", TransitionSpec({"state": ((3,), "float32")}, 4)):
+        pass
+    arguments = ("--name", "other", "--demo-file", str(tmp_path / "other.serl"))
+    training = train(processes, tmp_path, TASK.name, *arguments)
+    assert training.wait(90.0) == 1, training.output()
+    assert "Traceback" not in training.output()
+    assert re.search(r"other\.serl: expected state: float32 \(14,\); found state: float32 \(3,\)", training.output())
 
 
 def test_an_e_stop_pauses_training_until_it_is_released(processes: Any, tmp_path: Path) -> None:

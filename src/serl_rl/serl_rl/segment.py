@@ -74,7 +74,7 @@ def scan(path: Path, kind: str, spec: TransitionSpec, *, torn_tail: bool = False
     if found != spec:
         raise SegmentError(
             f"{path}: {spec.difference(found)}; it was made for another task or with other vision settings: make it "
-            "again, or choose the task (--task) and the settings (--set vision...) that it was made with"
+            "again, or choose the task and the settings (--set vision...) that it was made with"
         )
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size

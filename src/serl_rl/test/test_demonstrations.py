@@ -91,7 +91,7 @@ def test_demonstrations_without_the_cameras_say_which_are_missing(tmp_path: Path
         list(read_demonstrations(tmp_path / "demo.serl", wanted))
     expected = "demo.serl: expected front: uint8 (8, 6, 3), wrist: uint8 (8, 6, 3); found front: none, wrist: none; "
     assert expected in str(error.value)
-    assert "make it again, or choose the task (--task) and the settings (--set vision...)" in str(error.value)
+    assert "make it again, or choose the task and the settings (--set vision...)" in str(error.value)
 
 
 def test_demonstrations_of_another_encoder_name_both(tmp_path: Path) -> None:

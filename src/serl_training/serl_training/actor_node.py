@@ -15,7 +15,7 @@ from typing import Any, cast
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
-from serl_rl.demonstrations import DemonstrationFile, read_demonstrations
+from serl_rl.demonstrations import DemonstrationError, DemonstrationFile, read_demonstrations
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.executor import FastExecutor
 from serl_ros.node import run_node
@@ -179,7 +179,7 @@ class ActorNode(Node):
             result = job.failed("canceled", "canceled")
             outcome = "canceled" if job.goal.is_cancel_requested else "abort"
             self._diagnostics.set("job", OK, "idle; the last job was canceled")
-        except (JobFailed, EpisodeLost, ValueError, OSError) as error:
+        except (JobFailed, EpisodeLost, DemonstrationError, ValueError, OSError) as error:
             self.get_logger().error(str(error))
             result = job.failed("failed", str(error))
             self._diagnostics.set("job", ERROR, str(error))
