@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast learning is on this machine: functions that measure one number each.
 
-The small update belongs to a process with one XLA thread, as the learner has (`XLA_FLAGS`
-`--xla_cpu_multi_thread_eigen=false`); the reference settings to one without that flag.
+The reference settings belong to a process with all of XLA's threads.
 """
 
 from __future__ import annotations
@@ -41,12 +40,6 @@ def sac_reference_updates_per_s(seconds: float = 5.0) -> float:
     """Critic updates per second at the reference settings, actor and temperature updates included."""
     n_steps, utd_ratio = 1, 8
     return n_steps * utd_ratio / _update_seconds(REFERENCE, 10, 256, n_steps, utd_ratio, seconds)
-
-
-def small_update_ms(seconds: float = 3.0, utd_ratio: int = 2) -> float:
-    """Milliseconds of training per environment step: 2 critics of 2 x 64, batch 128, eight steps in a call."""
-    n_steps = 8
-    return 1e3 * _update_seconds(SACConfig(), 14, 128, n_steps, utd_ratio, seconds) / n_steps
 
 
 def insertions_per_s(directory: Path, *, images: bool, seconds: float = 2.0) -> float:

@@ -10,12 +10,11 @@ import time
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from serl_rl.agent import create_agent
 from serl_rl.benchmark import median_seconds, random_batch
 from serl_rl.config import EncoderConfig, EncoderKind, LearningConfig, SACConfig, VisionConfig
-from serl_rl.encoders import Encoder, FrameEncoder
+from serl_rl.encoders import Encoder
 from serl_rl.spec import ArraySpec, TransitionSpec
 
 CAMERAS = ("front", "wrist")
@@ -30,22 +29,6 @@ class UpdateTimes(NamedTuple):
     """Median of the calls."""
     cpu_ms: float
     """Of all threads, mean of the calls; hardly depends on what else the machine does."""
-
-
-def encode_ms(kind: str = "small", *, cameras: int = 2, views: int = 2, edge: int = 128, seconds: float = 2.0) -> float:
-    """Milliseconds in which a frozen encoder makes the features of one frame of every camera.
-
-    Args:
-        kind: of encoder.
-        cameras: whose frames are encoded in one call.
-        views: of each frame.
-        edge: of the frames [pixels].
-        seconds: to measure.
-    """
-    rng = np.random.default_rng(0)
-    frames = {f"camera_{index}": rng.integers(0, 256, (edge, edge, 3), dtype=np.uint8) for index in range(cameras)}
-    encoder = FrameEncoder(Encoder.random(kind, 0), views)
-    return 1e3 * median_seconds(lambda: encoder.encode(frames), seconds)
 
 
 def cached_update_times(
