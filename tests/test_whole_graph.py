@@ -186,19 +186,19 @@ def test_the_graph_and_the_environment_without_ros_are_the_same_world(lockstep: 
         assert [reward, terminated, truncated] == rest
 
 
-def test_a_person_who_demonstrates_succeeds_and_the_steps_are_theirs(lockstep: GraphSession) -> None:
+def test_a_person_who_demonstrates_succeeds_and_every_step_is_theirs(lockstep: GraphSession, tmp_path: Path) -> None:
     env = environment(lockstep)
-    wins = steps = led = 0
+    wins = 0
     for seed in range(5):
         env.reset(seed=seed, options={"mode": EpisodeMode.DEMONSTRATION, "human_expected": True})
         over = False
         while not over:
             *_, terminated, truncated, info = env.step(np.zeros(4, np.float32))
-            steps, led = steps + 1, led + info["intervention"]
+            # Only a machine that stalls for a second excuses a step without them, and then the controller says so.
+            assert info["intervention"] or "no answer of the person" in (tmp_path / "log" / "launch.log").read_text()
             over = terminated or truncated
         wins += info["success"]
     assert wins >= 4
-    assert led >= 0.95 * steps, "the controller goes on without a person only where the machine stalls for a second"
 
 
 def test_the_graph_is_a_proper_gymnasium_environment(lockstep: GraphSession) -> None:
