@@ -117,7 +117,7 @@ make_venv() {
   mkdir -p "$state"
   step "virtual environment ${venv##*/} with $("$python" --version)" "$python" -m venv "${options[@]}" "$venv"
   step "Python packages of ${requirements#"$root"/}" "$venv/bin/python" -I -m pip install --disable-pip-version-check \
-    --no-input --require-hashes -r "$requirements"
+    --no-input --no-deps --require-hashes -r "$requirements"
   venv_id >"$state/venv"
 }
 
