@@ -157,7 +157,6 @@ changed_packages() {
     path=${path##* }
     case $path in
       src/*/*) path=${path#src/} path=${path#compat/}; echo "${path%%/*}" ;;
-      launch/* | config/* | urdf/*) echo serl_bringup ;;
       *) echo all ;;
     esac
   done | sort -u
@@ -179,6 +178,8 @@ make_build() {
   id=$(build_id)
   # While it builds there is no stamp: after an interruption everything is looked at again.
   rm -f "$state/build"
+  # colcon links new files into the installation, but leaves the links to those that were renamed or removed.
+  [ ! -d "$install" ] || find "$install" -xtype l -delete
   if [ ${#packages[@]} -eq 0 ]; then
     step "build with colcon" run_colcon
   else

@@ -56,9 +56,11 @@ class Workspace:
             "cmake/ros_wheels.cmake", "requirements/jazzy.txt", "requirements/kilted.txt", "requirements/native.txt",
             "src/serl_a/package.xml", "src/serl_a/msg/A.msg", "src/serl_a/serl_a/code.py",
             "src/serl_bringup/package.xml", "src/compat/tf2_msgs/package.xml", "src/compat/control_msgs/package.xml",
-            "launch/sim.launch.xml", "config/a.yaml", "urdf/a.xacro",
+            "src/serl_bringup/launch/sim.launch.xml", "src/serl_bringup/config/a.yaml",
         ):  # fmt: skip
             self.write(name, f"{name}\n")
+        for name in ("launch", "config"):
+            (self.root / name).symlink_to(f"src/serl_bringup/{name}")
         self.tools.mkdir()
         for name, text in (("python", PYTHON), ("colcon", COLCON)):
             (self.tools / name).write_text(text)
@@ -149,6 +151,18 @@ def test_a_change_builds_what_it_concerns(ready, changed, rebuilt):
     assert ready.builds() == rebuilt
     ready.serl("setup")
     assert ready.builds() == []
+
+
+def test_a_renamed_file_leaves_no_link_behind(ready):
+    link = ready.root / "install/serl_bringup/share/serl_bringup/config/a.yaml"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(ready.root / "config/a.yaml")
+    ready.write("src/serl_a/package.xml", "changed\n")
+    ready.serl("setup")
+    assert link.is_symlink()
+    (ready.root / "config/a.yaml").rename(ready.root / "config/b.yaml")
+    ready.serl("setup")
+    assert ready.builds()[-1] == "serl_bringup" and not link.is_symlink()
 
 
 def test_new_requirements_make_a_new_environment_and_build(ready):
