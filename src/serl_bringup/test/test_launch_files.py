@@ -79,7 +79,7 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
     reward = next(process for process in made.processes if process.node == "/reward")
     assert reward.command == (
         *(f"{tmp_path}/lib/serl_training/reward", "--ros-args", "-r", "__node:=reward", "-r", "__ns:=/"),
-        *("-p", "use_sim_time:=True", "--params-file", "/log/reward-3-0.yaml"),
+        *("-p", "use_sim_time:=True", "--params-file", "/log/reward-3-0.yaml", "-r", "/clock:=clock"),
     )
 
 
@@ -143,6 +143,9 @@ def test_rviz_gets_its_configuration_and_namespace(environment: dict[str, str], 
         f"{tmp_path}/share/serl_bringup/config/rviz/serl.rviz",
     )
     assert process.node == "/left/rviz"
+    assert process.command[3:5] == ("-f", "left/world")
+    (process,) = plan(RVIZ, environment).processes
+    assert process.command[3:5] == ("-f", "world")
 
 
 def test_rviz_shows_what_the_bridge_publishes() -> None:

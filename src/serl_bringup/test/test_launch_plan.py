@@ -132,6 +132,28 @@ def test_parameters_for_all_nodes_end_with_their_group(plan: MakePlan) -> None:
     assert ros_arguments(second) == ["--ros-args", "-p", "a:=1.5"]
 
 
+def test_remappings_for_all_nodes_come_first_and_end_with_their_group(plan: MakePlan) -> None:
+    made = plan(
+        """
+        <set_remap from="/clock" to="$(var clock clock)"/>
+        <group>
+          <set_remap from="a" to="b"/>
+          <set_remap from="c" to="d" if="false"/>
+          <node pkg="robot" exec="driver"><remap from="a" to="own"/></node>
+          <group forwarding="false"><node pkg="robot" exec="driver"/></group>
+        </group>
+        <group scoped="false"><set_remap from="e" to="f"/></group>
+        <executable cmd="sh"/>
+        <node pkg="robot" exec="driver"/>"""
+    )
+    assert [ros_arguments(process)[1:] for process in made.processes] == [
+        ["-r", "/clock:=clock", "-r", "a:=b", "-r", "a:=own"],
+        [],
+        [],
+        ["-r", "/clock:=clock", "-r", "e:=f"],
+    ]
+
+
 def test_process_attributes(plan: MakePlan) -> None:
     process = node(
         plan(
@@ -303,7 +325,7 @@ NODE = '<node pkg="robot" exec="driver"'
     [
         ("<nod/>", "nod", "tag <nod> is not supported in <launch>, did you mean 'node'"),
         ("<node_container/>", "node_container", "not supported in <launch>"),
-        ('<set_remap from="a" to="b"/>', "set_remap", "not supported in <launch>"),
+        ('<set_use_sim_time value="true"/>', "set_use_sim_time", "not supported in <launch>"),
         ('<node pkg="a" exec="b" nmae="c"/>', "node", "attribute 'nmae' is not supported here, did you mean 'name'"),
         ('<node pkg="a" exec="b" emulate_tty="true"/>', "node", "attribute 'emulate_tty' is not supported"),
         ('<executable cmd="a" shell="true"/>', "executable", "attribute 'shell' is not supported"),
@@ -348,6 +370,9 @@ NODE = '<node pkg="robot" exec="driver"'
         (f'{NODE}><param name="a" value="1.5" type="int"/></node>', "param", "attribute 'value': expected int"),
         (f'{NODE}><param name="a" value="1"><param name="b" value="1"/></param></node>', "param", "found both"),
         (f'{NODE}><param from="/no/such/file.yaml"/></node>', "param", "/no/such/file.yaml does not exist"),
+        ('<set_remap from="" to="b"/>', "set_remap", "attribute 'from': expected the name of a topic"),
+        ('<set_remap from="a" to="b c"/>', "set_remap", "attribute 'to': expected the name of a topic"),
+        ('<set_remap from="a"/>', "set_remap", "attribute 'to' is missing"),
         ('<set_parameter name="a" value="[1, 2]"/>', "set_parameter", "a list does not pass through"),
         ('<include file="/no/such/file.xml"/>', "include", "cannot read launch file /no/such/file.xml"),
         ('<include file="x.launch.py"/>', "include", "only XML launch files"),

@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo
 from serl_robots.camera_info import ideal_camera_info, link_frame, optical_frame
 from serl_ros.camera_publisher import CameraPublisher
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from serl_ros.frames import declare_frame_prefix
 from serl_ros.node import run_node
 from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import LATCHED
@@ -63,7 +64,8 @@ class CameraNode(Node):
         longest_delay = declare(
             self, "reconnect_timeout", 6.0, "Longest time until a lost camera is tried again [s].", range=(0.25, 600.0)
         )
-        self._frame = optical_frame(self._name)
+        self._frame_prefix = declare_frame_prefix(self)
+        self._frame = self._frame_prefix + optical_frame(self._name)
         self._info = self._calibration(settings)
         self._fovy_deg = declare(
             self,
@@ -139,7 +141,7 @@ class CameraNode(Node):
 
     def _body_to_picture(self) -> TransformStamped:
         message = TransformStamped(child_frame_id=self._frame)
-        message.header.frame_id = link_frame(self._name)
+        message.header.frame_id = self._frame_prefix + link_frame(self._name)
         message.header.stamp = self.get_clock().now().to_msg()
         rotation = message.transform.rotation
         rotation.x, rotation.y, rotation.z, rotation.w = -0.5, 0.5, -0.5, 0.5

@@ -12,6 +12,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from serl_ros.arrays import from_array
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from serl_ros.frames import declare_frame_prefix
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1, RELIABLE_10
@@ -55,6 +56,7 @@ class ArmControllerNode(Node):
                 f"{robot.name!r} opens, found {task.limits.max_gripper_width}"
             )
         self._robot = robot
+        self._base_frame = declare_frame_prefix(self) + robot.base_frame
         self._kinematics = Kinematics(robot)
         self._reader = JointStateReader(robot)
         self._lockstep = declare(self, "lockstep", False, "The world moves one control period for each command.")
@@ -83,7 +85,7 @@ class ArmControllerNode(Node):
             JointTrajectory, "joint_trajectory_controller/joint_trajectory", RELIABLE_1
         )
         self._diagnostics = Diagnostics(self, robot.name)
-        self._move_to = MoveToServer(self, robot, self._controller, self._publish)
+        self._move_to = MoveToServer(self, robot, self._base_frame, self._controller, self._publish)
         self._kept = [
             self.create_subscription(EpisodeStatus, "episode", self._on_episode, LATCHED),
             self.create_subscription(JointState, "joint_states", self._on_joint_states, LOOP_10),
@@ -129,16 +131,16 @@ class ArmControllerNode(Node):
         robot = self._robot
         joints = len(robot.arm_joints)
         self._state = ArmState(joint_names=list(robot.arm_joints))
-        self._state.header.frame_id = robot.base_frame
+        self._state.header.frame_id = self._base_frame
         self._state.joint_positions = array("d", bytes(8 * joints))
         self._state.joint_velocities = array("d", bytes(8 * joints))
         self._positions = from_array(self._state.joint_positions)
         self._velocities = from_array(self._state.joint_velocities)
         self._pose = PoseStamped()
-        self._pose.header.frame_id = robot.base_frame
+        self._pose.header.frame_id = self._base_frame
         self._width = Float64MultiArray(data=array("d", [0.0]))
         self._executed = ExecutedAction()
-        self._executed.header.frame_id = robot.base_frame
+        self._executed.header.frame_id = self._base_frame
         self._point = JointTrajectoryPoint()
         period_ns = round(task.control_period * 1e9)
         self._point.time_from_start.sec, self._point.time_from_start.nanosec = divmod(period_ns, 1_000_000_000)

@@ -24,10 +24,16 @@ class MoveToServer:
     """Turns goals into motions of the controller and their outcomes into results."""
 
     def __init__(
-        self, node: Node, robot: RobotModel, controller: ArmController, publish: Callable[[Command | None], None]
+        self,
+        node: Node,
+        robot: RobotModel,
+        base_frame: str,
+        controller: ArmController,
+        publish: Callable[[Command | None], None],
     ) -> None:
-        """Offer the action; what the controller commands goes to `publish`."""
+        """Offer the action; poses are in `base_frame`, and what the controller commands goes to `publish`."""
         self._node, self._robot, self._controller, self._publish = node, robot, controller, publish
+        self._base_frame = base_frame
         self._active: Any = None
         self._server = ActionServer(
             node,
@@ -80,9 +86,8 @@ class MoveToServer:
         raise MoveRejected(f"kind: expected 0 (named), 1 (joints) or 2 (pose), found {request.kind}")
 
     def _pose(self, message: Any) -> Pose:
-        base = self._robot.base_frame
-        if message.header.frame_id != base:
-            raise MoveRejected(f"pose: expected frame_id {base!r}, found {message.header.frame_id!r}")
+        if message.header.frame_id != self._base_frame:
+            raise MoveRejected(f"pose: expected frame_id {self._base_frame!r}, found {message.header.frame_id!r}")
         p, q = message.pose.position, message.pose.orientation
         try:
             return Pose((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))

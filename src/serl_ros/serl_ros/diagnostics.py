@@ -20,9 +20,15 @@ class Diagnostics:
     """
 
     def __init__(self, node: Node, hardware_id: str = "", period: float = 1.0) -> None:
-        """Publish every `period` [s] for `node`; `hardware_id` names the device, if there is one."""
+        """Publish every `period` [s] for `node`; `hardware_id` names the device, if there is one.
+
+        In a namespace both names are full, as `/left/arm_controller` and `/left/panda`.
+        """
         self._node = node
-        self._hardware_id = hardware_id
+        # All nodes of a domain report on one topic, so those in namespaces say in which.
+        namespace = node.get_namespace().rstrip("/")
+        self._name = f"{namespace}/{node.get_name()}" if namespace else node.get_name()
+        self._hardware_id = f"{namespace}/{hardware_id}" if namespace and hardware_id else hardware_id
         self._statuses: dict[str, DiagnosticStatus] = {}
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE_10)
         self._timer = node.create_timer(period, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -31,7 +37,7 @@ class Diagnostics:
         """Set the status of `component`; it is repeated until it is set again."""
         self._statuses[component] = DiagnosticStatus(
             level=level,
-            name=f"{self._node.get_name()}: {component}",
+            name=f"{self._name}: {component}",
             message=message,
             hardware_id=self._hardware_id,
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],

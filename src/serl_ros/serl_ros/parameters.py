@@ -46,7 +46,7 @@ def declare(
         descriptor.integer_range = [IntegerRange(from_value=int(range[0]), to_value=int(range[1]), step=1)]
     if choices is not None:
         descriptor.additional_constraints = "one of: " + ", ".join(choices)
-    where = f"parameter '{name}' of node '{node.get_name()}'"
+    where = f"parameter '{name}' of node '{node.get_fully_qualified_name().removeprefix('/')}'"
     try:
         value: Any = node.declare_parameter(name, default, descriptor).value
     except InvalidParameterTypeException as error:

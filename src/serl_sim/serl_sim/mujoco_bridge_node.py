@@ -15,6 +15,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from serl_robots.pose import PoseError
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from serl_ros.frames import declare_frame_prefix
 from serl_ros.node import run_node
 from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import LOOP_1, RELIABLE_1
@@ -72,7 +73,7 @@ class MujocoBridge(Node):
             self, "scene_rate", 20.0, "Frames and markers in a second of wall time, at most [Hz].", range=(1.0, 30.0)
         )
         clock_rate = declare(
-            self, "clock_max_rate", 50.0, "Most messages on /clock in a second of wall time [Hz].", range=(1.0, 1e4)
+            self, "clock_max_rate", 50.0, "Most messages on clock in a second of wall time [Hz].", range=(1.0, 1e4)
         )
         size = (
             declare(self, "camera_width", 128, "Width of camera images [pixels].", range=(1, 1280)),
@@ -83,8 +84,11 @@ class MujocoBridge(Node):
             self, "publish_robot_state", True, "Publish the robot's frames and description, as robot_state_publisher."
         )
 
+        frame_prefix = declare_frame_prefix(self)
+
         world = World(task)
         world.reset(seed)
+        self._base_frame = frame_prefix + world.robot.base_frame
         self._simulation = Simulation(world, lockstep=factor == 0.0)
         self._factor = factor
         self._slice_steps = round(1.0 / (state_rate * TIMESTEP))
@@ -102,8 +106,10 @@ class MujocoBridge(Node):
         self._report = (time.monotonic_ns(), 0)
         self._image_step = -1
 
-        self._states = StatePublisher(self, world, self._stamp, clock_rate)
-        self._scene = ScenePublisher(self, world, self._stamp, robot_state=robot_state, image_size=size)
+        self._states = StatePublisher(self, world, self._stamp, clock_rate, frame_prefix)
+        self._scene = ScenePublisher(
+            self, world, self._stamp, robot_state=robot_state, image_size=size, frame_prefix=frame_prefix
+        )
         self._viewer = None if headless else Viewer(world)
         self._diagnostics = Diagnostics(self)
         self._subscriptions_kept = [
@@ -145,8 +151,8 @@ class MujocoBridge(Node):
     def _on_pose(self, message: PoseStamped) -> None:
         frame = message.header.frame_id
         simulation = self._simulation
-        if frame not in ("", simulation.world.robot.base_frame):
-            self._refuse("target_pose", f"expected the frame {simulation.world.robot.base_frame}, found {frame!r}")
+        if frame not in ("", self._base_frame):
+            self._refuse("target_pose", f"expected the frame {self._base_frame}, found {frame!r}")
             return
         try:
             simulation.command_pose(pose_from_message(message.pose), nanoseconds(message.header.stamp))

@@ -14,21 +14,22 @@ from serl_sim.world_file import CameraMount
 class RobotFrames:
     """Where each link of the robot is in the frame of its parent."""
 
-    def __init__(self, model: mujoco.MjModel, robot: RobotModel) -> None:
-        """Find the links of `robot` in the compiled world."""
+    def __init__(self, model: mujoco.MjModel, robot: RobotModel, prefix: str = "") -> None:
+        """Find the links of `robot` in the compiled world; `prefix` stands before the names of all frames."""
         spec = mujoco.MjSpec.from_string(robot.urdf_xml())
         links = [model.body(body.name).id for body in spec.bodies if body.name != "world"]
         self._model = model
+        self._prefix = prefix
         self._fixed = [link for link in links if model.body_dofnum[link] == 0]
         self._moving = [link for link in links if model.body_dofnum[link] > 0]
-        self._messages = [_transform(model.body(model.body_parentid[i]).name, model.body(i).name) for i in self._moving]
+        self._messages = [self._transform(link) for link in self._moving]
 
     def fixed(self, stamp: Time) -> list[TransformStamped]:
         """Transforms that never change."""
         model = self._model
         messages = []
         for link in self._fixed:
-            message = _transform(model.body(model.body_parentid[link]).name, model.body(link).name)
+            message = self._transform(link)
             message.header.stamp = stamp
             w, x, y, z = model.body_quat[link].tolist()
             _fill(message, Pose(model.body_pos[link], (x, y, z, w)))
@@ -44,12 +45,16 @@ class RobotFrames:
             _fill(message, _body_pose(data, parent).inverse().compose(_body_pose(data, link)))
         return self._messages
 
+    def _transform(self, link: int) -> TransformStamped:
+        names = [self._prefix + self._model.body(body).name for body in (self._model.body_parentid[link], link)]
+        return _transform(*names)
 
-def camera_transforms(cameras: dict[str, CameraMount], stamp: Time) -> list[TransformStamped]:
-    """Where each camera's optical frame is in the frame that carries it."""
+
+def camera_transforms(cameras: dict[str, CameraMount], stamp: Time, prefix: str = "") -> list[TransformStamped]:
+    """Where each camera's optical frame is in the frame that carries it; `prefix` stands before all their names."""
     messages = []
     for name, camera in cameras.items():
-        message = _transform(camera.parent, optical_frame(name))
+        message = _transform(prefix + camera.parent, prefix + optical_frame(name))
         message.header.stamp = stamp
         _fill(message, camera.optical_frame())
         messages.append(message)

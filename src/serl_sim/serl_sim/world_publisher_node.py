@@ -28,16 +28,17 @@ from serl_sim.world import World
 
 
 class StatePublisher:
-    """Publishes `joint_states`, `truth` and `/clock`."""
+    """Publishes `joint_states`, `truth` and `clock`."""
 
-    def __init__(self, node: Node, world: World, stamp: Time, clock_max_rate: float) -> None:
+    def __init__(self, node: Node, world: World, stamp: Time, clock_max_rate: float, frame_prefix: str) -> None:
         """Prepare the messages.
 
         Args:
             node: that owns the publishers.
             world: whose state it is.
             stamp: of all messages; the caller changes it in place.
-            clock_max_rate: most messages on `/clock` in a second of wall time; every node pays for each.
+            clock_max_rate: most messages on `clock` in a second of wall time; every node pays for each.
+            frame_prefix: before the names of frames.
         """
         self._world = world
         self._joints = JointState(name=list(world.robot.joints))
@@ -50,14 +51,15 @@ class StatePublisher:
         names = list(world.objects())
         self._truth = WorldState(names=names, poses=[PoseMessage() for _ in names])
         self._truth.header.stamp = stamp
-        self._truth.header.frame_id = world.robot.base_frame
+        self._truth.header.frame_id = frame_prefix + world.robot.base_frame
         self._clock = Clock(clock=stamp)
         self._clock_period_ns = round(1e9 / clock_max_rate)
         self._next_clock_ns = 0
         self._clock_is_due = True
         self._joints_publisher = node.create_publisher(JointState, "joint_states", RELIABLE_10)
         self._truth_publisher = node.create_publisher(WorldState, "truth", RELIABLE_10)
-        self._clock_publisher = node.create_publisher(Clock, "/clock", RELIABLE_1)
+        # Relative: in a namespace there may be other worlds beside this one, each with its own time.
+        self._clock_publisher = node.create_publisher(Clock, "clock", RELIABLE_1)
 
     def publish(self, episode: int, step: int) -> None:
         """Publish the state of control step `step` of `episode`."""
@@ -87,7 +89,14 @@ class ScenePublisher:
     """Publishes frames, `robot_description`, camera images and `markers`."""
 
     def __init__(
-        self, node: Node, world: World, stamp: Time, *, robot_state: bool, image_size: tuple[int, int]
+        self,
+        node: Node,
+        world: World,
+        stamp: Time,
+        *,
+        robot_state: bool,
+        image_size: tuple[int, int],
+        frame_prefix: str,
     ) -> None:
         """Connect.
 
@@ -97,6 +106,7 @@ class ScenePublisher:
             stamp: of all messages; the caller changes it in place.
             robot_state: whether to publish the robot's frames and description, as robot_state_publisher does.
             image_size: width and height of camera images [pixels].
+            frame_prefix: before the names of frames.
 
         Raises:
             ValueError: the message package for frames is missing.
@@ -109,9 +119,9 @@ class ScenePublisher:
             ) from error
         self._world, self._stamp = world, stamp
         self._size = image_size
-        self._frames = RobotFrames(world.model, world.robot) if robot_state else None
+        self._frames = RobotFrames(world.model, world.robot, frame_prefix) if robot_state else None
         self._transforms = TFMessage()
-        fixed = camera_transforms(world.file.cameras, stamp)
+        fixed = camera_transforms(world.file.cameras, stamp, frame_prefix)
         if self._frames is not None:
             fixed += self._frames.fixed(stamp)
             self._transforms_publisher = node.create_publisher(TFMessage, "/tf", RELIABLE_10)
@@ -121,10 +131,10 @@ class ScenePublisher:
         self._fixed_publisher.publish(TFMessage(transforms=fixed))
         self._cameras = {name: CameraPublisher(node, name) for name in world.file.cameras}
         self._infos = {
-            name: ideal_camera_info(mount.fovy_deg, *image_size, optical_frame(name))
+            name: ideal_camera_info(mount.fovy_deg, *image_size, frame_prefix + optical_frame(name))
             for name, mount in world.file.cameras.items()
         }
-        self._markers = SceneMarkers(world.task, world.robot.base_frame)
+        self._markers = SceneMarkers(world.task, frame_prefix + world.robot.base_frame)
         self._marker_publisher = node.create_publisher(MarkerArray, "markers", RELIABLE_1)
         self._mode = SafetyStatus.MODE_IDLE
         self._subscription = node.create_subscription(SafetyStatus, "arm/safety", self._on_safety, LATCHED)

@@ -21,7 +21,10 @@ import gymnasium as gym
 import numpy as np
 import rclpy
 from numpy.typing import NDArray
+from rclpy.exceptions import InvalidNamespaceException
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.validate_namespace import validate_namespace
 from serl_robots.pose import Pose
 from serl_ros.executor import FastExecutor
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1
@@ -70,6 +73,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         *,
         node: Node | None = None,
         executor: FastExecutor | None = None,
+        namespace: str = "",
         lockstep: bool = True,
         step_timeout: float = 3.0,
         reset_timeout: float = 15.0,
@@ -80,8 +84,10 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
         Args:
             task: name of a registered task, or the task.
-            node: to use; None makes one of its own in the default context, initializing ROS if need be.
+            node: to use; None makes one of its own, in a context of its own, so that environments, and whatever else in
+                this process uses ROS, do not end each other.
             executor: that has `node`; needed with it.
+            namespace: of the arm, for an own node; another node has one already.
             lockstep: whether the world waits for each command (`real_time_factor` 0).
             step_timeout: longest wait for a step [s].
             reset_timeout: longest wait for a reset [s].
@@ -89,8 +95,10 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             image_transport: whether pictures come raw or compressed.
 
         Raises:
-            ValueError: `node` without `executor`.
+            ValueError: `node` without `executor` or with `namespace`, a `namespace` that is none, or an unknown task.
         """
+        if node is not None and (executor is None or namespace):
+            raise ValueError("GraphEnv: a node needs the executor that spins it, executor=; it has a namespace already")
         self.task = get_task(task) if isinstance(task, str) else task
         self.observation_space = cast(gym.Space[dict[str, NDArray[Any]]], self.task.observation_space)
         self.action_space = cast(gym.Space[NDArray[np.float32]], self.task.action_space)
@@ -99,16 +107,18 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._reset_timeout = reset_timeout
         self._camera_timeout = camera_timeout
         self._period_ns = round(self.task.control_period * 1e9)
-        self._owns_ros = False
-        self._owns_node = node is None
-        if node is None:
-            if not rclpy.ok():
-                rclpy.init()
-                self._owns_ros = True
-            node = rclpy.create_node("graph_env")
-            executor = FastExecutor()
-        if executor is None:
-            raise ValueError("GraphEnv: a node needs the executor that spins it; pass executor=")
+        self._context: rclpy.Context | None = None
+        if node is None or executor is None:
+            full_namespace = "/" + namespace.strip("/")
+            try:
+                validate_namespace(full_namespace)
+            except InvalidNamespaceException as error:
+                raise ValueError(f"namespace: expected letters, digits and _, found {namespace!r}") from error
+            self._context = rclpy.Context()
+            # Signals stay the program's own: Ctrl-C raises KeyboardInterrupt wherever the environment waits.
+            rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+            node = rclpy.create_node("graph_env", namespace=full_namespace, context=self._context)
+            executor = FastExecutor(context=self._context)
         executor.add_node(node)
         self._node, self._executor = node, executor
 
@@ -223,12 +233,14 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         return observation, float(reward.reward), terminated, truncated, info
 
     def close(self) -> None:
-        """Leave the graph."""
-        if self._owns_node:
+        """Leave the graph, if the node is the environment's own. A second call does nothing."""
+        if self._context is not None and self._context.ok():
             self._executor.shutdown(timeout_sec=1.0)
             self._node.destroy_node()
-        if self._owns_ros:
-            rclpy.try_shutdown()
+            self._context.try_shutdown()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a GraphEnv is a connection to running nodes: it cannot be copied or pickled, make another one")
 
     # The graph
 

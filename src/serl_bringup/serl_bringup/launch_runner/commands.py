@@ -99,8 +99,8 @@ def node_process(element: Element, scope: Scope, number: int, folder: Path) -> P
         if text is not None:
             files.append(GeneratedFile(values_path, text))
         command += ["--params-file", str(values_path)]
-    for remap in element.nested("remap"):
-        source_name, target = (scope.text(remap, key) for key in ("from", "to"))
+    # Of rules for one name the first counts: what stands for all nodes comes before the node's own, as upstream.
+    for source_name, target in [*scope.remappings, *(remapping(remap, scope) for remap in element.nested("remap"))]:
         command += ["-r", f"{source_name}:={target}"]
     return _process(element, scope, number, command, label=label, files=tuple(files), node=full_name)
 
@@ -112,6 +112,15 @@ def executable_process(element: Element, scope: Scope, number: int) -> ProcessSp
         raise element.error("attribute 'cmd': expected a command, found none")
     label = scope.text(element, "name") if "name" in element.templates else None
     return _process(element, scope, number, command, label=label)
+
+
+def remapping(element: Element, scope: Scope) -> tuple[str, str]:
+    """The old and the new name of a `<remap>` or `<set_remap>`. Raises LaunchError for one that no node takes."""
+    names = scope.text(element, "from"), scope.text(element, "to")
+    for attribute, name in zip(("from", "to"), names, strict=True):
+        if not name or ":=" in name or any(character.isspace() for character in name):
+            raise element.error(f"attribute '{attribute}': expected the name of a topic or service, found '{name}'")
+    return names
 
 
 def joined_namespace(element: Element, scope: Scope, attribute: str) -> str | None:

@@ -26,6 +26,7 @@ from serl_bringup.launch_runner.commands import (
     executable_process,
     joined_namespace,
     node_process,
+    remapping,
 )
 from serl_bringup.launch_runner.elements import Element, read_launch_file
 from serl_bringup.launch_runner.errors import LaunchError
@@ -120,6 +121,7 @@ class _Planner:
             "set_env": self._set_env,
             "unset_env": self._unset_env,
             "set_parameter": self._set_parameter,
+            "set_remap": self._set_remap,
             "push_ros_namespace": self._push_namespace,
             "push-ros-namespace": self._push_namespace,
             "log": self._log,
@@ -246,6 +248,9 @@ class _Planner:
             self._scope.parameters.append((name, parse_global(text)))
         except ValueError as error:
             raise element.error(f"attribute 'value': {error}") from error
+
+    def _set_remap(self, element: Element) -> None:
+        self._scope.remappings.append(remapping(element, self._scope))
 
     def _push_namespace(self, element: Element) -> None:
         namespace = joined_namespace(element, self._scope, "namespace")

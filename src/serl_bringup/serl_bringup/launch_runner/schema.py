@@ -90,6 +90,7 @@ ACTIONS: Mapping[str, Schema] = {
     "set_env": _schema("name value", also=_CONDITIONS),
     "unset_env": _schema("name", also=_CONDITIONS),
     "set_parameter": _schema("name value", also=_CONDITIONS),
+    "set_remap": _schema("from to", also=_CONDITIONS),
     "push_ros_namespace": _schema("namespace", also=_CONDITIONS),
     "push-ros-namespace": _schema("namespace", also=_CONDITIONS),
     "log": _schema("message", also=_CONDITIONS),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known at one place of a launch file: variables, environment, parameters for all nodes."""
+"""What is known at one place of a launch file: variables, environment, parameters and remappings for all nodes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Scope:
     environment: dict[str, str]
     file: Path
     parameters: list[tuple[str, str]] = field(default_factory=list)
+    remappings: list[tuple[str, str]] = field(default_factory=list)
     initial_environment: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,15 +51,16 @@ class Scope:
         self.variables = {}
         self.environment = dict(self.initial_environment)
         self.parameters = []
+        self.remappings = []
 
     @contextmanager
     def pushed(self) -> Iterator[None]:
         """Changes inside of the block end with it."""
-        saved = dict(self.variables), dict(self.environment), list(self.parameters)
+        saved = dict(self.variables), dict(self.environment), list(self.parameters), list(self.remappings)
         try:
             yield
         finally:
-            self.variables, self.environment, self.parameters = saved
+            self.variables, self.environment, self.parameters, self.remappings = saved
 
     @contextmanager
     def within(self, file: Path) -> Iterator[None]:
