@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a node says of itself on /diagnostics, once a second."""
 
+import weakref
+
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -11,6 +13,14 @@ OK = DiagnosticStatus.OK
 WARN = DiagnosticStatus.WARN
 ERROR = DiagnosticStatus.ERROR
 STALE = DiagnosticStatus.STALE
+
+_of_node: weakref.WeakKeyDictionary[Node, "weakref.ref[Diagnostics]"] = weakref.WeakKeyDictionary()
+
+
+def of(node: Node) -> "Diagnostics | None":
+    """Return the diagnostics of `node`, or None when it publishes none."""
+    reference = _of_node.get(node)
+    return None if reference is None else reference()
 
 
 class Diagnostics:
@@ -25,6 +35,7 @@ class Diagnostics:
         In a namespace both names are full, as `/left/arm_controller` and `/left/panda`.
         """
         self._node = node
+        _of_node[node] = weakref.ref(self)
         # All nodes of a domain report on one topic, so those in namespaces say in which.
         namespace = node.get_namespace().rstrip("/")
         self._name = f"{namespace}/{node.get_name()}" if namespace else node.get_name()

@@ -58,13 +58,13 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
         signal.signal(number, on_signal)
     try:
         try:
+            executor = FastExecutor()
             node = factory()
         except (ValueError, OSError) as error:
             if os.environ.get("SERL_DEBUG") == "1":
                 raise
             print(f"fatal: {error}", file=sys.stderr, flush=True)
             raise SystemExit(CONFIGURATION_ERROR) from None
-        executor = FastExecutor()
         executor.add_node(node)
         # What was imported stays; what a message leaves behind is freed by counting, cycles are rare.
         gc.collect()

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action import CancelResponse, GoalResponse
 from rclpy.node import Node
 from rclpy.task import Future
+from serl_ros.action_server import GuardedActionServer
 
 from serl_sim.scene import TIMESTEP
 from serl_sim.simulation import Simulation
@@ -55,7 +56,7 @@ class ControllerActions:
         self._finger = simulation.world.robot.finger_joints[0]
         self._gripper_action, self._trajectory_action = ParallelGripperCommand, FollowJointTrajectory
         self._servers = [
-            ActionServer(
+            GuardedActionServer(
                 node,
                 ParallelGripperCommand,
                 "gripper_controller/gripper_cmd",
@@ -63,7 +64,7 @@ class ControllerActions:
                 goal_callback=self._check_grip,
                 cancel_callback=lambda _: CancelResponse.ACCEPT,
             ),
-            ActionServer(
+            GuardedActionServer(
                 node,
                 FollowJointTrajectory,
                 "joint_trajectory_controller/follow_joint_trajectory",

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action import CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from serl_rl.demonstrations import DemonstrationError, DemonstrationFile, read_demonstrations
+from serl_ros.action_server import GuardedActionServer
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.executor import FastExecutor
 from serl_ros.node import run_node
@@ -144,14 +145,14 @@ class ActorNode(Node):
 
     # Jobs
 
-    def _serve(self, action: Any, name: str, work: Callable[[ServerGoalHandle], Any]) -> ActionServer:
+    def _serve(self, action: Any, name: str, work: Callable[[ServerGoalHandle], Any]) -> GuardedActionServer:
         def accepted(goal: ServerGoalHandle) -> None:
             def failed(reason: str, message: str) -> Any:
                 return action.Result(success=False, termination_reason=reason, message=message)
 
             self._jobs.append(_Job(goal, work, failed))
 
-        return ActionServer(
+        return GuardedActionServer(
             self,
             action,
             name,

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log lines that cannot raise, cannot flood and carry no control characters, whatever text came from outside."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from rclpy.logging import LoggingSeverity
+from rclpy.node import Node
+
+DEBUG = LoggingSeverity.DEBUG
+INFO = LoggingSeverity.INFO
+WARN = LoggingSeverity.WARN
+ERROR = LoggingSeverity.ERROR
+FATAL = LoggingSeverity.FATAL
+
+_LONGEST_LINE = 500  # characters
+_MOST_KEYS = 256  # kinds of line whose throttling a node remembers
+
+# rclpy ties a place in the code to the first severity that it is called with: each has a place of its own here.
+_WRITE: dict[LoggingSeverity, Callable[[Any, str], object]] = {
+    DEBUG: lambda logger, text: logger.debug(text),
+    INFO: lambda logger, text: logger.info(text),
+    WARN: lambda logger, text: logger.warning(text),
+    ERROR: lambda logger, text: logger.error(text),
+    FATAL: lambda logger, text: logger.fatal(text),
+}
+
+
+class _Throttle:
+    """When each kind of line was last written, and how many were left out since."""
+
+    def __init__(self) -> None:
+        self._written: dict[object, tuple[float, int]] = {}
+
+    def left_out(self, key: object, period: float) -> int | None:
+        """Return how many lines were left out before this one; None when this one is left out too."""
+        now = time.monotonic()
+        last, count = self._written.pop(key, (-float("inf"), 0))
+        due = now - last >= period
+        self._written[key] = (now, 0) if due else (last, count + 1)
+        if len(self._written) > _MOST_KEYS:
+            del self._written[next(iter(self._written))]
+        return count if due else None
+
+
+_throttles: WeakKeyDictionary[Node, _Throttle] = WeakKeyDictionary()
+
+
+def clean(text: object, longest: int = _LONGEST_LINE) -> str:
+    """Return `text` as one printable line: what is not printable is escaped, what exceeds `longest` is cut off."""
+    line = str(text)
+    if len(line) > longest:
+        line = f"{line[: longest // 2]} ... {line[-longest // 4 :]}"
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in line)
+
+
+def log(node: Node, level: LoggingSeverity, text: object, *, throttle: float = 0.0, key: object = None) -> bool:
+    """Write one line to the node's logger; safe with any text and with any level at any place.
+
+    Args:
+        node: whose logger it goes to.
+        level: severity, one of this module's.
+        text: made :func:`clean`.
+        throttle: shortest time between two lines of one `key` [s]; what was left out is counted in the next line.
+        key: what counts as the same line; by default the place of the call.
+
+    Returns:
+        Whether it was written.
+    """
+    if throttle > 0:
+        if key is None:
+            frame = sys._getframe(1)
+            key = (frame.f_code, frame.f_lineno)
+        count = _throttles.setdefault(node, _Throttle()).left_out(key, throttle)
+        if count is None:
+            return False
+        if count:
+            text = f"{clean(text)} (and {count} more like it)"
+    _WRITE[level](node.get_logger(), clean(text, _LONGEST_LINE + 40))
+    return True
