@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+from serl_config.strict_yaml import YamlError, parse_yaml
+from serl_config.text import printable
 from serl_rl.classifier_file import read_classifier
 from serl_robots.config import ConfigError, build, read_yaml
 from serl_robots.resources import listing
@@ -93,9 +94,9 @@ def resolve_learning(name: str, settings: Sequence[str]) -> dict[str, Any]:
             if not isinstance(place, dict):
                 raise UsageError(f"--set {setting}: {parent} is a value, it has no {last}")
         try:
-            place[last] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from error
+            place[last] = parse_yaml(text, f"--set {printable(setting, 80)}")
+        except YamlError as error:
+            raise UsageError(str(error)) from error
     try:
         build(LearningConfig, values, f"--set on {name}.yaml")
     except ConfigError as error:
@@ -125,8 +126,8 @@ def write_plan(run: Run, plan: Plan) -> None:
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "plan": {**asdict(plan), "settings": list(plan.settings)},
         "system": describe(),
-        "learning": yaml.safe_load(run.learning_file.read_text(encoding="utf-8")),
-        "task": yaml.safe_load(listing("config/tasks", ".yaml")[plan.task].read_text(encoding="utf-8")),
+        "learning": read_yaml(run.learning_file)[0],
+        "task": read_yaml(listing("config/tasks", ".yaml")[plan.task])[0],
     }
     runs.write_config(run, config)
 

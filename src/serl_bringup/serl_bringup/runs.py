@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from serl_config.files import FileError, read_text
+from serl_config.strict_yaml import YamlError, parse_upstream_yaml
+from serl_config.text import printable
 
 from serl_bringup.errors import CommandError, UsageError
 
@@ -141,10 +144,9 @@ def read_config(run: Run) -> dict[str, Any]:
         CommandError: it cannot be read or is not what ``write_config`` writes.
     """
     try:
-        config = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise CommandError(f"{run.config_file} cannot be read: {reason}") from error
+        config = parse_upstream_yaml(read_text(run.config_file), printable(run.config_file))
+    except (FileError, YamlError) as error:
+        raise CommandError(str(error)) from error
     if not isinstance(config, dict):
         raise CommandError(f"{run.config_file}: expected a mapping, found {type(config).__name__}")
     return config

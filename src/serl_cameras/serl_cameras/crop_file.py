@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from serl_config.strict_yaml import compose_yaml
 from serl_robots.arm_task import TaskFile, read_task
 from serl_robots.config import ConfigError, build, read_yaml
 from serl_tasks.camera_view import CameraView
@@ -55,7 +56,7 @@ def save_crop(task: str, camera: str, crop: Crop | None) -> Path:
 def _edited(text: str, file: TaskFile, camera: str, crop: Crop | None) -> str:
     """The file's text with the crop in it."""
     # Its own nodes: those of the file lack the carriage returns, and would point elsewhere.
-    cameras = _value(yaml.compose(text, Loader=yaml.SafeLoader), "cameras")
+    cameras = _value(compose_yaml(text, str(file.path)), "cameras")
     line_end = "\r\n" if "\r\n" in text else "\n"
     if cameras is None:
         views = {name: dict(view) for name, view in file.data["cameras"].items()}

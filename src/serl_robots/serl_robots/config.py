@@ -8,7 +8,6 @@ another type or out of range is a `ConfigError` that names file, line and key, a
 
 import difflib
 import json
-import re
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,9 @@ from typing import Any, NamedTuple, TypeVar, dataclass_transform, get_args, get_
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass, is_pydantic_dataclass
+from serl_config.files import FileError
+from serl_config.strict_yaml import YamlError, read_yaml_file
+from serl_config.text import printable
 
 __all__ = [
     "ConfigError",
@@ -32,6 +34,8 @@ __all__ = [
 
 T = TypeVar("T")
 Location = tuple[int | str, ...]
+
+_SHOWN_PROBLEMS = 10
 
 
 class ConfigError(ValueError):
@@ -56,25 +60,17 @@ def load_yaml(path: Path | str, cls: type[T]) -> T:
         ConfigError: the file cannot be read, is not YAML, or does not fit `cls`.
     """
     data, root = read_yaml(path)
-    return build(cls, data, str(path), lambda location: line_at(root, location))
+    return build(cls, data, printable(path), lambda location: line_at(root, location))
 
 
 def read_yaml(path: Path | str) -> tuple[dict[str, Any], yaml.Node]:
     """Content of a YAML mapping and its node tree (for line numbers). Raises ConfigError."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        data = None if node is None else loader.construct_document(node)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    finally:
-        loader.dispose()
+        data, node = read_yaml_file(path)
+    except (FileError, YamlError) as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(data, dict) or node is None:
-        raise ConfigError(f"{path}: expected a mapping of keys to values, found {_shown(data)}")
+        raise ConfigError(f"{printable(path)}: expected a mapping of keys to values, found {_shown(data)}")
     return data, node
 
 
@@ -84,15 +80,19 @@ def build(
     """`data` as an instance of `cls`; `source` names where it came from in errors.
 
     Raises:
-        ConfigError: `data` does not fit `cls`; every problem is named, one a line.
+        ConfigError: `data` does not fit `cls`; the first ten problems are named, one a line.
     """
     try:
         # JSON mode is strict about types and still reads a sequence as a tuple.
         return TypeAdapter(cls).validate_json(json.dumps(data, default=_refuse), strict=True)
     except ValidationError as error:
-        problems = [_problem(cls, dict(detail)) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        problems = [_problem(cls, dict(detail)) for detail in details[:_SHOWN_PROBLEMS]]
         lines = [(line(location), text) for location, text in problems]
-        raise ConfigError("\n".join(f"{source}:{n}: {t}" if n else f"{source}: {t}" for n, t in lines)) from error
+        texts = [f"{source}:{n}: {t}" if n else f"{source}: {t}" for n, t in lines]
+        if len(details) > _SHOWN_PROBLEMS:
+            texts.append(f"{source}: and {len(details) - _SHOWN_PROBLEMS} problems more")
+        raise ConfigError("\n".join(texts)) from error
     except TypeError as error:
         raise ConfigError(f"{source}: {error}") from error
 
@@ -125,7 +125,7 @@ def suggestion(name: str, known: Sequence[str]) -> str:
 
 def _problem(cls: type, detail: dict[str, Any]) -> tuple[Location, str]:
     location: Location = detail["loc"]
-    key = ".".join(map(str, location))
+    key = printable(".".join(map(str, location)), 80)
     if detail["type"] == "unexpected_keyword_argument":
         return location, f"unknown key '{key}'" + suggestion(str(location[-1]), _keys_at(cls, location[:-1]))
     if detail["type"] == "missing":
@@ -174,34 +174,3 @@ def _shown(value: Any) -> str:
 
 def _refuse(value: Any) -> Any:
     raise TypeError(f"expected text, number, true/false, list or mapping, found {_shown(value)}")
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses doubled and non-text keys and reads `1e-3` as a number, as YAML 1.2 does."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"expected text as a key, found {_shown(key)} (quote it)", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^(?:[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serl_bringup.launch_runner.elements import Element, read_launch_file
+from serl_bringup.launch_runner.elements import Element, LaunchFiles
 from serl_bringup.launch_runner.errors import LaunchError
 from serl_bringup.launch_runner.functions import SubstitutionError
 from serl_bringup.launch_runner.scope import Scope
@@ -46,7 +46,8 @@ def declared_arguments(file: Path, environment: Mapping[str, str]) -> tuple[Argu
     is needed is only known when the launch file runs.
     """
     found: dict[str, Argument] = {}
-    for argument in _walk(absolute(file), read_launch_file(file), environment, conditional=False, depth=0):
+    file, files = absolute(file), LaunchFiles()
+    for argument in _walk(file, files.read(file), environment, files, conditional=False, depth=0):
         found.setdefault(argument.name, argument)
     return tuple(found.values())
 
@@ -93,26 +94,34 @@ def refuse_unknown(given: Iterable[str], declared: Iterable[str], file: Path) ->
 
 
 def _walk(
-    file: Path, element: Element, environment: Mapping[str, str], *, conditional: bool, depth: int
+    file: Path,
+    element: Element,
+    environment: Mapping[str, str],
+    files: LaunchFiles,
+    *,
+    conditional: bool,
+    depth: int,
 ) -> Iterator[Argument]:
     for child in element.children:
         child_conditional = conditional or bool({"if", "unless"} & child.texts.keys())
         if child.tag == "arg":
             yield argument_of(child, conditional=child_conditional)
         elif child.tag in ("group", "timer"):
-            yield from _walk(file, child, environment, conditional=child_conditional, depth=depth)
+            yield from _walk(file, child, environment, files, conditional=child_conditional, depth=depth)
         elif child.tag == "include" and depth < _MAX_DEPTH:
-            included = _included(file, child, environment)
+            included = _included(file, child, environment, files)
             if included is not None:
                 path, root = included
-                yield from _walk(path, root, environment, conditional=child_conditional, depth=depth + 1)
+                yield from _walk(path, root, environment, files, conditional=child_conditional, depth=depth + 1)
 
 
-def _included(file: Path, element: Element, environment: Mapping[str, str]) -> tuple[Path, Element] | None:
+def _included(
+    file: Path, element: Element, environment: Mapping[str, str], files: LaunchFiles
+) -> tuple[Path, Element] | None:
     scope = Scope({}, dict(environment), file)
     try:
         path = absolute(Path(scope.evaluate(element.templates["file"])))
-        return path, read_launch_file(path)
+        return path, files.read(path)
     except (SubstitutionError, LaunchError):
         return None
 

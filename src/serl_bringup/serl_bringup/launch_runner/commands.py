@@ -185,6 +185,10 @@ def _process(
     node: str | None = None,
 ) -> ProcessSpec:
     command = [*_prefix(element, scope), *command]
+    try:
+        scope.charge(sum(map(len, command)))
+    except SubstitutionError as error:
+        raise element.error(str(error)) from error
     environment = dict(scope.environment)
     for entry in element.nested("env"):
         environment[scope.text(entry, "name")] = scope.text(entry, "value")
@@ -266,7 +270,11 @@ def _timeout(element: Element, scope: Scope, name: str) -> float:
     """The attribute, else the variable of the same name, else 5 s, as upstream has it."""
     if name in element.literals:
         return element.number(name, 0.0)
+    text = scope.variables.get(name, "5")
     try:
-        return float(scope.variables.get(name, "5"))
-    except ValueError as error:
-        raise element.error(f"variable '{name}': {error}") from error
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise element.error(f"variable '{name}': expected a time of 0 s or more, found '{text}'")
+    return seconds

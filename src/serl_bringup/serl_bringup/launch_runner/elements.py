@@ -12,12 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.parsers import expat
 
+from serl_config.files import TEXT_LIMIT, FileError, read_bytes
+from serl_config.text import printable
+
 from serl_bringup.launch_runner import schema
 from serl_bringup.launch_runner.errors import LaunchError, Location
 from serl_bringup.launch_runner.functions import SubstitutionError, check
 from serl_bringup.launch_runner.schema import Schema
 from serl_bringup.launch_runner.substitutions import SubstitutionSyntaxError, Template, parse_template
 from serl_bringup.launch_runner.values import Value, coerce
+
+ELEMENT_LIMIT = 10_000
+"""Of tags in a file."""
+TOTAL_LIMIT = 50_000
+"""Of tags in all files of a launch, each file counted as often as it is included."""
+INCLUDE_LIMIT = 500
+"""Of files of a launch, counted so, too: files that include each other twice would make 2^n."""
+DEPTH_LIMIT = 40
+"""Of tags within each other."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +69,40 @@ def read_launch_file(path: Path) -> Element:
     if path.name.endswith((".py", ".yaml", ".yml")):
         raise LaunchError(f"{path}: only XML launch files are supported, use `ros2 launch` for this one")
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise LaunchError(f"cannot read launch file {path}: {error.strerror}") from error
-    root = _TreeBuilder(str(path)).build(content)
+        content = read_bytes(path, TEXT_LIMIT)
+    except FileError as error:
+        raise LaunchError(f"cannot read launch file {error}") from error
+    root = _TreeBuilder(printable(path)).build(content)
     if root.tag != "launch":
         raise LaunchError("expected <launch> as the outermost tag", root.location(str(path)))
     return _checked(root, str(path), schema.ROOT)
+
+
+class LaunchFiles:
+    """The files of one launch: each is read once, and includes are counted."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, tuple[Element, int]] = {}
+        self._includes = 0
+        self._tags = 0
+
+    def read(self, path: Path) -> Element:
+        """As `read_launch_file`. Raises LaunchError, also for more files or tags than the limits."""
+        self._includes += 1
+        if self._includes > INCLUDE_LIMIT:
+            raise LaunchError(f"{path}: more than {INCLUDE_LIMIT} includes in one launch; do files include each other?")
+        if path not in self._files:
+            root = read_launch_file(path)
+            self._files[path] = root, _tags(root)
+        root, tags = self._files[path]
+        self._tags += tags
+        if self._tags > TOTAL_LIMIT:
+            raise LaunchError(f"{path}: more than {TOTAL_LIMIT} tags in one launch; do files include each other?")
+        return root
+
+
+def _tags(element: Element) -> int:
+    return 1 + sum(_tags(child) for child in element.children)
 
 
 @dataclass
@@ -86,6 +125,7 @@ class _TreeBuilder:
         self._file = file
         self._open: list[_Raw] = []
         self._root: _Raw | None = None
+        self._count = 0
         self._parser = expat.ParserCreate()
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
@@ -98,12 +138,19 @@ class _TreeBuilder:
         except expat.ExpatError as error:
             reason = expat.errors.messages[error.code]
             raise LaunchError(f"{self._file}:{error.lineno}: not well-formed XML: {reason}") from error
+        except (LookupError, ValueError) as error:  # from Python's codecs
+            raise LaunchError(f"{self._file}: expected XML in UTF-8, found another encoding: {error}") from error
         if self._root is None:
             raise LaunchError(f"{self._file}: not well-formed XML: no element")
         return self._root
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         element = _Raw(tag, self._parser.CurrentLineNumber, attributes, [])
+        self._count += 1
+        if self._count > ELEMENT_LIMIT:
+            raise LaunchError(f"more than {ELEMENT_LIMIT} tags", element.location(self._file))
+        if len(self._open) >= DEPTH_LIMIT:
+            raise LaunchError(f"tags nested more than {DEPTH_LIMIT} deep", element.location(self._file))
         if self._open:
             self._open[-1].children.append(element)
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serl_config.text import printable
+
 
 @dataclass(frozen=True)
 class Location:
@@ -19,8 +21,8 @@ class Location:
 
 
 class LaunchError(Exception):
-    """A launch file, an argument or a package that cannot be used; the message is meant for the user as it is."""
+    """A launch file, an argument or a package that cannot be used; the message is one line for the user."""
 
     def __init__(self, message: str, location: Location | None = None) -> None:
-        super().__init__(message if location is None else f"{location}: {message}")
+        super().__init__(printable(message if location is None else f"{location}: {message}"))
         self.location = location

@@ -8,6 +8,9 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+LENGTH_LIMIT = 500
+"""[characters]"""
+
 Constant = bool | int | float | str | None
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
@@ -31,6 +34,8 @@ def compare(expression: str) -> Constant:
 
     Raises ExpressionError for everything else: names, calls, attributes, arithmetic.
     """
+    if len(expression) > LENGTH_LIMIT:
+        raise ExpressionError(f"expected an expression of at most {LENGTH_LIMIT} characters, found {len(expression)}")
     try:
         tree = ast.parse(expression.strip(), mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from serl_config.files import TEXT_LIMIT, FileError, read_text
+from serl_config.strict_yaml import YamlError, parse_upstream_yaml
+from serl_config.text import printable
 
 from serl_bringup.launch_runner.elements import Element
 from serl_bringup.launch_runner.functions import SubstitutionError, check
@@ -82,15 +85,15 @@ def resolve_file(values: ValuesFile, scope: Scope) -> tuple[Path, str | None]:
         path = Path(scope.evaluate(values.path))
         if not path.is_file():
             raise values.element.error(f"parameter file {path} does not exist")
-        if not values.allow_substitutions:
-            return path, None
-        template = parse_template(path.read_text(encoding="utf-8"))
-        check(template)
-        text = scope.evaluate(template)
-        yaml.safe_load(text)
-    except (SubstitutionSyntaxError, SubstitutionError, yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        text = read_text(path)
+        if values.allow_substitutions:
+            template = parse_template(text)
+            check(template)
+            text = scope.evaluate(template, most=TEXT_LIMIT)
+        parse_upstream_yaml(text, printable(path))
+    except (SubstitutionSyntaxError, SubstitutionError, YamlError, FileError) as error:
         raise values.element.error(f"cannot use the parameter file: {error}") from error
-    return path, text
+    return path, text if values.allow_substitutions else None
 
 
 def parse_global(text: str) -> str:

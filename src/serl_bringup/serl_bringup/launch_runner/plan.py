@@ -28,7 +28,7 @@ from serl_bringup.launch_runner.commands import (
     node_process,
     remapping,
 )
-from serl_bringup.launch_runner.elements import Element, read_launch_file
+from serl_bringup.launch_runner.elements import Element, LaunchFiles
 from serl_bringup.launch_runner.errors import LaunchError
 from serl_bringup.launch_runner.functions import SubstitutionError, truth
 from serl_bringup.launch_runner.parameters import parse_global
@@ -100,7 +100,8 @@ class _Planner:
         self._given = arguments
         self._folder = folder
         self._scope = Scope(dict(arguments), dict(environment), file)
-        self._root = read_launch_file(file)
+        self._files = LaunchFiles()
+        self._root = self._files.read(file)
         self._declared = {argument.name for argument in declared_arguments(file, environment)}
         self._arguments: dict[str, str] = {}
         self._steps: list[Step] = []
@@ -130,10 +131,13 @@ class _Planner:
         }
 
     def plan(self) -> Plan:
-        self._load(self._root)
-        self._walk(self._root)
-        while self._timers:
-            self._fire(heapq.heappop(self._timers))
+        try:
+            self._load(self._root)
+            self._walk(self._root)
+            while self._timers:
+                self._fire(heapq.heappop(self._timers))
+        except RecursionError as error:
+            raise LaunchError(f"{self._file}: files and groups are nested too deep within each other") from error
         refuse_unknown(self._given, self._declared, self._file)
         return Plan(self._file, tuple(self._steps), dict(self._arguments))
 
@@ -194,7 +198,7 @@ class _Planner:
         if self._depth >= _MAX_DEPTH:
             raise element.error(f"{_MAX_DEPTH} files include each other; does {file} include itself?")
         try:
-            root = read_launch_file(file)
+            root = self._files.read(file)
         except LaunchError as error:
             raise error if error.location else element.error(str(error)) from error
         self._load(root)

@@ -15,6 +15,11 @@ from serl_bringup.launch_runner.substitutions import Call, Template
 NAMESPACE = "ros_namespace"
 """The variable in which the pushed namespace is kept, under upstream's name for it."""
 
+TEXT_LIMIT = 2**16
+"""[characters] of an attribute or a variable; no argument of a process could be much longer."""
+TOTAL_LIMIT = 2**24
+"""[characters] of all texts that the launch files make."""
+
 
 @dataclass
 class Scope:
@@ -25,19 +30,32 @@ class Scope:
     file: Path
     parameters: list[tuple[str, str]] = field(default_factory=list)
     remappings: list[tuple[str, str]] = field(default_factory=list)
+    made: int = 0
     initial_environment: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.initial_environment = dict(self.environment)
 
-    def evaluate(self, template: Template) -> str:
-        """Text of a template. Raises SubstitutionError."""
-        return "".join(
-            perform(part.name, [self.evaluate(argument) for argument in part.arguments], self)
-            if isinstance(part, Call)
-            else part.text
-            for part in template
-        )
+    def evaluate(self, template: Template, *, most: int = TEXT_LIMIT) -> str:
+        """Text of a template, of at most `most` characters. Raises SubstitutionError."""
+        texts: list[str] = []
+        length = 0
+        for part in template:
+            if isinstance(part, Call):
+                texts.append(perform(part.name, [self.evaluate(argument) for argument in part.arguments], self))
+            else:
+                texts.append(part.text)
+            length += len(texts[-1])
+            if length > most:
+                raise SubstitutionError(f"gives more than {most} characters; does a variable double itself?")
+        self.charge(length)
+        return "".join(texts)
+
+    def charge(self, length: int) -> None:
+        """Count text that was made. Raises SubstitutionError where the launch files together make too much."""
+        self.made += length
+        if self.made > TOTAL_LIMIT:
+            raise SubstitutionError(f"the launch files make more than {TOTAL_LIMIT >> 20} MiB of text")
 
     def text(self, element: Element, attribute: str) -> str:
         """Text of an attribute that is there. Raises LaunchError with its place."""

@@ -9,6 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serl_config.text import printable
+
+DEPTH_LIMIT = 32
+"""Of substitutions within each other."""
+
+_SHOWN = 200
+"""[characters] of a text in an error."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -51,15 +59,16 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
         self._position = 0
+        self._depth = 0
 
     @property
     def at_end(self) -> bool:
         return self._position >= len(self._text)
 
     def error(self, expected: str) -> SubstitutionSyntaxError:
-        found = "the end" if self.at_end else f"'{self._text[self._position :]}'"
+        found = "the end" if self.at_end else f"'{printable(self._text[self._position :], _SHOWN)}'"
         return SubstitutionSyntaxError(
-            f'expected {expected} at column {self._position + 1} of "{self._text}", found {found}'
+            f'expected {expected} at column {self._position + 1} of "{printable(self._text, _SHOWN)}", found {found}'
         )
 
     def template(self, quote: str = "") -> Template:
@@ -105,9 +114,13 @@ class _Parser:
         name = self._text[start : self._position]
         if not name:
             raise self.error("the name of a substitution")
+        self._depth += 1
+        if self._depth > DEPTH_LIMIT:
+            raise SubstitutionSyntaxError(f"substitutions nested more than {DEPTH_LIMIT} deep")
         arguments: list[Template] = []
         while self._take(" "):
             arguments.append(self._argument(quote))
+        self._depth -= 1
         if not self._take(")"):
             raise self.error(f"')' or one space and an argument of $({name} ...)")
         return Call(name, tuple(arguments))

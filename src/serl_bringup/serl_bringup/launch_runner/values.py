@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import yaml
+from serl_config.strict_yaml import YamlError, parse_upstream_yaml
+from serl_config.text import printable
 
 from serl_bringup.launch_runner.substitutions import Call, Template, Text, parse_template
 
@@ -116,11 +117,13 @@ def _from_yaml(text: str, *, keep_text: bool) -> Value:
     if not text:
         return text
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = parse_upstream_yaml(text, "value")
+    except YamlError as error:
         if keep_text:
             return text
-        raise ValueError(f"'{text}' is not valid YAML; give type=\"str\" if it is meant as text") from error
+        raise ValueError(
+            f"'{printable(text, 80)}' is not valid YAML; give type=\"str\" if it is meant as text"
+        ) from error
     if isinstance(value, list):
         _require_uniform(value, besides=(str,) if keep_text else ())
         return value
