@@ -110,14 +110,20 @@ check_system() {
 
 # --- virtual environment ---------------------------------------------------------------------------------------------
 
+# Into $venv what $requirements say.
+install_packages() {
+  step "Python packages of ${requirements#"$root"/}" \
+    "$venv/bin/python" -I "$root/scripts/install_packages.py" "$requirements"
+  step "check of the packages" "$venv/bin/python" -I "$root/scripts/check_venv.py" "$requirements"
+}
+
 make_venv() {
   local options=()
   [[ $ros != native-* ]] || options=(--system-site-packages)
   rm -rf "$state" "$venv" "$build" "$install"
   mkdir -p "$state"
   step "virtual environment ${venv##*/} with $("$python" --version)" "$python" -m venv "${options[@]}" "$venv"
-  step "Python packages of ${requirements#"$root"/}" "$venv/bin/python" -I -m pip install --disable-pip-version-check \
-    --no-input --no-deps --require-hashes -r "$requirements"
+  install_packages
   venv_id >"$state/venv"
 }
 
