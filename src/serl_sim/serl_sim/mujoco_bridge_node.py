@@ -10,9 +10,11 @@ import time
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.task import Future
 from serl_robots.pose import PoseError
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.frames import declare_frame_prefix
@@ -44,6 +46,7 @@ _PATIENCE_NS = 1_000_000_000  # that half a command may wait for the other half 
 _REPORT_PERIOD_NS = 1_000_000_000
 _REMINDER_PERIOD_NS = 200_000_000  # of a world that stands still, for nodes that join or lost a message
 _MOST_STEPS = 10_000  # of one call of sim/step
+_STEP_SLICE_NS = 20_000_000  # of wall time that a sim/step takes before others have their turn
 
 
 class MujocoBridge(Node):
@@ -101,6 +104,7 @@ class MujocoBridge(Node):
         self._set_stamp()
         self._refused: dict[str, str] = {}  # why the newest command on a topic was refused
         self._refusals = 0
+        self._resets = 0
         self._half_since_ns = 0
         self._half_is_reported = False
         self._report = (time.monotonic_ns(), 0)
@@ -121,11 +125,15 @@ class MujocoBridge(Node):
         ]
         self._services_kept = [
             self.create_service(ResetWorld, "sim/reset", self._on_reset),
-            self.create_service(StepWorld, "sim/step", self._on_step),
+            # In a group of its own: nothing else may wait until it is done.
+            self.create_service(StepWorld, "sim/step", self._on_step, callback_group=ReentrantCallbackGroup()),
             self.create_service(SetBool, "sim/pause", self._on_pause),
         ]
         # On the steady clock: these must run while the simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._turn: Future | None = None  # of a sim/step that lets others have theirs
+        self._turn_timer = self.create_timer(_BUSY_PERIOD, self._on_turn, clock=steady)
+        self._turn_timer.cancel()
         self._scene_timer = self.create_timer(1.0 / scene_rate, self._on_scene_timer, clock=steady)
         if self._simulation.lockstep:
             # Moves a world that a trajectory or an action keeps busy; asleep otherwise.
@@ -263,6 +271,7 @@ class MujocoBridge(Node):
             response.success, response.message = False, str(error)
             self.get_logger().warning(f"sim/reset refused: {error}")
             return response
+        self._resets += 1
         self._refused.clear()
         self._image_step = -1
         self._scene.clear_trail()
@@ -272,7 +281,8 @@ class MujocoBridge(Node):
         response.stamp = Time(sec=self._stamp.sec, nanosec=self._stamp.nanosec)
         return response
 
-    def _on_step(self, request: StepWorld.Request, response: StepWorld.Response) -> StepWorld.Response:
+    async def _on_step(self, request: StepWorld.Request, response: StepWorld.Response) -> StepWorld.Response:
+        """Many steps take seconds: every few milliseconds whoever waits (a reset, a pause, diagnostics) comes first."""
         simulation = self._simulation
         if not (simulation.paused or simulation.lockstep):
             response.message = "the world runs by itself: pause it first (sim/pause with data true)"
@@ -280,12 +290,39 @@ class MujocoBridge(Node):
             response.message = f"steps: expected at most {_MOST_STEPS}, found {request.steps}"
         elif simulation.broken:
             response.message = simulation.broken
+        elif self._turn is not None:
+            response.message = "another sim/step is not done yet"
         else:
-            for _ in range(request.steps):
-                self._take_step()
-            response.success = not simulation.broken
-            response.message = simulation.broken
+            response.message = await self._many_steps(request.steps)
+            response.success = not response.message
         return response
+
+    async def _many_steps(self, steps: int) -> str:
+        """Why it ended before its time; empty if it did not."""
+        simulation, resets = self._simulation, self._resets
+        slice_end = time.monotonic_ns() + _STEP_SLICE_NS
+        for done in range(steps):
+            if time.monotonic_ns() > slice_end:
+                self._turn = Future(executor=self.executor)
+                self._turn_timer.reset()
+                try:
+                    await self._turn
+                finally:
+                    self._turn = None
+                slice_end = time.monotonic_ns() + _STEP_SLICE_NS
+            if self._resets != resets:
+                return f"sim/reset came after {done} of {steps} steps"
+            if not (simulation.paused or simulation.lockstep):
+                return f"the world was told to run by itself after {done} of {steps} steps"
+            self._take_step()
+            if simulation.broken:
+                return simulation.broken
+        return ""
+
+    def _on_turn(self) -> None:
+        self._turn_timer.cancel()
+        if self._turn is not None:
+            self._turn.set_result(None)
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._simulation.paused = request.data

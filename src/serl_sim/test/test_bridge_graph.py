@@ -183,6 +183,22 @@ def test_pause_and_step(start):
     assert client.step((0.5, 0.0, 0.2), 0.0)[1].step == 4
 
 
+def test_many_steps_let_others_have_their_turn(start):
+    client, _ = start()
+    client.reset(0, 1)
+    many = client.clients["sim/step"].call_async(StepWorld.Request(steps=10_000))
+    client.ros.spin_until(lambda: client.truths[-1].step >= 20)
+    assert client.call("sim/pause", data=True).success
+    assert "not done yet" in client.call("sim/step", steps=1).message
+    assert not many.done()
+    client.reset(1, 2)
+    client.ros.spin_until(many.done)
+    assert not many.result().success
+    assert "sim/reset came after" in many.result().message
+    assert client.call("sim/step", steps=200).success
+    client.ros.spin_until(lambda: client.truths[-1].step == 200)
+
+
 def test_joint_trajectories_and_actions_lead_the_arm(start):
     client, _ = start()
     state, _ = client.reset(0, 1)
