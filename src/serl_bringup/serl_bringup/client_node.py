@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line's own ROS node: it sends goals, calls services and looks at the graph."""
+"""The command line's own ROS node: it calls services and looks at the graph."""
 
 import time
 from collections.abc import Callable
@@ -7,16 +7,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import rclpy
-from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
-from rclpy.task import Future
 from serl_ros.executor import FastExecutor
 from serl_ros.qos import RELIABLE_50
 
 from serl_bringup.errors import CommandError
-from serl_interfaces.msg import Metrics
 
 SERVICE_TIMEOUT = 5.0  # [s] to find a service, and to get its answer
 _TICK = 0.1  # [s]; a signal is noticed within this time
@@ -30,14 +27,15 @@ class Client:
     Python's own SIGINT handling stays in place, so Ctrl-C raises KeyboardInterrupt wherever the client waits.
     """
 
-    def __init__(self, namespace: str = "") -> None:
-        """Joins the domain of the environment.
+    def __init__(self, namespace: str = "", domain_id: int | None = None) -> None:
+        """Joins a domain.
 
         Args:
             namespace: of the arm whose graph is meant; relative names are below it.
+            domain_id: to join; None: that of the environment.
         """
         self._context = rclpy.Context()
-        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(context=self._context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
         # A leading underscore hides a node from lists, as those of the ros2 tools are.
         self.node: Node = rclpy.create_node(
             f"_serl_command_{time.time_ns() % 10**9}",
@@ -95,6 +93,7 @@ class Client:
 
     def on_metrics(self, callback: Callable[[str, int, dict[str, float]], None]) -> None:
         """Calls ``callback(node, env_steps, values)`` for each message on `metrics`."""
+        from serl_interfaces.msg import Metrics
 
         def received(message: Metrics) -> None:
             callback(message.node, message.env_steps, dict(zip(message.names, message.values, strict=True)))
@@ -117,48 +116,3 @@ class Client:
             return future.result()
         finally:
             self.node.destroy_client(client)
-
-
-class ActionCall:
-    """One goal, from sending it to its result."""
-
-    def __init__(self, client: Client, action_type: type, name: str) -> None:
-        self._client = client
-        self._action = ActionClient(client.node, action_type, name)
-        self._name = name
-
-    @property
-    def name(self) -> str:
-        """Name of the action as the graph knows it."""
-        return self._client.node.resolve_service_name(self._name)
-
-    def server_is_ready(self) -> bool:
-        """Whether somebody offers the action."""
-        return self._action.server_is_ready()
-
-    def run(
-        self, goal: Any, *, on_feedback: Callable[[Any], None], tick: Callable[[], None], accept_timeout: float = 10.0
-    ) -> Any:
-        """Sends the goal and waits for its result, however long that takes.
-
-        Args:
-            goal: message of the action's Goal type.
-            on_feedback: called with each feedback message.
-            tick: called at least ten times a second; what it raises ends the wait.
-            accept_timeout: longest time until the goal is accepted or not [s].
-
-        Raises:
-            CommandError: the goal was refused, not answered, or lost.
-        """
-        sent = self._action.send_goal_async(goal, feedback_callback=lambda message: on_feedback(message.feedback))
-        if not self._client.spin_until(sent.done, accept_timeout, tick):
-            raise CommandError(f"no answer to the goal of the action {self.name} within {accept_timeout:.0f} s")
-        handle = sent.result()
-        if handle is None or not handle.accepted:
-            raise CommandError(f"the action {self.name} refused the goal: see the log of its node")
-        result: Future = handle.get_result_async()
-        self._client.spin_until(result.done, float("inf"), tick)
-        response = result.result()
-        if response is None:
-            raise CommandError(f"the action {self.name} ended without a result")
-        return response.result

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ VARIABLE = "ROS_DOMAIN_ID"
 # Above the default domain 0 and what people pick by hand; below 60, where the tests take theirs.
 CANDIDATES = range(10, 60)
 MAX_DOMAIN_ID = 232
+_UDP_TABLES = ("/proc/net/udp", "/proc/net/udp6")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class RunningGraph:
     run_dir: str
     pid: int
     started: float  # [s] since the epoch
+
+
+_KINDS = {"domain_id": int, "name": str, "run_dir": str, "pid": int, "started": float}
+_LONGEST = 65536  # [bytes] of what the owner of a lock writes
 
 
 class Domain:
@@ -82,7 +88,7 @@ def environment_domain() -> int | None:
 
 
 def claim(name: str, run_dir: Path | str = "", candidates: Iterable[int] = CANDIDATES) -> Domain:
-    """Takes the domain of the environment, or else a free one.
+    """Takes the domain of the environment if no graph of ours has it, or else a free one.
 
     Args:
         name: what will run there, for the person who looks.
@@ -90,46 +96,39 @@ def claim(name: str, run_dir: Path | str = "", candidates: Iterable[int] = CANDI
         candidates: ids to choose from.
 
     Raises:
-        CommandError: none is free.
+        CommandError: none is free, or that of the environment is taken.
     """
     chosen = environment_domain()
+    if chosen is not None:
+        lock = _lock(chosen)
+        if lock is None and (graph := _graph_in(chosen)) is not None:
+            raise CommandError(
+                f"{VARIABLE}={chosen}: the graph {graph.name!r} (process {graph.pid}) runs in that domain; "
+                f"unset {VARIABLE} to get a free one, or end it"
+            )
+        return Domain(chosen, _describe(lock, chosen, name, run_dir))
     candidates = list(candidates)
-    for domain_id in [chosen] if chosen is not None else candidates:
+    for domain_id in candidates:
         lock = _lock(domain_id)
-        if lock is None and chosen is None:
+        if lock is None:
             continue
-        if chosen is None and _in_use(domain_id) and lock is not None:
+        if is_in_use(domain_id):
             os.close(lock)
             continue
-        if lock is not None:
-            graph = RunningGraph(domain_id, name, str(run_dir), os.getpid(), time.time())
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, json.dumps(asdict(graph)).encode(), 0)
-        return Domain(domain_id, lock)
+        return Domain(domain_id, _describe(lock, domain_id, name, run_dir))
     raise CommandError(
-        f"no free ROS domain among {candidates[0]}..{candidates[-1]}: end another graph, or set {VARIABLE}"
+        f"no free ROS domain among {candidates[0]}..{candidates[-1]}: end another graph, set {VARIABLE}, or set TMPDIR "
+        "to a folder that can be written"
     )
 
 
 def running_graphs() -> list[RunningGraph]:
-    """Every graph on this machine that was started by the command line and still runs."""
-    graphs = []
-    for path in sorted(Path(tempfile.gettempdir()).glob("serl_domain_*.lock")):
-        try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT):  # another person's, or just gone
-                continue
-            raise
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            content = os.pread(file, 65536, 0)
-            if content:
-                graphs.append(RunningGraph(**json.loads(content)))
-        finally:
-            os.close(file)
-    return graphs
+    """Every graph of this user on this machine that was started by the command line and still runs.
+
+    Whatever else lies where the files of the graphs are is passed over, without waiting for it.
+    """
+    graphs = (_graph_in(domain_id) for domain_id in range(MAX_DOMAIN_ID + 1))
+    return [graph for graph in graphs if graph is not None]
 
 
 def join(name: str = "") -> RunningGraph | None:
@@ -155,25 +154,96 @@ def join(name: str = "") -> RunningGraph | None:
     return chosen[0]
 
 
+def used_domains(*, own: bool = True, tables: Iterable[str] = _UDP_TABLES) -> list[int]:
+    """ROS domains in which somebody on this machine takes part: this user, or anybody with `own=False`.
+
+    Read from the sockets: RTPS (9.6.1) listens on 7400 + 250 * domain + 10 + 2 * participant and on the port behind it,
+    and for multicast on 7400 + 250 * domain.
+    """
+    ports: set[tuple[int, int]] = set()
+    for table in tables:
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            ports.add((int(fields[7]), int(fields[1].rpartition(":")[2], 16)))
+    found = set()
+    for uid, port in ports:
+        domain_id, offset = divmod(port - 7400, 250)
+        listens = offset == 0 or (offset >= 10 and offset % 2 == 0 and (uid, port + 1) in ports)
+        if listens and 0 <= domain_id <= MAX_DOMAIN_ID and (uid == os.getuid() or not own):
+            found.add(domain_id)
+    return sorted(found)
+
+
 def _lock(domain_id: int) -> int | None:
-    path = Path(tempfile.gettempdir()) / f"serl_domain_{domain_id}.lock"
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except PermissionError:  # another person's
+    """The lock of a domain; None when another process has it, or when what lies in its place is not ours."""
+    file = _open(domain_id, os.O_RDWR | os.O_CREAT)
+    if file is None:
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         os.close(file)
         return None
     return file
 
 
-def _in_use(domain_id: int) -> bool:
-    """Whether a first participant of this domain listens on this machine, whoever started it.
+def _describe(lock: int | None, domain_id: int, name: str, run_dir: Path | str) -> int | None:
+    """Writes who has the lock into it."""
+    if lock is not None:
+        graph = RunningGraph(domain_id, name, str(run_dir), os.getpid(), time.time())
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps(asdict(graph)).encode(), 0)
+    return lock
 
-    The port is that of the RTPS specification, 9.6.1: 7400 + 250 * domain + 10 + 2 * participant.
+
+def _graph_in(domain_id: int) -> RunningGraph | None:
+    file = _open(domain_id, os.O_RDONLY)
+    if file is None:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _parse(os.pread(file, _LONGEST, 0), domain_id)
+    finally:
+        os.close(file)
+    return None  # whoever wrote it has ended
+
+
+def _parse(content: bytes, domain_id: int) -> RunningGraph | None:
+    """What the owner of a lock wrote; None for anything else."""
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or {name: type(value) for name, value in values.items()} != _KINDS:
+        return None
+    graph = RunningGraph(**values)
+    return graph if graph.domain_id == domain_id else None
+
+
+def _open(domain_id: int, flags: int) -> int | None:
+    """The file of a domain; None when there is none, or something in its place that is no file of this user.
+
+    Everybody can write where temporary files are: a pipe must not make us wait, nor a link lead us elsewhere.
     """
+    try:
+        path = Path(tempfile.gettempdir()) / f"serl_domain_{domain_id}.lock"
+        file = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+        os.close(file)
+        return None
+    return file
+
+
+def is_in_use(domain_id: int) -> bool:
+    """Whether a participant of this domain listens on this machine, whoever started it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind(("127.0.0.1", 7410 + 250 * domain_id))
@@ -181,4 +251,4 @@ def _in_use(domain_id: int) -> bool:
             if error.errno == errno.EADDRINUSE:
                 return True
             raise
-    return False
+    return domain_id in used_domains(own=False)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from serl_bringup import domain
 from serl_bringup.errors import CommandError
 from serl_bringup.launch_runner.events import Event, Message, OutputLine, ProcessExited, describe_code
 from serl_bringup.launch_runner.runner import LaunchRunner
+from serl_bringup.occupants import refuse_doubles
 
 if TYPE_CHECKING:
     from serl_bringup.client_node import Client
@@ -51,6 +53,7 @@ class GraphSession:
         arguments: Mapping[str, str],
         *,
         name: str,
+        graph_id: str = "",
         log_dir: Path,
         run_dir: Path | str = "",
         report: Callable[[str], None] = lambda _: None,
@@ -61,6 +64,7 @@ class GraphSession:
             launch_file: name of a file in launch/.
             arguments: of the launch file.
             name: under which other commands find the graph.
+            graph_id: that its nodes were given, which goals carry; empty: none.
             log_dir: gets the logs of the processes.
             run_dir: of the run it belongs to, empty when it has none.
             report: takes each line that a node logs as an error.
@@ -69,6 +73,7 @@ class GraphSession:
         self._arguments = dict(arguments)
         self._name, self._run_dir, self._log_dir = name, run_dir, log_dir
         self._report = report
+        self.graph_id = graph_id
         self._tails: dict[str, deque[str]] = {}  # process -> its last lines
         self._end = "nothing is left of it"
         self._deaths: list[tuple[float, ProcessExited]] = []
@@ -98,10 +103,13 @@ class GraphSession:
             self._client.on_metrics(callback)
 
     def __enter__(self) -> Self:
+        shared = domain.environment_domain() is not None
         self._domain = domain.claim(self._name, self._run_dir)
         try:
             # After the domain is claimed: the environment of the processes is read here.
             self._runner = LaunchRunner(self._file, self._arguments, log_dir=self._log_dir, sink=self._on_event)
+            if shared:
+                refuse_doubles(self._runner.plan)
             self._runner.start()
         except BaseException:
             self._stop()
@@ -149,10 +157,13 @@ class GraphSession:
     ) -> Any:
         """Sends a goal and waits for its result. If its node dies and comes back, the goal is sent again.
 
+        It is sent under one identifier, so that a node that has it already goes on with it, and with the identifier of
+        this graph, so that nobody else's node takes it.
+
         Args:
             action_type: of the action.
             name: relative name of the action.
-            goal: message of the Goal type.
+            goal: message of the Goal type, with a `graph_id`.
             executable: of the node that serves it.
             on_feedback: called with each feedback message.
             tick: called at least ten times a second.
@@ -161,7 +172,7 @@ class GraphSession:
             CommandError: the action never came up (says which node is missing and what it last logged), the goal was
                 refused, or the graph broke.
         """
-        from serl_bringup.client_node import ActionCall
+        from serl_bringup.action_call import ActionCall, GoalLost, new_goal_id
 
         def watch() -> None:
             self.check()
@@ -172,14 +183,16 @@ class GraphSession:
             if self.deaths(executable) > deaths:
                 raise _ServerDied
 
+        goal.graph_id = self.graph_id
+        goal_id = new_goal_id()
         while True:
             deaths = self.deaths(executable)
-            call = ActionCall(self.client, action_type, name)
+            call = ActionCall(self.client, action_type, name, goal_id=goal_id, report=self._report)
             try:
                 if not self.client.spin_until(call.server_is_ready, START_TIMEOUT, watch):
                     raise self.missing(f"the action {call.name}", START_TIMEOUT)
                 return call.run(goal, on_feedback=on_feedback, tick=watch_server)
-            except _ServerDied:
+            except (_ServerDied, GoalLost):
                 self._report(f"{executable} died and is started again; sending the goal again")
                 # A new participant knows only the living; this one would talk to the dead until their lease ends.
                 self._leave()
@@ -221,17 +234,30 @@ class GraphSession:
             self._client = None
 
     def _stop(self) -> None:
-        """Ends client, processes and domain. Ctrl-C during that makes it harder instead of leaving things behind."""
+        """Ends client, processes and domain. A signal during that makes it harder instead of leaving things behind."""
         runner = getattr(self, "_runner", None)
-        previous = signal.getsignal(signal.SIGINT)
-        signal.signal(signal.SIGINT, lambda *_: runner.hasten() if runner is not None else None)
-        try:
-            self._leave()
-            if runner is not None:
-                runner.close()
-        finally:
-            self._domain.release()
-            signal.signal(signal.SIGINT, previous)
+        with _on_signals(lambda: runner.hasten() if runner is not None else None):
+            if runner is not None and runner.running:
+                runner.shutdown()
+                runner.poll()  # the processes end while we leave the graph
+            try:
+                self._leave()
+            finally:
+                if runner is not None:
+                    runner.close()
+                self._domain.release()
+
+
+@contextmanager
+def _on_signals(action: Callable[[], None]) -> Iterator[None]:
+    """Calls `action` for SIGINT and SIGTERM; a terminal that is closed sends SIGHUP more than once, and no haste."""
+    previous = {number: signal.signal(number, lambda *_: action()) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -273,7 +299,9 @@ def simulated(
         log_dir: gets the logs of the processes.
         arguments: of the launch file, beyond these.
     """
+    graph_id = uuid.uuid4().hex
     common = {
+        "graph_id": graph_id,
         "task": task,
         "seed": str(seed),
         "real_time_factor": f"{rtf:g}",
@@ -285,5 +313,11 @@ def simulated(
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     return GraphSession(
-        LAUNCH_FILE, common | arguments, name=name, run_dir=run_dir.absolute(), log_dir=log_dir, report=report
+        LAUNCH_FILE,
+        common | arguments,
+        name=name,
+        graph_id=graph_id,
+        run_dir=run_dir.absolute(),
+        log_dir=log_dir,
+        report=report,
     )

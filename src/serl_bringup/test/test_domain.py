@@ -115,3 +115,56 @@ def test_an_unknown_graph_is_named() -> None:
 def test_without_any_graph_the_default_domain_is_looked_at() -> None:
     assert domain.join() is None
     assert domain.VARIABLE not in os.environ
+
+
+def test_a_domain_of_the_environment_that_a_graph_of_ours_has_is_refused() -> None:
+    # What is claimed is in the environment, as if exported.
+    with (
+        domain.claim("mine", candidates=IDS[:1]),
+        pytest.raises(CommandError, match=rf"{IDS[0]}: the graph 'mine' \(process {os.getpid()}\) runs"),
+    ):
+        domain.claim("another")
+
+
+@pytest.mark.parametrize("rubbish", ["pipe", "link", "folder", "text", "list", "types", "deep", "large", "unreadable"])
+def test_rubbish_in_the_place_of_a_lock_is_passed_over(tmp_path: Path, rubbish: str) -> None:
+    path, target = tmp_path / f"serl_domain_{IDS[0]}.lock", tmp_path / "precious"
+    target.write_text("precious")
+    contents = {
+        "text": "rubbish \x00",
+        "list": "[]",
+        "types": '{"domain_id": "x", "name": 3}',
+        "deep": "[" * 60000,
+        "large": "7" * 10**6,
+        "unreadable": "{}",
+    }
+    if rubbish == "pipe":
+        os.mkfifo(path)
+    elif rubbish == "link":
+        path.symlink_to(target)
+    elif rubbish == "folder":
+        path.mkdir()
+    else:
+        path.write_text(contents[rubbish])
+        path.chmod(0 if rubbish == "unreadable" else 0o600)
+    holder = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print('up', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        if path.is_file():
+            assert process.stdout is not None
+            process.stdout.readline()
+        try:
+            assert domain.running_graphs() == []
+            with domain.claim("mine", candidates=IDS) as claimed:
+                assert claimed.id == IDS[1]
+        finally:
+            process.kill()
+    assert target.read_text() == "precious"
+
+
+def test_without_a_temporary_folder_there_are_no_graphs_to_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    assert domain.running_graphs() == []
+    with pytest.raises(CommandError, match="TMPDIR"):
+        domain.claim("mine", candidates=IDS)

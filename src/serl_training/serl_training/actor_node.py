@@ -29,6 +29,7 @@ from serl_tasks import get_task, task_names
 from serl_training.actor import Actor, Cancelled, JobFailed, TrainGoal
 from serl_training.graph_cameras import Transport
 from serl_training.graph_env import EpisodeMode, GraphEnv
+from serl_training.graph_id import belong_together, declare_graph_id, mismatch
 from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.graph_learner import GraphLearner
 from serl_training.learning import LEARNING, load_learning
@@ -36,6 +37,7 @@ from serl_training.perception import make_perception
 from serl_training.rollout import EpisodeLost
 
 _FEEDBACK_PERIOD = 0.5  # [s]
+_RESULT_TIMEOUT = 86400  # [s] that a result can be asked for: a laptop sleeps, and simulated time runs fast
 _NOTICE_PERIOD = 5.0  # [s] between log lines about something that is waited for
 
 
@@ -59,6 +61,7 @@ class ActorNode(Node):
         self._seed = declare(self, "seed", 0, "Seed of start states and exploration.", range=(0, 2**31))
         self._learning = load_learning(declare(self, "learning", "", LEARNING), self._task)
         self._actor_id = declare(self, "actor_id", "actor_0", "Name under which the transitions are stored.")
+        self._graph_id = declare_graph_id(self)
         self._lockstep = declare(self, "lockstep", True, "Whether the world waits for each command.")
         self._scripted = declare(self, "scripted_human", True, "Whether a scripted person answers when asked to.")
         self._interventions = declare(self, "interventions", True, "Whether that person watches training episodes.")
@@ -106,6 +109,7 @@ class ActorNode(Node):
             lockstep=self._lockstep,
             camera_timeout=self._camera_timeout,
             image_transport=self._image_transport,
+            check=self._check,
         )
         self._learner = GraphLearner(
             self,
@@ -113,6 +117,7 @@ class ActorNode(Node):
             spec=self._perception.spec,
             encoder=self._perception.weights,
             actor_id=self._actor_id,
+            graph_id=self._graph_id,
             max_lead=self._max_lead if self._lockstep else 0,
             max_backlog=self._max_backlog,
             check=self._check,
@@ -157,12 +162,16 @@ class ActorNode(Node):
             action,
             name,
             execute_callback=lambda _goal: action.Result(),
-            goal_callback=lambda _goal: self._admit(name),
+            goal_callback=lambda goal: self._admit(name, getattr(goal, "graph_id", "")),
             handle_accepted_callback=accepted,
             cancel_callback=lambda _goal: CancelResponse.ACCEPT,
+            result_timeout=_RESULT_TIMEOUT,
         )
 
-    def _admit(self, name: str) -> GoalResponse:
+    def _admit(self, name: str, graph_id: str) -> GoalResponse:
+        if not belong_together(graph_id, self._graph_id):
+            self.get_logger().warning(f"{name}: refused, the goal is for {mismatch(graph_id, self._graph_id)}")
+            return GoalResponse.REJECT
         if self._running is not None or self._jobs:
             self.get_logger().warning(f"{name}: refused, another job is running; cancel it first")
             return GoalResponse.REJECT
@@ -288,6 +297,7 @@ class ActorNode(Node):
         request = handle.request
         if request.episodes < 1:
             raise ValueError("evaluate: episodes must be at least 1")
+        self._feedback(Evaluate.Feedback(), now=True)
         self._learner.connect()
         result = self._actor.evaluate(
             request.episodes,
@@ -311,6 +321,7 @@ class ActorNode(Node):
         request = handle.request
         if request.episodes < 1:
             raise ValueError("record: episodes must be at least 1")
+        self._feedback(Record.Feedback(), now=True)
 
         def feedback(done: int, attempts: int) -> None:
             self._feedback(Record.Feedback(episodes=done, attempts=attempts))

@@ -37,6 +37,7 @@ from serl_tasks import Task, get_task
 from serl_training.graph_cameras import CameraError, CameraInputs, Transport
 from serl_training.rollout import EpisodeLost
 
+_CHECK_PERIOD = 0.2  # [s] between looks at whether to wait on
 _REPEAT_AFTER = 0.3  # [s] without an answer, after which a command in lockstep is sent again
 
 
@@ -79,6 +80,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         reset_timeout: float = 15.0,
         camera_timeout: float = 0.5,
         image_transport: Transport = "raw",
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Connect to the graph.
 
@@ -93,6 +95,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             reset_timeout: longest wait for a reset [s].
             camera_timeout: age from which a picture is too old to act on [s]; not used in lockstep.
             image_transport: whether pictures come raw or compressed.
+            check: called a few times a second while something is waited for; what it raises ends the wait.
 
         Raises:
             ValueError: `node` without `executor` or with `namespace`, a `namespace` that is none, or an unknown task.
@@ -103,6 +106,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self.observation_space = cast(gym.Space[dict[str, NDArray[Any]]], self.task.observation_space)
         self.action_space = cast(gym.Space[NDArray[np.float32]], self.task.action_space)
         self._lockstep = lockstep
+        self._check = check
         self._step_timeout = step_timeout
         self._reset_timeout = reset_timeout
         self._camera_timeout = camera_timeout
@@ -366,6 +370,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         while not self._executor.spin_until(self._lockstep_complete, _REPEAT_AFTER):
             if time.monotonic() > deadline:
                 raise GraphError(f"waited {self._step_timeout:.1f} s for {self._missing()}; is that node running?")
+            self._check()
             self.repetitions += 1
             self._action_publisher.publish(command)
 
@@ -393,9 +398,11 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
     def _spin_until(self, condition: Callable[[], bool], timeout: float, what: Callable[[], str]) -> None:
         started = time.monotonic()
-        if not self._executor.spin_until(condition, timeout):
+        while not self._executor.spin_until(condition, min(timeout, _CHECK_PERIOD)):
             waited = time.monotonic() - started
-            raise GraphError(f"waited {waited:.1f} s for {what()}; is that node running?")
+            if waited >= timeout:
+                raise GraphError(f"waited {waited:.1f} s for {what()}; is that node running?")
+            self._check()
 
     def _on_arm(self, message: ArmState) -> None:
         self._arm = message

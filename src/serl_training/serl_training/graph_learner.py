@@ -21,6 +21,7 @@ from serl_ros.qos import LATCHED
 from serl_interfaces.msg import PolicyParameters
 from serl_interfaces.srv import InsertTransitions
 from serl_training.actor import JobFailed, LearnerTotals
+from serl_training.graph_id import belong_together, mismatch
 from serl_training.insertion import InsertionError, InsertionWindow
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class GraphLearner:
         spec: TransitionSpec,
         encoder: Encoder | None = None,
         actor_id: str,
+        graph_id: str = "",
         max_lead: int,
         max_backlog: int,
         check: Callable[[], None],
@@ -53,6 +55,7 @@ class GraphLearner:
             spec: of the transitions.
             encoder: for policies that act on pictures and have none of their own.
             actor_id: of the transitions.
+            graph_id: of the graph, empty for any; the learner of another one is not talked to.
             max_lead: wait while the policy lags by more env steps than this; 0 never waits.
             max_backlog: wait while more transitions than this are unacknowledged.
             check: called while waiting; may raise to leave.
@@ -60,6 +63,7 @@ class GraphLearner:
         self._node, self._executor, self._check = node, executor, check
         self._spec, self._encoder = spec, encoder
         self._actor_id, self._max_lead, self._max_backlog = actor_id, max_lead, max_backlog
+        self._graph_id = graph_id
         self._session = uuid.uuid4().hex
         self._window = InsertionWindow()
         self._replies: list[tuple[float, Any]] = []
@@ -162,6 +166,7 @@ class GraphLearner:
                 session_id=self._session,
                 first_sequence=chunk.first_sequence,
                 count=chunk.count,
+                graph_id=self._graph_id,
                 data=array("B", chunk.data),
             )
             self._replies.append((time.monotonic() + _REPLY_TIMEOUT, self._client.call_async(request)))
@@ -173,7 +178,9 @@ class GraphLearner:
     def _ask(self) -> bool:
         """Ask for the totals once; True when they are known."""
         if not self._connected and not self._replies and self._client.service_is_ready():
-            request = InsertTransitions.Request(actor_id=self._actor_id, session_id=self._session)
+            request = InsertTransitions.Request(
+                actor_id=self._actor_id, session_id=self._session, graph_id=self._graph_id
+            )
             self._replies.append((time.monotonic() + _REPLY_TIMEOUT, self._client.call_async(request)))
         return self._connected
 
@@ -210,6 +217,12 @@ class GraphLearner:
         self._window.resend()
 
     def _on_policy(self, message: PolicyParameters) -> None:
+        if not belong_together(message.graph_id, self._graph_id):
+            self._node.get_logger().error(
+                f"learner/policy ignored: it is of {mismatch(message.graph_id, self._graph_id)}",
+                throttle_duration_sec=_NOTICE_PERIOD,
+            )
+            return
         if message.session == self._learner_session and message.version <= self._policy_version:
             return
         try:
@@ -250,6 +263,7 @@ class InsertionService:
         insert: Callable[[str, str, int, int, memoryview], InsertResult],
         totals: Callable[[], Totals],
         refused: Callable[[str], None],
+        graph_id: str = "",
     ) -> None:
         """Begin to serve.
 
@@ -258,13 +272,18 @@ class InsertionService:
             insert: stores a chunk, as `serl_rl.ingest.Ingest.insert` does.
             totals: says what is stored.
             refused: told why something was refused.
+            graph_id: of the graph; what comes from another one is refused. Empty: takes everything.
         """
-        self._insert, self._totals, self._refused = insert, totals, refused
+        self._insert, self._totals, self._refused, self._graph_id = insert, totals, refused, graph_id
         self._service = node.create_service(InsertTransitions, "learner/insert", self._serve)
 
     def _serve(
         self, request: InsertTransitions.Request, response: InsertTransitions.Response
     ) -> InsertTransitions.Response:
+        if not belong_together(request.graph_id, self._graph_id):
+            response.message = f"they are of {mismatch(request.graph_id, self._graph_id)}"
+            self._refused(f"transitions of '{request.actor_id}' refused: {response.message}")
+            return response
         try:
             result = self._insert(
                 request.actor_id, request.session_id, request.first_sequence, request.count, memoryview(request.data)

@@ -19,6 +19,7 @@ from serl_ros.qos import LATCHED, RELIABLE_50
 
 from serl_interfaces.msg import Metrics, PolicyParameters
 from serl_tasks import get_task, task_names
+from serl_training.graph_id import declare_graph_id
 from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.graph_learner import InsertionService
 from serl_training.learning import LEARNING, find_encoder, load_learning, transition_spec
@@ -43,6 +44,7 @@ class LearnerNode(Node):
         )
         n_steps = declare(self, "n_steps", 8, "Env steps' worth of updates in one compiled call.", range=(1, 1000))
         checkpoint_period = declare(self, "checkpoint_period", 20.0, "Time between checkpoints [s].", range=(0.1, 1e6))
+        self._graph_id = declare_graph_id(self)
         cache = declare_compile_cache(self)
         if not run_dir:
             raise ValueError("parameter 'run_dir' of node 'learner': expected a directory, found nothing")
@@ -87,7 +89,9 @@ class LearnerNode(Node):
             raise SystemExit(2)
         self._policy_publisher = self.create_publisher(PolicyParameters, "learner/policy", LATCHED)
         self._learner.start()
-        self._service = InsertionService(self, self._learner.insert, lambda: self._learner.totals, self._refused)
+        self._service = InsertionService(
+            self, self._learner.insert, lambda: self._learner.totals, self._refused, self._graph_id
+        )
         self._diagnostics.set("training", OK, "running")
         self._serving = True
         while not stop.is_set():
@@ -124,6 +128,7 @@ class LearnerNode(Node):
     def _publish_policy(self, policy: PublishedPolicy) -> None:
         message = PolicyParameters(
             session=self._learner.session,
+            graph_id=self._graph_id,
             version=policy.version,
             updates=policy.updates,
             env_steps=policy.env_steps,

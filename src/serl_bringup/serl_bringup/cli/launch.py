@@ -27,7 +27,8 @@ def launch(
         ./serl launch sim.launch.xml --show-args
     """
     from serl_bringup.launch_runner.__main__ import main
+    from serl_bringup.occupants import refuse_doubles
 
-    status = main([file, *context.args])
+    status = main([file, *context.args], refuse_doubles)
     if status:
         raise typer.Exit(status)

@@ -10,7 +10,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from serl_bringup.launch_runner.runner import LaunchRunner
 _USAGE_ERROR = 2
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status.
+def main(argv: Sequence[str] | None = None, check: Callable[[Plan], None] = lambda _: None) -> int:
+    """Run the command; returns its exit status. `check` sees the plan before it starts, and may raise to refuse it.
 
     0: all ended well, or Ctrl-C ended it; 1: a process failed; 2: the files or the arguments cannot be used.
     """
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if options.print:
                 print(describe(runner.plan))
                 return 0
+            check(runner.plan)
             return run(runner)
     except LaunchError as error:
         print(f"error: {error}", file=sys.stderr)
