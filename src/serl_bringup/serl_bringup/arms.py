@@ -6,7 +6,6 @@ Nothing here joins a graph or waits: what is found holds whatever files say, and
 
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,18 +55,8 @@ class LocalArm:
 
 def local_arms() -> list[LocalArm]:
     """Arm controllers of this user that run on this machine now."""
-    own = os.getuid()
-    return [arm for pid, uid in _processes() if uid == own and (arm := _arm_of(pid)) is not None]
-
-
-def _processes() -> Iterator[tuple[int, int]]:
-    """Number and user of each process."""
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            try:
-                yield int(entry.name), entry.stat().st_uid
-            except OSError:
-                continue  # ended meanwhile
+    found = (_arm_of(pid) for pid in _processes())
+    return [arm for arm in found if arm is not None and _status(arm.pid, "Uid") == str(os.getuid())]
 
 
 def is_own_participant(gid: bytes, own_gid: bytes) -> bool | None:
@@ -79,8 +68,8 @@ def is_own_participant(gid: bytes, own_gid: bytes) -> bool | None:
     if gid[:2] != b"\x01\x0f" or gid[:4] != own_gid[:4]:
         return None
     low = int.from_bytes(gid[4:6], "little")
-    owners = {uid for pid, uid in _processes() if pid & 0xFFFF == low}
-    return os.getuid() in owners if owners else None
+    owners = {_status(pid, "Uid") for pid in _processes() if pid & 0xFFFF == low} - {""}
+    return str(os.getuid()) in owners if owners else None
 
 
 def _arm_of(pid: int) -> LocalArm | None:
@@ -103,9 +92,19 @@ def _read(pid: int, name: str) -> list[str]:
         return []
 
 
+def _processes() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]  # noqa: PTH208 - names are enough
+
+
 def _catches(pid: int, number: signal.Signals) -> bool:
     """Whether a process has a handler for a signal: one without would be ended by it."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("SigCgt:"):
-            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
-    return False
+    return bool(int(_status(pid, "SigCgt") or "0", 16) >> (number - 1) & 1)
+
+
+def _status(pid: int, name: str) -> str:
+    """First word of a line of proc_pid_status(5); empty when the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.split()[1] for line in lines if line.startswith(f"{name}:")), "")

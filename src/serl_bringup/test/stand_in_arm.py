@@ -3,9 +3,10 @@
 
 Its command line is that of an arm controller when it is called so.
 
-usage: stand_in_arm.py [deaf] [--ros-args -r __ns:=NAMESPACE]
+usage: stand_in_arm.py [deaf | foreign] [--ros-args -r __ns:=NAMESPACE]
 """
 
+import os
 import signal
 import sys
 from typing import Any
@@ -34,6 +35,8 @@ def main() -> None:
         node.create_service(SetBool, "arm/estop", answer("stop"))
         node.create_service(Trigger, "arm/reset_estop", answer("release"))
     signal.signal(signal.SIGUSR1, lambda *_: print("signal", flush=True))
+    if "foreign" in sys.argv:
+        os.setuid(12345)
     print("up", flush=True)
     while rclpy.ok():
         rclpy.spin_once(node, timeout_sec=0.1)
