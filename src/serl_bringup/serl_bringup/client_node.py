@@ -11,7 +11,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from serl_ros.executor import FastExecutor
+from serl_ros.incoming import subscribe
 from serl_ros.qos import RELIABLE_50
+from serl_tasks.messages import MessageError, metric_values
 
 from serl_bringup.errors import CommandError
 
@@ -96,9 +98,9 @@ class Client:
         from serl_interfaces.msg import Metrics
 
         def received(message: Metrics) -> None:
-            callback(message.node, message.env_steps, dict(zip(message.names, message.values, strict=True)))
+            callback(message.node, message.env_steps, metric_values(message))
 
-        self.node.create_subscription(Metrics, "metrics", received, RELIABLE_50)
+        subscribe(self.node, Metrics, "metrics", received, RELIABLE_50, MessageError)
 
     def call(self, service_type: type, name: str, request: Any) -> Any:
         """Calls a service and returns its response.

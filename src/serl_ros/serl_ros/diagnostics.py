@@ -7,6 +7,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from serl_ros.log import clean
 from serl_ros.qos import RELIABLE_10
 
 OK = DiagnosticStatus.OK
@@ -49,9 +50,9 @@ class Diagnostics:
         self._statuses[component] = DiagnosticStatus(
             level=level,
             name=f"{self._name}: {component}",
-            message=message,
+            message=clean(message),
             hardware_id=self._hardware_id,
-            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+            values=[KeyValue(key=key, value=clean(value)) for key, value in values.items()],
         )
 
     def _publish(self) -> None:

@@ -11,6 +11,7 @@ from rclpy.action import CancelResponse, GoalResponse
 from rclpy.node import Node
 from rclpy.task import Future
 from serl_ros.action_server import GuardedActionServer
+from serl_ros.log import WARN, log
 
 from serl_sim.scene import TIMESTEP
 from serl_sim.simulation import Simulation
@@ -81,9 +82,8 @@ class ControllerActions:
         names = list(goal.command.name)
         if len(positions) == 1 and np.isfinite(positions).all() and names in ([], [self._finger]):
             return GoalResponse.ACCEPT
-        self._node.get_logger().warning(
-            f"gripper_cmd refused: expected one finite position of {self._finger}, found {positions} of {names}"
-        )
+        text = f"gripper_cmd refused: expected one finite position of {self._finger}, found {positions} of {names}"
+        log(self._node, WARN, text, throttle=1.0)
         return GoalResponse.REJECT
 
     async def _grip(self, goal: Any) -> Any:
@@ -127,7 +127,9 @@ class ControllerActions:
         joints = world.robot.arm_joints
         arm = slice(len(joints))
         try:
-            plan = JointTrajectoryPlan.from_message(goal.request.trajectory, joints, world.joint_positions[arm])
+            plan = JointTrajectoryPlan.from_message(
+                goal.request.trajectory, joints, world.joint_positions[arm], world.arm_limits
+            )
         except TrajectoryError as error:
             result.error_code, result.error_string = result.INVALID_GOAL, str(error)
             goal.abort()

@@ -15,13 +15,15 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.task import Future
-from serl_robots.pose import PoseError
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.frames import declare_frame_prefix
+from serl_ros.log import ERROR as LOG_ERROR
+from serl_ros.log import WARN as LOG_WARN
+from serl_ros.log import log
 from serl_ros.node import run_node
 from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import LOOP_1, RELIABLE_1
-from serl_tasks.messages import nanoseconds, pose_from_message
+from serl_tasks.messages import MessageError, nanoseconds, pose_from_message
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
@@ -164,7 +166,7 @@ class MujocoBridge(Node):
             return
         try:
             simulation.command_pose(pose_from_message(message.pose), nanoseconds(message.header.stamp))
-        except (PoseError, CommandRefused) as error:
+        except (MessageError, CommandRefused) as error:
             self._refuse("target_pose", str(error))
         else:
             self._accept("target_pose")
@@ -184,7 +186,9 @@ class MujocoBridge(Node):
         simulation = self._simulation
         joints = simulation.world.robot.arm_joints
         try:
-            plan = JointTrajectoryPlan.from_message(message, joints, simulation.world.joint_positions[: len(joints)])
+            plan = JointTrajectoryPlan.from_message(
+                message, joints, simulation.world.joint_positions[: len(joints)], simulation.world.arm_limits
+            )
         except TrajectoryError as error:
             self._refuse(_TRAJECTORY_TOPIC, str(error))
             return
@@ -204,7 +208,7 @@ class MujocoBridge(Node):
         """Say why a command is refused: the first one, until one of the same topic is accepted."""
         self._refusals += 1
         if topic not in self._refused:
-            self.get_logger().warning(f"command refused: {topic}: {reason}")
+            log(self, LOG_WARN, f"command refused: {topic}: {reason}", throttle=1.0, key=("refused", topic))
         self._refused[topic] = reason
 
     def _step_if_complete(self) -> None:
@@ -219,7 +223,7 @@ class MujocoBridge(Node):
         if self._simulation.take_step():
             self._publish()
         else:
-            self.get_logger().error(self._simulation.broken)
+            log(self, LOG_ERROR, self._simulation.broken, throttle=1.0, key="broken")
 
     def _wake(self) -> None:
         """Start moving a world in lockstep that is busy."""
@@ -244,7 +248,7 @@ class MujocoBridge(Node):
             if self._simulation.advance(self._slice_steps):
                 self._publish()
             else:
-                self.get_logger().error(self._simulation.broken)
+                log(self, LOG_ERROR, self._simulation.broken, throttle=1.0, key="broken")
 
     def _publish(self) -> None:
         """Publish the state that the world is in now."""
@@ -269,7 +273,7 @@ class MujocoBridge(Node):
             self._simulation.reset(request.seed, request.episode)
         except ValueError as error:
             response.success, response.message = False, str(error)
-            self.get_logger().warning(f"sim/reset refused: {error}")
+            log(self, LOG_WARN, f"sim/reset refused: {error}", throttle=1.0)
             return response
         self._resets += 1
         self._refused.clear()

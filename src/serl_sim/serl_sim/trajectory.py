@@ -28,17 +28,24 @@ class JointTrajectoryPlan:
         return cls([0.0], [positions])
 
     @classmethod
-    def from_message(cls, trajectory: Any, joints: Sequence[str], start: NDArray[np.float64]) -> JointTrajectoryPlan:
+    def from_message(
+        cls,
+        trajectory: Any,
+        joints: Sequence[str],
+        start: NDArray[np.float64],
+        limits: NDArray[np.float64] | None = None,
+    ) -> JointTrajectoryPlan:
         """Check a trajectory and put its joints in order.
 
         Args:
             trajectory: a trajectory_msgs/JointTrajectory; only positions and times are used.
             joints: the arm's joints.
             start: where they are at time 0, float64 (n,) [rad].
+            limits: lowest and highest position of each, float64 (n, 2) [rad].
 
         Raises:
             TrajectoryError: joints are unknown or missing, a point has no position for each of them, a value is not
-                finite, or times do not grow.
+                finite or beyond the limits, or times do not grow.
         """
         names = list(trajectory.joint_names)
         if sorted(names) != sorted(joints):
@@ -58,8 +65,14 @@ class JointTrajectoryPlan:
                 )
             if time < times[-1] or (index > 0 and time == times[-1]):
                 raise TrajectoryError(f"point {index}: expected a time after {times[-1]:g} s, found {time:g} s")
+            values = values[order]
+            if limits is not None and ((values < limits[:, 0]) | (values > limits[:, 1])).any():
+                raise TrajectoryError(
+                    f"point {index}: expected positions from {limits[:, 0].round(2).tolist()} to "
+                    f"{limits[:, 1].round(2).tolist()}, found {values.tolist()}"
+                )
             times.append(time)
-            positions.append(values[order])
+            positions.append(values)
         return cls(times, positions)
 
     @property

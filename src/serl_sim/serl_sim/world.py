@@ -70,6 +70,8 @@ class World:
         self._positions = np.array([joint.qposadr[0] for joint in joints])
         self._velocities = np.array([joint.dofadr[0] for joint in joints])
         self._arm_positions, self._arm_velocities = self._positions[:arm], self._velocities[:arm]
+        self.arm_limits = np.array([joint.range for joint in joints[:arm]])
+        """Lowest and highest position of each arm joint, float64 (n, 2) [rad]."""
         self._finger_positions = self._positions[arm:]
         self._object_positions = {name: int(model.joint(name).qposadr[0]) for name in task.objects}
         groups = model.actuator_group

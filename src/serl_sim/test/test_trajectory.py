@@ -69,3 +69,11 @@ def test_it_never_leaves_the_range_of_its_points(steps, time):
 def test_a_trajectory_that_cannot_be_followed_is_refused(bad, message_part):
     with pytest.raises(TrajectoryError, match=message_part):
         JointTrajectoryPlan.from_message(bad, JOINTS, START)
+
+
+def test_a_trajectory_beyond_the_limits_is_refused():
+    limits = np.array([[-1.0, 1.0]] * len(JOINTS))
+    inside = message((1.0, [0.5] * len(JOINTS)))
+    JointTrajectoryPlan.from_message(inside, JOINTS, START, limits)
+    with pytest.raises(TrajectoryError, match="point 0: expected positions from"):
+        JointTrajectoryPlan.from_message(message((1.0, [0.5, 1e30])), JOINTS, START, limits)

@@ -4,39 +4,118 @@
 Works on anything with the fields of the message, so that this package needs no ROS.
 """
 
+import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-from serl_robots.pose import Pose
+from serl_robots.pose import Pose, PoseError
 
 from serl_tasks.observation import ArmSample
 
+_LARGEST = 1000.0  # [m], [m/s], [rad/s]: what is larger is no arm
+_MOST_OBJECTS = 1000
+_MOST_METRICS = 1000
+_LONGEST_NAME = 200  # characters
+_LARGEST_STEP = 2**53
 
-def pose_from_message(message: Any) -> Pose:
-    """Convert a geometry_msgs/Pose."""
+
+class MessageError(ValueError):
+    """A message that cannot be used: names the field, what was expected and what was found."""
+
+
+def pose_from_message(message: Any, field: str = "pose") -> Pose:
+    """Convert a geometry_msgs/Pose, the field `field` of a message.
+
+    Raises:
+        MessageError: a number is not finite or farther than 1000 m away, or the quaternion is not of unit length.
+    """
     position, orientation = message.position, message.orientation
-    return Pose(
-        np.array([position.x, position.y, position.z]),
-        np.array([orientation.x, orientation.y, orientation.z, orientation.w]),
-    )
+    try:
+        pose = Pose(
+            np.array([position.x, position.y, position.z]),
+            np.array([orientation.x, orientation.y, orientation.z, orientation.w]),
+        )
+    except PoseError as error:
+        raise MessageError(f"{field}: {error}") from error
+    if max(abs(position.x), abs(position.y), abs(position.z)) > _LARGEST:
+        raise MessageError(f"{field}: expected a position within {_LARGEST:g} m, found {pose.position.tolist()}")
+    return pose
 
 
 def arm_sample(state: Any) -> ArmSample:
-    """Read a serl_interfaces/ArmState."""
+    """Read a serl_interfaces/ArmState.
+
+    Raises:
+        MessageError: a pose is none, or a number is not finite or larger than any arm's.
+    """
     linear, angular = state.tcp_velocity.linear, state.tcp_velocity.angular
+    velocity = (linear.x, linear.y, linear.z, angular.x, angular.y, angular.z)
+    numbers = (*velocity, state.gripper_width, state.gripper_target)
+    if not max(map(abs, numbers)) <= _LARGEST or not math.isfinite(sum(numbers)):
+        raise MessageError(
+            f"tcp_velocity, gripper_width, gripper_target: expected numbers within {_LARGEST:g}, found {list(numbers)}"
+        )
     return ArmSample(
-        tcp=pose_from_message(state.tcp_pose),
-        tcp_velocity=np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z]),
+        tcp=pose_from_message(state.tcp_pose, "tcp_pose"),
+        tcp_velocity=np.array(velocity),
         gripper_width=state.gripper_width,
         gripper_target=state.gripper_target,
     )
 
 
-def object_poses(world: Any) -> dict[str, Pose]:
-    """Read the poses of a serl_interfaces/WorldState by name."""
-    return {name: pose_from_message(pose) for name, pose in zip(world.names, world.poses, strict=True)}
+def object_poses(world: Any, needed: Collection[str] = ()) -> dict[str, Pose]:
+    """Read the poses of a serl_interfaces/WorldState by name.
+
+    Args:
+        world: the message.
+        needed: names without which it is of no use.
+
+    Raises:
+        MessageError: names and poses are not as many, a name is there twice or missing, or a pose is none.
+    """
+    names, poses = world.names, world.poses
+    if len(names) != len(poses) or len(names) > _MOST_OBJECTS:
+        raise MessageError(
+            f"names, poses: expected as many of each, at most {_MOST_OBJECTS}, found {len(names)} and {len(poses)}"
+        )
+    found = {name: pose_from_message(pose, f"poses[{name!r}]") for name, pose in zip(names, poses, strict=True)}
+    if len(found) != len(names):
+        raise MessageError(f"names: expected each once, found {', '.join(names)}")
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise MessageError(f"names: expected {', '.join(missing)} among them, found {', '.join(names) or 'none'}")
+    return found
+
+
+def metric_values(metrics: Any) -> dict[str, float]:
+    """Read the numbers of a serl_interfaces/Metrics by name.
+
+    Raises:
+        MessageError: names and values are not as many, or a name, the node or the number of steps is none.
+    """
+    names, values = metrics.names, metrics.values
+    if len(names) != len(values) or len(names) > _MOST_METRICS:
+        raise MessageError(
+            f"names, values: expected as many of each, at most {_MOST_METRICS}, found {len(names)} and {len(values)}"
+        )
+    for name in (metrics.node, *names):
+        if not (0 < len(name) <= _LONGEST_NAME and name.isprintable()):
+            raise MessageError(
+                f"node, names: expected 1 to {_LONGEST_NAME} printable characters, found {name[:50]!r} ({len(name)})"
+            )
+    if metrics.env_steps > _LARGEST_STEP:
+        raise MessageError(f"env_steps: expected at most {_LARGEST_STEP}, found {metrics.env_steps}")
+    return dict(zip(names, values, strict=True))
 
 
 def nanoseconds(stamp: Any) -> int:
-    """Read a builtin_interfaces/Time as integer nanoseconds."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+    """Read a builtin_interfaces/Time as integer nanoseconds.
+
+    Raises:
+        MessageError: it is before 1970, or has more than a second of nanoseconds.
+    """
+    seconds, rest = int(stamp.sec), int(stamp.nanosec)
+    if seconds < 0 or rest >= 1_000_000_000:
+        raise MessageError(f"stamp: expected sec from 0, nanosec below 1000000000, found {seconds} and {rest}")
+    return seconds * 1_000_000_000 + rest

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from serl_robots.pose import PoseError
-from serl_tasks.messages import arm_sample, nanoseconds, object_poses, pose_from_message
+from serl_tasks.messages import (
+    MessageError,
+    arm_sample,
+    metric_values,
+    nanoseconds,
+    object_poses,
+    pose_from_message,
+)
 
 
 def message(**fields):
@@ -37,15 +44,53 @@ def test_an_arm_state_becomes_a_sample():
 def test_a_world_state_becomes_poses_by_name():
     poses = object_poses(message(names=["tcp", "cube"], poses=[pose(1.0, 0.0, 0.0), pose(2.0, 0.0, 0.0)]))
     assert {name: found.position[0] for name, found in poses.items()} == {"tcp": 1.0, "cube": 2.0}
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(MessageError, match="found 2 and 1"):
         object_poses(message(names=["tcp", "cube"], poses=[pose(1.0, 0.0, 0.0)]))
 
 
 @pytest.mark.parametrize("bad", [pose(float("nan"), 0.0, 0.0), pose(0.0, 0.0, 0.0, (0.0, 0.0, 0.0, 0.0))])
 def test_a_pose_that_is_none_is_refused(bad):
-    with pytest.raises(PoseError):
+    with pytest.raises(MessageError):
         pose_from_message(bad)
 
 
 def test_stamps_are_integers():
     assert nanoseconds(message(sec=2, nanosec=1)) == 2_000_000_001
+
+
+@pytest.mark.parametrize(("sec", "nanosec"), [(-1, 0), (-(2**31), 5), (0, 1_000_000_000), (2**31 - 1, 2**32 - 1)])
+def test_a_stamp_that_is_none_is_refused(sec, nanosec):
+    with pytest.raises(MessageError, match="stamp: expected sec from 0"):
+        nanoseconds(message(sec=sec, nanosec=nanosec))
+
+
+@pytest.mark.parametrize("far", [math.inf, -math.inf, math.nan, 1e308, -3e38, 1001.0])
+def test_a_pose_that_no_arm_reaches_is_refused(far):
+    with pytest.raises(MessageError, match="tcp_pose: "):
+        pose_from_message(pose(0.0, far, 0.0), "tcp_pose")
+
+
+def test_names_of_a_world_state_are_there_once_and_all_that_are_needed():
+    poses = [pose(1.0, 0.0, 0.0), pose(2.0, 0.0, 0.0)]
+    with pytest.raises(MessageError, match="each once"):
+        object_poses(message(names=["cube", "cube"], poses=poses))
+    with pytest.raises(MessageError, match="expected cube among them, found tcp, ball"):
+        object_poses(message(names=["tcp", "ball"], poses=poses), ["tcp", "cube"])
+
+
+def metrics(names=("a", "b"), values=(1.0, math.nan), node="learner", env_steps=3):
+    return message(names=list(names), values=list(values), node=node, env_steps=env_steps)
+
+
+def test_metrics_have_a_value_for_each_name():
+    assert metric_values(metrics())["a"] == 1.0
+    for bad in (
+        metrics(values=[1.0]),
+        metrics(names=["a", "b\n"]),
+        metrics(names=["a", "b" * 201]),
+        metrics(node="\x1b[31m"),
+        metrics(env_steps=2**64 - 1),
+        metrics(names=["a"] * 1001, values=[0.0] * 1001),
+    ):
+        with pytest.raises(MessageError):
+            metric_values(bad)

@@ -10,14 +10,16 @@ from array import array
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.subscription import Subscription
+from serl_robots.pose import Pose
 from serl_ros.diagnostics import OK, WARN, Diagnostics
+from serl_ros.incoming import subscribe
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1
-from serl_tasks.messages import arm_sample, object_poses
+from serl_tasks.messages import MessageError, arm_sample, object_poses
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, WorldState
-from serl_tasks import get_task, task_names
+from serl_tasks import ArmSample, get_task, task_names
 from serl_teleop.scripted_human import ScriptedHuman
 
 _REST_AFTER = 5.0  # [s]
@@ -46,6 +48,9 @@ class ScriptedHumanNode(Node):
         self._rest = array("f", [0.0] * task.action_space.shape[0])
         self._status: EpisodeStatus | None = None
         self._arm: ArmState | None = None
+        self._sample: ArmSample
+        self._objects: dict[str, Pose] = {}
+        self._needed = ("tcp", *task.objects)
         self._truth: WorldState | None = None
         self._answered = (-1, -1)
         self._publisher = self.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
@@ -72,8 +77,8 @@ class ScriptedHumanNode(Node):
         self._asked_at = time.monotonic()
         if not self._watched:
             self._watched = [
-                self.create_subscription(ArmState, "arm/state", self._on_arm, LOOP_1),
-                self.create_subscription(WorldState, "truth", self._on_truth, LOOP_10),
+                subscribe(self, ArmState, "arm/state", self._on_arm, LOOP_1, MessageError),
+                subscribe(self, WorldState, "truth", self._on_truth, LOOP_10, MessageError),
             ]
 
     def _look_away(self) -> None:
@@ -87,11 +92,11 @@ class ScriptedHumanNode(Node):
             self._arm = self._truth = None
 
     def _on_arm(self, message: ArmState) -> None:
-        self._arm = message
+        self._sample, self._arm = arm_sample(message), message
         self._answer()
 
     def _on_truth(self, message: WorldState) -> None:
-        self._truth = message
+        self._objects, self._truth = object_poses(message, self._needed), message
         if (message.episode, message.step) == self._answered:
             self._publisher.publish(self._message)  # the world still waits: the answer was lost
         else:
@@ -108,7 +113,7 @@ class ScriptedHumanNode(Node):
         if key == self._answered:
             return
         self._answered = key
-        action = self._human.act(arm_sample(arm), object_poses(truth))
+        action = self._human.act(self._sample, self._objects)
         message = self._message
         message.header.stamp = truth.header.stamp
         message.episode, message.step = key

@@ -26,7 +26,8 @@ from serl_training.perception import FrameStacker
 from serl_training.rollout import EpisodeLost, EpisodeSummary, Observation, episode_seed, episode_seeds, run_episode
 
 _RATE_WINDOW = 20  # episodes
-_FIRST_EVALUATION = 2**40  # evaluation episodes are not stored; their numbers stay clear of those that are
+FIRST_EVALUATION = 2**40
+"""Number of the first evaluation episode: those are not stored, and stay clear of those that are."""
 
 
 class Cancelled(Exception):
@@ -218,7 +219,7 @@ class Actor:
         self._random_steps, self._chunk_size, self._lost_limit = random_steps, chunk_size, lost_episodes_limit
         self._updates_before_acting = updates_before_acting
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
-        self._evaluation_number = _FIRST_EVALUATION
+        self._evaluation_number = FIRST_EVALUATION
 
     def train(self, goal: TrainGoal, feedback: Callable[[str, int, float], None]) -> TrainResult:
         """Record the demonstrations that are missing, then learn online until an evaluation reaches the goal.

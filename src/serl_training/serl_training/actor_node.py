@@ -19,6 +19,10 @@ from serl_rl.demonstrations import DemonstrationError, DemonstrationFile, read_d
 from serl_ros.action_server import GuardedActionServer
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.executor import FastExecutor
+from serl_ros.faults import report_fault
+from serl_ros.log import ERROR as LOG_ERROR
+from serl_ros.log import WARN as LOG_WARN
+from serl_ros.log import clean, log
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import RELIABLE_50
@@ -26,7 +30,7 @@ from serl_ros.qos import RELIABLE_50
 from serl_interfaces.action import Evaluate, Record, ResetEpisode, Train
 from serl_interfaces.msg import Metrics
 from serl_tasks import get_task, task_names
-from serl_training.actor import Actor, Cancelled, JobFailed, TrainGoal
+from serl_training.actor import FIRST_EVALUATION, Actor, Cancelled, JobFailed, TrainGoal
 from serl_training.graph_cameras import Transport
 from serl_training.graph_env import EpisodeMode, GraphEnv
 from serl_training.graph_id import belong_together, declare_graph_id, mismatch
@@ -170,10 +174,11 @@ class ActorNode(Node):
 
     def _admit(self, name: str, graph_id: str) -> GoalResponse:
         if not belong_together(graph_id, self._graph_id):
-            self.get_logger().warning(f"{name}: refused, the goal is for {mismatch(graph_id, self._graph_id)}")
+            text = f"{name}: refused, the goal is for {mismatch(graph_id, self._graph_id)}"
+            log(self, LOG_WARN, text, throttle=1.0)
             return GoalResponse.REJECT
         if self._running is not None or self._jobs:
-            self.get_logger().warning(f"{name}: refused, another job is running; cancel it first")
+            log(self, LOG_WARN, f"{name}: refused, another job is running; cancel it first", throttle=1.0)
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
@@ -190,9 +195,10 @@ class ActorNode(Node):
             outcome = "canceled" if job.goal.is_cancel_requested else "abort"
             self._diagnostics.set("job", OK, "idle; the last job was canceled")
         except (JobFailed, EpisodeLost, DemonstrationError, ValueError, OSError) as error:
-            self.get_logger().error(str(error))
-            result = job.failed("failed", str(error))
-            self._diagnostics.set("job", ERROR, str(error))
+            result = self._failed(job, error)
+        except Exception as error:  # noqa: BLE001 - a goal or a message that nobody foresaw ends a job, not the actor
+            report_fault(self, "job", error)
+            result = self._failed(job, error)
         finally:
             self._running = self._feedback_message = None
             self._env.idle()
@@ -202,6 +208,12 @@ class ActorNode(Node):
             return result
 
         job.goal.execute(finish)
+
+    def _failed(self, job: _Job, error: Exception) -> Any:
+        text = clean(error)
+        log(self, LOG_ERROR, text)
+        self._diagnostics.set("job", ERROR, text)
+        return job.failed("failed", text)
 
     def _check_step(self) -> None:
         """Called at every step; leaves the episode when the arm is stopped."""
@@ -223,7 +235,7 @@ class ActorNode(Node):
         """Wait while `lasts`, and say for what."""
         paused = False
         while not self._executor.spin_until(lambda: not lasts(), 0.2):
-            self.get_logger().warning(f"paused by {reason()}", throttle_duration_sec=_NOTICE_PERIOD)
+            log(self, LOG_WARN, f"paused by {reason()}", throttle=_NOTICE_PERIOD)
             self._diagnostics.set("job", WARN, f"paused by {reason()}")
             self._check()
             paused = True
@@ -295,8 +307,7 @@ class ActorNode(Node):
 
     def _evaluate(self, handle: ServerGoalHandle) -> Evaluate.Result:
         request = handle.request
-        if request.episodes < 1:
-            raise ValueError("evaluate: episodes must be at least 1")
+        _check_job("evaluate", request.episodes, request.seed)
         self._feedback(Evaluate.Feedback(), now=True)
         self._learner.connect()
         result = self._actor.evaluate(
@@ -319,8 +330,7 @@ class ActorNode(Node):
 
     def _record(self, handle: ServerGoalHandle) -> Record.Result:
         request = handle.request
-        if request.episodes < 1:
-            raise ValueError("record: episodes must be at least 1")
+        _check_job("record", request.episodes, request.seed)
         self._feedback(Record.Feedback(), now=True)
 
         def feedback(done: int, attempts: int) -> None:
@@ -347,6 +357,11 @@ class ActorNode(Node):
     def _reset(self, handle: ServerGoalHandle) -> ResetEpisode.Result:
         handle.publish_feedback(ResetEpisode.Feedback(stage="world"))
         episode = handle.request.episode or self._env.episode + 1
+        if handle.request.seed < 0 or episode >= FIRST_EVALUATION:
+            raise ValueError(
+                f"episode/reset: expected a seed from 0 and an episode below {FIRST_EVALUATION}, found "
+                f"{handle.request.seed} and {episode}"
+            )
         self._env.reset(seed=handle.request.seed, options={"episode": episode})
         return ResetEpisode.Result(success=True, termination_reason="done")
 
@@ -358,6 +373,11 @@ class ActorNode(Node):
         backlog = self._learner.backlog
         level = WARN if backlog > self._max_backlog // 2 else OK
         self._diagnostics.set("learner", level, "connected", policy_lag=self._learner.lag, backlog=backlog)
+
+
+def _check_job(name: str, episodes: int, seed: int) -> None:
+    if episodes < 1 or seed < 0:
+        raise ValueError(f"{name}: expected at least 1 episode and a seed from 0, found {episodes} and {seed}")
 
 
 def main() -> None:

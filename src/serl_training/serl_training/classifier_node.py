@@ -12,6 +12,8 @@ from rclpy.node import Node
 from serl_robots.resources import find
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.executor import FastExecutor
+from serl_ros.log import ERROR as LOG_ERROR
+from serl_ros.log import log
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, RELIABLE_10
@@ -81,7 +83,7 @@ class ClassifierNode(Node):
             verdict = self._judge.judge(self._cameras.stamps, self._cameras.pictures)
         except CameraError as error:
             self._diagnostics.set("cameras", ERROR, str(error))
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+            log(self, LOG_ERROR, error, throttle=5.0)
             return
         if verdict is None:
             return

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 from serl_ros.images import ImageError, rgb_from_message
+from serl_ros.incoming import subscribe
 from serl_ros.qos import SENSOR
 from serl_tasks.camera_view import CameraView
-from serl_tasks.messages import nanoseconds
+from serl_tasks.messages import MessageError, nanoseconds
 
 Transport = Literal["raw", "compressed"]
 
@@ -57,7 +58,7 @@ class CameraInputs:
         suffix, kind = ("", Image) if transport == "raw" else ("/compressed", CompressedImage)
         self._cameras = {name: _Camera(view, f"{name}/color/image_raw{suffix}") for name, view in views.items()}
         self._subscriptions = [
-            node.create_subscription(kind, camera.topic, self._listener(camera), SENSOR)
+            subscribe(node, kind, camera.topic, self._listener(camera), SENSOR, MessageError)
             for camera in self._cameras.values()
         ]
 

@@ -27,8 +27,9 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_namespace import validate_namespace
 from serl_robots.pose import Pose
 from serl_ros.executor import FastExecutor
+from serl_ros.incoming import subscribe
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1
-from serl_tasks.messages import arm_sample, nanoseconds, object_poses
+from serl_tasks.messages import MessageError, arm_sample, nanoseconds, object_poses
 from serl_tasks.observation import ArmSample
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, Reward, SafetyStatus, WorldState
@@ -38,6 +39,7 @@ from serl_training.graph_cameras import CameraError, CameraInputs, Transport
 from serl_training.rollout import EpisodeLost
 
 _CHECK_PERIOD = 0.2  # [s] between looks at whether to wait on
+_LARGEST_REWARD = 1e6
 _REPEAT_AFTER = 0.3  # [s] without an answer, after which a command in lockstep is sent again
 
 
@@ -132,7 +134,10 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._step = 0
         self._mode = EpisodeMode.TRAINING
         self._arm: ArmState | None = None
+        self._sample: ArmSample  # of _arm
         self._truth: WorldState | None = None
+        self._objects: dict[str, Pose] = {}  # of _truth
+        self._needed = ("tcp", *self.task.objects)
         self._reward: Reward | None = None
         self._executed: ExecutedAction | None = None
         self._safety: SafetyStatus | None = None
@@ -144,10 +149,10 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._cameras = CameraInputs(node, self.task.cameras, image_transport)
         self._reset_client = node.create_client(ResetWorld, "sim/reset")
         self._subscriptions = [
-            node.create_subscription(ArmState, "arm/state", self._on_arm, LOOP_1),
-            node.create_subscription(ExecutedAction, "arm/executed", self._on_executed, LOOP_10),
-            node.create_subscription(WorldState, "truth", self._on_truth, LOOP_10),
-            node.create_subscription(Reward, "reward", self._on_reward, LOOP_10),
+            subscribe(node, ArmState, "arm/state", self._on_arm, LOOP_1, MessageError),
+            subscribe(node, ExecutedAction, "arm/executed", self._on_executed, LOOP_10, MessageError),
+            subscribe(node, WorldState, "truth", self._on_truth, LOOP_10, MessageError),
+            subscribe(node, Reward, "reward", self._on_reward, LOOP_10, MessageError),
             node.create_subscription(SafetyStatus, "arm/safety", self._on_safety, LATCHED),
         ]
 
@@ -267,12 +272,12 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         """
         if self._arm is None:
             raise GraphError("the environment was not reset; call reset() first")
-        return arm_sample(self._arm)
+        return self._sample
 
     @property
     def objects(self) -> dict[str, Pose]:
         """True poses of the tool and of all objects; empty where nobody knows them, as on a real robot."""
-        return {} if self._truth is None else object_poses(self._truth)
+        return dict(self._objects)
 
     def observe(self) -> dict[str, NDArray[Any]]:
         """The newest observation, without a step."""
@@ -314,15 +319,14 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         return nanoseconds(reply.stamp)
 
     def _observe(self) -> dict[str, NDArray[Any]]:
-        arm, truth = self._arm, self._truth
+        arm = self._arm
         assert arm is not None
         self._stamp_ns = nanoseconds(arm.header.stamp)
-        objects = {} if truth is None else object_poses(truth)
         try:
             pictures = self._cameras.pictures()
         except CameraError as error:
             raise GraphError(str(error)) from error
-        return {"state": self.task.state_vector(arm_sample(arm), objects), **pictures}
+        return {"state": self.task.state_vector(self._sample, self._objects), **pictures}
 
     def _has_state(self, stamp_ns: int) -> bool:
         if not (_at_or_after(self._arm, stamp_ns) and _at_or_after(self._truth, stamp_ns)):
@@ -405,18 +409,26 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             self._check()
 
     def _on_arm(self, message: ArmState) -> None:
-        self._arm = message
+        nanoseconds(message.header.stamp)
+        self._sample, self._arm = arm_sample(message), message
 
     def _on_executed(self, message: ExecutedAction) -> None:
+        action = np.array(message.action, dtype=np.float32)
+        if action.shape != self.action_space.shape or not np.abs(action).max() <= 1.0:
+            raise MessageError(f"action: expected {self.action_space.shape} values in [-1, 1], found {action}")
         self._executed = message
 
     def _on_truth(self, message: WorldState) -> None:
-        self._truth = message
+        nanoseconds(message.header.stamp)
+        self._objects, self._truth = object_poses(message, self._needed), message
 
     def _on_safety(self, message: SafetyStatus) -> None:
         self._safety = message
 
     def _on_reward(self, message: Reward) -> None:
+        nanoseconds(message.header.stamp)
+        if not abs(message.reward) <= _LARGEST_REWARD:
+            raise MessageError(f"reward: expected a number within {_LARGEST_REWARD:g}, found {message.reward}")
         # Between two ticks of a graph in real time several states are judged; a success among them must not be lost.
         last = self._reward
         if not self._lockstep and last is not None and last.terminated and last.episode == message.episode:

@@ -16,6 +16,8 @@ from serl_rl.journal import JournalError
 from serl_rl.policy import NumpyPolicy, PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec
 from serl_ros.executor import FastExecutor
+from serl_ros.incoming import refuse
+from serl_ros.log import INFO, WARN, clean, log
 from serl_ros.qos import LATCHED
 
 from serl_interfaces.msg import PolicyParameters
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from serl_rl.encoders import Encoder
 
 _REPLY_TIMEOUT = 3.0  # [s] after which a chunk is sent again
+_LONGEST_ID = 200  # characters
 _NOTICE_PERIOD = 5.0  # [s] between log lines about something that is waited for
 
 
@@ -192,7 +195,7 @@ class GraphLearner:
                 self._replies.pop(0)
                 self._on_reply(future.result())
             elif now > deadline:
-                self._node.get_logger().warning(f"learner/insert: no answer for {_REPLY_TIMEOUT} s; sending again")
+                log(self._node, WARN, f"learner/insert: no answer for {_REPLY_TIMEOUT} s; sending again")
                 self._resend()
             else:
                 return
@@ -218,22 +221,21 @@ class GraphLearner:
 
     def _on_policy(self, message: PolicyParameters) -> None:
         if not belong_together(message.graph_id, self._graph_id):
-            self._node.get_logger().error(
-                f"learner/policy ignored: it is of {mismatch(message.graph_id, self._graph_id)}",
-                throttle_duration_sec=_NOTICE_PERIOD,
-            )
+            refuse(self._node, "learner/policy", f"it is of {mismatch(message.graph_id, self._graph_id)}")
             return
-        if message.session == self._learner_session and message.version <= self._policy_version:
+        # Another one, not a larger one: a wrong number that was believed once must not silence the learner for good.
+        if message.session == self._learner_session and message.version == self._policy_version:
             return
         try:
             policy = PolicySnapshot.from_bytes(message.data.tobytes()).policy(self._encoder)
             policy.check(self._spec)
         except ValueError as error:
-            self._node.get_logger().error(f"learner/policy: version {message.version} ignored: {error}")
+            refuse(self._node, "learner/policy", f"version {message.version}: {error}")
             return
         self._policy = policy
         if self._learner_session and message.session != self._learner_session:
-            self._node.get_logger().info("the learner was restarted; sending again what it has not acknowledged")
+            text = "the learner was restarted; sending again what it has not acknowledged"
+            log(self._node, INFO, text, throttle=1.0)
             self._resend()
         self._learner_session = message.session
         self._policy_version = message.version
@@ -251,7 +253,7 @@ class GraphLearner:
             self._check()
             if time.monotonic() >= notice:
                 notice = time.monotonic() + _NOTICE_PERIOD
-                self._node.get_logger().warning(f"waiting for {what}")
+                log(self._node, WARN, f"waiting for {what}")
 
 
 class InsertionService:
@@ -282,15 +284,18 @@ class InsertionService:
     ) -> InsertTransitions.Response:
         if not belong_together(request.graph_id, self._graph_id):
             response.message = f"they are of {mismatch(request.graph_id, self._graph_id)}"
-            self._refused(f"transitions of '{request.actor_id}' refused: {response.message}")
+            self._refused(f"transitions of '{clean(request.actor_id, 40)}' refused: {response.message}")
             return response
         try:
+            for name, text in (("actor_id", request.actor_id), ("session_id", request.session_id)):
+                if len(text) > _LONGEST_ID or not text.isprintable():
+                    raise DataError(name, f"at most {_LONGEST_ID} printable characters", f"{text[:40]!r} ({len(text)})")
             result = self._insert(
                 request.actor_id, request.session_id, request.first_sequence, request.count, memoryview(request.data)
             )
         except (DataError, JournalError) as error:
-            self._refused(f"transitions of '{request.actor_id}' refused: {error}")
-            response.message = str(error)
+            self._refused(f"transitions of '{clean(request.actor_id, 40)}' refused: {error}")
+            response.message = clean(error)
             return response
         totals = self._totals()
         response.success = True

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from rclpy.node import Node
 from serl_rl.reward_data import EpisodeBuilder, FrameSource, RewardEpisode
+from serl_ros.incoming import subscribe
 from serl_ros.qos import LATCHED, LOOP_10, RELIABLE_10
-from serl_tasks.messages import nanoseconds, object_poses
+from serl_tasks.messages import MessageError, nanoseconds, object_poses
 from serl_tasks.variety import VariedExpert
 from std_msgs.msg import Bool
 
@@ -72,6 +73,7 @@ class FrameListener:
             take: gets each episode when the next one begins.
             max_skew: how far apart pictures of different cameras may be that make one frame [s].
         """
+        self._needed = ("tcp", *task.objects)
         self._task, self._source, self._labelled_by, self._take = task, source, labelled_by, take
         self.label = 0
         """What frames are called now, where a person says it."""
@@ -84,7 +86,7 @@ class FrameListener:
         self._cameras = CameraInputs(node, task.cameras, on_picture=self._record)
         self._subscriptions = [node.create_subscription(EpisodeStatus, "episode", self._on_episode, LATCHED)]
         if labelled_by == "truth":
-            self._subscriptions.append(node.create_subscription(WorldState, "truth", self._on_truth, LOOP_10))
+            self._subscriptions.append(subscribe(node, WorldState, "truth", self._on_truth, LOOP_10, MessageError))
         else:
             self._subscriptions.append(node.create_subscription(Bool, "reward/label", self._on_label, RELIABLE_10))
 
@@ -114,6 +116,8 @@ class FrameListener:
         self.say(len(self._source.stages) - 1 if message.data else 0)
 
     def _on_truth(self, world: WorldState) -> None:
+        object_poses(world, self._needed)
+        nanoseconds(world.header.stamp)
         self._truth = world
         self._record()
 

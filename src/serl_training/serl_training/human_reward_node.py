@@ -4,10 +4,13 @@
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
 from serl_ros.diagnostics import OK, WARN, Diagnostics
+from serl_ros.incoming import subscribe
+from serl_ros.log import WARN as WARNING
+from serl_ros.log import log
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, LOOP_10, RELIABLE_10
-from serl_tasks.messages import nanoseconds
+from serl_tasks.messages import MessageError, nanoseconds
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
@@ -33,7 +36,7 @@ class HumanRewardNode(Node):
         self._subscriptions_kept = [
             # First: of what is ready together, the new episode is heard before its first state.
             self.create_subscription(EpisodeStatus, "episode", self._on_episode, LATCHED),
-            self.create_subscription(ArmState, "arm/state", self._on_arm, LOOP_10),
+            subscribe(self, ArmState, "arm/state", self._on_arm, LOOP_10, MessageError),
             self.create_subscription(Bool, "reward/label", lambda message: self._say(message.data), RELIABLE_10),
             self.create_subscription(Joy, "joy", self._on_joy, RELIABLE_10),
         ]
@@ -67,7 +70,7 @@ class HumanRewardNode(Node):
         if heard:
             self._diagnostics.set("person", OK, f"said {word}")
         else:
-            self.get_logger().warning(f"{word}: no episode is running, nothing was judged")
+            log(self, WARNING, f"{word}: no episode is running, nothing was judged", throttle=1.0)
         return heard
 
     def _serve(self, success: bool, response: Trigger.Response) -> Trigger.Response:

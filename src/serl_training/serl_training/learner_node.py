@@ -13,9 +13,13 @@ from serl_rl.checkpoint import CheckpointError
 from serl_rl.journal import JournalError
 from serl_ros.diagnostics import ERROR, OK, Diagnostics
 from serl_ros.executor import FastExecutor
+from serl_ros.incoming import subscribe
+from serl_ros.log import ERROR as LOG_ERROR
+from serl_ros.log import FATAL, log
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, RELIABLE_50
+from serl_tasks.messages import MessageError, metric_values
 
 from serl_interfaces.msg import Metrics, PolicyParameters
 from serl_tasks import get_task, task_names
@@ -55,7 +59,7 @@ class LearnerNode(Node):
             PolicyParameters, "learner/policy", self._on_policy, LATCHED
         )
         self._log = RunLog(Path(run_dir))
-        self._metrics_subscription = self.create_subscription(Metrics, "metrics", self._on_metrics, RELIABLE_50)
+        self._metrics_subscription = subscribe(self, Metrics, "metrics", self._on_metrics, RELIABLE_50, MessageError)
         self._metrics = self.create_publisher(Metrics, "metrics", RELIABLE_50)
         self._diagnostics = Diagnostics(self)
 
@@ -82,9 +86,11 @@ class LearnerNode(Node):
         """Serve until `stop`, or until training fails; leave at once where another learner is at work."""
         executor.spin_until(lambda: bool(self._foreign) or stop.is_set(), 0.3)
         if self._foreign:
-            self.get_logger().fatal(
+            log(
+                self,
+                FATAL,
                 f"another learner (session {self._foreign}) publishes on {self._policy_subscription.topic_name}; "
-                "end it, or give this graph another namespace or ROS_DOMAIN_ID"
+                "end it, or give this graph another namespace or ROS_DOMAIN_ID",
             )
             raise SystemExit(2)
         self._policy_publisher = self.create_publisher(PolicyParameters, "learner/policy", LATCHED)
@@ -108,21 +114,24 @@ class LearnerNode(Node):
         if message.session == self._learner.session:
             return
         if self._serving:
-            self.get_logger().error(
-                f"a second learner (session {message.session}) publishes on {self._policy_subscription.topic_name}"
+            log(
+                self,
+                LOG_ERROR,
+                f"a second learner (session {message.session}) publishes on {self._policy_subscription.topic_name}",
+                throttle=5.0,
             )
         self._foreign = message.session
 
     def _on_metrics(self, message: Metrics) -> None:
-        values = dict(zip(message.names, message.values, strict=True))
+        values = metric_values(message)
         try:
             self._log.write(message.node, message.env_steps, values)
         except OSError as error:
             self._diagnostics.set("metrics", ERROR, str(error))
-            self.get_logger().error(f"metrics are not written: {error}", throttle_duration_sec=10.0)
+            log(self, LOG_ERROR, f"metrics are not written: {error}", throttle=10.0)
 
     def _refused(self, reason: str) -> None:
-        self.get_logger().error(reason)
+        log(self, LOG_ERROR, reason, throttle=1.0)
         self._diagnostics.set("insert", ERROR, reason)
 
     def _publish_policy(self, policy: PublishedPolicy) -> None:

@@ -3,10 +3,11 @@
 
 from rclpy.node import Node
 from serl_ros.diagnostics import OK, WARN, Diagnostics
+from serl_ros.incoming import subscribe
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LOOP_10, RELIABLE_10
-from serl_tasks.messages import object_poses
+from serl_tasks.messages import MessageError, object_poses
 
 from serl_interfaces.msg import Reward, WorldState
 from serl_tasks import get_task, task_names
@@ -20,15 +21,16 @@ class RewardNode(Node):
         super().__init__("reward")
         name = declare(self, "task", "pick_cube", "Task whose reward is published.", choices=task_names())
         self._task = get_task(name)
+        self._needed = ("tcp", *self._task.objects)
         self._message = Reward(source="truth")
         self._publisher = self.create_publisher(Reward, "reward", RELIABLE_10)
-        self._subscription = self.create_subscription(WorldState, "truth", self._on_truth, LOOP_10)
+        self._subscription = subscribe(self, WorldState, "truth", self._on_truth, LOOP_10, MessageError)
         self._diagnostics = Diagnostics(self)
         self._diagnostics.set("truth", WARN, "no message on truth yet")
         self._seen = False
 
     def _on_truth(self, world: WorldState) -> None:
-        judgement = self._task.judge(object_poses(world))
+        judgement = self._task.judge(object_poses(world, self._needed))
         message = self._message
         message.header = world.header
         message.episode = world.episode

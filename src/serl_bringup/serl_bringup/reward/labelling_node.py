@@ -3,6 +3,7 @@
 
 from rich.console import Console
 from rich.status import Status
+from serl_ros.log import clean
 from serl_ros.qos import LATCHED
 from std_srvs.srv import Trigger
 
@@ -65,4 +66,5 @@ def _begin(message: EpisodeStatus, running: list[EpisodeStatus], status: Status)
 def _say(client: Client, console: Console, service: str, running: list[EpisodeStatus]) -> None:
     response = client.call(Trigger, service, Trigger.Request())
     episode = f"episode {running[0].episode}: " if running else ""
-    console.print(f"{episode}{service.partition('/')[2] if response.success else response.message}", highlight=False)
+    text = service.partition("/")[2] if response.success else clean(response.message)
+    console.print(f"{episode}{text}", highlight=False, markup=False)
