@@ -4,6 +4,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from serl_config.text import printable
 
@@ -31,11 +32,11 @@ class FileError(ValueError):
         self.reason = reason
 
 
-def read_bytes(path: Path | str, limit: int) -> bytes:
-    """Content of a regular file of at most `limit` bytes.
+def open_file(path: Path | str) -> BinaryIO:
+    """A regular file, opened for reading.
 
     Raises:
-        FileError: there is none, it may not be read, it is larger, or it is a directory, FIFO, device or socket.
+        FileError: there is none, it may not be read, or it is a directory, FIFO, device or socket.
     """
     try:
         # A FIFO would wait for somebody who writes.
@@ -44,18 +45,27 @@ def read_bytes(path: Path | str, limit: int) -> bytes:
         raise FileError(path, f"cannot be read: {error.strerror}{_link(path)}") from error
     except ValueError as error:  # NUL, or a character that no file's name can have
         raise FileError(path, f"cannot be the name of a file: {error}") from error
-    try:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise FileError(path, f"expected a file, found {_KINDS.get(stat.S_IFMT(state.st_mode), 'something else')}")
-        if state.st_size > limit:
-            raise FileError(path, f"expected at most {_size(limit)}, found {_size(state.st_size)}")
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(limit + 1)  # it may have grown meanwhile
-    except OSError as error:
-        raise FileError(path, f"cannot be read: {error.strerror}") from error
-    finally:
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
         os.close(descriptor)
+        raise FileError(path, f"expected a file, found {_KINDS.get(kind, 'something else')}")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path | str, limit: int) -> bytes:
+    """Content of a regular file of at most `limit` bytes.
+
+    Raises:
+        FileError: as `open_file`, or it is larger.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise FileError(path, f"expected at most {_size(limit)}, found {_size(size)}")
+        try:
+            content = file.read(limit + 1)  # it may have grown meanwhile
+        except OSError as error:
+            raise FileError(path, f"cannot be read: {error.strerror}") from error
     if len(content) > limit:
         raise FileError(path, f"expected at most {_size(limit)}, found more")
     return content

@@ -18,10 +18,11 @@ class JsonError(ValueError):
     """Text that is not the JSON that is read here. The message is one line."""
 
 
-def parse_json(text: str | bytes, *, size: int = SIZE_LIMIT, depth: int = DEPTH_LIMIT) -> Any:
+def parse_json(text: str | bytes, *, size: int = SIZE_LIMIT, depth: int = DEPTH_LIMIT, finite: bool = True) -> Any:
     """What a JSON text holds.
 
-    What JSON does not have but Python reads is refused: NaN, infinite numbers, doubled keys, halves of characters.
+    What JSON does not have but Python reads is refused: doubled keys, halves of characters and, with `finite`, NaN and
+    infinite numbers.
 
     Raises:
         JsonError: it is no JSON in UTF-8, longer than `size`, or nested deeper than `depth`.
@@ -32,7 +33,10 @@ def parse_json(text: str | bytes, *, size: int = SIZE_LIMIT, depth: int = DEPTH_
         if isinstance(text, bytes):
             text = text.decode("utf-8")
         _check_depth(text, depth)
-        tree = json.loads(text, parse_constant=_refused, parse_float=_finite, object_pairs_hook=_unique)
+        if finite:
+            tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_refused, parse_float=_finite)
+        else:
+            tree = json.loads(text, object_pairs_hook=_unique)
         if "\\u" in text:  # "\ud800" is half a character, and nothing that could be written again
             json.dumps(tree, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:

@@ -24,6 +24,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.files import FileError, read_bytes
+from serl_config.strict_json import SIZE_LIMIT, JsonError, parse_json
 
 from serl_rl import tensors
 from serl_rl.journal import Position
@@ -210,10 +212,10 @@ def _write(path: Path, data: bytes) -> None:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((path / _MANIFEST).read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path}: expected a checkpoint with a {_MANIFEST}: {error}") from error
-    except (ValueError, RecursionError) as error:
+        manifest = parse_json(read_bytes(path / _MANIFEST, SIZE_LIMIT), finite=False)
+    except FileError as error:
+        raise CheckpointError(f"{path}: expected a checkpoint with a {_MANIFEST}: {error.reason}") from error
+    except JsonError as error:
         raise CheckpointError(f"{path / _MANIFEST}: expected JSON: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path / _MANIFEST}: expected format {FORMAT!r}, found another")

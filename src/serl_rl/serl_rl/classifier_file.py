@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.files import FileError, read_bytes
+from serl_config.strict_json import parse_json
+from serl_config.text import printable
 
 from serl_rl.reward_data import FrameSource
 from serl_rl.spec import DataError
-from serl_rl.tensors import unpack
+from serl_rl.tensors import HEADER_LIMIT, unpack
 
 FORMAT = 1
 _LARGEST_FILE = 2**30
@@ -57,7 +60,7 @@ class ClassifierInfo:
     def from_json(cls, text: str) -> ClassifierInfo:
         """Inverse of `to_json`; raises DataError for anything else."""
         try:
-            tree = json.loads(text)
+            tree = parse_json(text, size=HEADER_LIMIT, finite=False)
             if tree.pop("format") != FORMAT:
                 raise DataError("format", str(FORMAT), "another one; train the classifier anew")
             info = cls(
@@ -75,7 +78,7 @@ class ClassifierInfo:
             )
         except DataError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError("classifier", "the JSON of a ClassifierInfo", f"{text[:80]!r} ({error})") from None
         if tree:
             raise DataError("classifier", "known fields", ", ".join(tree))
@@ -105,20 +108,16 @@ def read_classifier(path: Path) -> tuple[ClassifierInfo, dict[str, NDArray[Any]]
         ClassifierError: the file is missing, damaged, or no classifier.
     """
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise ClassifierError(f"{path}: expected a classifier of at most {_LARGEST_FILE} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ClassifierError(
-            f"{path}: cannot be read: {error.strerror}; train a classifier with ./serl reward train"
-        ) from error
+        data = read_bytes(path, _LARGEST_FILE)
+    except FileError as error:
+        raise ClassifierError(f"{error}; train a classifier with ./serl reward train") from error
     try:
         arrays, metadata = unpack(data)
         if "classifier" not in metadata:
             raise DataError("metadata", "that of a reward classifier", ", ".join(metadata) or "none")
         return ClassifierInfo.from_json(metadata["classifier"]), arrays
     except DataError as error:
-        raise ClassifierError(f"{path}: is damaged, or no reward classifier: {error}") from error
+        raise ClassifierError(f"{printable(path)}: is damaged, or no reward classifier: {error}") from error
 
 
 def check_arrays(path: Path, found: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.files import FileError, read_bytes
+from serl_config.strict_json import parse_json
+from serl_config.text import printable
 
 from serl_rl import tensors
 from serl_rl.spec import DataError
@@ -31,7 +34,7 @@ class EncoderError(ValueError):
     """An encoder or its file is not what it should be: says which, what was expected and what was found."""
 
     def __init__(self, source: Path | str, expected: str, found: str) -> None:
-        super().__init__(f"{source}: expected {expected}, found {found}")
+        super().__init__(printable(f"{source}: expected {expected}, found {found}"))
         self.expected = expected
         self.found = found
 
@@ -111,12 +114,9 @@ def read_encoder(path: Path) -> tuple[dict[str, NDArray[np.float32]], EncoderDes
         EncoderError: no such file, not a complete safetensors file, or weights that do not have the hash they claim.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise EncoderError(path, f"at most {MAX_BYTES >> 20} MiB", f"{size >> 20} MiB")
-        arrays, metadata = tensors.unpack(path.read_bytes())
-    except OSError as error:
-        raise EncoderError(path, "a file with the weights of an encoder", error.strerror or str(error)) from error
+        arrays, metadata = tensors.unpack(read_bytes(path, MAX_BYTES))
+    except FileError as error:
+        raise EncoderError(path, "a file with the weights of an encoder", error.reason) from error
     except DataError as error:
         raise EncoderError(path, error.expected, error.found) from error
     for name, values in arrays.items():
@@ -134,7 +134,7 @@ def read_encoder(path: Path) -> tuple[dict[str, NDArray[np.float32]], EncoderDes
 
 def _description(path: Path, text: str) -> EncoderDescription:
     try:
-        tree = json.loads(text)
+        tree = parse_json(text, size=tensors.HEADER_LIMIT, finite=False)
         if tree["format"] != FORMAT:
             raise EncoderError(path, FORMAT, repr(tree["format"]))
         return EncoderDescription(
@@ -149,5 +149,5 @@ def _description(path: Path, text: str) -> EncoderDescription:
         )
     except EncoderError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise EncoderError(path, "a description of the encoder", f"{text[:80]!r} ({error})") from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
+from serl_config.strict_json import parse_json
 
 from serl_rl import tensors
 from serl_rl.acting import Actor, make_acting
@@ -77,7 +78,7 @@ class PolicySnapshot:
         """Inverse of `to_bytes`; raises DataError for anything else. `policy` checks that the arrays fit."""
         arrays, metadata = tensors.unpack(data)
         try:
-            description = json.loads(metadata["policy"])
+            description = parse_json(metadata["policy"])
             found = description["format"]
             if found != FORMAT:
                 raise DataError("policy", FORMAT, repr(found))
@@ -87,7 +88,7 @@ class PolicySnapshot:
             return cls(arrays, observation, description["activation"], actor, frames)
         except DataError:
             raise
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise DataError("policy", "a description of the policy", f"{metadata!r:.200} ({error})") from error
 
     def policy(self, encoder: Encoder | None = None) -> NumpyPolicy:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.files import FileError, read_bytes
 
 from serl_rl.encoder_file import EncoderError
 
@@ -98,11 +99,9 @@ def read_pickled_arrays(path: Path) -> dict[str, NDArray[Any]]:
         EncoderError: there is no such file, or it is too large, damaged, or holds anything but such a tree.
     """
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise EncoderError(path, f"at most {MAX_BYTES >> 20} MiB", f"{size >> 20} MiB")
-        data = path.read_bytes()
-    except OSError as error:
-        raise EncoderError(path, _EXPECTED, error.strerror or str(error)) from error
+        data = read_bytes(path, MAX_BYTES)
+    except FileError as error:
+        raise EncoderError(path, _EXPECTED, error.reason) from error
     try:
         return dict(_flat(_Interpreter().run(data), "", MAX_DEPTH, [MAX_ARRAYS]))
     except _Refused as error:

@@ -19,6 +19,8 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.pictures import PictureError, check_picture
+from serl_config.strict_json import parse_json
 
 from serl_rl import segment
 from serl_rl.segment import SegmentError, SegmentWriter
@@ -73,7 +75,7 @@ class FrameSource:
     def from_json(cls, text: str) -> FrameSource:
         """Inverse of `to_json`; raises DataError for anything else."""
         try:
-            tree = json.loads(text)
+            tree = parse_json(text)
             views = {
                 str(name): View(int(width), int(height), None if crop is None else tuple(map(float, crop)))  # type: ignore[arg-type]
                 for name, (width, height, crop) in tree["views"].items()
@@ -81,7 +83,7 @@ class FrameSource:
             return cls(str(tree["task"]), views, tuple(map(str, tree["stages"])))
         except DataError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError("source", "the JSON of a FrameSource", f"{text[:80]!r} ({error})") from None
 
     @property
@@ -326,7 +328,13 @@ def _encode(picture: NDArray[np.uint8]) -> bytes:
 
 
 def _decode(data: bytes, shape: tuple[int, int, int], where: str) -> NDArray[np.uint8]:
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        head = check_picture(data)
+    except PictureError as error:
+        raise DataError(where, f"a picture of {shape}", str(error)) from error
+    if (head.height, head.width) != shape[:2]:
+        raise DataError(where, f"a picture of {shape}", f"one of {head.height}x{head.width}")
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if picture is None or picture.shape != shape:
         found = f"{len(data)} bytes that are no picture" if picture is None else str(picture.shape)
         raise DataError(where, f"a picture of {shape}", found)

@@ -20,6 +20,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from serl_config.files import FileError, open_file
+from serl_config.strict_json import parse_json
+from serl_config.text import printable
+
 from serl_rl.spec import DataError, TransitionSpec
 
 MAX_RECORD = 2**30
@@ -122,18 +126,20 @@ def _unwritten_from(path: Path, offset: int, size: int) -> bool:
 
 def _read_header(path: Path, kind: str) -> tuple[TransitionSpec, int]:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             prefix = file.read(_FILE_PREFIX.size)
             if len(prefix) < _FILE_PREFIX.size or not prefix.startswith(_MAGIC):
                 raise SegmentError(f"{path}: expected a {kind} file ({_MAGIC!r}), found {prefix[:8]!r}")
             _, length, crc = _FILE_PREFIX.unpack(prefix)
             header = file.read(length) if length <= _MAX_HEADER else b""
+    except FileError as error:
+        raise SegmentError(f"{printable(path)}: cannot read it: {error.reason}") from error
     except OSError as error:
         raise SegmentError(f"{path}: cannot read it: {error}") from error
     if len(header) != length or zlib.crc32(header) != crc:
         raise SegmentError(f"{path}: the header is damaged; nothing was changed, restore a copy")
     try:
-        tree = json.loads(header)
+        tree = parse_json(header)
         spec = TransitionSpec.from_json(json.dumps(tree["spec"]))
         found = tree["kind"]
     except (ValueError, KeyError, TypeError, DataError) as error:

@@ -11,6 +11,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from serl_config.strict_json import parse_json
+from serl_config.text import printable
 
 Kind = Literal["vector", "image", "features", "other"]
 
@@ -24,7 +26,7 @@ class DataError(ValueError):
     """Data that does not fit its specification: says which field, what was expected and what was found."""
 
     def __init__(self, field: str, expected: str, found: str) -> None:
-        super().__init__(f"{field}: expected {expected}, found {found}")
+        super().__init__(printable(f"{field}: expected {expected}, found {found}"))
         self.field = field
         self.expected = expected
         self.found = found
@@ -124,7 +126,7 @@ class TransitionSpec:
     def from_json(cls, text: str) -> TransitionSpec:
         """Inverse of `to_json`; raises DataError for anything else."""
         try:
-            tree = json.loads(text)
+            tree = parse_json(text)
             entries = {
                 str(name): ArraySpec(tuple(shape), dtype) for name, (shape, dtype) in tree["observation"].items()
             }
@@ -132,7 +134,7 @@ class TransitionSpec:
             return cls(entries, int(tree["action_dim"]), str(tree.get("encoder", "")), int(tree.get("frame_stack", 1)))
         except DataError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError("spec", "the JSON of a TransitionSpec", f"{text[:80]!r} ({error})") from None
 
     def to_json(self) -> str:

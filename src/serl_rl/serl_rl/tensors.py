@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +10,12 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
+from serl_config.strict_json import JsonError, parse_json
 
 from serl_rl.spec import DataError
+
+HEADER_LIMIT = 2**22
+"""[bytes] of the header, which holds the names of the arrays and the metadata."""
 
 
 def pack(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
@@ -23,10 +26,16 @@ def pack(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> byt
 
 def unpack(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Inverse of `pack`; raises DataError for anything but a complete safetensors file."""
+    length = int.from_bytes(data[:8], "little")
+    if length > HEADER_LIMIT:
+        raise DataError("data", f"a safetensors file with a header of at most {HEADER_LIMIT} bytes", f"{length} bytes")
     try:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         raise DataError("data", "a safetensors file", f"{len(data)} bytes ({error})") from error
     # The library checked the header but hands out its metadata for files on disk only: u64 size, then JSON.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    try:
+        header = parse_json(data[8 : 8 + length], size=HEADER_LIMIT)
+    except JsonError as error:
+        raise DataError("data", "a safetensors file", str(error)) from error
     return arrays, header.get("__metadata__") or {}
