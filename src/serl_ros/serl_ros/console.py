@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where every executable begins. A Python that lacks what the workspace needs is told in one line, not by a traceback.
+
+The entry point ``arm_controller = serl_ros.console:serl_robots.arm_controller_node`` starts the ``main()`` of the
+module ``serl_robots.arm_controller_node``. This module itself imports nothing beyond Python.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+
+class Package:
+    """A package whose modules' ``main()`` are its attributes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, module: str) -> Callable[[], object]:
+        return partial(start, f"{self._name}.{module}")
+
+
+def __getattr__(name: str) -> Package:
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return Package(name)
+
+
+def start(module: str) -> object:
+    """Import a module and return what its ``main()`` returns.
+
+    Raises:
+        SystemExit: something cannot be imported, and this is not the Python that ./serl set up for the workspace.
+    """
+    try:
+        return importlib.import_module(module).main()
+    except ImportError as error:
+        workspace = next((folder for folder in Path(__file__).resolve().parents if (folder / "serl").is_file()), None)
+        if workspace is None or Path(sys.prefix).parent == workspace:
+            raise
+        sys.exit(
+            f"serl: {Path(sys.argv[0]).name} is run by {sys.executable}, which is not the workspace's Python: {error}. "
+            f'Use {workspace}/serl launch, or first, in this terminal: eval "$({workspace}/serl env)"'
+        )

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Write the module of a node, for this Python and for the one in a new process."""
+    folder = tmp_path / "serl_thing"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    yield lambda text: (folder / "thing_node.py").write_text(text)
+    for name in [name for name in sys.modules if name.startswith("serl_thing")]:
+        del sys.modules[name]
+
+
+def entry_point() -> EntryPoint:
+    return EntryPoint("thing", "serl_ros.console:serl_thing.thing_node", "console_scripts")
+
+
+def test_an_entry_point_starts_the_main_of_a_module(package):
+    package("def main():\n    return 3\n")
+    assert entry_point().load()() == 3
+
+
+def test_the_workspaces_own_python_shows_where_an_import_failed(package, monkeypatch):
+    package("import nothing_of_that_name\n")
+    monkeypatch.setattr(sys, "prefix", str(SOURCE.parents[1] / ".venv"))
+    with pytest.raises(ModuleNotFoundError, match="nothing_of_that_name"):
+        entry_point().load()()
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("import gymnasium_of_the_workspace\n", "gymnasium_of_the_workspace"),
+        ("def main():\n    import jax_of_the_workspace\n", "jax_of_the_workspace"),
+        ("from json import NothingOfThatName\n", "NothingOfThatName"),  # an older version of something
+    ],
+)
+def test_another_python_is_told_in_one_line_what_to_source(package, tmp_path, text, missing):
+    package(text)
+    script = tmp_path / "thing"
+    script.write_text("from serl_ros.console import serl_thing\nserl_thing.thing_node()\n")
+    python = Path(sys.base_prefix) / "bin/python3"  # outside of the workspace, and without anything installed
+    environment = {"PYTHONPATH": f"{tmp_path}:{SOURCE}"}
+    result = subprocess.run(
+        [python, "-S", script], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"serl: thing is run by {python}") and missing in line
+    assert line.endswith(f'eval "$({SOURCE.parents[1]}/serl env)"')
