@@ -4,6 +4,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import jax
+import pytest
+
+from serl_rl import compile_cache
+
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -39,3 +44,12 @@ def test_a_second_start_compiles_nothing(tmp_path):
     assert hits == 0
     assert misses >= 2
     assert start(str(directory)) == (misses, 0)
+
+
+@pytest.mark.parametrize("place", ["/proc/cache", "file/cache", "file"])
+def test_a_directory_that_cannot_be_used_raises(tmp_path, place):
+    (tmp_path / "file").touch()
+    before = jax.config.jax_compilation_cache_dir
+    with pytest.raises(OSError):
+        compile_cache.enable(tmp_path / place)
+    assert jax.config.jax_compilation_cache_dir == before

@@ -85,7 +85,7 @@ class ActorNode(Node):
         self._image_transport = cast(Transport, transport)
         cache = declare_compile_cache(self)
         if self._task.cameras:
-            prepare(cache)
+            prepare(self, cache)
         own_seed = zlib.crc32(f"{self._seed}/{self._actor_id}".encode())
         self._perception = make_perception(self._task, self._learning, own_seed)
         self._metrics = self.create_publisher(Metrics, "metrics", RELIABLE_50)

@@ -12,16 +12,25 @@ from serl_ros.parameters import declare
 
 def declare_compile_cache(node: Node) -> str:
     """Declare the parameter `compile_cache`; returns the directory, empty for none."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     default = str(Path(base) / "serl-ros2" / "xla")
     return declare(node, "compile_cache", default, "Directory of compiled programs; empty keeps none.")
 
 
-def prepare(cache: str) -> None:
-    """Import JAX for a node that shares the machine with others. To be called before anything else imports it."""
+def prepare(node: Node, cache: str) -> None:
+    """Import JAX for a node that shares the machine with others. To be called before anything else imports it.
+
+    A cache that cannot be used costs time at every start, and is no reason not to start.
+    """
     # One core is the learner's, the others are the graph's.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
     from serl_rl import compile_cache
 
     if cache:
-        compile_cache.enable(Path(cache))
+        try:
+            compile_cache.enable(Path(cache))
+        except OSError as error:
+            node.get_logger().warning(
+                f"parameter 'compile_cache': {cache} cannot be used ({error.strerror}), so every start compiles again:"
+                " name a directory that can be written to, or none"
+            )

@@ -63,7 +63,7 @@ class LearnerNode(Node):
         self._metrics = self.create_publisher(Metrics, "metrics", RELIABLE_50)
         self._diagnostics = Diagnostics(self)
 
-        prepare(cache)
+        prepare(self, cache)
         from serl_training.learner import Learner, Pace
 
         encoder = find_encoder(task, config)

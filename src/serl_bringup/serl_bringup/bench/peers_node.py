@@ -145,7 +145,7 @@ class Eyes(Node):
 
     def __init__(self) -> None:
         super().__init__("eyes")
-        prepare("")
+        prepare(self, "")
         from serl_rl.agent import create_agent
 
         task = get_task(self.TASK)
