@@ -45,7 +45,7 @@ def show(task: str, camera: str, *, editable: bool, host: str, port: int, graph:
     with _listening_socket(host, port) as listening, Client(namespace) as client:
         listener = CameraListener(client.node, list(views))
         server = CropServer(
-            f"Cameras of {task}", views, listener.newest, partial(save_crop, task) if editable else None
+            f"Cameras of {task}", views, listener.newest, partial(save_crop, task) if editable else None, host
         )
         _say_where(host, listening.getsockname()[1], server.address_path)
         with _spinning(client):

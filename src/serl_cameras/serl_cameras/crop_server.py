@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page that shows live pictures in a browser, and on which a person chooses what the policy sees of them."""
 
-import json
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -12,8 +12,11 @@ import cv2
 import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
+from serl_config.strict_json import JsonError, parse_json
 from serl_robots.config import ConfigError
 from serl_tasks.camera_view import CameraView
+
+from serl_cameras.own_page import OwnPage
 
 _SHOWN_WIDTH = 960  # [pixels] that are sent to the browser at most
 _JPEG_QUALITY = 85
@@ -50,6 +53,7 @@ class CropServer:
         views: Mapping[str, CameraView],
         newest: Callable[[str], Seen],
         save: Callable[[str, Crop | None], Path] | None,
+        host: str = "127.0.0.1",
     ) -> None:
         """Prepare the application.
 
@@ -58,13 +62,14 @@ class CropServer:
             views: what the policy sees, by camera.
             newest: gives the newest picture of a camera; called in the server's thread.
             save: writes the crop of a camera and returns the file, or raises ConfigError; None: the page only shows.
+            host: address that will be listened on; `Host` headers of other names are refused.
         """
         self._title = title
         self._views = dict(views)
         self._newest = newest
         self._save = save
         self.address_path = f"/{secrets.token_urlsafe(9)}/"
-        self.app = web.Application(client_max_size=_MOST_BYTES)
+        self.app = web.Application(client_max_size=_MOST_BYTES, middlewares=[OwnPage(host).middleware])
         self.app.on_response_prepare.append(_make_safe)
         root = self.address_path
         self.app.add_routes(
@@ -136,10 +141,9 @@ async def _make_safe(_request: web.Request, response: web.StreamResponse) -> Non
 
 
 def _parsed(text: str) -> Crop | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
+    value: object = text
+    with suppress(JsonError):
+        value = parse_json(text, size=_MOST_BYTES)
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != 4 or not all(type(part) in (int, float) for part in value):

@@ -14,7 +14,7 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 VIEWS = {"front": CameraView(size=(16, 16), crop=(0.0, 0.0, 0.25, 0.25)), "wrist": CameraView(size=(32, 16))}
 
 
-def ask(method, path, save=None, picture=PICTURE, data=None):
+def ask(method, path, save=None, picture=PICTURE, data=None, headers=None, host="127.0.0.1"):
     """Return status, headers and body of one answer."""
 
     def newest(camera):
@@ -22,12 +22,14 @@ def ask(method, path, save=None, picture=PICTURE, data=None):
             Seen(picture, 0.5, "") if camera == "front" else Seen(None, None, "nothing on /wrist/color/image_raw yet")
         )
 
-    server = CropServer("Cameras of my_task", VIEWS, newest, save)
+    server = CropServer("Cameras of my_task", VIEWS, newest, save, host)
 
     async def run():
         async with TestClient(TestServer(server.app)) as client:
             root = server.address_path if not path.startswith("/") else ""
-            async with client.request(method, root + path, data=data) as answer:
+            port = str(client.port)
+            sent = {name: value.replace("PORT", port) for name, value in (headers or {}).items()}
+            async with client.request(method, root + path, data=data, headers=sent) as answer:
                 return answer.status, answer.headers, await answer.read()
 
     return asyncio.run(run())
@@ -107,3 +109,75 @@ def test_why_a_crop_is_not_saved_reaches_the_person():
 
 def test_a_page_that_only_shows_saves_nothing():
     assert ask("POST", "crop/front", None, data="null")[0] == 403
+
+
+HOSTS = {
+    "127.0.0.1": (
+        ["localhost", "localhost:PORT", "LocalHost:1", "127.0.0.1", "127.0.0.1:PORT", "[::1]:PORT", "localhost.:PORT"],
+        ["evil.example", "evil.example:PORT", "127.0.0.1.evil.example", "localhost@evil.example", "192.168.0.7:PORT"],
+    ),
+    "192.168.0.7": (["192.168.0.7:PORT", "localhost:PORT"], ["192.168.0.8:PORT", "evil.example"]),
+    "robot-pc": (["robot-pc:PORT", "ROBOT-PC"], ["evil.example", "robot-pc.evil.example"]),
+    "0.0.0.0": (["192.168.0.7:PORT", "[fe80::1]:PORT", "localhost"], ["evil.example", "a b", "", "[::1", "x:y"]),
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_another_name_for_our_address_is_refused(host):
+    ours, foreign = HOSTS[host]
+    for name in ours:
+        assert ask("GET", "", headers={"Host": name}, host=host)[0] == 200, name
+    for name in foreign:
+        for method, path in (("GET", ""), ("GET", "picture/front"), ("POST", "crop/front"), ("GET", "/")):
+            status, _, body = ask(
+                method, path, lambda *_: pytest.fail("saved"), data="null", headers={"Host": name}, host=host
+            )
+            # What is no name at all may be refused by aiohttp itself.
+            assert status == 421 or (status == 400 and name in ("", "a b", "[::1", "x:y")), name
+            assert len(body.splitlines()) == 1 or status == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Origin": "http://127.0.0.1"},
+        {"Origin": "http://localhost:PORT"},  # as good as ours, but not where this page is from
+        {"Origin": "https://127.0.0.1:PORT"},
+        {"Origin": "http://127.0.0.1:PORT.evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_what_another_page_asks_for_is_refused(headers):
+    for method, path in (("POST", "crop/front"), ("GET", "picture/front"), ("GET", "state")):
+        status, _, body = ask(method, path, lambda *_: pytest.fail("saved"), data="null", headers=headers)
+        assert (status, body[:40]) == (403, b"Origin: expected http://127.0.0.1:" + body[34:40])
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Origin": "http://127.0.0.1:PORT"}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}]
+)
+def test_our_own_page_may_save(headers):
+    headers = {"Content-Type": "application/json", **headers}
+    assert ask("POST", "crop/front", lambda *_: Path("/x"), data="null", headers=headers)[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_a_form_is_refused(kind):
+    assert (
+        ask("POST", "crop/front", lambda *_: pytest.fail("saved"), data="null", headers={"Content-Type": kind})[0]
+        == 415
+    )
+
+
+@pytest.mark.parametrize("data", ["[" * 4000, "9" * 4000, "[0, 0, 1e999, 1]", "\x00", "[[[[0]]]]"])
+def test_odd_json_is_refused(data):
+    status, _, body = ask("POST", "crop/front", lambda *_: pytest.fail("saved"), data=data)
+    assert (status, len(body.splitlines())) == (400, 1)
+
+
+def test_a_long_body_is_refused():
+    assert ask("POST", "crop/front", lambda *_: pytest.fail("saved"), data="[" + " " * 100_000 + "]")[0] == 413
