@@ -19,6 +19,7 @@ ACCEPT_TIMEOUT = 60.0  # [s] until a goal is accepted or not
 _ANSWER = 3.0  # [s] after which a goal without an answer is sent again
 _SILENCE = 3.0  # [s] without feedback, after which requests may have got lost: sooner than a lost peer is forgotten
 _ASK_AGAIN = 4.0  # [s] between requests for the result while they may get lost
+_LOST = 15.0  # [s] of silence after which a client gives up on being found again by the other side
 _NOTICE = 10.0  # [s] of silence that a person is told of, again and again
 
 
@@ -29,6 +30,10 @@ def new_goal_id() -> UUID:
 
 class GoalLost(Exception):
     """Whoever offers the action does not know the goal: its node was started anew."""
+
+
+class ContactLost(Exception):
+    """The goal was accepted, and nothing is heard any more: a new client, which is found anew, should ask for it."""
 
 
 class ActionCall:
@@ -71,16 +76,25 @@ class ActionCall:
         """Whether somebody offers the action."""
         return self._action.server_is_ready()
 
-    def run(self, goal: Any, *, on_feedback: Callable[[Any], None], tick: Callable[[], None]) -> Any:
+    def run(
+        self,
+        goal: Any,
+        *,
+        on_feedback: Callable[[Any], None],
+        tick: Callable[[], None],
+        accept_timeout: float = ACCEPT_TIMEOUT,
+    ) -> Any:
         """Sends the goal and waits for its result, however long that takes.
 
         Args:
             goal: message of the action's Goal type.
             on_feedback: called with each feedback message.
             tick: called at least ten times a second; what it raises ends the wait.
+            accept_timeout: longest time until the goal is accepted or not [s]; infinite for one that was before.
 
         Raises:
             GoalLost: the goal was accepted, and is not known any more.
+            ContactLost: the goal was accepted, and nothing is heard any more.
             CommandError: the goal was refused or not answered.
         """
         contact = _Contact()
@@ -89,19 +103,21 @@ class ActionCall:
             contact.heard()
             on_feedback(message.feedback)
 
-        handle = self._deliver(goal, feedback, tick)
+        handle = self._deliver(goal, feedback, tick, accept_timeout)
         response = self._result(handle, contact, tick)
         if response.status != GoalStatus.STATUS_UNKNOWN:
             return response.result
-        if handle.accepted:
+        if handle.accepted or math.isinf(accept_timeout):
             raise GoalLost
         others = self._client.node.count_publishers(f"{self.name}/_action/feedback") - 1
         also = f"; {others} more nodes offer it, end those of other graphs" if others > 0 else ""
         raise CommandError(f"the action {self.name} refused the goal: see the log of its node{also}")
 
-    def _deliver(self, goal: Any, feedback: Callable[[Any], None], tick: Callable[[], None]) -> ClientGoalHandle:
+    def _deliver(
+        self, goal: Any, feedback: Callable[[Any], None], tick: Callable[[], None], timeout: float
+    ) -> ClientGoalHandle:
         """The answer to the goal. One that says no may be to a repetition: then the result is there to be asked for."""
-        deadline = time.monotonic() + ACCEPT_TIMEOUT
+        deadline = time.monotonic() + timeout
         sent: list[Any] = []
         while time.monotonic() < deadline:
             if self.server_is_ready():
@@ -109,7 +125,7 @@ class ActionCall:
             if self._client.spin_until(lambda: any(future.done() for future in sent), _ANSWER, tick):
                 return next(future.result() for future in sent if future.done())
             self._report(f"no answer to the goal of the action {self.name}; sending it again")
-        raise CommandError(f"no answer to the goal of the action {self.name} within {ACCEPT_TIMEOUT:.0f} s")
+        raise CommandError(f"no answer to the goal of the action {self.name} within {timeout:.0f} s")
 
     def _result(self, handle: ClientGoalHandle, contact: "_Contact", tick: Callable[[], None]) -> Any:
         asked = [handle.get_result_async()]
@@ -122,6 +138,8 @@ class ActionCall:
             if contact.in_doubt(now) and now - asked_at >= _ASK_AGAIN and self.server_is_ready():
                 asked.append(handle.get_result_async())
                 asked_at = now
+            if contact.silence(now) > _LOST:
+                raise ContactLost
             if contact.notice_is_due(now):
                 there = "" if self.server_is_ready() else ", which nobody offers now"
                 self._report(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A graph that a command starts for itself: its domain, its processes, and a node to talk to it."""
 
+import math
 import shutil
 import signal
 import tempfile
@@ -172,7 +173,7 @@ class GraphSession:
             CommandError: the action never came up (says which node is missing and what it last logged), the goal was
                 refused, or the graph broke.
         """
-        from serl_bringup.action_call import ActionCall, GoalLost, new_goal_id
+        from serl_bringup.action_call import ACCEPT_TIMEOUT, ActionCall, ContactLost, GoalLost, new_goal_id
 
         def watch() -> None:
             self.check()
@@ -184,15 +185,20 @@ class GraphSession:
                 raise _ServerDied
 
         goal.graph_id = self.graph_id
-        goal_id = new_goal_id()
+        goal_id, accept_timeout = new_goal_id(), ACCEPT_TIMEOUT
         while True:
             deaths = self.deaths(executable)
             call = ActionCall(self.client, action_type, name, goal_id=goal_id, report=self._report)
             try:
                 if not self.client.spin_until(call.server_is_ready, START_TIMEOUT, watch):
                     raise self.missing(f"the action {call.name}", START_TIMEOUT)
-                return call.run(goal, on_feedback=on_feedback, tick=watch_server)
+                return call.run(goal, on_feedback=on_feedback, tick=watch_server, accept_timeout=accept_timeout)
+            except ContactLost:
+                self._report(f"no contact with {executable}; joining the graph anew to ask for the result")
+                accept_timeout = math.inf
+                self._leave()
             except (_ServerDied, GoalLost):
+                accept_timeout = ACCEPT_TIMEOUT
                 self._report(f"{executable} died and is started again; sending the goal again")
                 # A new participant knows only the living; this one would talk to the dead until their lease ends.
                 self._leave()

@@ -82,11 +82,23 @@ def test_a_failed_goal_says_why(graph: Callable[..., GraphSession]) -> None:
     assert (result.termination_reason, result.message) == ("failed", "the gripper fell off")
 
 
-def test_a_goal_survives_the_death_of_its_node(graph: Callable[..., GraphSession], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("role", "executions"), [("die-at-accept", 1), ("die-once", 2), ("die-at-end", 2)])
+def test_a_goal_survives_the_death_of_its_node(
+    graph: Callable[..., GraphSession], tmp_path: Path, role: str, executions: int
+) -> None:
     reports: list[str] = []
-    with graph(_actor(f"die-once {tmp_path / 'died'}"), report=reports.append) as running:
+    goals = tmp_path / "goals"
+    with graph(_actor(f"{role} {goals}"), report=reports.append) as running:
         assert _run(running).success
     assert any("died and is started again" in line for line in reports)
+    # Once by each process that had it, under one identifier.
+    assert len(goals.read_text().split()) == executions
+    assert len(set(goals.read_text().split())) == 1
+
+
+def test_a_goal_that_is_refused_says_so(graph: Callable[..., GraphSession]) -> None:
+    with graph(_actor("refuse")) as running, pytest.raises(CommandError, match="the action /train refused the goal"):
+        _run(running)
 
 
 def test_a_node_that_never_comes_up_is_named_with_its_last_words(
