@@ -82,9 +82,10 @@ def rgb_from_message(message: Image | CompressedImage) -> NDArray[np.uint8]:
     height, width, encoding = message.height, message.width, message.encoding
     if encoding not in _KNOWN:
         raise ImageError(f"encoding: expected {', '.join(_KNOWN)}, found {_named(encoding)}")
-    if height == 0 or width == 0 or height * width > PIXEL_LIMIT:
-        found = "an empty one" if height == 0 or width == 0 else "one"
-        raise ImageError(f"expected a picture of at most {PIXEL_LIMIT} pixels, found {found} of {width}x{height}")
+    if height == 0 or width == 0:
+        raise ImageError(f"expected a picture, found an empty one of {width}x{height}")
+    if height * width > PIXEL_LIMIT:
+        raise ImageError(f"expected a picture of at most {PIXEL_LIMIT} pixels, found one of {width}x{height}")
     if encoding in _PLANES:
         return _from_planes(message)
     kind, channels, conversion = _ENCODINGS[encoding]

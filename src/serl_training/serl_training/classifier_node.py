@@ -92,13 +92,16 @@ class ClassifierNode(Node):
         self._times.append(time.monotonic())
 
     def _diagnose(self) -> None:
-        missing = self._cameras.stale(self._max_age)
+        missing, odd = self._cameras.stale(self._max_age), self._cameras.problems()
         now = time.monotonic()
         recent = [then for then in self._times if then > now - 5.0]
         rate = (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 2 else 0.0
         age = f"{now - self._times[-1]:.1f} s" if self._times else "never"
         if missing:
             self._diagnostics.set("cameras", WARN, f"waits for {', '.join(missing)}", rate=f"{rate:.1f} Hz", newest=age)
+        elif odd:
+            message = f"judging by times of arrival: {', '.join(odd)}"
+            self._diagnostics.set("cameras", WARN, message, rate=f"{rate:.1f} Hz", newest=age)
         else:
             self._diagnostics.set("cameras", OK, "judging", rate=f"{rate:.1f} Hz", newest=age)
 

@@ -12,13 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
+from serl_ros.arrays import from_array
 from serl_ros.images import ImageError, rgb_from_message
 from serl_ros.incoming import subscribe
+from serl_ros.log import WARN, log
 from serl_ros.qos import SENSOR
 from serl_tasks.camera_view import CameraView
 from serl_tasks.messages import MessageError, nanoseconds
 
 Transport = Literal["raw", "compressed"]
+
+_OTHER_CLOCK_NS = 30_000_000_000  # further apart than clocks of machines that somebody set
+_ODD_ENOUGH = 3  # pictures in a row; a simulation may begin at zero
 
 
 class CameraError(RuntimeError):
@@ -33,7 +38,39 @@ class _Camera:
     topic: str
     message: Any = None
     stamp_ns: int = -1
+    moment_ns: int = -1  # the stamp, or where it tells nothing the node's time of arrival
     received: float = field(default=-np.inf)  # [s] of the local clock
+    problem: str = ""  # with the stamps
+    odd: int = 0  # pictures in a row with the problem
+
+    def take(self, message: Any, now_ns: int) -> None:
+        """Make a message the newest one."""
+        stamp_ns = nanoseconds(message.header.stamp)
+        # A picture that comes again is no newer than it was; a stamp that is zero or stands still does not tell.
+        stands = stamp_ns == self.stamp_ns
+        silent = stamp_ns == 0 or (stands and not _same(message, self.message))
+        if silent or not stands:
+            self.received = time.monotonic()
+            self.moment_ns = now_ns if silent else stamp_ns
+            self._note(stamp_ns, now_ns, silent)
+        self.message, self.stamp_ns = message, stamp_ns
+
+    def _note(self, stamp_ns: int, now_ns: int, silent: bool) -> None:
+        apart = abs(stamp_ns - now_ns)
+        if stamp_ns == 0:
+            problem = "its stamps are zero"
+        elif silent:
+            problem = f"its stamps stand still at {stamp_ns / 1e9:.3f} s"
+        elif now_ns and apart > _OTHER_CLOCK_NS:
+            problem = f"its stamps are of another clock, {apart / 1e9:.0f} s from ours"
+        else:
+            problem = ""
+        self.odd = self.odd + 1 if problem else 0
+        self.problem = problem if self.odd >= _ODD_ENOUGH else ""
+
+
+def _same(a: Any, b: Any) -> bool:
+    return np.array_equal(from_array(a.data), from_array(b.data))
 
 
 class CameraInputs:
@@ -54,6 +91,7 @@ class CameraInputs:
             transport: which of the camera's topics.
             on_picture: called for each picture that comes, also for one that comes again.
         """
+        self._node = node
         self._on_picture = on_picture
         suffix, kind = ("", Image) if transport == "raw" else ("/compressed", CompressedImage)
         self._cameras = {name: _Camera(view, f"{name}/color/image_raw{suffix}") for name, view in views.items()}
@@ -64,19 +102,26 @@ class CameraInputs:
 
     def _listener(self, camera: _Camera) -> Any:
         def on_image(message: Any) -> None:
-            stamp_ns = nanoseconds(message.header.stamp)
-            # A picture that comes again is no newer than it was.
-            if stamp_ns != camera.stamp_ns:
-                camera.received = time.monotonic()
-            camera.message, camera.stamp_ns = message, stamp_ns
+            known = camera.problem
+            camera.take(message, self._node.get_clock().now().nanoseconds)
+            if camera.problem and not known:
+                use = "its pictures are used as they arrive; lockstep and reward from several cameras need stamps"
+                log(self._node, WARN, f"{camera.topic}: {camera.problem}: {use}")
             self._on_picture()
 
         return on_image
 
     @property
     def stamps(self) -> dict[str, int]:
-        """Of the newest picture of each camera [ns]; -1 while there is none."""
-        return {name: camera.stamp_ns for name, camera in self._cameras.items()}
+        """Of the newest picture of each camera [ns]; -1 while there is none.
+
+        Where a camera's stamps are zero or stand still it is the node's time at which the picture arrived.
+        """
+        return {name: camera.moment_ns for name, camera in self._cameras.items()}
+
+    def problems(self) -> list[str]:
+        """Topics of the cameras whose stamps tell nothing, and why."""
+        return [f"{camera.topic}: {camera.problem}" for camera in self._cameras.values() if camera.problem]
 
     def have(self, stamp_ns: int) -> bool:
         """Whether the newest picture of every camera has this stamp."""
@@ -93,8 +138,12 @@ class CameraInputs:
         return all(camera.received >= oldest for camera in self._cameras.values())
 
     def without(self, stamp_ns: int) -> list[str]:
-        """Topics whose newest picture has another stamp."""
-        return [camera.topic for camera in self._cameras.values() if camera.stamp_ns != stamp_ns]
+        """Topics whose newest picture has another stamp, and what is wrong with their stamps where something is."""
+        return [
+            f"{camera.topic} ({camera.problem})" if camera.problem else camera.topic
+            for camera in self._cameras.values()
+            if camera.stamp_ns != stamp_ns
+        ]
 
     def stale(self, max_age: float) -> list[str]:
         """Topics whose newest picture is older than `max_age` [s], with its age."""

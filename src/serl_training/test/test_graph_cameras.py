@@ -81,6 +81,57 @@ def test_a_picture_that_is_sent_again_is_no_newer(cameras):
     cameras.ros.spin_until(lambda: not cameras.inputs.are_fresh(0.05))
 
 
+def stream(cameras, stamps, pictures):
+    """Publish a picture of front for each stamp [ns], and see that each arrives."""
+    for stamp, picture in zip(stamps, pictures, strict=True):
+        before = cameras.inputs._cameras["front"].message
+        cameras.publishers["front"].publish(image_message(picture, Time(sec=stamp // 10**9, nanosec=stamp % 10**9), ""))
+        cameras.ros.spin_until(lambda before=before: cameras.inputs._cameras["front"].message is not before)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (5, 48, 64, 3), np.uint8)
+ODD_STAMPS = {
+    "its stamps are zero": [0] * 5,
+    "its stamps stand still at 7.000 s": [7 * 10**9] * 5,
+    "its stamps are of another clock": [10**9 + i for i in range(5)],  # the node has that of the wall
+}
+
+
+@pytest.mark.parametrize("problem", ODD_STAMPS)
+def test_a_driver_whose_stamps_tell_nothing_is_not_silent(cameras, problem):
+    cameras.send(1, "wrist")
+    moments = []
+    for stamp, picture in zip(ODD_STAMPS[problem], NOISE, strict=True):
+        time.sleep(0.02)
+        stream(cameras, [stamp], [picture])
+        assert not any("front" in topic for topic in cameras.inputs.stale(0.015 + 0.5))
+        moments.append(cameras.inputs.stamps["front"])
+    assert len(set(moments)) == 5  # each is a picture of its own for who judges it
+    (said,) = cameras.inputs.problems()
+    assert said.startswith(f"front/color/image_raw: {problem}")
+    time.sleep(0.06)
+    assert any("front" in topic for topic in cameras.inputs.stale(0.05))  # and silence is still silence
+    (waiting,) = cameras.inputs.without(1)
+    assert waiting.startswith(f"front/color/image_raw ({problem}")
+
+
+def test_the_same_picture_with_stamps_of_zero_is_as_new_as_it_arrives(cameras):
+    stream(cameras, [0, 0], [PICTURE, PICTURE])
+    time.sleep(0.06)
+    assert any("front" in topic for topic in cameras.inputs.stale(0.05))
+    stream(cameras, [0], [PICTURE])
+    assert not any("front" in topic for topic in cameras.inputs.stale(0.5))
+
+
+def test_stamps_that_tell_the_time_again_are_believed_again(cameras):
+    stream(cameras, [0] * 3, NOISE[:3])
+    assert cameras.inputs.problems()
+    now = cameras.inputs._node.get_clock().now().nanoseconds
+    stream(cameras, [now], NOISE[:1])
+    assert not cameras.inputs.problems()
+    assert cameras.inputs.stamps["front"] == now
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
