@@ -131,12 +131,12 @@ def test_an_e_stop_pauses_training_until_it_is_released(processes: Any, tmp_path
     run = tmp_path / "runs" / "stop"
     training = train(processes, tmp_path, TASK.name, "--name", "stop", "--max-steps", "100000")
     wait_for(lambda: transitions(run) > 60, training)
-    assert processes.start(*SERL, "estop").wait() == 0
+    assert processes.start(*SERL, "estop", "--graph", "stop").wait() == 0
     time.sleep(1.0)
     paused = transitions(run)
     time.sleep(2.0)
     assert transitions(run) == paused
-    assert processes.start(*SERL, "reset-estop").wait() == 0
+    assert processes.start(*SERL, "reset-estop", "--graph", "stop").wait() == 0
     wait_for(lambda: transitions(run) > paused + 60, training)
 
 

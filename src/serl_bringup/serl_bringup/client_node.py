@@ -37,7 +37,8 @@ class Client:
             domain_id: to join; None: that of the environment.
         """
         self._context = rclpy.Context()
-        rclpy.init(context=self._context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
+        # No arguments: those of the command line are not meant for ROS.
+        rclpy.init(args=[], context=self._context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
         # A leading underscore hides a node from lists, as those of the ros2 tools are.
         self.node: Node = rclpy.create_node(
             f"_serl_command_{time.time_ns() % 10**9}",

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from serl_bringup.errors import CommandError
+from serl_bringup.errors import CommandError, DomainTakenError
 
 VARIABLE = "ROS_DOMAIN_ID"
 # Above the default domain 0 and what people pick by hand; below 60, where the tests take theirs.
@@ -96,13 +96,14 @@ def claim(name: str, run_dir: Path | str = "", candidates: Iterable[int] = CANDI
         candidates: ids to choose from.
 
     Raises:
-        CommandError: none is free, or that of the environment is taken.
+        CommandError: none is free.
+        DomainTakenError: a graph of ours runs in that of the environment.
     """
     chosen = environment_domain()
     if chosen is not None:
         lock = _lock(chosen)
         if lock is None and (graph := _graph_in(chosen)) is not None:
-            raise CommandError(
+            raise DomainTakenError(
                 f"{VARIABLE}={chosen}: the graph {graph.name!r} (process {graph.pid}) runs in that domain; "
                 f"unset {VARIABLE} to get a free one, or end it"
             )

@@ -19,6 +19,10 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
+class DomainTakenError(CommandError):
+    """Another graph runs where this one was to run: nothing was started."""
+
+
 class UsageError(CommandError):
     """The command line itself is wrong: exit status 2."""
 

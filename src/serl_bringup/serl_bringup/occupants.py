@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 
 from serl_bringup import domain
-from serl_bringup.errors import CommandError
+from serl_bringup.errors import DomainTakenError
 from serl_bringup.launch_runner.plan import Plan
 
 _DISCOVERY = 0.8  # [s] in which the nodes of a domain show up
@@ -14,16 +14,22 @@ def refuse_doubles(plan: Plan) -> None:
     """Looks whether nodes that a plan starts run already, in the domain of the environment.
 
     Raises:
-        CommandError: some do; names them.
+        DomainTakenError: some do; names them.
     """
     domain_id = domain.environment_domain() or 0
-    wanted = {spec.node for spec in plan.processes if spec.node}
+    wanted = {name for spec in plan.processes if (name := spec.node or _named(spec.command))}
     if wanted and domain.is_in_use(domain_id) and (doubles := _running(wanted, domain_id)):
         names = ", ".join(sorted(doubles)[:4]) + (" ..." if len(doubles) > 4 else "")
-        raise CommandError(
+        raise DomainTakenError(
             f"{names}: running in ROS domain {domain_id} already; end that graph, choose another {domain.VARIABLE}, or "
             "give a second arm its namespace:="
         )
+
+
+def _named(command: Iterable[str]) -> str | None:
+    """Full name of a node that is given a name and no namespace."""
+    names = [word.partition(":=")[2] for word in command if word.startswith("__node:=")]
+    return f"/{names[-1]}" if names else None
 
 
 def _running(wanted: Iterable[str], domain_id: int) -> set[str]:

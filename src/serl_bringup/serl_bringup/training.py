@@ -13,7 +13,7 @@ from serl_bringup import plan as plans
 from serl_bringup import runs
 from serl_bringup.bench.system import describe
 from serl_bringup.cli.progress import TrainingStatus, make_display
-from serl_bringup.errors import CommandError, Interrupted
+from serl_bringup.errors import CommandError, DomainTakenError, Interrupted
 from serl_bringup.plan import Plan
 from serl_bringup.report import summary
 from serl_bringup.runs import Run
@@ -47,7 +47,11 @@ def start(plan: Plan, name: str, report: bool) -> bool:
     if plan.classifier:
         shutil.copyfile(plan.classifier, run.classifier_file)  # the run goes on with it, whatever becomes of the other
     plans.write_plan(run, plan)
-    return _train(run, plan, report, resumed=False)
+    try:
+        return _train(run, plan, report, resumed=False)
+    except DomainTakenError:
+        shutil.rmtree(run.path)  # so that the name is free for another try
+        raise
 
 
 def resume(reference: str, wanted: Plan, given: set[str], report: bool) -> bool:

@@ -162,3 +162,10 @@ def test_what_nodes_log_as_errors_is_reported(graph: Callable[..., GraphSession]
             running.check()
             time.sleep(0.02)
     assert reports == ["[arm-1] [ERROR] too hot"]
+
+
+def test_two_graphs_do_not_share_the_domain_of_the_environment(
+    graph: Callable[..., GraphSession], process: Callable[..., str]
+) -> None:
+    with graph(process("a", WAIT)), pytest.raises(CommandError, match=r"the graph 'test' \(process \d+\) runs"):
+        graph(process("b", WAIT)).__enter__()
