@@ -2,6 +2,7 @@
 """Forward kinematics of a robot's tool, computed by MuJoCo from its URDF."""
 
 from collections.abc import Sequence
+from typing import Any
 from xml.etree import ElementTree
 
 import mujoco
@@ -27,6 +28,7 @@ class Kinematics:
     """
 
     def __init__(self, robot: RobotModel) -> None:
+        self._robot = robot
         urdf = robot.urdf_xml()
         spec = mujoco.MjSpec.from_string(urdf)
         for geom in [*spec.geoms]:  # shapes take no part in it
@@ -51,6 +53,9 @@ class Kinematics:
         w, x, y, z = self._data.xquat[base].tolist()
         self._base = Pose(self._data.xpos[base], (x, y, z, w))
         self._base_is_world = self._base == Pose.identity()
+
+    def __reduce__(self) -> Any:
+        return Kinematics, (self._robot,)  # a copy has a work space of its own
 
     def tcp(self, positions: Joints) -> Pose:
         """Pose of the tool centre point for arm joint positions float64[n] [rad]."""

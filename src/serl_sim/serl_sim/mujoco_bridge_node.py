@@ -5,7 +5,6 @@ With `real_time_factor` 0 the world moves one control period when a command is c
 width and a tool pose, or a joint trajectory. With a factor above 0 time runs on by itself.
 """
 
-import os
 import time
 
 from builtin_interfaces.msg import Time
@@ -386,6 +385,4 @@ class MujocoBridge(Node):
 
 def main() -> None:
     """Entry point."""
-    # Software OpenGL draws a small picture sooner in one thread, and the other cores are the learner's.
-    os.environ.setdefault("LP_NUM_THREADS", "0")
     run_node(MujocoBridge)

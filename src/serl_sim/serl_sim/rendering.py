@@ -3,10 +3,17 @@
 
 MuJoCo's own ``Renderer`` picks its OpenGL backend when ``mujoco`` is first imported and needs one context for each
 image size. This one picks it at the first image and serves every size and camera with one context.
+
+OpenGL does not survive a fork, as Gymnasium's ``AsyncVectorEnv`` does one for each environment: the driver's threads
+are gone in the child, and who waits for them waits for ever. Mesa's software driver without threads of its own is the
+exception; it is what is asked for here, unless the environment variable ``LP_NUM_THREADS`` says otherwise.
 """
 
+import atexit
+import ctypes
 import importlib
 import os
+import sys
 import threading
 import weakref
 from dataclasses import dataclass
@@ -19,6 +26,8 @@ from numpy.typing import NDArray
 from serl_sim.scene import BACKDROP_GROUP
 
 _BACKENDS = ("egl", "osmesa", "glfw")
+_SOFTWARE = "llvmpipe"
+_GL_RENDERER = 0x1F01
 
 
 class RenderError(RuntimeError):
@@ -62,7 +71,7 @@ class ImageRenderer:
         """
         self._thread = threading.get_ident()
         self._context = _open_context()
-        self._context.make_current()
+        _open_renderers.add(self)
         self._model = model
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         flags = self._scene.flags
@@ -90,6 +99,16 @@ class ImageRenderer:
         # A context that is still open when the interpreter tears itself down raises there.
         self.close = weakref.finalize(self, _close, self._drawing, self._context)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can render: not after ``close``, nor in a process that was forked from the one that made it."""
+        return self.close.alive
+
+    def abandon(self) -> None:
+        """Forget the context without touching it, in a process that has no right to it."""
+        if self.close.detach() is not None:
+            _abandoned.append((self._drawing, self._context))
+
     def render(self, data: mujoco.MjData, camera: str | mujoco.MjvCamera, width: int, height: int) -> NDArray[np.uint8]:
         """RGB image, uint8 (height, width, 3), top row first.
 
@@ -104,7 +123,7 @@ class ImageRenderer:
         """
         if threading.get_ident() != self._thread:
             raise RenderError("a renderer works only in the thread that made it; make another one in this thread")
-        if not self.close.alive:
+        if not self.is_open:
             raise RenderError("the renderer is closed")
         if not (0 < width <= self._largest[0] and 0 < height <= self._largest[1]):
             raise RenderError(
@@ -136,19 +155,68 @@ class ImageRenderer:
         return self._camera
 
 
+_open_renderers: "weakref.WeakSet[ImageRenderer]" = weakref.WeakSet()
+_abandoned: list[Any] = []  # never freed: that would be OpenGL, too
+_driver = ""
+"""What draws in this process, or drew in the one that it was forked from; empty before the first context."""
+_is_forked = False
+"""Whether the driver came to this process by a fork."""
+
+
+def _after_fork() -> None:
+    global _is_forked
+    _is_forked = bool(_driver)
+    for renderer in list(_open_renderers):
+        renderer.abandon()
+    if "OpenGL.EGL" in sys.modules:  # MuJoCo ends the display at exit
+        atexit.unregister(sys.modules["OpenGL.EGL"].eglTerminate)
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def _open_context() -> Any:
+    """A new context, which is current."""
+    global _driver
     backend = os.environ.get("MUJOCO_GL", "").strip().lower() or "egl"
     if backend not in _BACKENDS:
         raise RenderError(f"MUJOCO_GL: expected one of {', '.join(_BACKENDS)}, found {backend!r}")
+    if _is_forked and _driver != _SOFTWARE:
+        raise RenderError(
+            f"OpenGL ({_driver}) does not survive a fork, and the process that this one was forked from has rendered. "
+            "Start processes with multiprocessing's context forkserver or spawn, as by gymnasium.make_vec(..., "
+            "vector_kwargs={'context': 'forkserver'}), or render only after they are started"
+        )
     if backend != "glfw":
         os.environ.setdefault("PYOPENGL_PLATFORM", backend)
+    # Read when the first context is opened. A picture of a policy's size is not drawn sooner by several threads.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
-        return importlib.import_module(f"mujoco.{backend}").GLContext(64, 64)
+        context = importlib.import_module(f"mujoco.{backend}").GLContext(64, 64)
     except Exception as error:  # PyOpenGL and ctypes raise a dozen types when a library is missing
         raise RenderError(
             f"OpenGL backend {backend!r} does not work here ({type(error).__name__}: {error}). For images without a "
             "display install libegl1 and libgl1-mesa-dri, or libosmesa6 and set MUJOCO_GL=osmesa"
         ) from error
+    context.make_current()
+    if not _driver:
+        _driver = _find_driver(backend)
+    return context
+
+
+def _find_driver(backend: str) -> str:
+    """What draws in the current context: ``llvmpipe`` only where it has no threads."""
+    if backend == "osmesa":
+        name = _SOFTWARE
+    elif backend == "egl":
+        address = importlib.import_module("OpenGL.EGL").eglGetProcAddress(b"glGetString")
+        answer = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_uint)(address)(_GL_RENDERER) if address else None
+        name = answer.decode(errors="replace") if answer else "unknown"
+    else:
+        name = backend
+    if not name.startswith(_SOFTWARE):
+        return name
+    return _SOFTWARE if os.environ["LP_NUM_THREADS"] == "0" else f"{_SOFTWARE} with threads"
 
 
 def _close(drawing: mujoco.MjrContext, context: Any) -> None:

@@ -4,6 +4,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -241,7 +242,7 @@ class World:
             RenderError: there is no OpenGL here, no such camera, or this is another thread.
         """
         renderer = self._renderers.get(appearance)
-        if renderer is None:
+        if renderer is None or not renderer.is_open:
             renderer = self._renderers[appearance] = ImageRenderer(self.model, appearance)
         # After a step the frames of bodies are those of the last physics step but one.
         mujoco.mj_kinematics(self.model, self.data)
@@ -253,6 +254,20 @@ class World:
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the OpenGL contexts, for `copy` and `pickle`: a copy is a world of its own in the same state.
+
+        MuJoCo reads only what the same version of it has written.
+        """
+        # MjData brings its model along. Two copies of it would part: it says which controller leads.
+        state = vars(self) | {"_renderers": {}}
+        del state["model"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.model = self.data.model
 
     # Inside
 

@@ -1,4 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 
 import gymnasium
@@ -123,3 +129,81 @@ def test_the_benchmark_gives_a_rate():
     rate = env_steps_per_s(steps=60)
     print(f"\n{rate:.0f} env steps/s")
     assert rate > 0
+
+
+COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda env: pickle.loads(pickle.dumps(env))}  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_a_copy_goes_on_by_itself_as_the_original_would_have(way):
+    env = gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make("PandaPickCubeVision-v0"))
+    env.reset(seed=3)
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1.0, 1.0, (12, 4)).astype(np.float32)
+    for action in actions[:4]:
+        env.step(action)
+    duplicate = COPIES[way](env)
+    assert duplicate.spec == env.spec
+
+    def play(env):
+        seen = [env.step(action)[0] for action in actions[4:]]
+        env.unwrapped.world.command_joints(env.unwrapped.world.joint_positions[:7])  # of this one alone
+        seen.append(env.reset()[0])
+        return [{name: value.tobytes() for name, value in observation.items()} for observation in seen]
+
+    assert play(duplicate) == play(env)
+    for each in (env, duplicate, duplicate):
+        each.close()
+    assert duplicate.reset(seed=0)[0].keys() == env.reset(seed=0)[0].keys(), "closed twice, and usable"
+    env.close()
+    duplicate.close()
+
+
+def test_an_environment_is_made_again_from_its_specification():
+    spec = gymnasium.make("PandaPickCube-v0", render_mode="rgb_array", render_size=(64, 48)).spec
+    env = gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(spec.to_json()))
+    env.reset(seed=0)
+    assert env.render().shape == (48, 64, 3)
+    env.close()
+
+
+def render_and_start_processes(folder, context, threads):
+    """Run a program that renders and then starts environments in processes; what it printed, and its errors."""
+    program = textwrap.dedent(
+        f"""
+        import gymnasium, numpy, serl_sim
+
+        if __name__ == "__main__":
+            env = gymnasium.make("PandaPickCubeVision-v0")
+            expected = env.reset(seed=0)[0]
+            several = gymnasium.make_vec(
+                "PandaPickCubeVision-v0", 2, vectorization_mode="async", vector_kwargs={{"context": {context!r}}}
+            )
+            found = several.reset(seed=0)[0]
+            print(all(numpy.array_equal(found[name][0], picture) for name, picture in expected.items()))
+            several.step(several.action_space.sample())
+            several.close()
+            env.close()
+        """
+    )
+    path = folder / "program.py"
+    path.write_text(program)
+    result = subprocess.run(
+        [sys.executable, str(path)],
+        env=os.environ | {"LP_NUM_THREADS": threads},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return result.stdout.strip(), result.stderr.strip()
+
+
+def test_environments_in_processes_render_after_their_parent_has(tmp_path):
+    printed, errors = render_and_start_processes(tmp_path, "fork", "0")
+    assert printed == "True", errors
+
+
+def test_a_driver_that_does_not_survive_a_fork_is_named(tmp_path):
+    _, errors = render_and_start_processes(tmp_path, "fork", "2")
+    assert "RenderError: OpenGL (llvmpipe with threads) does not survive a fork" in errors

@@ -8,6 +8,7 @@ object ``cube`` adds ``cube_position`` and ``cube_from_tcp`` [m], the way from t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,7 @@ class StateVector:
         Raises:
             ConfigError: a term is unknown, or its constants have the wrong length or a scale is not positive.
         """
+        self._arguments = terms, objects
         known = dict(_ARM_SOURCES)
         for name in objects:
             known |= _object_sources(name)
@@ -85,6 +87,9 @@ class StateVector:
         self._shift = np.array([value for term in terms for value in term.shift])
         self._scale = np.array([value for term in terms for value in term.scale])
         self.size = len(self._shift)
+
+    def __reduce__(self) -> Any:
+        return StateVector, self._arguments  # its sources are functions without a name
 
     def __call__(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32]:
         """State vector, float32 (size,)."""
