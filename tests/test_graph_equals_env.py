@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from sensor_msgs.msg import CameraInfo
 
 try:
     from serl_training.graph_env import GraphEnv
@@ -27,11 +28,45 @@ def assert_same(ours, theirs):
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
 
 
-@pytest.mark.parametrize(("task", "seeds"), [("pick_cube", 3), ("pick_cube_vision", 1)])
-def test_an_episode_in_the_graph_is_an_episode_in_the_environment(processes, task, seeds):
+def start_nodes(processes, task):
     for module, arguments in NODES.items():
         command = [sys.executable, "-c", f"from {module} import main; main()", "--ros-args", "-p", f"task:={task}"]
         processes.start(*command, *arguments)
+
+
+@pytest.mark.parametrize(
+    "cameras",
+    [
+        "{front: {size: [160, 120]}, wrist: {size: [64, 64]}}",
+        "{front: {size: [64, 48], crop: [0.3, 0.2, 0.5, 0.4]}, wrist: {size: [256, 256]}}",
+    ],
+)
+def test_pictures_of_any_size_are_those_of_the_environment(processes, ros, monkeypatch, tmp_path, cameras):
+    task = f"sizes_{cameras.count('crop')}"
+    (tmp_path / "config/tasks").mkdir(parents=True)
+    (tmp_path / f"config/tasks/{task}.yaml").write_text(
+        f"name: {task}\nextends: pick_cube\ncameras: {cameras}\n"
+    )
+    monkeypatch.setenv("SERL_SHARE", str(tmp_path))
+    start_nodes(processes, task)
+    infos = []
+    ros.node().create_subscription(CameraInfo, "wrist/color/camera_info", infos.append, 1)
+    graph, env = GraphEnv(task, reset_timeout=30.0), serl_sim.make(task)
+    try:
+        assert_same(graph.reset(seed=1)[0], env.reset(seed=1)[0])
+        for _ in range(3):
+            action = env.action_space.sample()
+            assert_same(graph.step(action)[0], env.step(action)[0])
+        ros.spin_until(lambda: infos)
+        assert (infos[0].width, infos[0].height) == env.task.cameras["wrist"].size
+    finally:
+        graph.close()
+        env.close()
+
+
+@pytest.mark.parametrize(("task", "seeds"), [("pick_cube", 3), ("pick_cube_vision", 1)])
+def test_an_episode_in_the_graph_is_an_episode_in_the_environment(processes, task, seeds):
+    start_nodes(processes, task)
     graph, env = GraphEnv(task, reset_timeout=30.0), serl_sim.make(task)
     try:
         for seed, noise in ((0, 0.0), (1, 0.3), (2, 1.0))[:seeds]:

@@ -121,5 +121,5 @@ class TaskEnv(gym.Env[Any, Any]):
         world = self.world
         observation: Observation = {"state": self.task.state_vector(world.arm_sample(), world.objects())}
         for name, view in self.task.cameras.items():
-            observation[name] = view.apply(world.render(name, *view.size))
+            observation[name] = view.apply(world.render(name, *world.picture_size(name)))
         return observation

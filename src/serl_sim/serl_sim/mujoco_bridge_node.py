@@ -29,7 +29,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from serl_interfaces.srv import ResetWorld, StepWorld
 from serl_sim.controller_actions_node import ControllerActions
-from serl_sim.scene import TIMESTEP
+from serl_sim.scene import MAX_IMAGE, TIMESTEP
 from serl_sim.simulation import TIMESTEP_NS, CommandRefused, Simulation
 from serl_sim.trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_sim.viewer import Viewer
@@ -79,10 +79,19 @@ class MujocoBridge(Node):
         clock_rate = declare(
             self, "clock_max_rate", 50.0, "Most messages on clock in a second of wall time [Hz].", range=(1.0, 1e4)
         )
-        size = (
-            declare(self, "camera_width", 128, "Width of camera images [pixels].", range=(1, 1280)),
-            declare(self, "camera_height", 128, "Height of camera images [pixels].", range=(1, 960)),
+        width = declare(
+            self,
+            "camera_width",
+            0,
+            "Width of all pictures [pixels]; 0: each as the task needs.",
+            range=(0, MAX_IMAGE[0]),
         )
+        height = declare(self, "camera_height", 0, "Height, as camera_width [pixels].", range=(0, MAX_IMAGE[1]))
+        if bool(width) != bool(height):
+            raise ParameterError(
+                f"parameters 'camera_width' and 'camera_height' of node '{self.get_name()}': expected both or none, "
+                f"found {width} and {height}"
+            )
         headless = declare(self, "headless", True, "False opens MuJoCo's viewer.")
         robot_state = declare(
             self, "publish_robot_state", True, "Publish the robot's frames and description, as robot_state_publisher."
@@ -113,7 +122,12 @@ class MujocoBridge(Node):
 
         self._states = StatePublisher(self, world, self._stamp, clock_rate, frame_prefix)
         self._scene = ScenePublisher(
-            self, world, self._stamp, robot_state=robot_state, image_size=size, frame_prefix=frame_prefix
+            self,
+            world,
+            self._stamp,
+            robot_state=robot_state,
+            image_size=(width, height) if width else None,
+            frame_prefix=frame_prefix,
         )
         self._viewer = None if headless else Viewer(world)
         self._diagnostics = Diagnostics(self)

@@ -12,7 +12,9 @@ from PIL import Image
 
 from serl_sim.envs import TaskEnv
 from serl_sim.rendering import STUDIO
-from serl_sim.scene import MAX_IMAGE, OVERVIEW
+from serl_sim.scene import OVERVIEW
+
+_DRAWN = (1280, 960)  # [pixels]
 
 
 def take_picture(path: Path, *, task: str = "pick_cube", seed: int = 6) -> None:
@@ -24,10 +26,10 @@ def take_picture(path: Path, *, task: str = "pick_cube", seed: int = 6) -> None:
     while not done:
         _, _, terminated, truncated, _ = env.step(expert.act(env.world.arm_sample(), env.world.objects()))
         done = terminated or truncated
-    pixels = env.world.render(OVERVIEW, *MAX_IMAGE, STUDIO)
+    pixels = env.world.render(OVERVIEW, *_DRAWN, STUDIO)
     env.close()
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).resize((MAX_IMAGE[0] * 3 // 4, MAX_IMAGE[1] * 3 // 4), Image.Resampling.LANCZOS).save(path)
+    Image.fromarray(pixels).resize((_DRAWN[0] * 3 // 4, _DRAWN[1] * 3 // 4), Image.Resampling.LANCZOS).save(path)
 
 
 if __name__ == "__main__":

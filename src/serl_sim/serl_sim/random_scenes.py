@@ -115,8 +115,8 @@ def labelled_pictures(task: Task, scenes: SceneRange, count: int, seed: int) -> 
             looks.show()
             factor = 1 if rng.random() < scenes.sharp else 2
             for name, rows in found.items():
-                size = (factor * task.cameras[name].size[0], factor * task.cameras[name].size[1])
-                rows.pictures[index] = task.cameras[name].apply(looks.render(name, *size))
+                picture = looks.render(name, *world.picture_size(name, factor))
+                rows.pictures[index] = task.cameras[name].apply(picture)
                 rows.labels[index], rows.weights[index] = _labels(world, looks, name)
     finally:
         looks.close()

@@ -36,7 +36,7 @@ OVERVIEW: Final = "overview"
 """Camera for pictures for people."""
 BACKDROP_GROUP: Final = 4
 """Group of geoms that only pictures for people show."""
-MAX_IMAGE: Final = (1280, 960)
+MAX_IMAGE: Final = (2048, 2048)
 """Largest width and height of an image [pixels]."""
 
 

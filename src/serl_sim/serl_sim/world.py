@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from serl_robots.kinematics import Kinematics
 from serl_robots.pose import Pose, quaternion_log, quaternion_multiply
 from serl_robots.robot import load_robot
+from serl_tasks.camera_view import CameraView
 from serl_tasks.observation import ArmSample
 from serl_tasks.task import Task
 
 from serl_sim.actuators import CARTESIAN, GRIPPER, JOINTS
 from serl_sim.rendering import LEAN, Appearance, ImageRenderer
-from serl_sim.scene import TIMESTEP, build_model
+from serl_sim.scene import MAX_IMAGE, TIMESTEP, build_model
 from serl_sim.world_file import load_world_file
 
 _SETTLING_TIME = 3.0  # [s]
+_UNUSED = CameraView()  # of a camera that the task does not use
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 _DIVERGED = (
     mujoco.mjtWarning.mjWARN_BADQPOS.value,
@@ -226,6 +228,15 @@ class World:
             x, y, z, qw, qx, qy, qz = self.data.qpos[start : start + 7].tolist()
             poses[name] = Pose.trusted((x, y, z), (qx, qy, qz, qw))
         return poses
+
+    def picture_size(self, camera: str, scale: float = 1.0) -> tuple[int, int]:
+        """Width and height in which `camera` is to be drawn for the task, or for nobody in particular [pixels].
+
+        Args:
+            camera: one of ``file.cameras``.
+            scale: how many pixels in a row shall become one in the observation.
+        """
+        return self.task.cameras.get(camera, _UNUSED).picture_size(MAX_IMAGE, scale)
 
     def render(self, camera: str, width: int, height: int, appearance: Appearance = LEAN) -> NDArray[np.uint8]:
         """RGB image, uint8 (height, width, 3), top row first.

@@ -95,7 +95,7 @@ class ScenePublisher:
         stamp: Time,
         *,
         robot_state: bool,
-        image_size: tuple[int, int],
+        image_size: tuple[int, int] | None,
         frame_prefix: str,
     ) -> None:
         """Connect.
@@ -105,7 +105,7 @@ class ScenePublisher:
             world: that is shown.
             stamp: of all messages; the caller changes it in place.
             robot_state: whether to publish the robot's frames and description, as robot_state_publisher does.
-            image_size: width and height of camera images [pixels].
+            image_size: width and height of camera images [pixels]; None: those that the task needs.
             frame_prefix: before the names of frames.
 
         Raises:
@@ -118,7 +118,6 @@ class ScenePublisher:
                 "the package tf2_msgs is missing: install it, or build the workspace's own with ./serl shell"
             ) from error
         self._world, self._stamp = world, stamp
-        self._size = image_size
         self._frames = RobotFrames(world.model, world.robot, frame_prefix) if robot_state else None
         self._transforms = TFMessage()
         fixed = camera_transforms(world.file.cameras, stamp, frame_prefix)
@@ -130,8 +129,9 @@ class ScenePublisher:
         self._fixed_publisher = node.create_publisher(TFMessage, "/tf_static", LATCHED)
         self._fixed_publisher.publish(TFMessage(transforms=fixed))
         self._cameras = {name: CameraPublisher(node, name) for name in world.file.cameras}
+        self._sizes = {name: image_size or world.picture_size(name) for name in world.file.cameras}
         self._infos = {
-            name: ideal_camera_info(mount.fovy_deg, *image_size, frame_prefix + optical_frame(name))
+            name: ideal_camera_info(mount.fovy_deg, *self._sizes[name], frame_prefix + optical_frame(name))
             for name, mount in world.file.cameras.items()
         }
         self._markers = SceneMarkers(world.task, frame_prefix + world.robot.base_frame)
@@ -167,7 +167,7 @@ class ScenePublisher:
         self._markers.clear_trail()
 
     def _render(self, camera: str) -> NDArray[np.uint8]:
-        return self._world.render(camera, *self._size)
+        return self._world.render(camera, *self._sizes[camera])
 
     def _on_safety(self, status: SafetyStatus) -> None:
         self._mode = status.mode

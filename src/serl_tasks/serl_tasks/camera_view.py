@@ -35,6 +35,20 @@ class CameraView:
         """Of the result: height, width, 3."""
         return self.size[1], self.size[0], 3
 
+    def picture_size(self, largest: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
+        """Width and height of the picture that somebody should draw who can draw it in any size [pixels].
+
+        It has the proportions of `size`, and what is cropped out of it is not enlarged.
+
+        Args:
+            largest: width and height that can be drawn [pixels].
+            scale: how many pixels in a row shall become one in the observation.
+        """
+        if self.crop is not None:
+            scale /= min(self.crop[2], self.crop[3])
+        scale = min(scale, largest[0] / self.size[0], largest[1] / self.size[1])
+        return round(scale * self.size[0]), round(scale * self.size[1])
+
     def box(self, width: int, height: int) -> tuple[int, int, int, int]:
         """The part that is seen of a picture of `width` x `height`: left, top, width, height [pixels], never empty."""
         if self.crop is None:

@@ -43,6 +43,22 @@ def test_the_crop_is_a_part_of_the_picture_whatever_its_size():
 
 
 @pytest.mark.parametrize(
+    ("size", "crop", "scale", "drawn", "seen"),
+    [
+        ((160, 120), None, 1.0, (160, 120), (160, 120)),
+        ((160, 120), None, 2.0, (320, 240), (320, 240)),
+        ((128, 128), (0.25, 0.5, 0.5, 0.5), 1.0, (256, 256), (128, 128)),
+        ((64, 64), (0.0, 0.0, 0.5, 0.25), 1.0, (256, 256), (128, 64)),
+        ((1024, 512), (0.0, 0.0, 0.1, 0.1), 1.0, (2048, 1024), (205, 102)),
+    ],
+)
+def test_a_picture_is_drawn_so_large_that_nothing_is_enlarged(size, crop, scale, drawn, seen):
+    view = CameraView(size=size, crop=crop)
+    assert view.picture_size((2048, 2048), scale) == drawn
+    assert view.box(*drawn)[2:] == seen
+
+
+@pytest.mark.parametrize(
     "values",
     [
         {"size": [4, 128]},

@@ -57,7 +57,10 @@ def measure() -> tuple[list[float], list[float]]:
         if terminated or truncated:
             env.reset()
         started = time.perf_counter()
-        frames = {name: view.apply(env.world.render(name, *view.size)) for name, view in task.cameras.items()}
+        frames = {
+            name: view.apply(env.world.render(name, *env.world.picture_size(name)))
+            for name, view in task.cameras.items()
+        }
         rendered = time.perf_counter()
         encoder.encode(frames)
         encoded = time.perf_counter()
