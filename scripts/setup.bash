@@ -153,12 +153,12 @@ underlay_has() {
 
 # colcon's settings for this machine, for us and for a person's own `colcon build` in a ./serl shell.
 write_colcon_defaults() {
-  local package base_paths="\"$root/src\"" cmake_args='"-DBUILD_TESTING=OFF"'
+  local package base_paths="\"$root/src\"" cmake_args=
   for package in "$root"/src/compat/*/; do
     package=${package%/}
     underlay_has "${package##*/}" || base_paths+=", \"$package\""
   done
-  [[ $ros == native-* ]] || cmake_args+=", \"-DCMAKE_PROJECT_INCLUDE=$root/cmake/ros_wheels.cmake\""
+  [[ $ros == native-* ]] || cmake_args="\"-DCMAKE_PROJECT_INCLUDE=$root/cmake/ros_wheels.cmake\""
   cat >"$COLCON_DEFAULTS_FILE" <<YAML
 # Written by ./serl.
 list: {base-paths: [$base_paths]}

@@ -13,5 +13,6 @@ setup(
         ("share/serl_cameras", ["package.xml"]),
     ],
     zip_safe=True,
+    extras_require={"test": ["pytest"]},  # colcon looks here whether there are tests
     entry_points={"console_scripts": ["camera = serl_ros.console:serl_cameras.camera_node"]},
 )

@@ -12,4 +12,5 @@ setup(
         ("share/serl_config", ["package.xml"]),
     ],
     zip_safe=True,
+    extras_require={"test": ["pytest"]},  # colcon looks here whether there are tests
 )

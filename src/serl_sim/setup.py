@@ -12,5 +12,6 @@ setup(
         ("share/serl_sim", ["package.xml"]),
     ],
     zip_safe=True,
+    extras_require={"test": ["pytest"]},  # colcon looks here whether there are tests
     entry_points={"console_scripts": ["mujoco_bridge = serl_ros.console:serl_sim.mujoco_bridge_node"]},
 )

@@ -12,5 +12,6 @@ setup(
         ("share/serl_teleop", ["package.xml"]),
     ],
     zip_safe=True,
+    extras_require={"test": ["pytest"]},  # colcon looks here whether there are tests
     entry_points={"console_scripts": ["scripted_human = serl_ros.console:serl_teleop.scripted_human_node"]},
 )

@@ -12,6 +12,7 @@ setup(
         ("share/serl_training", ["package.xml"]),
     ],
     zip_safe=True,
+    extras_require={"test": ["pytest"]},  # colcon looks here whether there are tests
     entry_points={
         "console_scripts": [
             "actor = serl_ros.console:serl_training.actor_node",
