@@ -199,6 +199,9 @@ make_build() {
   rm -f "$state/build"
   # colcon links new files into the installation, but leaves the links to those that were renamed or removed.
   [ ! -d "$install" ] || find "$install" -xtype l -delete
+  # The same goes for programs that a setup.py no longer names.
+  local package
+  for package in "${packages[@]-}"; do rm -rf "$install"/${package:-*}/lib/${package:-serl_*}; done
   if [ ${#packages[@]} -eq 0 ]; then
     step "build with colcon" run_colcon
   else

@@ -41,9 +41,15 @@ def find(relative_path: str) -> Path:
 
 
 def listing(folder: str, suffix: str) -> dict[str, Path]:
-    """Files of a folder by stem, e.g. `listing("config/tasks", ".yaml")`, sorted; as `find`, the first root wins."""
+    """Files of a folder by stem, e.g. `listing("config/tasks", ".yaml")`, sorted; as `find`, the first root wins.
+
+    Neither links to what is gone, as an installation has them after a file was renamed, nor hidden files, as editors
+    leave them, are among them.
+    """
     found: dict[str, Path] = {}
     for root in roots():
         for path in (root / folder).glob(f"*{suffix}"):
+            if path.name.startswith(".") or not path.is_file():
+                continue
             found.setdefault(path.name.removesuffix(suffix), path.absolute())
     return dict(sorted(found.items()))

@@ -56,6 +56,18 @@ def test_files_of_one_s_own_come_first_and_the_workspace_s_are_still_there(share
     assert {"mine", "panda"} <= set(resources.listing("config/robots", ".yaml"))
 
 
+@pytest.mark.parametrize("folder", ["tasks", "learning", "worlds", "robots", "cameras", "encoders"])
+def test_what_was_renamed_is_not_offered_any_more(share: Path, folder: str) -> None:
+    place = share / "config" / folder
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "renamed.yaml").symlink_to(share / "gone.yaml")
+    (place / "folder.yaml").mkdir()
+    (place / ".#edited.yaml").write_text("")
+    (place / "there.yaml").write_text("")
+    found = resources.listing(f"config/{folder}", ".yaml")
+    assert "there" in found and not {"renamed", "folder", ".#edited"} & found.keys()
+
+
 def test_a_missing_file_says_where_it_was_looked_for(share: Path) -> None:
     with pytest.raises(ResourceError, match=r"config/robots/nothing\.yaml not found; looked at .*" + share.name):
         resources.find("config/robots/nothing.yaml")

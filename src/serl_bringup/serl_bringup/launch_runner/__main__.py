@@ -121,9 +121,9 @@ def _in_package(package: str, file: str, environment: Mapping[str, str]) -> Path
         share = package_share(package, environment)
     except PackageError as error:
         raise LaunchError(str(error)) from error
-    found = sorted(path for path in share.rglob("*") if path.name == file)
+    found = sorted(path for path in share.rglob("*") if path.name == file and path.is_file())
     if not found:
-        known = sorted(path.name for path in share.rglob("*.launch.xml"))
+        known = sorted(path.name for path in share.rglob("*.launch.xml") if path.is_file())
         raise LaunchError(f"package '{package}' has no {file} below {share}; it has {', '.join(known) or 'none'}")
     if len(found) > 1:
         raise LaunchError(f"package '{package}' has more than one {file}: {', '.join(map(str, found))}")
