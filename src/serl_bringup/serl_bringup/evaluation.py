@@ -2,7 +2,6 @@
 """An evaluation of a finished run, from the command line."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from serl_bringup import runs
 from serl_bringup.errors import CommandError, Interrupted
 from serl_bringup.runs import Run
 from serl_bringup.session import scratch_folder, simulated
+from serl_rl import checkpoint
 
 
 def evaluate(
@@ -35,7 +35,6 @@ def evaluate(
         Interrupted: a person pressed Ctrl-C.
     """
     from serl_interfaces.action import Evaluate
-    from serl_rl import checkpoint
 
     run = runs.find_run(runs.runs_root(), reference)
     plan = plans.read_plan(run)
@@ -53,7 +52,7 @@ def evaluate(
                 seed=plan.seed,
                 rtf=rtf,
                 viewer=viewer,
-                run_dir=_copy(newest, scratch),
+                run_dir=_copy(newest, scratch / "run"),
                 log_dir=scratch / "log",
                 learning=str(run.learning_file.absolute()),
             ) as graph,
@@ -80,11 +79,10 @@ def evaluate(
         console.print(f"video: {run.video_file}", highlight=False, soft_wrap=True)
 
 
-def _copy(checkpoint: Path, scratch: Path) -> Path:
+def _copy(newest: Path, path: Path) -> Path:
     """A run directory with this checkpoint and nothing to train on: the run itself stays as it is."""
-    run = Run(scratch / "run")
-    shutil.copytree(checkpoint, run.checkpoints / checkpoint.name)
-    return run.path
+    checkpoint.copy_elsewhere(newest, Run(path).checkpoints)
+    return path
 
 
 def _print(name: str, result: Any, console: Console, json_output: bool) -> None:

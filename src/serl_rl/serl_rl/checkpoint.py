@@ -4,7 +4,8 @@
     <number>_step_<step>/
         agent.safetensors    every array of the agent: parameters, targets, optimizers, random key
         policy.safetensors   what acting needs (`PolicySnapshot`)
-        manifest.json        step, counters, state of the sampling, place in the journal; size and SHA-256 of the files
+        manifest.json        step, counters, state of the sampling, specification, place in the journal and its id;
+                             size and SHA-256 of the files; SHA-256 of the manifest itself
 
 The replay buffers are not in it: they are filled from the journal, up to at least the place that the manifest names.
 """
@@ -28,12 +29,15 @@ from serl_config.files import FileError, read_bytes
 from serl_config.strict_json import SIZE_LIMIT, JsonError, parse_json
 
 from serl_rl import tensors
+from serl_rl.files import remove_leftovers, sync_directory, write_synced
 from serl_rl.journal import Position
 from serl_rl.policy import PolicySnapshot
-from serl_rl.segment import sync_directory
-from serl_rl.spec import DataError
+from serl_rl.spec import DataError, TransitionSpec
 
-FORMAT = "serl-checkpoint-1"
+FORMAT = "serl-checkpoint-2"
+_OLDER = "serl-checkpoint-1"  # the same without specification, id of the journal and checksum of the manifest
+_SEAL = "sha256"
+_INCOMPLETE = ".incomplete."
 
 _MANIFEST = "manifest.json"
 _AGENT = "agent.safetensors"
@@ -49,6 +53,10 @@ class CheckpointError(RuntimeError):
 
 class Agent(Protocol):
     """What can be checkpointed."""
+
+    @property
+    def spec(self) -> TransitionSpec:
+        """Of the transitions that it learns from."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state as named arrays."""
@@ -69,7 +77,8 @@ class Checkpoint(Generic[AgentT]):
 
     counters: as they were saved
     rng: generator of the sampling, in the state in which it was saved
-    position: place in the journal up to which transitions had been stored
+    position: place in the journal up to which transitions had been stored; None for a copy that left its journal
+    journal: id of the journal; empty where it has none
     """
 
     path: Path
@@ -77,7 +86,8 @@ class Checkpoint(Generic[AgentT]):
     agent: AgentT
     counters: dict[str, int]
     rng: np.random.Generator
-    position: Position
+    position: Position | None
+    journal: str = ""
 
 
 def save(
@@ -88,14 +98,20 @@ def save(
     counters: Mapping[str, int],
     rng: np.random.Generator,
     position: Position,
+    journal: str = "",
     keep: int = 3,
 ) -> Path:
     """Write a checkpoint and remove all but the `keep` newest; returns its path.
 
-    Raises CheckpointError if it cannot be written (disk full); the earlier checkpoints are untouched then.
+    Raises:
+        CheckpointError: it cannot be written (disk full), or the agent is no longer made of finite numbers; the
+            earlier checkpoints are untouched then.
     """
+    arrays = agent.arrays()
+    if (name := tensors.first_unbounded(arrays)) is not None:
+        raise CheckpointError(f"{directory}: not saved at step {step}: {name} holds NaN or infinity")
     files = {
-        _AGENT: tensors.pack(agent.arrays(), {"format": FORMAT}),
+        _AGENT: tensors.pack(arrays, {"format": FORMAT}),
         _POLICY: agent.policy_snapshot().to_bytes(),
     }
     manifest = {
@@ -103,20 +119,22 @@ def save(
         "step": step,
         "counters": dict(counters),
         "rng": rng.bit_generator.state,
+        "spec": json.loads(agent.spec.to_json()),
+        "journal": journal,
         "position": list(position),
         "files": {name: {"size": len(data), "sha256": _digest(data)} for name, data in files.items()},
     }
-    files[_MANIFEST] = json.dumps(manifest, indent=1).encode()
-    temporary = directory / f".incomplete.{os.getpid()}"
+    files[_MANIFEST] = _manifest_bytes(manifest)
+    temporary = directory / f"{_INCOMPLETE}{os.getpid()}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(directory, _INCOMPLETE)
         existing = _checkpoints(directory)
         number = _number(existing[-1]) + 1 if existing else 0
         path = directory / f"{number:06d}_step_{step}"
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         for name, data in files.items():
-            _write(temporary / name, data)
+            write_synced(temporary / name, data)
         sync_directory(temporary)
         temporary.rename(path)
         sync_directory(directory)
@@ -128,14 +146,33 @@ def save(
     return path
 
 
-def load(path: Path, template: AgentT) -> Checkpoint[AgentT]:
-    """Read a checkpoint into an agent like `template`. Raises CheckpointError if it is damaged, foreign or unfit."""
+def read_position(path: Path) -> Position | None:
+    """The place in the journal that a checkpoint names, as in `Checkpoint`; raises CheckpointError if it is damaged."""
     manifest = _read_manifest(path)
+    try:
+        return None if manifest["position"] is None else Position(*map(int, manifest["position"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path / _MANIFEST}: a value is missing or wrong: {error!r}") from error
+
+
+def remove_incomplete(directory: Path) -> None:
+    """Remove what was left by savers that were killed."""
+    remove_leftovers(directory, _INCOMPLETE)
+
+
+def load(path: Path, template: AgentT) -> Checkpoint[AgentT]:
+    """Read a checkpoint into an agent like `template`.
+
+    Raises CheckpointError if it is damaged, foreign or unfit, or holds numbers that are not finite.
+    """
+    manifest = _read_manifest(path)
+    _check_spec(path, manifest, template.spec)
     try:
         arrays, _ = tensors.unpack(_read(path, manifest, _AGENT))
         agent = template.with_arrays(arrays)
     except DataError as error:
         raise CheckpointError(f"{path / _AGENT}: {error}; it belongs to another task or configuration") from error
+    _check_finite(path / _AGENT, arrays)
     try:
         return Checkpoint(
             path=path,
@@ -143,10 +180,36 @@ def load(path: Path, template: AgentT) -> Checkpoint[AgentT]:
             agent=agent,
             counters={str(name): int(value) for name, value in manifest["counters"].items()},
             rng=_generator(manifest["rng"]),
-            position=Position(*map(int, manifest["position"])),
+            position=None if manifest["position"] is None else Position(*map(int, manifest["position"])),
+            journal=str(manifest.get("journal", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path / _MANIFEST}: a value is missing or wrong: {error!r}") from error
+
+
+def copy_elsewhere(path: Path, directory: Path, journal: str = "", position: Position | None = None) -> Path:
+    """Copy a checkpoint into the checkpoints of another run; returns the copy.
+
+    Args:
+        path: of the checkpoint.
+        directory: for the copy.
+        journal: id of the journal there; empty if there is none.
+        position: up to which that journal holds what the checkpoint was trained on; None if there is none.
+
+    Raises:
+        CheckpointError: it is damaged, or the copy cannot be written.
+    """
+    manifest = _read_manifest(path)
+    copy = directory / path.name
+    place = {"position": None if position is None else list(position), "journal": journal}
+    try:
+        copy.mkdir(parents=True)
+        for name in (_AGENT, _POLICY):
+            (copy / name).write_bytes(_read(path, manifest, name))
+        (copy / _MANIFEST).write_bytes(_manifest_bytes(manifest | place))
+    except OSError as error:
+        raise CheckpointError(f"{copy}: cannot be written: {error}") from error
+    return copy
 
 
 def load_policy(path: Path) -> PolicySnapshot:
@@ -158,10 +221,14 @@ def load_policy(path: Path) -> PolicySnapshot:
 
 
 def verify(path: Path) -> None:
-    """Raise CheckpointError unless all files of a checkpoint are there, unchanged."""
+    """Raise CheckpointError unless all files of a checkpoint are there, unchanged, and all numbers finite."""
     manifest = _read_manifest(path)
     for name in (_AGENT, _POLICY):
-        _read(path, manifest, name)
+        data = _read(path, manifest, name)
+        try:
+            _check_finite(path / name, tensors.unpack(data)[0])
+        except DataError as error:
+            raise CheckpointError(f"{path / name}: {error}") from error
 
 
 def latest(directory: Path) -> Path | None:
@@ -203,11 +270,33 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _check_finite(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    if (name := tensors.first_unbounded(arrays)) is not None:
+        raise CheckpointError(f"{path}: {name}: expected finite numbers, found NaN or infinity; training went wrong")
+
+
+def _check_spec(path: Path, manifest: Mapping[str, Any], spec: TransitionSpec) -> None:
+    if "spec" not in manifest:
+        return
+    try:
+        found = TransitionSpec.from_json(json.dumps(manifest["spec"]))
+    except DataError as error:
+        raise CheckpointError(f"{path / _MANIFEST}: {error}") from error
+    if not spec.agrees(found):
+        raise CheckpointError(
+            f"{path}: {spec.difference(found)}; it belongs to another task or configuration: restore the one that the "
+            "run was begun with, or begin a new run"
+        )
+
+
+def _manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """The text of a manifest with its own checksum."""
+    unsealed = {name: value for name, value in manifest.items() if name != _SEAL}
+    return json.dumps(unsealed | {_SEAL: _seal(unsealed)}, indent=1).encode()
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    return _digest(json.dumps(manifest, sort_keys=True).encode())
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -217,8 +306,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: expected a checkpoint with a {_MANIFEST}: {error.reason}") from error
     except JsonError as error:
         raise CheckpointError(f"{path / _MANIFEST}: expected JSON: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") not in (FORMAT, _OLDER):
         raise CheckpointError(f"{path / _MANIFEST}: expected format {FORMAT!r}, found another")
+    seal = manifest.pop(_SEAL, None)
+    if (seal is not None or manifest["format"] == FORMAT) and seal != _seal(manifest):
+        raise CheckpointError(f"{path / _MANIFEST}: does not have the SHA-256 that it names; it was changed")
     return manifest
 
 

@@ -17,9 +17,10 @@ from serl_config.text import printable
 
 from serl_rl.reward_data import FrameSource
 from serl_rl.spec import DataError
-from serl_rl.tensors import HEADER_LIMIT, unpack
+from serl_rl.tensors import HEADER_LIMIT, expect_seal, unpack
 
-FORMAT = 1
+FORMAT = 2
+_UNSEALED = 1  # of older files: the same without a checksum
 _LARGEST_FILE = 2**30
 
 
@@ -61,7 +62,7 @@ class ClassifierInfo:
         """Inverse of `to_json`; raises DataError for anything else."""
         try:
             tree = parse_json(text, size=HEADER_LIMIT, finite=False)
-            if tree.pop("format") != FORMAT:
+            if tree.pop("format") not in (FORMAT, _UNSEALED):
                 raise DataError("format", str(FORMAT), "another one; train the classifier anew")
             info = cls(
                 source=FrameSource.from_json(tree.pop("source")),
@@ -115,7 +116,10 @@ def read_classifier(path: Path) -> tuple[ClassifierInfo, dict[str, NDArray[Any]]
         arrays, metadata = unpack(data)
         if "classifier" not in metadata:
             raise DataError("metadata", "that of a reward classifier", ", ".join(metadata) or "none")
-        return ClassifierInfo.from_json(metadata["classifier"]), arrays
+        info = ClassifierInfo.from_json(metadata["classifier"])
+        if json.loads(metadata["classifier"])["format"] != _UNSEALED:
+            expect_seal(metadata)
+        return info, arrays
     except DataError as error:
         raise ClassifierError(f"{printable(path)}: is damaged, or no reward classifier: {error}") from error
 

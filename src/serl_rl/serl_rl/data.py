@@ -21,7 +21,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from serl_rl.spec import MAX_NAME_LENGTH, ArraySpec, DataError, TransitionSpec
+from serl_rl.spec import MAX_NAME_LENGTH, ArraySpec, DataError, ImplausibleError, TransitionSpec
 
 __all__ = ["ArraySpec", "Chunk", "DataError", "TransitionSpec", "decode_chunk", "encode_chunk", "stack_observations"]
 
@@ -30,6 +30,7 @@ MAX_TRANSITIONS = 2**16
 _MAGIC = b"SERLCHK1"
 _PREFIX = struct.Struct("<8sI")
 _ALIGNMENT = 8
+_ACTION_TOLERANCE = 1e-5  # what float32 arithmetic may add to a bound that was meant to be 1
 _MAX_HEADER = 2**16
 
 
@@ -48,6 +49,7 @@ class Chunk:
     episode: number of the episode; first_step: step of transition 0 in it
     last: the episode ends with the last transition; success: of the episode, False while `last` is False
     encoder, frame_stack: of the `TransitionSpec`
+    meaning: its `meaning_hash`; empty where it is unknown
     """
 
     observation: Mapping[str, NDArray[Any]]
@@ -65,6 +67,7 @@ class Chunk:
     success: bool
     encoder: str = ""
     frame_stack: int = 1
+    meaning: str = ""
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -83,13 +86,19 @@ class Chunk:
         return min(self.frame_stack - 1, self.first_step)
 
     def check(self, spec: TransitionSpec) -> None:
-        """Raise DataError unless shapes, dtypes and values are those of `spec`."""
+        """Raise DataError unless shapes, dtypes and values are those of `spec`: ImplausibleError for values alone."""
         n = len(self.reward)
         if not 1 <= n <= MAX_TRANSITIONS:
             raise DataError("count", f"1 to {MAX_TRANSITIONS} transitions", str(n))
         if set(self.observation) != set(spec.observation):
             raise DataError("observation", f"entries {sorted(spec.observation)}", str(sorted(self.observation)))
         _check_frames(spec, self.encoder, self.frame_stack)
+        if self.meaning and spec.meaning and self.meaning != spec.meaning_hash:
+            raise DataError(
+                "meaning",
+                f"numbers that mean what the specification {spec.meaning_hash} says",
+                f"those of {self.meaning!r:.40}: the task was changed; start actor and learner with the same one",
+            )
         for name in ("episode", "first_step"):
             _check_number(name, getattr(self, name))
         for name, entry in spec.observation.items():
@@ -98,9 +107,13 @@ class Chunk:
         for name, dtype, shape in _columns(spec.action_dim):
             _check_array(name, getattr(self, name), (n, *shape), dtype)
         self._check_values()
+        for name, entry in spec.observation.items():
+            if entry.dtype == "float32":
+                _check_range(f"observation.{name}", self.observation[name], spec.plausible.vector)
+        _check_range("reward", self.reward, spec.plausible.reward)
 
     def _check_values(self) -> None:
-        if np.abs(self.action).max() > 1.0:
+        if np.abs(self.action).max() > 1.0 + _ACTION_TOLERANCE:
             raise DataError("action", "components in [-1, 1]", f"{float(np.abs(self.action).max()):g}")
         if not ((self.mask == 0.0) | (self.mask == 1.0)).all():
             raise DataError("mask", "0 or 1", str(self.mask[(self.mask != 0.0) & (self.mask != 1.0)][0]))
@@ -208,10 +221,24 @@ def _check_array(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: 
         raise DataError(name, "finite values", f"{array[index]} at {index}")
 
 
-def encode_chunk(chunk: Chunk) -> bytes:
-    """Check a chunk and turn it into bytes. Raises DataError if it contradicts itself."""
+def _check_range(name: str, array: NDArray[Any], limit: float) -> None:
+    if max(-array.min(), array.max()) > limit:
+        index = tuple(map(int, np.unravel_index(np.argmax(np.abs(array)), array.shape)))
+        raise ImplausibleError(
+            f"{name}[{', '.join(map(str, index[1:]))}]" if index[1:] else name,
+            f"values from {-limit:g} to {limit:g}",
+            f"{array[index]:g} in row {index[0]}",
+        )
+
+
+def encode_chunk(chunk: Chunk, spec: TransitionSpec | None = None) -> bytes:
+    """Check a chunk and turn it into bytes.
+
+    Raises:
+        DataError: it contradicts itself, or `spec` where there is one.
+    """
+    chunk.check(spec or chunk.spec)
     spec = chunk.spec
-    chunk.check(spec)
     header = msgpack.packb(
         {
             "count": len(chunk),
@@ -225,6 +252,7 @@ def encode_chunk(chunk: Chunk) -> bytes:
             "demonstration": bool(chunk.demonstration),
             "last": bool(chunk.last),
             "success": bool(chunk.success),
+            **({"meaning": chunk.meaning} if chunk.meaning else {}),
         }
     )
     parts = [_PREFIX.pack(_MAGIC, len(header)), header, _padding(_PREFIX.size + len(header))]
@@ -279,6 +307,7 @@ def decode_chunk(data: bytes | bytearray | memoryview, spec: TransitionSpec) -> 
         success=_field(header, "success", bool),
         encoder=spec.encoder,
         frame_stack=spec.frame_stack,
+        meaning=_field({"meaning": ""} | header, "meaning", str),
         **columns,
     )
     chunk.check(spec)

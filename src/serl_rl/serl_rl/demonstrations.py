@@ -9,6 +9,7 @@ from types import TracebackType
 
 from serl_rl import segment
 from serl_rl.data import Chunk, decode_chunk, encode_chunk
+from serl_rl.files import sync_directory
 from serl_rl.segment import SegmentError, SegmentWriter
 from serl_rl.spec import DataError, TransitionSpec
 
@@ -31,13 +32,14 @@ class DemonstrationFile:
     def __init__(self, path: Path, spec: TransitionSpec) -> None:
         self._path = path
         self._part = path.with_name(path.name + ".part")
+        self._spec = spec
         self._part.unlink(missing_ok=True)
         segment.create(self._part, _KIND, spec)
         self._writer = SegmentWriter(self._part, _KIND, spec)
 
     def append(self, chunk: Chunk) -> None:
-        """Write one chunk."""
-        self._writer.append([encode_chunk(chunk)])
+        """Write one chunk; raises DataError if it is not of the specification."""
+        self._writer.append([encode_chunk(chunk, self._spec)])
 
     def __enter__(self) -> DemonstrationFile:
         return self
@@ -48,7 +50,7 @@ class DemonstrationFile:
         self._writer.close()
         if kind is None:
             self._part.replace(self._path)
-            segment.sync_directory(self._path.parent)
+            sync_directory(self._path.parent)
 
 
 def read_demonstrations(path: Path, spec: TransitionSpec) -> Iterator[Chunk]:

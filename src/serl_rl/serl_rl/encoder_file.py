@@ -21,9 +21,11 @@ from serl_config.strict_json import parse_json
 from serl_config.text import printable
 
 from serl_rl import tensors
+from serl_rl.files import write_whole
 from serl_rl.spec import DataError
 
-FORMAT = "serl-encoder-1"
+FORMAT = "serl-encoder-2"
+_UNSEALED = "serl-encoder-1"  # of older files: the same without a checksum of all
 MAX_BYTES = 2**29
 HASH_DIGITS = 16
 
@@ -99,9 +101,7 @@ def write_encoder(path: Path, weights: Arrays, description: EncoderDescription) 
     check_weights(path, rounded, {name: values.shape for name, values in rounded.items()})
     complete = replace(description, hash=weights_hash(description.kind, rounded))
     data = tensors.pack(rounded, {"encoder": json.dumps({"format": FORMAT, **asdict(complete)})})
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    write_whole(path, data)
     return complete
 
 
@@ -125,18 +125,21 @@ def read_encoder(path: Path) -> tuple[dict[str, NDArray[np.float32]], EncoderDes
     weights = {name: values.astype(np.float32) for name, values in arrays.items()}
     if "encoder" not in metadata:
         return weights, None
-    description = _description(path, metadata["encoder"])
+    description = _description(path, metadata)
     found = weights_hash(description.kind, weights)
     if description.hash != found:
         raise EncoderError(path, f"weights with the hash {description.hash}, as the file says", found)
     return weights, description
 
 
-def _description(path: Path, text: str) -> EncoderDescription:
+def _description(path: Path, metadata: Mapping[str, str]) -> EncoderDescription:
+    text = metadata["encoder"]
     try:
         tree = parse_json(text, size=tensors.HEADER_LIMIT, finite=False)
-        if tree["format"] != FORMAT:
+        if tree["format"] not in (FORMAT, _UNSEALED):
             raise EncoderError(path, FORMAT, repr(tree["format"]))
+        if tree["format"] != _UNSEALED:
+            tensors.expect_seal(metadata)
         return EncoderDescription(
             kind=str(tree["kind"]),
             name=str(tree["name"]),
@@ -149,5 +152,7 @@ def _description(path: Path, text: str) -> EncoderDescription:
         )
     except EncoderError:
         raise
+    except DataError as error:
+        raise EncoderError(path, error.expected, error.found) from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise EncoderError(path, "a description of the encoder", f"{text[:80]!r} ({error})") from error

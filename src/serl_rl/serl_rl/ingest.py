@@ -3,14 +3,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from serl_rl.data import Chunk, DataError, TransitionSpec, decode_chunk
 from serl_rl.journal import Journal, JournalError, Position, Record
 from serl_rl.replay import ReplayBuffer
+from serl_rl.spec import ImplausibleError, Plausible
+
+MAX_EPISODE = 2**40
+"""Numbers of episodes from here on are for those that are not stored."""
+
+_ANYTHING = Plausible(vector=float("inf"), reward=float("inf"))
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,20 @@ class Totals:
     largest_episode: int = 0
 
 
+@dataclass(frozen=True)
+class Mark:
+    """How a checkpoint found the journal when it was saved.
+
+    journal: its id, empty where it is unknown
+    position: of its end
+    env_steps: stored in it
+    """
+
+    journal: str
+    position: Position
+    env_steps: int
+
+
 class Ingest:
     """The only way into the buffers of a learner.
 
@@ -64,17 +87,55 @@ class Ingest:
         self._next: dict[tuple[str, str], int] = {}
         self._mutex = threading.Lock()
 
-    def restore(self) -> int:
-        """Fill the buffers from the journal; returns the number of transitions. Raises JournalError at damage."""
+    def restore(self, mark: Mark | None = None) -> int:
+        """Fill the buffers from the journal; returns the number of transitions.
+
+        What an older version let in although it is not plausible stays in the journal and is left out of the buffers.
+
+        Args:
+            mark: what the journal must hold, at least.
+
+        Raises:
+            JournalError: it is damaged, or is not, or no longer, the one that `mark` was made of.
+        """
         restored = 0
+        passed, then = Position(0, 0), self.totals
         with self._mutex:
-            for _, record in self.journal.replay():
-                try:
-                    chunk = decode_chunk(record.data, self.spec)
-                except DataError as error:
-                    raise JournalError(f"{self.journal.path}: holds a chunk that cannot be read: {error}") from error
-                restored += self._store(record, chunk)
+            for position, record in self.journal.replay():
+                restored += self._restore(record)
+                if mark is not None and position <= mark.position:
+                    passed, then = position, self.totals
+        if mark is not None:
+            self._compare(mark, passed, then.env_steps)
         return restored
+
+    def _restore(self, record: Record) -> int:
+        try:
+            return self._store(record, decode_chunk(record.data, self.spec))
+        except ImplausibleError as error:
+            _log.warning("%s: left out of training: %s", self.journal.path, error)
+        except DataError as error:
+            raise JournalError(f"{self.journal.path}: holds a chunk that cannot be read: {error}") from error
+        return self._store(record, decode_chunk(record.data, replace(self.spec, plausible=_ANYTHING)), learn=False)
+
+    def _compare(self, mark: Mark, position: Position, env_steps: int) -> None:
+        """Raise JournalError unless the journal had this much at the place of a mark."""
+        expected: dict[str, object] = {"position": tuple(mark.position), "env_steps": mark.env_steps}
+        found: dict[str, object] = {"position": tuple(position), "env_steps": env_steps}
+        if self.journal.begins_at(mark.position):
+            del expected["position"]
+        if mark.journal:
+            expected["journal"], found["journal"] = mark.journal, self.journal.id
+        wrong = [
+            f"{name}: expected {expected[name]}, found {found[name]}"
+            for name in expected
+            if expected[name] != found[name]
+        ]
+        if wrong:
+            raise JournalError(
+                f"{self.journal.path}: is not, or not all of, the journal that the newest checkpoint was trained on: "
+                f"{'; '.join(wrong)}; restore it, or move the checkpoints away to train anew on what there is"
+            )
 
     def insert(
         self, actor_id: str, session_id: str, first_sequence: int, count: int, data: bytes | memoryview
@@ -98,6 +159,8 @@ class Ingest:
             chunk = decode_chunk(data, self.spec)
             if len(chunk) != count:
                 raise DataError("count", f"{len(chunk)}, the transitions in data", str(count))
+            if chunk.episode >= MAX_EPISODE:  # the next one gets a number, too
+                raise DataError("episode", f"a number below {MAX_EPISODE}", str(chunk.episode))
             if first_sequence + count <= expected:
                 return InsertResult(expected, 0)
             record = Record(actor_id, session_id, first_sequence, count, data)
@@ -111,13 +174,34 @@ class Ingest:
         with self._mutex:
             return self.journal.position
 
-    def _store(self, record: Record, chunk: Chunk) -> int:
+    def state(self) -> tuple[Position, Totals]:
+        """Place in the journal and what is stored, at the same moment."""
+        with self._mutex:
+            return self.journal.position, self.totals
+
+    def find(self, name: str, magnitude: float) -> str:
+        """Where a number of an entry of the observation, or a column, came from, in words; empty if nowhere."""
+        with self._mutex:
+            for _, record in self.journal.replay():
+                chunk = decode_chunk(record.data, replace(self.spec, plausible=_ANYTHING))
+                rows = chunk.observation.get(name, getattr(chunk, name, None))
+                if isinstance(rows, np.ndarray) and len(found := np.argwhere(np.abs(rows) == magnitude)):
+                    return f"from {chunk.actor_id}, episode {chunk.episode}, step {chunk.first_step + int(found[0][0])}"
+        return ""
+
+    def _store(self, record: Record, chunk: Chunk, *, learn: bool = True) -> int:
         key = (record.actor_id, record.session_id)
         expected = self._next.get(key, 0)
         if not record.first_sequence <= expected < record.first_sequence + record.count:
             raise JournalError(f"{self.journal.path}: transition {expected} of {key} is missing; restore a copy")
         fresh = chunk.skip(expected - record.first_sequence)
         self._next[key] = record.first_sequence + record.count
+        if learn:
+            self._add(fresh)
+        self._count(fresh)
+        return len(fresh)
+
+    def _add(self, fresh: Chunk) -> None:
         if fresh.demonstration:
             self.demonstrations.insert(fresh)
             if self.goals is not None and fresh.success:
@@ -126,8 +210,6 @@ class Ingest:
             self.online.insert(fresh)
             for piece in fresh.select(fresh.intervention):
                 self.demonstrations.insert(piece)
-        self._count(fresh)
-        return len(fresh)
 
     def _count(self, chunk: Chunk) -> None:
         own, shown = (0, len(chunk)) if chunk.demonstration else (len(chunk), 0)

@@ -3,29 +3,35 @@
 
 One writer at a time, by a lock on the directory. A record is acknowledged when its bytes are with the kernel, so that
 the learner may be killed at any moment; a thread synchronises them to the disk once a second against power failures.
+Each segment names the journal that it belongs to, its place in it, and where its predecessor ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
 import re
+import secrets
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import msgpack
 
 from serl_rl import segment
-from serl_rl.segment import SegmentError, SegmentWriter
+from serl_rl.segment import DamageError, SegmentError, SegmentLost, SegmentWriter
 from serl_rl.spec import TransitionSpec
 
 JournalError = SegmentError
 """A journal that cannot be used or written; what it held before is still there."""
+
+JournalLost = SegmentLost
+"""A journal whose files were taken away or changed while it was being written: nothing can be added to it any more."""
 
 _KIND = "journal"
 _NAME = re.compile(r"(\d{8})\.segment")
@@ -82,9 +88,9 @@ class Journal:
         try:
             count = len(_segments(path))
             if count == 0:
-                segment.create(_segment_path(path, 0), _KIND, spec)
+                segment.create(_segment_path(path, 0), _KIND, spec, _about(secrets.token_hex(8), 0, 0))
             self._index = max(count - 1, 0)
-            self._writer = SegmentWriter(_segment_path(path, self._index), _KIND, spec)
+            self._writer = _open_segment(_segment_path(path, self._index), spec)
         except BaseException:
             os.close(self._lock)
             raise
@@ -102,14 +108,31 @@ class Journal:
         self.close()
 
     @property
+    def id(self) -> str:
+        """What no other journal has; empty for one that was begun before there were ids."""
+        return str(self._writer.header.about.get("journal", ""))
+
+    @property
     def position(self) -> Position:
         """The place behind the newest record."""
         return Position(self._index, self._writer.end)
+
+    def begins_at(self, position: Position) -> bool:
+        """Whether a place is the one in front of the first record of a segment."""
+        path = _segment_path(self.path, position.segment)
+        return path.exists() and segment.read_header(path, _KIND).end == position.offset
+
+    def sync(self) -> None:
+        """Make everything that was appended survive a power failure."""
+        with self._mutex:
+            writer = self._writer
+        writer.sync()
 
     def append(self, record: Record) -> Position:
         """Write a record; it outlives this process from the moment this returns.
 
         Raises JournalError when it cannot be written (disk full); the journal is then as before and stays usable.
+        Raises JournalLost when its files are no longer what was written: deleted, replaced, changed.
         """
         meta = msgpack.packb([record.actor_id, record.session_id, record.first_sequence, record.count])
         with self._mutex:
@@ -123,11 +146,20 @@ class Journal:
 
     def _begin_segment(self) -> None:
         path = _segment_path(self.path, self._index + 1)
-        segment.create(path, _KIND, self.spec)
+        self._writer.check()
+        segment.create(path, _KIND, self.spec, _about(self.id, self._index + 1, self._writer.end))
         writer = SegmentWriter(path, _KIND, self.spec)
         self._writer.close()
         self._writer = writer
         self._index += 1
+
+    def check(self) -> None:
+        """Raise JournalLost unless all files are there that were written, and the newest is as it was left."""
+        with self._mutex:
+            self._writer.check()
+            missing = [index for index in range(self._index) if not _segment_path(self.path, index).exists()]
+        if missing:
+            raise JournalLost(f"{_segment_path(self.path, missing[0])}: is gone while the journal was being written")
 
     def replay(self) -> Iterator[tuple[Position, Record]]:
         """Yield every record with the place behind it, oldest first. Raises JournalError at damage."""
@@ -135,10 +167,8 @@ class Journal:
 
     def _keep_synchronised(self, interval: float) -> None:
         while not self._closed.wait(interval):
-            with self._mutex:
-                writer = self._writer
             try:
-                writer.sync()
+                self.sync()
             except SegmentError as error:
                 _log.error("%s", error)
                 with self._mutex:
@@ -156,11 +186,87 @@ class Journal:
 
 
 def read_journal(path: Path, spec: TransitionSpec) -> Iterator[tuple[Position, Record]]:
-    """Read a journal without locking it: yields every complete record with the place behind it, oldest first."""
+    """Read a journal without locking it: yields every complete record with the place behind it, oldest first.
+
+    Raises JournalError at damage, and where a segment is missing or not the one that belongs there.
+    """
     paths = _segments(path)
+    journal, end = "", 0
     for index, segment_path in enumerate(paths):
-        for end, payload in segment.scan(segment_path, _KIND, spec, torn_tail=index == len(paths) - 1):
-            yield Position(index, end), _unpack(segment_path, payload)
+        header = segment.read_header(segment_path, _KIND)
+        found = str(header.about.get("journal", ""))
+        _check_place(segment_path, header.about, journal if index else found, index, end)
+        journal, end = found, header.end
+        try:
+            for end, payload in segment.scan(segment_path, _KIND, spec, torn_tail=index == len(paths) - 1):
+                yield Position(index, end), _unpack(segment_path, payload)
+        except DamageError as error:
+            raise DamageError(f"{error}, or write what can be read into a new run: ./serl repair RUN") from error
+
+
+def salvage(path: Path) -> Iterator[Record]:
+    """Every record of a journal that can be read, oldest first, whatever has become of the rest.
+
+    Behind a gap a record goes on under a session of its own, so that the records make a complete journal again.
+    """
+    numbers: dict[tuple[str, str], tuple[str, int, int]] = {}  # session -> its new name, where it began, what is next
+    for segment_path in sorted(entry for entry in path.iterdir() if _NAME.fullmatch(entry.name)):
+        try:
+            payloads = [payload for _, payload in segment.readable(segment_path, _KIND)]
+        except SegmentError as error:
+            _log.error("left out: %s", error)
+            continue
+        for payload in payloads:
+            record = _unpack(segment_path, payload)
+            key, first = (record.actor_id, record.session_id), record.first_sequence
+            session, begin, following = numbers.get(key, (record.session_id, 0, 0))
+            if not begin <= first <= following:
+                session, begin = f"{record.session_id}+{first}", first
+            numbers[key] = (session, begin, first + record.count)
+            yield Record(record.actor_id, session, first - begin, record.count, record.data)
+
+
+def read_id(path: Path) -> str:
+    """The id of a journal, see `Journal.id`. Raises JournalError if its first segment cannot be read."""
+    return str(segment.read_header(_segment_path(path, 0), _KIND).about.get("journal", ""))
+
+
+def journal_spec(path: Path) -> TransitionSpec:
+    """The specification of a journal: that of the first segment whose header can be read.
+
+    Raises:
+        JournalError: there is none.
+    """
+    problem = JournalError(f"{path}: expected segments of a journal, found none")
+    for segment_path in sorted(entry for entry in path.glob("*") if _NAME.fullmatch(entry.name)):
+        try:
+            return segment.read_spec(segment_path, _KIND)
+        except SegmentError as error:
+            problem = error
+    raise problem
+
+
+def _about(journal: str, index: int, previous_end: int) -> dict[str, Any]:
+    return {"journal": journal, "index": index, "previous_end": previous_end}
+
+
+def _open_segment(path: Path, spec: TransitionSpec) -> SegmentWriter:
+    try:
+        return SegmentWriter(path, _KIND, spec)
+    except DamageError as error:
+        raise DamageError(f"{error}, or write what can be read into a new run: ./serl repair RUN") from error
+
+
+def _check_place(path: Path, about: Mapping[str, Any], journal: str, index: int, end: int) -> None:
+    """Raise JournalError unless a segment says that this is its place. Those of older journals say nothing."""
+    if not about:
+        return
+    for name, expected in _about(journal, index, end).items():
+        if about.get(name) != expected:
+            raise JournalError(
+                f"{path}: {name}: expected {expected!r}, found {about.get(name)!r}; segments were exchanged or cut, "
+                "nothing was changed, restore a copy"
+            )
 
 
 def _unpack(path: Path, payload: bytes) -> Record:
@@ -186,13 +292,18 @@ def _segments(path: Path) -> list[Path]:
 
 
 def _lock(path: Path) -> int:
-    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    """Lock the directory itself, which nobody deletes by tidying up; the file in it says who holds the lock."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    holder = path / "lock"
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+    except BlockingIOError as error:
         os.close(descriptor)
-        raise JournalError(f"{path}: another learner (process {holder}) has it open; end that one first") from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        process = holder.read_text(errors="replace")[:32].strip() if holder.is_file() else "unknown"
+        raise JournalError(f"{path}: another learner (process {process}) has it open; end that one first") from error
+    except OSError as error:
+        os.close(descriptor)
+        raise JournalError(f"{path}: cannot be locked: {error}") from error
+    with contextlib.suppress(OSError):  # a full disk is no reason not to read
+        holder.write_text(f"{os.getpid()}\n")
     return descriptor

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from serl_rl.spec import DataError, TransitionSpec
 if TYPE_CHECKING:
     from serl_rl.encoders import Encoder
 
-FORMAT = "serl-policy-2"
+FORMAT = "serl-policy-3"
+_UNSEALED = "serl-policy-2"  # of older files: the same without a checksum
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class PolicySnapshot:
     activation: relu or tanh
     actor: what the outputs mean
     frames: how it looks at frames; None if it looks at vectors only
+    meaning: of the numbers that it was trained on, as in `TransitionSpec`; empty: unknown
     """
 
     arrays: Mapping[str, NDArray[np.float32]]
@@ -61,6 +63,7 @@ class PolicySnapshot:
     activation: Activation
     actor: Actor
     frames: FrameInput | None = None
+    meaning: Mapping[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """The snapshot as a safetensors file."""
@@ -70,6 +73,7 @@ class PolicySnapshot:
             "activation": self.activation,
             "actor": asdict(self.actor),
             "frames": asdict(self.frames) if self.frames else None,
+            "meaning": self.meaning,
         }
         return tensors.pack(self.arrays, {"policy": json.dumps(description)})
 
@@ -80,12 +84,15 @@ class PolicySnapshot:
         try:
             description = parse_json(metadata["policy"])
             found = description["format"]
-            if found != FORMAT:
+            if found not in (FORMAT, _UNSEALED):
                 raise DataError("policy", FORMAT, repr(found))
+            if found != _UNSEALED:
+                tensors.expect_seal(metadata)
             observation = {str(name): int(width) for name, width in description["observation"]}
             actor = _ACTOR.validate_python(description["actor"])
             frames = _FRAMES.validate_python(description["frames"])
-            return cls(arrays, observation, description["activation"], actor, frames)
+            meaning = dict(description.get("meaning", {}))
+            return cls(arrays, observation, description["activation"], actor, frames, meaning)
         except DataError:
             raise
         except (ValueError, KeyError, TypeError, OverflowError) as error:
@@ -127,6 +134,7 @@ class NumpyPolicy:
         self, snapshot: PolicySnapshot, arrays: PolicyArrays, feature_shapes: Mapping[str, tuple[int, int, int]]
     ) -> None:
         self._frames = snapshot.frames
+        self._meaning = snapshot.meaning
         self._widths = dict(snapshot.observation)
         if not self._widths and not feature_shapes:
             raise DataError("observation", "at least one entry", "none")
@@ -166,6 +174,9 @@ class NumpyPolicy:
         if self.action_dim != spec.action_dim:
             raise DataError("action_dim", str(spec.action_dim), str(self.action_dim))
         self.acting.check(spec)
+        if self._meaning and spec.meaning and self._meaning != spec.meaning:
+            difference = spec.difference(replace(spec, meaning=self._meaning))
+            raise DataError("policy", "one of the same task", f"another: {difference}")
 
     def reset(self) -> None:
         """Begin an episode: some policies plan more than one step."""

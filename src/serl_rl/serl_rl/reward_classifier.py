@@ -7,7 +7,6 @@ gives one logit for each stage. The ordinary case has two stages, failure and su
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from serl_rl.classifier_file import ClassifierError, ClassifierInfo, check_array
 from serl_rl.config import EncoderConfig, RewardClassifierConfig, VisionConfig
 from serl_rl.encoder_file import EncoderError
 from serl_rl.encoders import Encoder, load_encoder, make_encoder, parameter_shapes
+from serl_rl.files import write_whole
 from serl_rl.reward_data import FrameSource
 from serl_rl.spec import DataError
 from serl_rl.tensors import pack
@@ -133,12 +133,7 @@ class RewardClassifier:
         arrays = {f"head/{name}": np.asarray(leaf) for name, leaf in flatten_dict(self.head, sep="/").items()}
         if not self.info.weights:
             arrays |= {f"encoder/{name}": np.asarray(leaf) for name, leaf in self.encoder.weights.items()}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("xb") as file:
-            file.write(pack(arrays, {"classifier": self.info.to_json()}))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, pack(arrays, {"classifier": self.info.to_json()}))
 
 
 def load_classifier(path: Path, find: Callable[[str], Path]) -> RewardClassifier:

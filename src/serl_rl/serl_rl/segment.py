@@ -2,11 +2,12 @@
 """An append-only file of records in which every kind of damage shows.
 
     file   = magic "SERLSEG1" | u32 size of header | u32 crc of header | header | record ...
-    header = JSON {"kind": what the records are, "spec": the TransitionSpec}
+    header = JSON {"kind": what the records are, "spec": the TransitionSpec, and what else `create` was told}
     record = u32 size of payload | u32 crc of payload | u32 crc of the 8 bytes before | payload
 
-Numbers are little-endian, checksums CRC-32. The size of a record has a checksum of its own, so that a record cut off by
-a crash (dropped when the file is opened again) can be told from one whose bytes were changed (an error).
+Numbers are little-endian, checksums CRC-32. The size of a record has a checksum of its own, so that a last record that
+a crash cut off (dropped when the file is opened again) can be told from everything else that may be wrong with a file,
+which is damage: such a file is never changed, and what it still holds can be read with `readable`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from serl_config.files import FileError, open_file
 from serl_config.strict_json import parse_json
 from serl_config.text import printable
 
+from serl_rl.files import write_whole
 from serl_rl.spec import DataError, TransitionSpec
 
 MAX_RECORD = 2**30
@@ -33,7 +39,7 @@ _FILE_PREFIX = struct.Struct("<8sII")
 _RECORD_PREFIX = struct.Struct("<III")
 _SIZES = struct.Struct("<II")
 _MAX_HEADER = 2**16
-_PAGE = 4096
+_BLOCK = 2**20
 
 _log = logging.getLogger(__name__)
 
@@ -42,68 +48,141 @@ class SegmentError(RuntimeError):
     """A file of records that cannot be used or written; what it held before is still there."""
 
 
-def create(path: Path, kind: str, spec: TransitionSpec) -> None:
+class DamageError(SegmentError):
+    """A file of records that was changed: says where, and how much of it can still be read."""
+
+
+class SegmentLost(SegmentError):
+    """The file that is being written is no longer the one under its name, or no longer what was written."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file of records says of itself.
+
+    about: what `create` was told beside kind and specification
+    end: offset of the first record
+    """
+
+    spec: TransitionSpec
+    about: Mapping[str, Any]
+    end: int
+
+
+def create(path: Path, kind: str, spec: TransitionSpec, about: Mapping[str, Any] | None = None) -> None:
     """Create an empty file of records; it appears under its name complete or not at all."""
-    header = json.dumps({"kind": kind, "spec": json.loads(spec.to_json())}, sort_keys=True).encode()
-    content = _FILE_PREFIX.pack(_MAGIC, len(header), zlib.crc32(header)) + header
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    tree = {**(about or {}), "kind": kind, "spec": json.loads(spec.to_json())}
+    header = json.dumps(tree, sort_keys=True).encode()
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-        sync_directory(path.parent)
+        write_whole(path, _FILE_PREFIX.pack(_MAGIC, len(header), zlib.crc32(header)) + header)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise SegmentError(f"{path}: cannot create it: {error}") from error
-
-
-def sync_directory(path: Path) -> None:
-    """Make a rename or a new file in a directory survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def scan(path: Path, kind: str, spec: TransitionSpec, *, torn_tail: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield `(offset behind the record, payload)` of every record.
 
     With `torn_tail`, a last record that a crash cut off ends the file quietly; otherwise it is an error. Raises
-    SegmentError for a file of another kind or specification, or with damage, at the first damaged record.
+    SegmentError for a file of another kind or specification, DamageError at the first damaged record.
     """
-    found, offset = _read_header(path, kind)
-    if found != spec:
+    header = read_header(path, kind)
+    if not spec.agrees(header.spec):
         raise SegmentError(
-            f"{path}: {spec.difference(found)}; it was made for another task or with other vision settings: make it "
-            "again, or choose the task and the settings (--set vision...) that it was made with"
+            f"{path}: {spec.difference(header.spec)}; it was made for another task or with other vision settings: make "
+            "it again, or choose the task and the settings (--set vision...) that it was made with"
         )
+    if spec.meaning and not header.spec.meaning:
+        _log.warning("%s: was made before files said what their numbers mean; that cannot be checked", path)
+    offset = header.end
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(offset)
         while offset < size:
-            prefix = file.read(_RECORD_PREFIX.size)
-            payload, problem = b"", "the record is incomplete"
-            torn = len(prefix) < _RECORD_PREFIX.size
-            if not torn:
-                length, crc, prefix_crc = _RECORD_PREFIX.unpack(prefix)
-                end = offset + _RECORD_PREFIX.size + length
-                if zlib.crc32(prefix[: _SIZES.size]) != prefix_crc or length > MAX_RECORD:
-                    torn, problem = _unwritten_from(path, offset, size), "the size of the record is damaged"
-                elif end > size:
-                    torn = True
-                else:
-                    payload = file.read(length)
-                    if zlib.crc32(payload) == crc:
-                        yield end, payload
-                        offset = end
-                        continue
-                    torn, problem = _unwritten_from(path, offset, size), "the record is damaged"
-            if torn and torn_tail:
-                return
-            raise SegmentError(f"{path}: {problem} at byte {offset} of {size}; nothing was changed, restore a copy")
+            payload, problem, torn = _read_record(file.read, offset, size)
+            if problem:
+                if torn and torn_tail:
+                    return
+                raise DamageError(f"{path}: {problem} at byte {offset} of {size}; {_survey(path, header.end, offset)}")
+            offset += _RECORD_PREFIX.size + len(payload)
+            yield offset, payload
+
+
+def readable(path: Path, kind: str) -> Iterator[tuple[int, bytes]]:
+    """Yield `(offset, payload)` of every record that can be read, whatever lies between them.
+
+    Raises:
+        SegmentError: the header cannot be read.
+    """
+    return _readable(path, read_header(path, kind).end)
+
+
+def _readable(path: Path, offset: int) -> Iterator[tuple[int, bytes]]:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while offset < size:
+            file.seek(offset)
+            payload, problem, _ = _read_record(file.read, offset, size)
+            if not problem:
+                yield offset, payload
+                offset += _RECORD_PREFIX.size + len(payload)
+                continue
+            file.seek(offset + 1)
+            offset += 1 + _next_prefix(file.read(_BLOCK + _RECORD_PREFIX.size - 1))
+
+
+def _read_record(read: Any, offset: int, size: int) -> tuple[bytes, str, bool]:
+    """The payload of the record at `offset`, what is wrong with it, and whether it is only cut off."""
+    prefix = read(_RECORD_PREFIX.size)
+    if len(prefix) < _RECORD_PREFIX.size:
+        return b"", "the last record is incomplete", True
+    length, crc, prefix_crc = _RECORD_PREFIX.unpack(prefix)
+    if zlib.crc32(prefix[: _SIZES.size]) != prefix_crc or length > MAX_RECORD:
+        return b"", "the size of the record is damaged", False
+    if offset + _RECORD_PREFIX.size + length > size:
+        return b"", "the last record is incomplete", True
+    payload = read(length)
+    return (payload, "", False) if zlib.crc32(payload) == crc else (b"", "the record is damaged", False)
+
+
+def _next_prefix(data: bytes) -> int:
+    """Index of the first bytes that look like the prefix of a record; of the last that may begin one if none does."""
+    values = np.frombuffer(data, np.uint8)
+    count = len(values) - _RECORD_PREFIX.size + 1
+    if count < 1:
+        return len(values)
+    crc = np.full(count, _CRC_OF_ZEROS, np.uint32)
+    for place, table in enumerate(_CRC_TABLES):
+        crc ^= table[values[place : place + count]]
+    found = np.zeros(count, np.uint32)
+    for place in range(4):
+        found |= values[_SIZES.size + place :][:count].astype(np.uint32) << np.uint32(8 * place)
+    matches = np.flatnonzero(crc == found)
+    return int(matches[0]) if len(matches) else count
+
+
+def _crc_tables() -> list[NDArray[np.uint32]]:
+    """What each value at each of eight places adds to the CRC-32 of eight zeros, which is linear in them."""
+    zeros = bytes(_SIZES.size)
+    return [
+        np.array(
+            [zlib.crc32(zeros[:at] + bytes([value]) + zeros[at + 1 :]) ^ _CRC_OF_ZEROS for value in range(256)],
+            np.uint32,
+        )
+        for at in range(_SIZES.size)
+    ]
+
+
+_CRC_OF_ZEROS = np.uint32(zlib.crc32(bytes(_SIZES.size)))
+_CRC_TABLES = _crc_tables()
+
+
+def _survey(path: Path, start: int, damage: int) -> str:
+    """How much of a damaged file can still be read, in words."""
+    sizes: dict[bool, list[int]] = {True: [], False: []}
+    for offset, payload in _readable(path, start):
+        sizes[offset < damage].append(len(payload))
+    before, behind = (f"{len(each)} records ({sum(each)} bytes)" for each in sizes.values())
+    return f"{before} can be read before it, {behind} behind it; nothing was changed, restore a copy"
 
 
 def read_spec(path: Path, kind: str) -> TransitionSpec:
@@ -112,19 +191,11 @@ def read_spec(path: Path, kind: str) -> TransitionSpec:
     Raises:
         SegmentError: it cannot be read, or is of another kind.
     """
-    return _read_header(path, kind)[0]
+    return read_header(path, kind).spec
 
 
-def _unwritten_from(path: Path, offset: int, size: int) -> bool:
-    """Whether the file reads as zeros from some page behind `offset` on, as it does after a power failure."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        written = offset + len(file.read(size - offset).rstrip(b"\0"))
-    page = written + -written % _PAGE
-    return page < size or written == offset
-
-
-def _read_header(path: Path, kind: str) -> tuple[TransitionSpec, int]:
+def read_header(path: Path, kind: str) -> Header:
+    """What a file of records says of itself; raises SegmentError if it cannot be read or is of another kind."""
     try:
         with open_file(path) as file:
             prefix = file.read(_FILE_PREFIX.size)
@@ -137,16 +208,16 @@ def _read_header(path: Path, kind: str) -> tuple[TransitionSpec, int]:
     except OSError as error:
         raise SegmentError(f"{path}: cannot read it: {error}") from error
     if len(header) != length or zlib.crc32(header) != crc:
-        raise SegmentError(f"{path}: the header is damaged; nothing was changed, restore a copy")
+        raise DamageError(f"{path}: the header is damaged; nothing was changed, restore a copy")
     try:
         tree = parse_json(header)
-        spec = TransitionSpec.from_json(json.dumps(tree["spec"]))
-        found = tree["kind"]
-    except (ValueError, KeyError, TypeError, DataError) as error:
+        spec = TransitionSpec.from_json(json.dumps(tree.pop("spec")))
+        found = tree.pop("kind")
+    except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
         raise SegmentError(f"{path}: expected a header with kind and spec, found {header[:80]!r} ({error})") from error
     if found != kind:
         raise SegmentError(f"{path}: expected a {kind} file, found a {found} file")
-    return spec, _FILE_PREFIX.size + length
+    return Header(spec, tree, _FILE_PREFIX.size + length)
 
 
 class SegmentWriter:
@@ -157,7 +228,8 @@ class SegmentWriter:
 
     def __init__(self, path: Path, kind: str, spec: TransitionSpec) -> None:
         self.path = path
-        self.end = _read_header(path, kind)[1]
+        self.header = read_header(path, kind)
+        self.end = self.header.end
         for end, _ in scan(path, kind, spec, torn_tail=True):
             self.end = end
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -176,8 +248,7 @@ class SegmentWriter:
         On return the bytes are with the kernel: they outlive this process, and a power failure after `sync`. On
         SegmentError (disk full) the file is as it was before, and a later append may succeed.
         """
-        if self._broken:
-            raise SegmentError(f"{self.path}: cannot be written since an earlier error; start again")
+        self.check()
         size, crc = 0, 0
         for part in parts:
             size += len(part)
@@ -194,6 +265,23 @@ class SegmentWriter:
         self.end += len(prefix) + size
         self._dirty = True
         return self.end
+
+    def check(self) -> None:
+        """Raise SegmentLost unless what was written is what lies under the path, and can be added to."""
+        if self._broken:
+            raise SegmentLost(f"{self.path}: cannot be written since an earlier error; start again")
+        try:
+            there = self.path.stat()
+        except OSError as error:
+            raise SegmentLost(f"{self.path}: is gone while it was being written ({error.strerror})") from error
+        ours = os.fstat(self._descriptor)
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            raise SegmentLost(f"{self.path}: was replaced by another file while it was being written")
+        if there.st_size != self.end:
+            raise SegmentLost(
+                f"{self.path}: was changed by somebody else while it was being written: "
+                f"expected {self.end} bytes, found {there.st_size}"
+            )
 
     def _write(self, parts: list[memoryview]) -> None:
         while parts:

@@ -54,4 +54,4 @@ def make_snapshot(
             encoder=encoder_hash,
         )
     widths = {name: spec.observation[name].elements for name in spec.vector_names}
-    return PolicySnapshot(arrays, widths, activation, actor, frames)
+    return PolicySnapshot(arrays, widths, activation, actor, frames, spec.meaning)

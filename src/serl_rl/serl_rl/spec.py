@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -30,6 +30,10 @@ class DataError(ValueError):
         self.field = field
         self.expected = expected
         self.found = found
+
+
+class ImplausibleError(DataError):
+    """Numbers outside their plausible range: data of the right form that nothing should be learned from."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,22 @@ class ArraySpec:
         return "other"
 
 
+_SHAPES = ("observation", "action_dim", "encoder", "frame_stack")
+_MOST_DIFFERENCES = 8
+
+
+@dataclass(frozen=True)
+class Plausible:
+    """Largest magnitudes of what is worth learning from. One absurd number is enough to ruin a network for ever."""
+
+    vector: float = 1e3
+    """Of a value in a vector, which is scaled to about unit range."""
+    reward: float = 1e4
+
+
 @dataclass(frozen=True)
 class TransitionSpec:
-    """Shapes of the transitions of one task.
+    """Shapes of the transitions of one task, and what their numbers mean.
 
     Args:
         observation: name -> `ArraySpec`, or `(shape, dtype)`. Kept sorted by name.
@@ -88,12 +105,18 @@ class TransitionSpec:
         encoder: hash of the frozen encoder that made the features; empty exactly when there are none. Features of
             different encoders have different fingerprints, so they never meet in one buffer or file.
         frame_stack: pictures (or their features) that make one observation: the newest and those before it.
+        meaning: everything that gives the numbers a meaning (what they are, in which order, units, scales and frames),
+            as a tree of JSON. Data of another meaning do not mix. Empty: unknown, as in files from before it was kept;
+            agrees with any.
+        plausible: ranges of the values. No part of what two specifications have to agree in.
     """
 
     observation: Mapping[str, ArraySpec]
     action_dim: int
     encoder: str = ""
     frame_stack: int = 1
+    meaning: Mapping[str, Any] = field(default_factory=dict)
+    plausible: Plausible = field(default=Plausible(), compare=False)
 
     def __post_init__(self) -> None:
         entries: dict[str, ArraySpec] = {}
@@ -113,6 +136,8 @@ class TransitionSpec:
         if bool(features) != bool(self.encoder) or len(self.encoder) > MAX_NAME_LENGTH:
             expected = "the hash of the encoder" if features else "none without features"
             raise DataError("encoder", expected, repr(self.encoder[:40]))
+        # As it comes back from a file, where a tuple is a list.
+        object.__setattr__(self, "meaning", json.loads(json.dumps(dict(self.meaning), sort_keys=True)))
 
     @classmethod
     def from_spaces(
@@ -130,8 +155,14 @@ class TransitionSpec:
             entries = {
                 str(name): ArraySpec(tuple(shape), dtype) for name, (shape, dtype) in tree["observation"].items()
             }
-            # The latter two are absent in files from before there were features and stacks.
-            return cls(entries, int(tree["action_dim"]), str(tree.get("encoder", "")), int(tree.get("frame_stack", 1)))
+            # The latter are absent in files from before there were features, stacks and meanings.
+            return cls(
+                entries,
+                int(tree["action_dim"]),
+                str(tree.get("encoder", "")),
+                int(tree.get("frame_stack", 1)),
+                dict(tree.get("meaning", {})),
+            )
         except DataError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -140,20 +171,30 @@ class TransitionSpec:
     def to_json(self) -> str:
         """Canonical text of the spec; equal specs give equal text."""
         observation = {name: [list(entry.shape), entry.dtype] for name, entry in self.observation.items()}
-        tree = {
+        tree: dict[str, Any] = {
             "observation": observation,
             "action_dim": self.action_dim,
             "encoder": self.encoder,
             "frame_stack": self.frame_stack,
         }
+        if self.meaning:
+            tree["meaning"] = self.meaning
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
+    def agrees(self, found: TransitionSpec) -> bool:
+        """Whether data of another specification fit this one: equal, where both say what their numbers mean."""
+        same = all(getattr(self, name) == getattr(found, name) for name in _SHAPES)
+        return same and (not self.meaning or not found.meaning or self.meaning == found.meaning)
+
     def difference(self, found: TransitionSpec) -> str:
-        """What another specification has otherwise, in words: "expected ..., found ..."."""
+        """What another specification has otherwise, in words: "expected ..., found ...", field by field."""
         ours, theirs = self._properties(), found._properties()
         names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
         sides = (", ".join(f"{name}: {side.get(name, 'none')}" for name in names) for side in (ours, theirs))
-        return "expected {}; found {}".format(*sides)
+        words = ["expected {}; found {}".format(*sides)] if names else []
+        if self.meaning and found.meaning:
+            words += _differences(self.meaning, found.meaning)
+        return "; ".join(words)
 
     def _properties(self) -> dict[str, str]:
         entries = {name: f"{entry.dtype} {entry.shape}" for name, entry in self.observation.items()}
@@ -167,6 +208,13 @@ class TransitionSpec:
     def fingerprint(self) -> str:
         """16 hexadecimal digits that differ between different specs."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    @cached_property
+    def meaning_hash(self) -> str:
+        """16 hexadecimal digits that differ between different meanings; empty where it is unknown."""
+        return (
+            hashlib.sha256(json.dumps(self.meaning, sort_keys=True).encode()).hexdigest()[:16] if self.meaning else ""
+        )
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
@@ -191,3 +239,29 @@ class TransitionSpec:
             return entry.shape
         *outer, channels = entry.shape[1:] if entry.kind == "features" else entry.shape
         return (*outer, self.frame_stack * channels)
+
+
+def _differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Where two trees differ: "path (name): expected ..., found ..."."""
+    ours, theirs = dict(_leaves(expected)), dict(_leaves(found))
+    paths = [path for path in ours | theirs if ours.get(path) != theirs.get(path)]
+    words = []
+    for path in paths[:_MOST_DIFFERENCES]:
+        name = ours.get(f"{path.rpartition('.')[0]}.name")
+        label = f" ({name})" if name is not None and not path.endswith(".name") else ""
+        words.append(f"{path}{label}: expected {ours.get(path, 'nothing')}, found {theirs.get(path, 'nothing')}")
+    if len(paths) > len(words):
+        words.append(f"and {len(paths) - len(words)} more")
+    return words
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of a tree by their paths, as in "state[3].scale"."""
+    if isinstance(tree, Mapping):
+        for name, branch in tree.items():
+            yield from _leaves(branch, f"{path}.{name}" if path else name)
+    elif isinstance(tree, list):
+        for index, branch in enumerate(tree):
+            yield from _leaves(branch, f"{path}[{index}]")
+    else:
+        yield path, tree

@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serl_rl.data import Chunk, DataError, TransitionSpec, encode_chunk
-from serl_rl.ingest import Ingest, InsertResult
+from serl_rl.ingest import Ingest, InsertResult, Mark
 from serl_rl.journal import Journal, JournalError, Record
 from serl_rl.replay import ReplayBuffer
+from serl_rl.spec import ImplausibleError, Plausible
+
+ANYTHING = Plausible(vector=float("inf"), reward=float("inf"))
 
 
 def open_ingest(path: Path, spec: TransitionSpec, capacity: int = 1000) -> Ingest:
@@ -191,3 +197,90 @@ def test_goals_are_the_ends_of_demonstrations_that_succeeded(tmp_path, make_chun
     ingest.journal.close()
     goals = buffers[2].transitions()["next_observation"]["state"]
     np.testing.assert_array_equal(goals, succeeded[-1].observation["state"][-1:])
+
+
+def test_values_that_are_not_plausible_are_refused_by_name_and_a_task_may_allow_them(tmp_path, make_chunk, state_spec):
+    ingest = open_ingest(tmp_path / "a", state_spec)
+    wide = replace(state_spec, plausible=Plausible(vector=1e6, reward=1e6))
+    for value, message in (
+        (3e38, r"observation\.state\[3\]: expected values from -1000 to 1000, found 3e\+38 in row 2"),
+    ):
+        chunk = make_chunk(state_spec, 5)
+        chunk.observation["state"][2, 3] = value
+        with pytest.raises(ImplausibleError, match=message):
+            ingest.insert("actor", "s", 0, 5, encode_chunk(chunk, replace(state_spec, plausible=ANYTHING)))
+    for changes, message in (
+        ({"reward": np.full(5, -1e5, np.float32)}, r"reward: expected values from -10000 to 10000, found -100000"),
+        ({"action": np.full((5, 2), 1.1, np.float32)}, "action"),
+        ({"mask": np.full(5, 0.5, np.float32)}, "mask"),
+        ({"episode": 2**40}, "episode: expected a number below"),
+    ):
+        chunk = make_chunk(state_spec, 5)
+        data = encode_chunk(chunk)
+        for name, value in changes.items():
+            if isinstance(value, np.ndarray):
+                data = data.replace(getattr(chunk, name).tobytes(), value.tobytes())
+        if "episode" in changes:
+            data = encode_chunk(make_chunk(state_spec, 5, **changes))
+        with pytest.raises(DataError, match=message):
+            ingest.insert("actor", "s", 0, 5, data)
+    assert ingest.totals.env_steps == 0
+    ingest.journal.close()
+    allowed = open_ingest(tmp_path / "b", wide)
+    chunk = make_chunk(state_spec, 5, reward=np.full(5, -1e5, np.float32))
+    assert allowed.insert("actor", "s", 0, 5, encode_chunk(chunk, wide)).stored == 5
+    allowed.journal.close()
+
+    # What was let in stays in the journal, counts, and is left out of the buffers where it is not plausible any more.
+    again = open_ingest(tmp_path / "b", state_spec)
+    assert again.restore() == 5
+    assert (again.totals.env_steps, len(again.online)) == (5, 0)
+    assert again.insert("actor", "s", 0, 0, b"").next_expected == 5
+    again.journal.close()
+
+
+def test_transitions_of_another_meaning_are_refused(tmp_path, make_chunk, state_spec):
+    ours, theirs = (replace(state_spec, meaning={"scale": scale}) for scale in (0.1, 0.2))
+    ingest = open_ingest(tmp_path, ours)
+    for meaning in (ours.meaning_hash, ""):  # "": made before there were meanings
+        chunk = make_chunk(state_spec, 3, meaning=meaning)
+        assert send(ingest, chunk, ingest.totals.env_steps).stored == 3
+    with pytest.raises(DataError, match=f"meaning: .*{ours.meaning_hash}.*{theirs.meaning_hash}"):
+        send(ingest, make_chunk(state_spec, 3, meaning=theirs.meaning_hash), 6)
+    ingest.journal.close()
+    with pytest.raises(JournalError, match=r"scale: expected 0\.2, found 0\.1"):
+        open_ingest(tmp_path, theirs)
+    open_ingest(tmp_path, state_spec).journal.close()
+
+
+def test_a_journal_is_compared_with_the_place_where_a_checkpoint_left_it(tmp_path, make_chunk, state_spec):
+    path = tmp_path / "whole"
+    first = open_ingest(path, state_spec)
+    marks = []
+    for number in range(4):
+        send(first, make_chunk(state_spec, 10, seed=number), 10 * number)
+        position, totals = first.state()
+        marks.append(Mark(first.journal.id, position, totals.env_steps))
+    first.journal.close()
+
+    def restore(mark: Mark, where: Path = path) -> int:
+        ingest = open_ingest(where, state_spec)
+        try:
+            return ingest.restore(mark)
+        finally:
+            ingest.journal.close()
+
+    assert [restore(mark) for mark in marks] == [40] * 4
+    assert restore(replace(marks[1], journal="")) == 40  # of an older version
+    with pytest.raises(JournalError, match=r"env_steps: expected 21, found 20"):
+        restore(replace(marks[1], env_steps=21))
+    with pytest.raises(JournalError, match=r"journal: expected other, found"):
+        restore(replace(marks[1], journal="other"))
+    cut = tmp_path / "cut"
+    shutil.copytree(path, cut)
+    os.truncate(cut / "00000000.segment", marks[2].position.offset)
+    assert restore(marks[2], cut) == 30
+    with pytest.raises(
+        JournalError, match=r"position: expected \(0, \d+\), found \(0, \d+\); env_steps: expected 40, found 30"
+    ):
+        restore(marks[3], cut)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serl_rl.data import TransitionSpec
-from serl_rl.journal import Journal, JournalError, Position, Record, read_journal
+from serl_rl.journal import Journal, JournalError, JournalLost, Position, Record, read_journal, salvage
+from serl_rl.segment import create, read_header, scan
 
 SPEC = TransitionSpec({"state": ((2,), "float32")}, 1)
 
@@ -77,18 +79,33 @@ def test_a_cut_anywhere_loses_only_the_last_record(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("from_page", [True, False])
-def test_pages_that_were_never_written_are_dropped(tmp_path, from_page):
+def test_zeros_in_place_of_records_are_damage_and_are_kept(tmp_path, from_page):
     expected = write(tmp_path, 10, size=1000)
     segment = tmp_path / "00000000.segment"
     whole = segment.read_bytes()
     kept = 4096 * 2 if from_page else next(iter(read_journal(tmp_path, SPEC)))[0].offset
-    segment.write_bytes(whole[:kept] + bytes(len(whole) - kept))
+    damaged = whole[:kept] + bytes(len(whole) - kept)
+    segment.write_bytes(damaged)
+    readable = 7 if from_page else 1
+    with pytest.raises(JournalError, match=rf"{readable} records \(\d+ bytes\) can be read before it, 0 records"):
+        Journal(tmp_path, SPEC, sync_interval=None)
+    assert segment.read_bytes() == damaged
+    assert [(entry.first_sequence, bytes(entry.data)) for entry in salvage(tmp_path)] == expected[:readable]
+
+
+@pytest.mark.parametrize("place", [2000, 12_000, 9, -1, -5000])
+def test_one_flipped_bit_erases_nothing_although_zeros_end_the_file(tmp_path, place):
     with Journal(tmp_path, SPEC, sync_interval=None) as journal:
-        journal.append(record(99))
-    found = contents(tmp_path)
-    assert found[-1] == (99, record(99).data)
-    assert found[:-1] == expected[: len(found) - 1]
-    assert len(found) == (8 if from_page else 2)
+        for number in range(3):
+            journal.append(Record("actor", "session", 600 * number, 600, b"x" * 3000 + bytes(4800)))
+    segment = tmp_path / "00000000.segment"
+    damaged = bytearray(segment.read_bytes())
+    damaged[place] ^= 1
+    segment.write_bytes(damaged)
+    with pytest.raises(JournalError, match="nothing was changed"):
+        Journal(tmp_path, SPEC, sync_interval=None)
+    assert segment.read_bytes() == damaged
+    assert sum(entry.count for entry in salvage(tmp_path)) == (0 if place == 9 else 1200)
 
 
 def test_a_changed_byte_anywhere_is_refused_and_nothing_is_touched(tmp_path):
@@ -101,6 +118,30 @@ def test_a_changed_byte_anywhere_is_refused_and_nothing_is_touched(tmp_path):
         with pytest.raises(JournalError, match=r"segment"):
             Journal(tmp_path, SPEC, sync_interval=None)
         assert segment.read_bytes() == damaged
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_what_is_readable_around_damage_comes_back_as_a_journal_without_gaps(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("journal")
+    size = data.draw(st.integers(0, 300))
+    stored = [number for number, _ in write(path, 12, size=size, segment_bytes=data.draw(st.integers(400, 5000)))]
+    victim = data.draw(st.sampled_from(sorted(path.glob("*.segment"))))
+    content = bytearray(victim.read_bytes())
+    start = data.draw(st.integers(read_header(victim, "journal").end, len(content)))
+    length = data.draw(st.integers(0, min(200, len(content) - start)))
+    content[start : start + length] = data.draw(st.binary(min_size=length, max_size=length))
+    victim.write_bytes(content)
+    expected: dict[str, int] = {}
+    numbers = []
+    for entry in salvage(path):
+        assert entry.first_sequence == expected.setdefault(entry.session_id, 0)
+        expected[entry.session_id] += entry.count
+        numbers.append(int(entry.session_id.partition("+")[2] or 0) + entry.first_sequence)
+        assert bytes(entry.data) == record(numbers[-1], size).data
+    assert numbers == sorted(set(numbers))
+    assert len(stored) - len(numbers) <= length / (size + 30) + 2
+    assert len(expected) <= 2
 
 
 def test_damage_in_an_earlier_segment_is_found_by_replaying(tmp_path):
@@ -116,6 +157,100 @@ def test_a_missing_segment_is_noticed(tmp_path):
     (tmp_path / "00000001.segment").unlink()
     with pytest.raises(JournalError, match=r"00000001\.segment is missing"):
         Journal(tmp_path, SPEC)
+
+
+@pytest.mark.parametrize("what", ["exchanged", "of another journal", "shorter", "empty"])
+def test_segments_that_do_not_belong_in_their_place_are_noticed(tmp_path, what):
+    for name in ("ours", "other"):
+        write(tmp_path / name, 20, segment_bytes=500)
+    first, second = (tmp_path / f"ours/0000000{number}.segment" for number in (1, 2))
+    one, two = first.read_bytes(), second.read_bytes()
+    if what == "exchanged":
+        first.write_bytes(two)
+        second.write_bytes(one)
+    elif what == "of another journal":
+        second.write_bytes((tmp_path / "other/00000002.segment").read_bytes())
+    else:
+        ends = [end for end, _ in scan(first, "journal", SPEC)]
+        first.write_bytes(one[: ends[-2] if what == "shorter" else read_header(first, "journal").end])
+    with pytest.raises(
+        JournalError, match=r"segment: (index|journal|previous_end): expected .*, found .*restore a copy"
+    ):
+        contents(tmp_path / "ours")
+
+
+def test_a_journal_from_before_segments_named_their_journal_goes_on(tmp_path):
+    create(tmp_path / "00000000.segment", "journal", SPEC)
+    expected = write(tmp_path, 8, segment_bytes=250)
+    assert len(list(tmp_path.glob("*.segment"))) > 2
+    assert contents(tmp_path) == expected
+    with Journal(tmp_path, SPEC, sync_interval=None) as journal:
+        assert journal.id == ""
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(path)
+
+
+def move(path: Path) -> None:
+    path.rename(path.with_name("moved"))
+
+
+def swap(path: Path) -> None:
+    move(path)
+    write(path, 1)
+
+
+def delete_segment(path: Path) -> None:
+    (path / "00000000.segment").unlink()
+
+
+def replace_segment(path: Path) -> None:
+    segment = path / "00000000.segment"
+    segment.with_name("copy").write_bytes(segment.read_bytes())
+    segment.with_name("copy").replace(segment)
+
+
+def cut_segment(path: Path) -> None:
+    os.truncate(path / "00000000.segment", 300)
+
+
+def lengthen_segment(path: Path) -> None:
+    with (path / "00000000.segment").open("ab") as file:
+        file.write(b"mine")
+
+
+HARMS = [remove, move, swap, delete_segment, replace_segment, cut_segment, lengthen_segment]
+
+
+@pytest.mark.parametrize("harm", HARMS, ids=lambda function: function.__name__)
+def test_nothing_is_acknowledged_into_a_journal_that_is_no_longer_there(tmp_path, harm):
+    path = tmp_path / "journal"
+    with Journal(path, SPEC, sync_interval=None) as journal:
+        for number in range(5):
+            journal.append(record(number))
+        harm(path)
+        for _ in range(2):
+            with pytest.raises(JournalLost, match=str(path)):
+                journal.append(record(5))
+        with pytest.raises(JournalLost):
+            journal.check()
+
+
+def test_a_segment_that_is_taken_away_behind_us_is_noticed_before_a_checkpoint(tmp_path):
+    with Journal(tmp_path, SPEC, sync_interval=None, segment_bytes=300) as journal:
+        for number in range(10):
+            journal.append(record(number))
+        (tmp_path / "00000001.segment").unlink()
+        with pytest.raises(JournalLost, match=r"00000001\.segment: is gone"):
+            journal.check()
+
+
+def test_the_lock_holds_although_its_file_is_deleted(tmp_path):
+    with Journal(tmp_path, SPEC):
+        (tmp_path / "lock").unlink()
+        with pytest.raises(JournalError, match="another learner"):
+            Journal(tmp_path, SPEC)
 
 
 @pytest.mark.parametrize("content", [b"", b"something else entirely", b"SERLSEG1", b"\0" * 500])

@@ -3,7 +3,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -59,6 +59,10 @@ class Task(ArmTask):
     objects: dict[str, BoxObject]
     state: tuple[StateTerm, ...] = Field(min_length=1, description="terms of the observation's state vector, in order")
     cameras: dict[str, CameraView] = Field(default_factory=dict, description="what is seen, by the camera's name")
+    plausible_state: float = Field(
+        default=1e3, gt=0.0, description="largest magnitude of a value of the state vector that is worth learning from"
+    )
+    plausible_reward: float = Field(default=1e4, gt=0.0, description="the same of a reward")
     learning: str = Field(default="rlpd_state", description="config/learning/<learning>.yaml, where no other is named")
 
     @model_validator(mode="after")
@@ -83,6 +87,29 @@ class Task(ArmTask):
     def action_space(self) -> gym.spaces.Box:
         """float32 (n,) in [-1, 1]."""
         return gym.spaces.Box(-1.0, 1.0, (len(self.action),), np.float32)
+
+    @cached_property
+    def meaning(self) -> dict[str, Any]:
+        """Everything that gives the numbers of observations, actions and rewards their meaning, as a tree for JSON.
+
+        Not what only shapes what happens: limits, start, horizon, objects, learning.
+        """
+        state = [
+            {"name": f"{term.name}[{index}]", "shift": shift, "scale": scale}
+            for term in self.state
+            for index, (shift, scale) in enumerate(zip(term.shift, term.scale, strict=True))
+        ]
+        action = [{"name": n, "scale": s} for n, s in zip(self.action.names, self.action.scale, strict=True)]
+        judging = {field.name for field in fields(type(self))} - {field.name for field in fields(Task)}
+        return {
+            "kind": self.kind,
+            "robot": self.robot,
+            "control_period": self.control_period,
+            "state": state,
+            "action": action,
+            "cameras": {name: asdict(view) for name, view in self.cameras.items()},
+            "judging": {name: value for name, value in asdict(self).items() if name in judging},
+        }
 
     @cached_property
     def _state_vector(self) -> StateVector:

@@ -7,6 +7,7 @@ or a run that is resumed, goes on exactly where the stored data ends.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -20,10 +21,12 @@ from numpy.typing import NDArray
 from serl_rl.data import Chunk
 from serl_rl.evaluation import out_of_reach, wilson_interval
 from serl_rl.policy import NumpyPolicy
-from serl_rl.spec import TransitionSpec
+from serl_rl.spec import DataError, TransitionSpec
 
 from serl_training.perception import FrameStacker
 from serl_training.rollout import EpisodeLost, EpisodeSummary, Observation, episode_seed, episode_seeds, run_episode
+
+_log = logging.getLogger(__name__)
 
 _RATE_WINDOW = 20  # episodes
 FIRST_EVALUATION = 2**40
@@ -388,7 +391,13 @@ class Actor:
         *,
         demonstration: bool = False,
     ) -> EpisodeSummary:
-        """One episode; starts anew when it is lost."""
+        """One episode; starts anew when it is lost, or when what was measured in it is nothing to learn from."""
+
+        def take(chunk: Chunk) -> None:
+            chunk.check(self._spec)
+            on_chunk(chunk)
+
+        last: Exception | None = None
         for attempt in range(self._lost_limit):
             self._ready()
             try:
@@ -398,14 +407,16 @@ class Actor:
                     seed=seed,
                     options={**self._modes[mode], "episode": number},
                     before_step=before_step or self._check,
-                    on_chunk=on_chunk,
+                    on_chunk=take,
                     actor_id=self._actor_id,
                     demonstration=demonstration,
                     chunk_size=self._chunk_size,
                     encoder=self._spec.encoder,
                     frame_stack=self._spec.frame_stack,
+                    meaning=self._spec.meaning_hash,
                 )
-            except EpisodeLost as error:
+            except (EpisodeLost, DataError) as error:
+                _log.warning("%s episode %d is lost: %s", mode, number, error)
                 last = error
                 if attempt + 1 < self._lost_limit and on_chunk == self._learner.send:
                     number = self._learner.totals.episodes + 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rclpy.node import Node
 from serl_rl.data import Chunk, encode_chunk
 from serl_rl.ingest import InsertResult, Totals
-from serl_rl.journal import JournalError
+from serl_rl.journal import JournalError, JournalLost
 from serl_rl.policy import NumpyPolicy, PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec
 from serl_ros.executor import FastExecutor
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _REPLY_TIMEOUT = 3.0  # [s] after which a chunk is sent again
 _LONGEST_ID = 200  # characters
+_RETRY_PERIOD = 1.0  # [s] after which what could not be stored is sent again
 _NOTICE_PERIOD = 5.0  # [s] between log lines about something that is waited for
 
 
@@ -67,11 +68,10 @@ class GraphLearner:
         self._spec, self._encoder = spec, encoder
         self._actor_id, self._max_lead, self._max_backlog = actor_id, max_lead, max_backlog
         self._graph_id = graph_id
-        self._session = uuid.uuid4().hex
-        self._window = InsertionWindow()
         self._replies: list[tuple[float, Any]] = []
         self._stored = LearnerTotals()
-        self._pending_online = 0
+        self._begin_session()
+        self._retry_at = 0.0
         self._sent_episode = 0
         self._connected = False
         self._policy: NumpyPolicy | None = None
@@ -81,6 +81,11 @@ class GraphLearner:
         self._trained = 0
         self._client = node.create_client(InsertTransitions, "learner/insert")
         self._subscription = node.create_subscription(PolicyParameters, "learner/policy", self._on_policy, LATCHED)
+
+    def _begin_session(self) -> None:
+        self._session = uuid.uuid4().hex
+        self._window = InsertionWindow()
+        self._pending_online = 0
 
     @property
     def totals(self) -> LearnerTotals:
@@ -132,8 +137,8 @@ class GraphLearner:
         self._wait(lambda: self._ask() and self._policy is not None, "learner/insert and learner/policy (learner)")
 
     def send(self, chunk: Chunk) -> None:
-        """Hand over a chunk."""
-        self._window.add(len(chunk), encode_chunk(chunk))
+        """Hand over a chunk; raises DataError if it does not fit the specification."""
+        self._window.add(len(chunk), encode_chunk(chunk, self._spec))
         if not chunk.demonstration:
             self._pending_online += len(chunk)
         self._sent_episode = max(self._sent_episode, chunk.episode)
@@ -161,7 +166,7 @@ class GraphLearner:
     def pump(self) -> None:
         """Take replies, send what may be sent, send again what got lost. Never waits."""
         self._take_replies()
-        if not self._client.service_is_ready():
+        if not self._client.service_is_ready() or time.monotonic() < self._retry_at:
             return
         for chunk in self._window.to_send():
             request = InsertTransitions.Request(
@@ -201,8 +206,20 @@ class GraphLearner:
                 return
 
     def _on_reply(self, reply: InsertTransitions.Response) -> None:
+        if not reply.success and reply.retry:
+            self._node.get_logger().error(
+                f"transitions are kept until the learner can store them: {reply.message}",
+                throttle_duration_sec=_NOTICE_PERIOD,
+            )
+            self._retry_at = time.monotonic() + _RETRY_PERIOD
+            self._resend()
+            return
         if not reply.success:
-            raise JobFailed(f"the learner refused transitions: {reply.message}")
+            # It would be refused for ever, and all behind it: what is not stored is given up, the next job begins anew.
+            lost, message = self._window.backlog, reply.message
+            self._resend()
+            self._begin_session()
+            raise JobFailed(f"the learner refused transitions, {lost} are given up: {message}")
         try:
             self._window.acknowledge(reply.next_expected)
         except InsertionError as error:
@@ -296,6 +313,7 @@ class InsertionService:
         except (DataError, JournalError) as error:
             self._refused(f"transitions of '{clean(request.actor_id, 40)}' refused: {error}")
             response.message = clean(error)
+            response.retry = isinstance(error, JournalError) and not isinstance(error, JournalLost)
             return response
         totals = self._totals()
         response.success = True

@@ -6,31 +6,45 @@ Insertion never waits for a gradient step: it shares only the short moments in w
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from serl_rl.agent import Agent, create_agent
+from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import LearningConfig
 from serl_rl.encoders import Encoder
-from serl_rl.ingest import Ingest, InsertResult, Totals
-from serl_rl.journal import Journal
+from serl_rl.ingest import Ingest, InsertResult, Mark, Totals
+from serl_rl.journal import Journal, JournalError, JournalLost
 from serl_rl.replay import ReplayBuffer
 from serl_rl.rlpd import make_sampler
 from serl_rl.spec import TransitionSpec
 
-from serl_rl import checkpoint
+from serl_rl import checkpoint, tensors
 
 JOURNAL = "journal"
 CHECKPOINTS = "checkpoints"
 _REPORT_PERIOD = 0.5  # [s]
+
+_log = logging.getLogger(__name__)
+
+
+def _log_failure(reason: str) -> None:
+    if reason:
+        _log.error("%s", reason)
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; what was stored and saved before is still there."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,7 @@ class Learner:
         pace: Pace,
         publish: Callable[[PublishedPolicy], None],
         report: Callable[[int, dict[str, float]], None],
+        save_failed: Callable[[str], None] = _log_failure,
     ) -> None:
         """Open a run directory, new or old; an old one goes on from its newest checkpoint and its journal.
 
@@ -84,31 +99,44 @@ class Learner:
             pace: how training keeps step with the data.
             publish: takes each new policy, in the training thread.
             report: takes env steps and named numbers, in the training thread.
+            save_failed: told why a checkpoint could not be saved, or "" when one was saved, in the training thread.
 
         Raises:
-            JournalError: the journal is damaged, foreign or in use by another learner.
+            JournalError: the journal is damaged, foreign, in use by another learner, or lacks something that the newest
+                checkpoint was trained on.
             CheckpointError: no checkpoint can be read although there are some.
         """
         self.session = uuid.uuid4().hex
         self._config, self._pace = config, pace
-        self._publish, self._report = publish, report
+        self._publish, self._report, self._save_failed = publish, report, save_failed
         make_buffer = partial(
             ReplayBuffer, spec, storage=config.vision.storage, jpeg_quality=config.vision.jpeg_quality
         )
         online, demonstrations = make_buffer(config.replay_capacity), make_buffer(config.demonstration_capacity)
-        self._journal = Journal(run_dir / JOURNAL, spec)
-        goals = make_buffer(config.vice.goal_capacity) if config.agent == "vice" else None
-        self._ingest = Ingest(spec, self._journal, online, demonstrations, goals)
-        self._sampler = make_sampler(config, online, demonstrations, goals, seed)
         self._make_agent = partial(create_agent, spec=spec, config=config, encoder=encoder)
         self._agent: Agent = self._make_agent(seed)
         self._checkpoints = run_dir / CHECKPOINTS
+        restored = checkpoint.load_latest(self._checkpoints, self._agent)
+        if restored is not None and restored.position is not None and not (run_dir / JOURNAL).is_dir():
+            raise JournalError(
+                f"{run_dir / JOURNAL}: is missing, but {restored.path} was trained on it; restore it, or move "
+                f"{self._checkpoints} away to begin anew"
+            )
+        self._journal = Journal(run_dir / JOURNAL, spec)
+        checkpoint.remove_incomplete(self._checkpoints)  # the journal is locked: nobody else saves here
+        goals = make_buffer(config.vice.goal_capacity) if config.agent == "vice" else None
+        self._ingest = Ingest(spec, self._journal, online, demonstrations, goals)
+        self._sampler = make_sampler(config, online, demonstrations, goals, seed)
         self._version = 0
         self._trained = 0  # online env steps
         self._rehearsed = 0  # updates before the policy acts
         self._awaited = False
         self._saved = 0  # updates
-        self._restore()
+        try:
+            self._restore(restored)
+        except BaseException:
+            self._journal.close()
+            raise
         self._changed = threading.Condition()  # guards totals, announces new data
         self._stop = False
         self._thread = threading.Thread(target=self._train, name="training", daemon=True)
@@ -121,7 +149,7 @@ class Learner:
 
     @property
     def failure(self) -> Exception | None:
-        """What ended the training thread, if it ended by itself."""
+        """What ended training, if it ended by itself."""
         return self._failure
 
     def start(self) -> None:
@@ -129,27 +157,38 @@ class Learner:
         self._thread.start()
 
     def insert(self, actor_id: str, session_id: str, first_sequence: int, count: int, data: memoryview) -> InsertResult:
-        """Store a chunk; see `serl_rl.ingest.Ingest.insert`.
+        """Store a chunk; see `serl_rl.ingest.Ingest.insert`. A journal that is gone ends training.
 
         An actor that only asks, when there are demonstrations, has no more of them and waits for a policy.
         """
         with self._changed:
-            result = self._ingest.insert(actor_id, session_id, first_sequence, count, data)
+            try:
+                result = self._ingest.insert(actor_id, session_id, first_sequence, count, data)
+            except JournalLost as error:
+                self._failure, self._stop = error, True
+                self._changed.notify()
+                raise
             self._awaited |= count == 0 and len(self._ingest.demonstrations) > 0
             if result.stored or self._awaited:
                 self._changed.notify()
             return result
 
     def close(self) -> None:
-        """End training, save a checkpoint, close the journal."""
+        """End training, save a checkpoint, close the journal.
+
+        Raises:
+            CheckpointError, JournalError: the checkpoint, or the newest transitions, may not be on the disk.
+        """
         with self._changed:
             self._stop = True
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(timeout=10.0)
-        if self._failure is None and self._updates > self._saved:
-            self._save()
-        self._journal.close()
+        try:
+            if self._failure is None and self._updates > self._saved:
+                self._save()
+        finally:
+            self._journal.close()
 
     # Training thread
 
@@ -183,7 +222,12 @@ class Learner:
                 self._publish_policy()
                 continue
             # Insertion waits only for what the buffers guard themselves, not for pictures to be decoded.
-            self._agent, info = self._agent.update(self._sampler.sample(n_steps, config.utd_ratio))
+            batch = self._sampler.sample(n_steps, config.utd_ratio)
+            self._agent, info = self._agent.update(batch)
+            if wrong := _unbounded(info):
+                raise TrainingError(
+                    f"training went wrong: {wrong} is NaN or infinite; {self._describe(batch)}; {_RESUME}"
+                )
             if rehearsing:
                 self._rehearsed += n_steps * config.utd_ratio
             else:
@@ -196,8 +240,14 @@ class Learner:
                 reported_at, updates_then = now, self._updates
                 losses.clear()
             if now - saved_at >= self._pace.checkpoint_period:
-                self._save()
+                self._try_to_save()
                 saved_at = now
+
+    def _describe(self, batch: Mapping[str, Any]) -> str:
+        """What stands out in a batch, and where it came from."""
+        value, name, place = max(_magnitudes(batch))
+        source = self._ingest.find(name.rpartition(".")[2], value)
+        return f"the largest number of the batch is {value:g} in {name}, minibatch and row {place} {source}".rstrip()
 
     def _rehearsing(self) -> bool:
         """Whether demonstrations are complete, and the updates on them alone are not."""
@@ -212,6 +262,9 @@ class Learner:
         return stored - self._trained >= self._pace.n_steps if self._pace.coupled else stored > 0
 
     def _publish_policy(self) -> None:
+        policy = self._agent.policy_snapshot()
+        if (name := tensors.first_unbounded(policy.arrays)) is not None:
+            raise TrainingError(f"training went wrong: {name} of the policy holds NaN or infinity; {_RESUME}")
         self._version += 1
         self._publish(
             PublishedPolicy(
@@ -219,7 +272,7 @@ class Learner:
                 updates=self._updates,
                 env_steps=self._ingest.totals.env_steps,
                 env_steps_trained=self._trained,
-                data=self._agent.policy_snapshot().to_bytes(),
+                data=policy.to_bytes(),
             )
         )
 
@@ -242,28 +295,61 @@ class Learner:
 
     # Checkpoints
 
+    def _try_to_save(self) -> None:
+        """Save; a full disk is told, and training goes on: the journal has everything, and the next try may succeed."""
+        try:
+            self._save()
+        except JournalLost:
+            raise
+        except (CheckpointError, JournalError) as error:
+            self._save_failed(f"{error}; training goes on, the earlier checkpoints are untouched")
+        else:
+            self._save_failed("")
+
     def _save(self) -> None:
-        counters = {
-            "trained": self._trained,
-            "rehearsed": self._rehearsed,
-            "env_steps": self._ingest.totals.env_steps,
-        }
+        """Raises CheckpointError, JournalError: it could not be saved. JournalLost: the run is no longer there."""
+        self._journal.check()  # to save would make a directory again that was deleted
+        self._journal.sync()  # the checkpoint says what the journal holds: that must be so after a power failure, too
+        position, totals = self._ingest.state()
+        counters = {"trained": self._trained, "rehearsed": self._rehearsed, "env_steps": totals.env_steps}
         checkpoint.save(
             self._checkpoints,
             self._trained,
             self._agent,
             counters=counters,
             rng=self._sampler.rng,
-            position=self._ingest.position,
+            position=position,
+            journal=self._journal.id,
         )
         self._saved = self._updates
 
-    def _restore(self) -> None:
-        self._ingest.restore()
-        restored = checkpoint.load_latest(self._checkpoints, self._agent)
+    def _restore(self, restored: checkpoint.Checkpoint[Agent] | None) -> None:
+        mark = None
+        if restored is not None and restored.position is not None:
+            mark = Mark(restored.journal, restored.position, restored.counters["env_steps"])
+        self._ingest.restore(mark)
         if restored is None:
             return
         self._agent = restored.agent
         self._sampler.rng = restored.rng
         self._trained, self._rehearsed = restored.counters["trained"], restored.counters["rehearsed"]
         self._saved = self._updates
+
+
+_RESUME = "it is stopped before anything of it is saved; --resume goes on from the last good checkpoint"
+
+
+def _unbounded(info: Mapping[str, Any]) -> str:
+    """Names of the losses that are not finite numbers."""
+    return ", ".join(name for name, value in info.items() if "loss" in name and not math.isfinite(float(value)))
+
+
+def _magnitudes(batch: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[float, str, tuple[int, ...]]]:
+    """Largest magnitude of each array of a batch, its name and its place."""
+    for name, rows in batch.items():
+        if isinstance(rows, Mapping):
+            yield from _magnitudes(rows, f"{prefix}{name}.")
+        elif rows.dtype.kind == "f":
+            magnitudes: NDArray[Any] = np.nan_to_num(np.abs(rows.astype(np.float64)), nan=np.inf)
+            place = np.unravel_index(np.argmax(magnitudes), rows.shape)
+            yield float(magnitudes[place]), f"{prefix}{name}", tuple(map(int, place))

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from rclpy.node import Node
 from serl_rl.checkpoint import CheckpointError
-from serl_rl.journal import JournalError
+from serl_rl.ingest import InsertResult
+from serl_rl.journal import JournalError, JournalLost
 from serl_ros.diagnostics import ERROR, OK, Diagnostics
 from serl_ros.executor import FastExecutor
 from serl_ros.incoming import subscribe
 from serl_ros.log import ERROR as LOG_ERROR
 from serl_ros.log import FATAL, log
-from serl_ros.node import run_node
+from serl_ros.node import CONFIGURATION_ERROR, run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, RELIABLE_50
 from serl_tasks.messages import MessageError, metric_values
@@ -31,6 +32,9 @@ from serl_training.run_log import RunLog
 
 if TYPE_CHECKING:
     from serl_training.learner import Learner, PublishedPolicy
+
+
+_LAST_WORDS = 0.5  # [s]
 
 
 class LearnerNode(Node):
@@ -64,8 +68,9 @@ class LearnerNode(Node):
         self._diagnostics = Diagnostics(self)
 
         prepare(self, cache)
-        from serl_training.learner import Learner, Pace
+        from serl_training.learner import Learner, Pace, TrainingError
 
+        self._hopeless = (JournalLost, TrainingError)  # what starting again would not mend
         encoder = find_encoder(task, config)
         try:
             self._learner: Learner = Learner(
@@ -77,10 +82,11 @@ class LearnerNode(Node):
                 pace=Pace(coupled=coupled, n_steps=n_steps, checkpoint_period=checkpoint_period),
                 publish=self._publish_policy,
                 report=self._report,
+                save_failed=self._save_failed,
             )
         except (JournalError, CheckpointError) as error:
             raise ValueError(str(error)) from error  # a run that cannot be used: one line, and no respawn
-        self._serving = False
+        self._serving = self._refusing = False
 
     def run(self, executor: FastExecutor, stop: threading.Event) -> None:
         """Serve until `stop`, or until training fails; leave at once where another learner is at work."""
@@ -92,23 +98,34 @@ class LearnerNode(Node):
                 f"another learner (session {self._foreign}) publishes on {self._policy_subscription.topic_name}; "
                 "end it, or give this graph another namespace or ROS_DOMAIN_ID",
             )
-            raise SystemExit(2)
+            raise SystemExit(CONFIGURATION_ERROR)
         self._policy_publisher = self.create_publisher(PolicyParameters, "learner/policy", LATCHED)
         self._learner.start()
         self._service = InsertionService(
-            self, self._learner.insert, lambda: self._learner.totals, self._refused, self._graph_id
+            self, self._insert, lambda: self._learner.totals, self._refused, self._graph_id
         )
         self._diagnostics.set("training", OK, "running")
         self._serving = True
         while not stop.is_set():
             executor.spin_once(0.1)
-            if self._learner.failure is not None:
-                raise self._learner.failure
+            failure = self._learner.failure
+            if isinstance(failure, self._hopeless):
+                self._diagnostics.set("training", ERROR, str(failure))
+                log(self, FATAL, str(failure))
+                executor.spin_until(lambda: False, _LAST_WORDS)  # who waits for an answer still gets one
+                raise SystemExit(CONFIGURATION_ERROR)
+            if failure is not None:
+                raise failure
 
     def close(self) -> None:
-        """Save and put away."""
-        self._learner.close()
-        self._log.close()
+        """Save and put away; a process that could not save ends with an error."""
+        try:
+            self._learner.close()
+        except (JournalError, CheckpointError) as error:
+            log(self, FATAL, str(error))
+            raise SystemExit(1) from None
+        finally:
+            self._log.close()
 
     def _on_policy(self, message: PolicyParameters) -> None:
         if message.session == self._learner.session:
@@ -130,7 +147,22 @@ class LearnerNode(Node):
             self._diagnostics.set("metrics", ERROR, str(error))
             log(self, LOG_ERROR, f"metrics are not written: {error}", throttle=10.0)
 
+    def _save_failed(self, reason: str) -> None:
+        if reason:
+            log(self, LOG_ERROR, reason, throttle=10.0)
+            self._diagnostics.set("checkpoints", ERROR, reason)
+        else:
+            self._diagnostics.set("checkpoints", OK, "saved")
+
+    def _insert(self, actor_id: str, session_id: str, first: int, count: int, data: memoryview) -> InsertResult:
+        result = self._learner.insert(actor_id, session_id, first, count, data)
+        if result.stored and self._refusing:
+            self._refusing = False
+            self._diagnostics.set("insert", OK, "stored")
+        return result
+
     def _refused(self, reason: str) -> None:
+        self._refusing = True
         log(self, LOG_ERROR, reason, throttle=1.0)
         self._diagnostics.set("insert", ERROR, reason)
 

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serl_rl.config import LearningConfig
-from serl_rl.spec import ArraySpec, TransitionSpec
+from serl_rl.spec import ArraySpec, Plausible, TransitionSpec
 from serl_robots.config import load_yaml
 from serl_robots.resources import find
+from serl_robots.robot import load_robot
 
 from serl_tasks import Task
 
@@ -45,7 +47,19 @@ def find_encoder(task: Task, config: LearningConfig) -> Encoder | None:
 
 
 def transition_spec(task: Task, config: LearningConfig, encoder: Encoder | None) -> TransitionSpec:
-    """Shapes of what the actor sends and the learner stores: pictures, or the features that a frozen encoder makes."""
+    """What the actor sends and the learner stores: pictures, or the features that a frozen encoder makes.
+
+    Raises:
+        ConfigError: the file of the robot cannot be used.
+    """
+    spec = _shapes(task, config, encoder)
+    robot = load_robot(task.robot)
+    frames = {"base_frame": robot.base_frame, "tcp_frame": robot.tcp_frame}
+    plausible = Plausible(vector=task.plausible_state, reward=task.plausible_reward)
+    return replace(spec, meaning=task.meaning | frames, plausible=plausible)
+
+
+def _shapes(task: Task, config: LearningConfig, encoder: Encoder | None) -> TransitionSpec:
     spaces = (task.observation_space, task.action_space)
     if encoder is None:
         return TransitionSpec.from_spaces(*spaces)

@@ -54,10 +54,11 @@ class ChunkBuilder:
         size: int,
         encoder: str = "",
         frame_stack: int = 1,
+        meaning: str = "",
     ) -> None:
-        """Start at the first observation of an episode; `encoder` and `frame_stack` are of the `TransitionSpec`."""
+        """Start at the first observation of an episode; the last three are of the `TransitionSpec`, see `Chunk`."""
         self._actor_id, self._episode, self._demonstration, self._size = actor_id, episode, demonstration, size
-        self._encoder, self._frame_stack = encoder, frame_stack
+        self._encoder, self._frame_stack, self._meaning = encoder, frame_stack, meaning
         self._first_step = 0
         self._start([observation])
 
@@ -118,6 +119,7 @@ class ChunkBuilder:
             success=ended and success,
             encoder=self._encoder,
             frame_stack=self._frame_stack,
+            meaning=self._meaning,
         )
         self._first_step += count
         self._start(self._observations[-self._frame_stack :])
@@ -137,6 +139,7 @@ def run_episode(
     chunk_size: int = 8,
     encoder: str = "",
     frame_stack: int = 1,
+    meaning: str = "",
 ) -> EpisodeSummary:
     """Run one episode to its end.
 
@@ -152,6 +155,7 @@ def run_episode(
         chunk_size: most transitions of a chunk.
         encoder: of the `TransitionSpec`, stored with the transitions.
         frame_stack: of the `TransitionSpec`, stored with the transitions.
+        meaning: hash of the meaning, of the `TransitionSpec`, stored with the transitions.
     """
     observation, _ = env.reset(seed=seed, options=options)
     behaviour.reset()
@@ -163,6 +167,7 @@ def run_episode(
         size=chunk_size,
         encoder=encoder,
         frame_stack=frame_stack,
+        meaning=meaning,
     )
     length, total_reward, interventions = 0, 0.0, 0
     try:

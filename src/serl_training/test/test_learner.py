@@ -1,17 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
+import resource
+import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import BCConfig, LearningConfig
 from serl_rl.data import Chunk, TransitionSpec, encode_chunk
-from serl_training.learner import Learner, Pace, PublishedPolicy
+from serl_rl.journal import JournalError, JournalLost
+from serl_rl.policy import NumpyPolicy
+from serl_rl.segment import scan
+from serl_rl.spec import Plausible
+from serl_training.learner import Learner, Pace, PublishedPolicy, TrainingError
+
+ANYTHING = Plausible(vector=float("inf"), reward=float("inf"))
 
 SPEC = TransitionSpec({"state": ((3,), "float32")}, 2)
 CONFIG = LearningConfig(
@@ -55,16 +67,18 @@ def wait(condition: Callable[[], bool], learner: Learner) -> None:
 
 
 @contextmanager
-def started(run_dir: Path) -> Iterator[tuple[Learner, list[PublishedPolicy]]]:
+def started(
+    run_dir: Path, spec: TransitionSpec = SPEC, **options: Any
+) -> Iterator[tuple[Learner, list[PublishedPolicy]]]:
     published: list[PublishedPolicy] = []
     learner = Learner(
         run_dir,
-        SPEC,
+        spec,
         CONFIG,
         seed=0,
-        pace=Pace(n_steps=4),
         publish=published.append,
         report=lambda _steps, _values: None,
+        **{"pace": Pace(n_steps=4)} | options,
     )
     learner.start()
     try:
@@ -105,3 +119,116 @@ def test_cloning_without_demonstrations_says_what_is_missing(tmp_path) -> None:
         learner.insert("actor", "s", 0, 10, memoryview(encode_chunk(own)))
         with pytest.raises(ValueError, match="demonstrations: expected at least one to learn from, found none"):
             wait(lambda: False, learner)
+
+
+def rehearse(learner: Learner, published: list[PublishedPolicy]) -> None:
+    """Hand demonstrations over and wait until they are learned."""
+    send(learner, *(demonstration(episode) for episode in range(3)))
+    ask(learner)
+    wait(lambda: bool(published) and published[-1].updates >= 100, learner)
+
+
+def send(learner: Learner, *chunks: Chunk, session: str = "s") -> None:
+    for number, chunk in enumerate(chunks):
+        data = encode_chunk(chunk, replace(SPEC, plausible=ANYTHING))
+        learner.insert("actor", session, len(chunk) * number, len(chunk), memoryview(data))
+
+
+def test_numbers_that_ruin_the_training_end_it_before_they_are_saved_and_it_can_be_resumed(tmp_path) -> None:
+    with started(tmp_path) as (learner, published):
+        rehearse(learner, published)
+    saved = sorted((tmp_path / "checkpoints").iterdir())
+    poison = demonstration(7)
+    poison.observation["state"][4, 1] = 3e38
+    own = replace(demonstration(8), demonstration=False, intervention=np.zeros(10, np.bool_))
+    with started(tmp_path, replace(SPEC, plausible=ANYTHING)) as (learner, published):
+        send(learner, poison, own, session="poison")
+        with pytest.raises(TrainingError, match="is NaN or inf") as error:
+            wait(lambda: bool(published), learner)
+            for number in range(100):
+                send(learner, replace(own, episode=9 + number), session=f"more {number}")
+                wait(lambda: published[-1].env_steps_trained >= learner.totals.env_steps - 4, learner)
+        assert "3e+38 in observation.state" in str(error.value) or "observation.state, minibatch" in str(error.value)
+        assert "from actor, episode 7, step" in str(error.value)
+        for policy in published:
+            NumpyPolicy.from_bytes(policy.data)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == saved
+    with started(tmp_path) as (learner, published):  # the poison is in the journal, and left out
+        wait(lambda: bool(published), learner)
+        assert published[0].updates == 104
+        wait(lambda: published[-1].env_steps_trained >= learner.totals.env_steps - 4, learner)
+        assert learner.totals.demonstrations == 4
+    assert sorted((tmp_path / "checkpoints").iterdir()) > saved
+
+
+def test_a_run_that_is_deleted_ends_training_and_is_not_made_again(tmp_path) -> None:
+    run = tmp_path / "run"
+    with started(run) as (learner, published):
+        rehearse(learner, published)
+        shutil.rmtree(run)
+        with pytest.raises(JournalLost, match=str(run)):
+            send(learner, demonstration(9), session="late")
+        assert isinstance(learner.failure, JournalLost)
+    assert not run.exists()
+
+
+def test_a_run_that_is_deleted_while_nothing_comes_is_noticed_at_the_next_checkpoint(tmp_path) -> None:
+    run = tmp_path / "run"
+    with started(run, pace=Pace(coupled=False, n_steps=1, checkpoint_period=0.05)) as (learner, published):
+        rehearse(learner, published)
+        send(learner, replace(demonstration(5), demonstration=False), session="own")
+        shutil.rmtree(run)
+        with pytest.raises(JournalLost, match="is gone"):
+            wait(lambda: False, learner)
+    assert not run.exists()
+
+
+def test_a_full_disk_at_a_checkpoint_is_told_and_training_goes_on(tmp_path) -> None:
+    told: list[str] = []
+    (tmp_path / "checkpoints").mkdir()
+    with started(tmp_path, pace=Pace(coupled=False, n_steps=1, checkpoint_period=0.05), save_failed=told.append) as (
+        learner,
+        published,
+    ):
+        rehearse(learner, published)
+        send(learner, replace(demonstration(5), demonstration=False), session="own")
+        wait(lambda: "" in told, learner)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+            wait(lambda: bool(told[-1]), learner)
+            version = published[-1].version
+            wait(lambda: published[-1].version > version + 3, learner)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, ignored)
+        assert "cannot save a checkpoint" in next(line for line in told if line)
+        wait(lambda: not told[-1], learner)
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize("harm", ["cut", "deleted", "exchanged", "another meaning"])
+def test_a_journal_that_is_not_the_one_beside_the_checkpoints_is_refused(tmp_path, harm) -> None:
+    spec = replace(SPEC, meaning={"scale": 0.1})
+    with started(tmp_path / "run", spec) as (learner, published):
+        rehearse(learner, published)
+    segment = tmp_path / "run/journal/00000000.segment"
+    if harm == "cut":
+        os.truncate(segment, [end for end, _ in scan(segment, "journal", SPEC)][1])
+        message = r"position: expected \(0, \d+\), found \(0, \d+\)"
+    elif harm == "deleted":
+        shutil.rmtree(segment.parent)
+        message = r"journal: is missing, but .*_step_0 was trained on it"
+    elif harm == "exchanged":
+        with started(tmp_path / "other", spec) as (learner, published):
+            rehearse(learner, published)
+        segment.write_bytes((tmp_path / "other/journal/00000000.segment").read_bytes())
+        message = r"journal: expected [0-9a-f]{16}, found [0-9a-f]{16}"
+    else:
+        spec = replace(SPEC, meaning={"scale": 0.2})
+        message = r"scale: expected 0\.2, found 0\.1"
+    before = {path: path.stat().st_size for path in (tmp_path / "run").rglob("*.s*")}
+    with pytest.raises((JournalError, CheckpointError), match=message), started(tmp_path / "run", spec):
+        pass
+    assert {path: path.stat().st_size for path in (tmp_path / "run").rglob("*.s*")} == before

@@ -31,7 +31,7 @@ def test_a_task_names_its_own_settings_and_another_name_wins():
 def test_a_task_without_cameras_needs_no_encoder():
     assert find_encoder(STATE, settings()) is None
     spec = transition_spec(STATE, settings(), None)
-    assert spec == TransitionSpec.from_spaces(STATE.observation_space, STATE.action_space)
+    assert replace(spec, meaning={}) == TransitionSpec.from_spaces(STATE.observation_space, STATE.action_space)
 
 
 def test_features_stand_for_pictures_where_the_encoder_is_frozen():

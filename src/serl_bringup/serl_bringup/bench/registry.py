@@ -209,6 +209,15 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bringup.bench.transport:lost_after_kills",
     ),
     Benchmark(
+        "bitflip_detected",
+        "20,000 flipped bits in journal, checkpoint and its manifest, demonstrations, policy, encoder, classifier and "
+        "frames: detected by the reader, which names the file, or harmless",
+        "%",
+        "more",
+        100,
+        "serl_bringup.bench.integrity:bitflip_detected",
+    ),
+    Benchmark(
         "capture_ms",
         "rendering two cameras of 128 x 128 and encoding them (K = 2, small encoder), for each env step, one process, "
         "median",

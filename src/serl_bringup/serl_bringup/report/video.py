@@ -80,6 +80,7 @@ def _frames(snapshot: PolicySnapshot, config: LearningConfig, task: str, episode
         perception = make_perception(scene.task, config, seed=0)
         env, stack = perception.wrap(scene), FrameStacker(perception.spec)
         policy = snapshot.policy(perception.weights)
+        policy.check(perception.spec)
         for seed in range(FIRST_SEED, FIRST_SEED + episodes):
             observation, _ = env.reset(seed=seed)
             stack.reset()
