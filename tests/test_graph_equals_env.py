@@ -44,9 +44,7 @@ def start_nodes(processes, task):
 def test_pictures_of_any_size_are_those_of_the_environment(processes, ros, monkeypatch, tmp_path, cameras):
     task = f"sizes_{cameras.count('crop')}"
     (tmp_path / "config/tasks").mkdir(parents=True)
-    (tmp_path / f"config/tasks/{task}.yaml").write_text(
-        f"name: {task}\nextends: pick_cube\ncameras: {cameras}\n"
-    )
+    (tmp_path / f"config/tasks/{task}.yaml").write_text(f"name: {task}\nextends: pick_cube\ncameras: {cameras}\n")
     monkeypatch.setenv("SERL_SHARE", str(tmp_path))
     start_nodes(processes, task)
     infos = []

@@ -2,7 +2,9 @@
 """Each package.xml says what its package needs, in names that rosdep knows, and the package needs nothing else."""
 
 import ast
+import os
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -137,3 +139,30 @@ def test_a_package_says_who_made_it_and_can_be_released_alone(package):
 def test_the_top_level_folders_are_those_of_the_package():
     for name in ("launch", "config", "urdf"):
         assert (ROOT / name).resolve() == ROOT / "src/serl_bringup" / name
+
+
+PLUGIN = "def pytest_pycollect_makemodule(path, parent):\n    return None\n"
+
+
+@pytest.fixture
+def sourced(tmp_path):
+    """PYTHONPATH of a ROS 2 whose packages bring plug-ins of pytest with a hook that pytest no longer has so."""
+    names = ["launch_testing", "launch_ros", "launch_testing_ros_pytest_entrypoint", "ament_lint", "ament_copyright"]
+    packages = tmp_path / "site-packages"
+    info = packages / "plugins-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugins\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pytest11]\n" + "".join(f"{name} = {name}_hooks\n" for name in names))
+    for name in names:
+        (packages / f"{name}_hooks.py").write_text(PLUGIN)
+    return {**os.environ, "PYTHONPATH": str(packages)}
+
+
+def test_plugins_of_a_sourced_ros_do_not_keep_pytest_from_starting(sourced, tmp_path):
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path / "test_it.py"]
+    options = {"env": sourced, "cwd": tmp_path, "capture_output": True, "text": True, "check": False, "timeout": 60}
+    broken = subprocess.run(command, **options)
+    assert "PluginValidationError" in broken.stderr
+    result = subprocess.run([*command, "-c", ROOT / "pyproject.toml"], **options)
+    assert result.returncode == 0, result.stdout + result.stderr
