@@ -51,4 +51,4 @@ def test_the_node_knows_every_parameter_that_it_is_given(name: str) -> None:
 
 
 def test_the_program_is_installed_by_its_package() -> None:
-    assert '"camera = serl_cameras.camera_node:main"' in (ROOT / "src/serl_cameras/setup.py").read_text()
+    assert '"camera = serl_ros.console:serl_cameras.camera_node"' in (ROOT / "src/serl_cameras/setup.py").read_text()

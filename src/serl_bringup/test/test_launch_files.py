@@ -173,7 +173,7 @@ def test_every_program_is_installed_by_its_package() -> None:
     for package in ("serl_sim", "serl_robots", "serl_teleop", "serl_training"):
         setup = (ROOT / "src" / package / "setup.py").read_text()
         for name in EXECUTABLES[package]:
-            assert f'"{name} = {package}.{name}_node:main"' in setup
+            assert f'"{name} = serl_ros.console:{package}.{name}_node"' in setup
 
 
 def test_every_parameter_is_declared_by_its_node(environment: dict[str, str]) -> None:
