@@ -123,6 +123,11 @@ mend_variables() {
     note "$name=${!name} is left aside: expected 0 or 1."
     unset "$name"
   done
+  local renderer=${MUJOCO_GL:-egl}
+  if [[ ${renderer,,} != @(egl|osmesa|glfw|glx|enable?(d)|disable?(d)|on|off|true|false|0|1) ]]; then
+    note "MUJOCO_GL=$MUJOCO_GL is left aside: expected egl, osmesa or glfw."
+    unset MUJOCO_GL
+  fi
   for name in FASTDDS_DEFAULT_PROFILES_FILE FASTRTPS_DEFAULT_PROFILES_FILE; do
     [ -z "${!name:-}" ] || [ -e "${!name}" ] || note "$name=${!name}: there is no such file; unset it, or correct it."
   done

@@ -94,6 +94,12 @@ def test_values_that_the_logging_refuses_are_left_aside(ready, name):
     assert variables(ready, name, **{name: "1"}) == ({name: "1"}, NOTHING)
 
 
+def test_a_renderer_that_there_is_not_is_left_aside(ready):
+    found, said = variables(ready, "MUJOCO_GL", MUJOCO_GL="x11")
+    assert (found["MUJOCO_GL"], said.count("MUJOCO_GL=x11 is left aside")) == ("unset", 1)
+    assert variables(ready, "MUJOCO_GL", MUJOCO_GL="osmesa") == ({"MUJOCO_GL": "osmesa"}, NOTHING)
+
+
 @pytest.mark.parametrize("name", ["HOME", "ROS_HOME", "ROS_LOG_DIR"])
 def test_logs_go_into_the_workspace_where_they_cannot_be_written(ready, name):
     found, said = variables(ready, "ROS_LOG_DIR", **{name: "/proc/x"})

@@ -131,13 +131,13 @@ TRAINED = replace(
 
 
 # Both reach 0.8 and more with patience; the blind stay near 0.2.
-def test_what_is_seen_is_reached_with_cached_features():
-    assert train(CACHED, 2000) >= 0.6
+def test_what_is_seen_is_reached_with_cached_features(typical):
+    assert typical(lambda seed: train(CACHED, 2000, seed=seed), 0.6) >= 0.6
 
 
 @pytest.mark.slow
-def test_what_is_seen_is_reached_with_an_encoder_that_learns():
-    assert train(TRAINED, 800) >= 0.55
+def test_what_is_seen_is_reached_with_an_encoder_that_learns(typical):
+    assert typical(lambda seed: train(TRAINED, 800, seed=seed), 0.55) >= 0.55
 
 
 @pytest.mark.parametrize("config", [CACHED, pytest.param(TRAINED, marks=pytest.mark.slow)])
