@@ -82,15 +82,25 @@ export_environment() {
   [[ $options != *u* ]] || set -u
   export SERL_WORKSPACE=$root
   mend_variables
-  # Our profile keeps to the loopback interface; LOCALHOST would put Jazzy's own transports in its place.
-  if [[ $ros != native-* && -z ${ROS_AUTOMATIC_DISCOVERY_RANGE:-}${FASTDDS_DEFAULT_PROFILES_FILE:-} ]]; then
-    export ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET FASTDDS_DEFAULT_PROFILES_FILE=$root/config/fastdds.xml
-    unset ROS_LOCALHOST_ONLY
+  choose_network
+}
+
+# This machine only, unless somebody has said how far to look or has a profile: then that holds (docs/two_hosts.md).
+choose_network() {
+  # Fast DDS 2, which Jazzy has, reads only the older name; Fast DDS 3 only the newer one.
+  local profile=${FASTDDS_DEFAULT_PROFILES_FILE:-${FASTRTPS_DEFAULT_PROFILES_FILE:-}}
+  if [ -z "$profile" ]; then
+    profile=$root/config/fastdds_network.xml
+    if [ -z "${ROS_AUTOMATIC_DISCOVERY_RANGE:-}${ROS_STATIC_PEERS:-}" ]; then
+      profile=$root/config/fastdds.xml
+      # The profile keeps to the loopback interface; LOCALHOST would put Jazzy's own transports in its place.
+      export ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET
+      [[ $ros != native-* ]] || ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
+      unset ROS_LOCALHOST_ONLY
+    fi
   fi
-  export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
-  export FASTDDS_DEFAULT_PROFILES_FILE=${FASTDDS_DEFAULT_PROFILES_FILE:-$root/config/fastdds.xml}
-  # Fast DDS 2, which Jazzy has, reads only the older name.
-  export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$FASTDDS_DEFAULT_PROFILES_FILE}
+  export FASTDDS_DEFAULT_PROFILES_FILE=${FASTDDS_DEFAULT_PROFILES_FILE:-$profile}
+  export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$profile}
 }
 
 # --- what a shell may have left over ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 """What ./serl does, and does not do again: the real script on a small workspace, with doubles of Python and colcon."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+CONFIG = Path(__file__).resolve().parent.parent / "config"
 
 
 def test_the_first_start_sets_up_with_hashes_and_hands_the_arguments_over(workspace):
@@ -215,8 +218,17 @@ def test_what_a_person_has_set_for_discovery_is_kept(ready):
     ]
     own = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF", "FASTDDS_DEFAULT_PROFILES_FILE": "/own.xml"}
     assert ready.serl("shell", "printenv", *variables, **own).stdout.splitlines() == ["OFF", "/own.xml"]
-    profile = {"FASTDDS_DEFAULT_PROFILES_FILE": "/own.xml"}
-    assert ready.serl("shell", "printenv", *variables, **profile).stdout.splitlines() == ["LOCALHOST", "/own.xml"]
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        assert ready.serl("shell", "printenv", *variables, **{name: "/own.xml"}).stdout.splitlines() == ["/own.xml"]
+    network = f"{ready.root}/config/fastdds_network.xml"
+    for name, value in (("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET"), ("ROS_STATIC_PEERS", "10.0.0.2")):
+        printed = ready.serl("shell", "printenv", name, variables[1], **{name: value}).stdout.splitlines()
+        assert printed == [value, network]
+
+
+def test_the_profiles_differ_in_the_interfaces_alone():
+    local, network = ((CONFIG / f"fastdds{name}.xml").read_text().partition("<dds")[2] for name in ("", "_network"))
+    assert re.sub(r" *<interfaceWhiteList>.*</interfaceWhiteList>\n", "", local, flags=re.DOTALL) == network
 
 
 def test_clean_leaves_the_runs(ready):
