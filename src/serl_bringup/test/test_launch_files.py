@@ -14,6 +14,7 @@ from serl_bringup.launch_runner.plan import Plan, make_plan
 ROOT = Path(__file__).resolve().parents[3]
 SIM = ROOT / "launch/sim.launch.xml"
 RVIZ = ROOT / "launch/rviz.launch.xml"
+LEARNER = ROOT / "launch/learner.launch.xml"
 EXECUTABLES = {
     "serl_sim": ["mujoco_bridge"],
     "serl_robots": ["arm_controller"],
@@ -66,10 +67,11 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
         "/arm_controller": {"task": "pick_cube_vision", "lockstep": True},
         "/reward": {"task": "pick_cube_vision"},
         "/scripted_human": {"task": "pick_cube_vision", "seed": 0, "interventions": False},
-        "/learner": {"task": "pick_cube_vision", "learning": "", "run_dir": "runs/launch", "seed": 0},
+        "/learner": {"task": "pick_cube_vision", "learning": "", "run_dir": "runs/launch", "graph_id": "", "seed": 0},
         "/actor": {
             "task": "pick_cube_vision",
             "learning": "",
+            "graph_id": "",
             "seed": 0,
             "lockstep": True,
             "scripted_human": True,
@@ -114,9 +116,20 @@ def test_parts_can_be_left_out(environment: dict[str, str]) -> None:
     }
 
 
+def test_the_learning_side_alone_is_what_the_whole_graph_lacks_without_it(environment: dict[str, str]) -> None:
+    arguments = {"namespace": "left", "run_dir": "there", "seed": "3", "learning": "fast", "graph_id": "a"}
+    whole = parameters(plan(SIM, environment, **arguments))
+    rest = parameters(plan(SIM, environment, **arguments, learner="false"))
+    (process,) = plan(LEARNER, environment, **arguments, use_sim_time="true").processes
+    alone = parameters(plan(LEARNER, environment, **arguments, use_sim_time="true"))
+    assert alone["/left/learner"].pop("use_sim_time") is True
+    assert rest | alone == whole and rest.keys().isdisjoint(alone)
+    assert process.respawn and process.command[-2:] == ("-r", "/clock:=clock")
+
+
 def test_a_text_that_looks_like_a_number_stays_a_text(environment: dict[str, str]) -> None:
     found = parameters(plan(SIM, environment, task="1", learning="2.5", run_dir="3", seed="4"))
-    assert found["/learner"] == {"task": "1", "learning": "2.5", "run_dir": "3", "seed": 4}
+    assert found["/learner"] == {"task": "1", "learning": "2.5", "run_dir": "3", "graph_id": "", "seed": 4}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +174,7 @@ def test_rviz_shows_what_the_bridge_publishes() -> None:
     assert images == ["front/color/image_raw", "wrist/color/image_raw"]
 
 
-@pytest.mark.parametrize("file", [SIM, RVIZ])
+@pytest.mark.parametrize("file", [SIM, RVIZ, LEARNER])
 def test_every_argument_is_described_and_closed_sets_have_choices(file: Path, environment: dict[str, str]) -> None:
     for argument in declared_arguments(file, environment):
         assert argument.description, argument.name
@@ -182,4 +195,5 @@ def test_every_parameter_is_declared_by_its_node(environment: dict[str, str]) ->
         name = node.removeprefix("/")
         source = (ROOT / "src" / packages[name] / packages[name] / f"{name}_node.py").read_text()
         declared = set(re.findall(r'declare\(\s*(?:self|node),\s*"(\w+)"', source))
+        declared |= {"graph_id"} if "declare_graph_id(self)" in source else set()
         assert values.keys() <= declared, f"{node} does not declare {values.keys() - declared}"
