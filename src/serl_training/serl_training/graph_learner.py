@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
+from rclpy.subscription import Subscription
 from serl_rl.data import Chunk, encode_chunk
 from serl_rl.ingest import InsertResult, Totals
 from serl_rl.journal import JournalError, JournalLost
@@ -80,7 +81,7 @@ class GraphLearner:
         self._updates = 0
         self._trained = 0
         self._client = node.create_client(InsertTransitions, "learner/insert")
-        self._subscription = node.create_subscription(PolicyParameters, "learner/policy", self._on_policy, LATCHED)
+        self._subscription = self._listen()
 
     def _begin_session(self) -> None:
         self._session = uuid.uuid4().hex
@@ -243,6 +244,10 @@ class GraphLearner:
         # Another one, not a larger one: a wrong number that was believed once must not silence the learner for good.
         if message.session == self._learner_session and message.version == self._policy_version:
             return
+        if message.env_steps_trained > message.env_steps:
+            counts = f"expected at most env_steps, {message.env_steps}, found {message.env_steps_trained}"
+            refuse(self._node, "learner/policy", f"env_steps_trained: {counts}")
+            return
         try:
             policy = PolicySnapshot.from_bytes(message.data.tobytes()).policy(self._encoder)
             policy.check(self._spec)
@@ -259,6 +264,9 @@ class GraphLearner:
         self._updates = message.updates
         self._trained = message.env_steps_trained
 
+    def _listen(self) -> Subscription:
+        return self._node.create_subscription(PolicyParameters, "learner/policy", self._on_policy, LATCHED)
+
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         notice = time.monotonic() + _NOTICE_PERIOD
 
@@ -271,6 +279,9 @@ class GraphLearner:
             if time.monotonic() >= notice:
                 notice = time.monotonic() + _NOTICE_PERIOD
                 log(self._node, WARN, f"waiting for {what}")
+                # The learner's newest policy is latched: hear it again, in case what we have is not from there.
+                self._node.destroy_subscription(self._subscription)
+                self._subscription = self._listen()
 
 
 class InsertionService:

@@ -138,7 +138,7 @@ def test_stamps_that_tell_the_time_again_are_believed_again(cameras):
         ({"encoding": "16UC1"}, "encoding: expected rgb8, .* found '16UC1'"),
         ({"step": 10}, "step: expected at least 192"),
         ({"height": 47}, "data: expected 9024 bytes .* found 9216"),
-        ({"width": 0}, "expected a picture, found an empty one"),
+        ({"width": 0}, "expected a picture.* found an empty one"),
     ],
 )
 def test_a_message_without_a_picture_is_named_with_its_topic(cameras, change, problem):

@@ -268,6 +268,16 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bringup.bench.replay:replay_jpeg_samples_per_s",
     ),
     Benchmark(
+        "fuzz_messages",
+        "hostile messages, requests and goals for everything that the graphs listen to, survived: no exit, no wrong "
+        "target, every service answers, training goes on",
+        "messages",
+        "more",
+        100_000,
+        "serl_bringup.bench.fuzz_graph:fuzz_messages",
+        by_default=False,
+    ),
+    Benchmark(
         "ci_minutes",
         ".ci/run from an empty clone, set-up included",
         "min",

@@ -70,7 +70,15 @@ class OutputPipe:
         self._pending = b""
 
     def _line(self, line: bytes) -> OutputLine:
-        return OutputLine(self._process, self._stream, line.removesuffix(b"\r").decode(errors="replace"), self._screen)
+        text = _printable(line.removesuffix(b"\r").decode(errors="replace"))
+        return OutputLine(self._process, self._stream, text, self._screen)
+
+
+def _printable(text: str) -> str:
+    """Escape what could command the terminal: processes repeat what others have sent them."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 class LogFiles:
