@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from rclpy.action import ActionClient
 from serl_rl.config import RewardClassifierConfig
 from serl_rl.data import encode_chunk
 from serl_rl.encoders import Encoder
 from serl_rl.reward_classifier import RewardClassifier
+from serl_ros.images import encode_jpeg
 from serl_training.learning import find_encoder, load_learning, transition_spec
 from serl_training.reward_frames import frame_source
 from std_srvs.srv import SetBool, Trigger
@@ -221,7 +221,8 @@ def extra_nodes(task_name: str, scratch: Path) -> tuple[Extra, ...]:
     pictures = scratch / "pictures"
     pictures.mkdir()
     for number in range(4):
-        cv2.imwrite(str(pictures / f"{number}.png"), np.full((48, 64, 3), 60 * number, np.uint8))
+        picture = encode_jpeg(np.full((48, 64, 3), 60 * number, np.uint8))
+        (pictures / f"{number}.jpg").write_bytes(picture.tobytes())
     camera = Extra(
         "serl_cameras", "camera", ("-r", "__node:=side", "-p", "source:=file", "-p", f"path:={pictures}")
     )  # fmt: skip
