@@ -22,6 +22,7 @@ from serl_tasks import get_task
 
 # What may change when a run is continued; the rest is in the data already.
 CHANGEABLE = frozenset({"max_steps", "goal", "eval_every", "eval_episodes", "rtf", "viewer"})
+_DEEPEST_KEY = 8
 _SHOWN = {"task": "TASK", "settings": "--set"}
 
 
@@ -86,13 +87,15 @@ def resolve_learning(name: str, settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not key or not separator:
-            raise UsageError(f"--set {setting}: expected KEY=VALUE")
+            raise UsageError(f"--set {printable(setting, 80)}: expected KEY=VALUE")
         *parents, last = key.split(".")
+        if len(parents) > _DEEPEST_KEY:
+            raise UsageError(f"--set {printable(setting, 80)}: no key has more than {_DEEPEST_KEY} dots")
         place = values
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise UsageError(f"--set {setting}: {parent} is a value, it has no {last}")
+                raise UsageError(f"--set {printable(setting, 80)}: {parent} is a value, it has no {last}")
         try:
             place[last] = parse_yaml(text, f"--set {printable(setting, 80)}")
         except YamlError as error:

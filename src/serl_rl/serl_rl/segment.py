@@ -47,6 +47,9 @@ _log = logging.getLogger(__name__)
 class SegmentError(RuntimeError):
     """A file of records that cannot be used or written; what it held before is still there."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
+
 
 class DamageError(SegmentError):
     """A file of records that was changed: says where, and how much of it can still be read."""

@@ -58,7 +58,9 @@ class WorldFile:
 
     name: str
     table: Table
-    cameras: dict[str, CameraMount] = Field(description="by the names under which they are published and observed")
+    cameras: dict[str, CameraMount] = Field(
+        max_length=32, description="by the names under which they are published and observed"
+    )
     overview: CameraMount = Field(description="where pictures and films for people are taken from")
 
 

@@ -54,11 +54,15 @@ class Task(ArmTask):
     kind: str = Field(description="class of the task, as registered")
     description: str
     world: str = Field(description="name of the simulated world, config/worlds/<world>.yaml")
-    horizon: int = Field(ge=1, description="control steps until an episode is cut off")
+    horizon: int = Field(ge=1, le=1_000_000, description="control steps until an episode is cut off")
     start: StartState
     objects: dict[str, BoxObject]
-    state: tuple[StateTerm, ...] = Field(min_length=1, description="terms of the observation's state vector, in order")
-    cameras: dict[str, CameraView] = Field(default_factory=dict, description="what is seen, by the camera's name")
+    state: tuple[StateTerm, ...] = Field(
+        min_length=1, max_length=64, description="terms of the observation's state vector, in order"
+    )
+    cameras: dict[str, CameraView] = Field(
+        default_factory=dict, max_length=16, description="what is seen, by the camera's name"
+    )
     plausible_state: float = Field(
         default=1e3, gt=0.0, description="largest magnitude of a value of the state vector that is worth learning from"
     )

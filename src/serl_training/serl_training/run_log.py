@@ -17,11 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 # The library's own SummaryWriter writes from a thread that a full disk ends, after which every call blocks forever.
+from serl_config.files import FileError, read_bytes
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
 METRICS_FILE = "metrics.csv"
+SIZE_LIMIT = 2**31
+"""[bytes] of it that are read."""
 TENSORBOARD_DIR = "tensorboard"
 COLUMNS = ("wall_time", "env_steps", "node", "name", "value")
 TENSORBOARD_FLUSH_PERIOD = 2.0  # [s]
@@ -151,12 +154,12 @@ def read_metrics(run_dir: Path | str) -> dict[str, Series]:
         RunLogError: ``metrics.csv`` is another kind of file or damaged anywhere but in its last line.
     """
     path = Path(run_dir) / METRICS_FILE
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except OSError as error:
-        raise RunLogError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        content = read_bytes(path, SIZE_LIMIT)
+    except FileError as error:
+        raise RunLogError(str(error)) from error
     if _HEADER.startswith(content):
         return {}
     if not content.startswith(_HEADER):

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from serl_config.text import printable
 
 from serl_bringup import __version__
 from serl_bringup.cli import bench, camera, encoder, evaluate, inspection, launch, record, reward, stop, train
@@ -137,10 +138,10 @@ def _say(message: str) -> None:
 
 
 def _complain(message: str, details: Sequence[str] = (), hint: str = "") -> None:
-    line = " ".join(message.split()) or "failed without saying why"
+    line = printable(" ".join(message.split())) or "failed without saying why"
     if hint:
         line = f"{line.removesuffix('.')} ({hint})"
     label = f"{PROGRAM}: error:"
     if sys.stderr.isatty():
         label = typer.style(label, fg=typer.colors.RED, bold=True)
-    typer.echo("\n".join([f"{label} {line}", *(f"  {detail}" for detail in details)]), err=True)
+    typer.echo("\n".join([f"{label} {line}", *(f"  {printable(detail)}" for detail in details)]), err=True)

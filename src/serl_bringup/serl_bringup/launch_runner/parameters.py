@@ -90,7 +90,9 @@ def resolve_file(values: ValuesFile, scope: Scope) -> tuple[Path, str | None]:
             template = parse_template(text)
             check(template)
             text = scope.evaluate(template, most=TEXT_LIMIT)
-        parse_upstream_yaml(text, printable(path))
+        content = parse_upstream_yaml(text, printable(path))
+        if not isinstance(content, dict | None):
+            raise YamlError(f"{printable(path)}: expected nodes with ros__parameters, found a {type(content).__name__}")
     except (SubstitutionSyntaxError, SubstitutionError, YamlError, FileError) as error:
         raise values.element.error(f"cannot use the parameter file: {error}") from error
     return path, text if values.allow_substitutions else None
