@@ -10,7 +10,7 @@ set_up_under_lock() {
   [[ $ros == native-* || $machine == x86_64 ]] || die "ROS 2 comes from pip for x86-64 only, and this machine is" \
     "$machine. Install ROS 2 jazzy or kilted, source it (. /opt/ros/jazzy/setup.bash), then run ./serl again."
   [[ $root != *[[:space:]:]* ]] || die "the path '$root' has a space or a colon, which ROS 2 builds cannot take. Move it."
-  mkdir -p "$state"
+  can_write "$state" || die "$state cannot be written to, and the workspace has to be set up. Make it writable."
   exec 9>"$root/.serl/lock"
   if ! flock -n 9; then
     say "another ./serl is setting up; waiting for it"
@@ -88,7 +88,7 @@ find_missing() {
 
 need_python() {
   local what='Python 3.11 or 3.12'
-  [[ $ros != native-* ]] || what+=" that can import the sourced ROS 2's rclpy (PYTHONPATH=${PYTHONPATH:-})"
+  [[ $ros != native-* ]] || what+=" that can import the sourced ROS 2's rclpy (PYTHONPATH=${PYTHONPATH:-}; see $setup_log)"
   die "needs $what; ${SERL_PYTHON:-python3} is $("${SERL_PYTHON:-python3}" --version 2>/dev/null || echo no Python)." \
     "Install one with its -venv and -dev packages, or name one: SERL_PYTHON=/path/to/python3.11 ./serl"
 }

@@ -17,10 +17,12 @@ case "$*" in
   *realpath*) echo "$0" ;;
   *version_info*) echo 3.11 ;;
   --version) echo Python 3.11.0 ;;
+  *rclpy.__file__*) echo /conda/site-packages ;;
+  "-c import rclpy") [ ! -e "$CALLS.rclpy_is_condas" ] || [ -e "$venv/lib/python3.11/site-packages/native_ros.pth" ] ;;
   "-c "*) ;;
   "-m venv "*)
     echo "$*" >>"$CALLS"
-    mkdir -p "${!#}/bin" "${!#}/lib"
+    mkdir -p "${!#}/bin" "${!#}/lib/python3.11/site-packages"
     echo "command = $0 -m venv ${!#}" >"${!#}/pyvenv.cfg"
     cp "$0" "${!#}/bin/python"
     cp "$COLCON" "${!#}/bin/colcon" ;;

@@ -198,6 +198,20 @@ def test_a_native_ros_is_used_and_what_it_has_is_not_built(workspace, native):
     assert kept.stdout.splitlines() == [native["AMENT_PREFIX_PATH"], native["PYTHONPATH"]]
 
 
+def test_a_native_ros_among_condas_packages_comes_after_ours(workspace, native):
+    Path(f"{workspace.calls_file}.rclpy_is_condas").touch()
+    assert workspace.serl("setup", **native | {"PYTHONPATH": ""}).returncode == 0
+    packages = workspace.root / ".venv-native-jazzy/lib/python3.11/site-packages"
+    assert (packages / "native_ros.pth").read_text() == "/conda/site-packages\n"
+
+
+def test_a_workspace_that_cannot_be_written_to_says_so(workspace):
+    workspace.write(".serl", "")
+    result = workspace.serl("train")
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert f"{workspace.root}/.serl/jazzy cannot be written to" in result.stderr
+
+
 def test_wheels_are_not_mixed_with_a_native_ros(workspace, native):
     result = workspace.serl("train", SERL_ROS_DISTRO="kilted", **native)
     assert result.returncode == 1
