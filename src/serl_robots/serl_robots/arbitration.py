@@ -41,7 +41,17 @@ class Person:
         self._stale_timeout = stale_timeout
         self._newest: ActionInput | None = None
         self._heard_at = 0.0
+        self._stamp_ns = 0
         self.lost = False  # a synchronous person was waited for in vain, and not heard since
+
+    def repeats(self, message: ActionInput) -> bool:
+        """Whether an active message is nothing new: its stamp is not after that of the one before.
+
+        A device that says the same again and again is dead, whoever sends it. One that was started again, with another
+        clock, is heard from its second message on.
+        """
+        before, self._stamp_ns = self._stamp_ns, message.stamp_ns
+        return message.active and 0 < message.stamp_ns <= before
 
     def hear(self, message: ActionInput, now: float) -> None:
         """Takes a message in; `now` [s] is the local time of its arrival."""
@@ -49,6 +59,11 @@ class Person:
         self._heard_at = now
         if message.synchronous:
             self.lost = False
+
+    @property
+    def has_let_go(self) -> bool:
+        """Whether the newest message says that the person does not lead."""
+        return self._newest is not None and not self._newest.active
 
     def answer(self, episode: int, step: int) -> ActionInput | None:
         """What a synchronous person said to this step, if they did."""

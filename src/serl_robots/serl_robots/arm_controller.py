@@ -3,8 +3,13 @@
 
 Every event is a call that says the local time `now` [s, monotonic] and returns the command to publish, if there is one.
 Two times matter. *State time* is the stamps of the joint states: it paces commands, because limits are meant per second
-of the arm's own time, whether that is simulated or real. *Local time* tells what has gone silent: joint states, a
-person's device, and in lockstep, where state time stands still between commands, everything.
+of the arm's own time, whether that is simulated or real. *Local time* tells what has gone silent: joint states, the
+policy, a person's device, and in lockstep, where state time stands still between commands, everything.
+
+The commanded pose never jumps. Whoever stops or takes over goes on from the last command with its velocity, see
+`Hold` and `CommandIntegrator.resync`. Only where that history is void does the commanded pose begin at the measured
+one: before the first command, when the world was reset, and when a tool whose commanded pose has been standing is found
+elsewhere. Then somebody else has moved it, and to go on from the old pose would pull it back.
 """
 
 from collections.abc import Callable
@@ -17,14 +22,22 @@ from serl_robots.arbitration import ActionInput, Person, Source
 from serl_robots.arm_command import CommandIntegrator, CommandResult
 from serl_robots.arm_task import ArmTask
 from serl_robots.control_step import Command, Measured
+from serl_robots.holding import Hold
 from serl_robots.kinematics import Kinematics
 from serl_robots.move_to import JointMove, Motion, MoveOutcome, MoveRejected, PoseMove
 from serl_robots.pose import Pose
 from serl_robots.robot import RobotModel
 from serl_robots.safety_state import SafetyState
+from serl_robots.silence import Pace, patience
 
 _SECOND_NS: Final = 1_000_000_000
 _ALIVE_PERIODS: Final = 1.5  # for which a policy that was heard keeps the person from driving alone
+_STANDING_PERIODS: Final = 1.9  # after the last motion of the commanded pose, after which the arm stands too
+_SETTLING_PERIODS: Final = 5  # that the tool may take to arrive before a motion in joint space begins
+_LARGEST_GAP_NS: Final = _SECOND_NS  # between two joint states; beyond it their source began anew
+_LARGEST_JUMP: Final = 0.02  # [m] between two joint states, beyond what an arm can do
+_FASTEST_ARM: Final = 2.0  # [m/s]
+_JITTER: Final = 0.02  # [s] of local time by which joint states may come early
 _WORLD_TIMEOUT: Final = 5.0  # [s] of local time without joint states after which a motion in lockstep is given up
 
 
@@ -60,9 +73,10 @@ class ArmController:
         self._limits = task.limits
         self._human_timeout = human_timeout
         self._period_ns = round(task.control_period * _SECOND_NS)
-        self._stale_ns = round(max(task.limits.stale_timeout, _ALIVE_PERIODS * task.control_period) * _SECOND_NS)
+        self._stale_ns = round(patience(task.limits.stale_timeout, task.control_period) * _SECOND_NS)
         self._integrator = CommandIntegrator(task.action, task.limits, task.control_period)
         self._person = Person(task.limits.stale_timeout)
+        self._pace = Pace()
 
         self.safety = SafetyState()
         self.dropped = 0
@@ -72,11 +86,16 @@ class ArmController:
         self._fresh = True  # the next command starts an episode: from measured pose and width
         self._resync = False  # the next command starts from the measured pose
         self._states_lost = False
-        self._hold_is_due = False  # stopped while nothing was measured
+        self._advanced_at = 0.0  # local time of the newest joint states that were not a repetition
+        self._now = 0.0
+        self._is_void = False  # what was commanded no longer counts: the arm was put elsewhere
+        self._jumped = False  # the newest state is too far from the one before
+        self._stalled = False  # this process stood still before the last `on_timer`
         self._pending: ActionInput | None = None  # a step of the policy that is not commanded yet
         self._pending_since = 0.0
         self._last: tuple[int, int] | None = None  # newest step accepted from the policy
         self._policy_heard_ns: int | None = None  # state time
+        self._policy_heard_at = 0.0  # local time
         self._episode: int | None = None
         self._episode_runs = False
         self._human_expected = False
@@ -84,18 +103,18 @@ class ArmController:
         self._announced: int | None = None
         self._commanded_ns: int | None = None  # stamp of the state that the newest command started from
         self._commanded_at = -1e9  # local time
+        self._moved_ns: int | None = None  # the same of the newest command that moved the commanded pose
         self._next_ns = 0  # earliest state time of the next command
         self._timer_at = -1e9  # local time of the last `on_timer`
         self._motion: Motion | None = None
-        self._joint_target: Pose | None = None  # of a joint motion
+        self._hold: Hold | None = None  # brings the arm to rest while nobody leads
+        self._hold_drives = False  # in lockstep: the world moves on for the hold, not only for steps of the policy
 
     # What others see
 
     @property
     def target(self) -> Pose | None:
         """Commanded tool pose; the measured one while nothing is commanded, None while nothing is measured."""
-        if self._joint_target is not None:
-            return self._joint_target
         if self._started and not self._fresh:
             return self._integrator.target
         return None if self.measured is None else self.measured.tcp
@@ -119,27 +138,38 @@ class ArmController:
     def on_state(self, measured: Measured) -> Command | None:
         """New joint states. In real time they are also the clock that motions and a person's lead run on."""
         before, now = self.measured, measured.received_at
-        self.measured = measured
-        if self._states_lost:
-            self._states_lost = False
-            self.safety.clear()
+        self.measured, self._now = measured, now
+        self._pace.hear(measured.stamp_ns, now)
         elapsed_ns = 0 if before is None else measured.stamp_ns - before.stamp_ns
-        if elapsed_ns < 0:  # the source of the states began anew
-            self._resync, self._next_ns, self._commanded_ns, self._policy_heard_ns = True, 0, None, None
+        if before is None or elapsed_ns != 0:
+            self._advanced_at = now
+            if self._states_lost:
+                self._states_lost = False
+                self.safety.clear()
+        if elapsed_ns < 0 or (elapsed_ns > self._period_ns + _LARGEST_GAP_NS and not self.lockstep):
+            self._begin_state_time(measured)
+        if before is not None and self._started and not self.lockstep:
+            if self._is_put_elsewhere(before, measured):
+                self._is_void = True
+            elif self._jumped:
+                return None  # nothing is commanded on a pose that only one message has told
+        if self._motion is not None and (self._is_void or (self._fresh and self._world_moved(measured))):
+            self._end_motion("preempted", "the world was reset")
         if self.safety.estop:
-            return self._hold_stopped(measured) if self._hold_is_due else self._tick(now)
+            return self._tick(now) or self._go_on_holding(now)
         if self._motion is not None:
             return self._drive_motion(measured, now)
         if self.safety.mode in (Source.POLICY, Source.HUMAN) and not self._resync and elapsed_ns > 0:
             self._integrator.observe(measured.tcp, elapsed_ns / _SECOND_NS)
-        return self._tick(now) or self._drive_person(now) or self._hold_if_stale(measured)
+        return self._tick(now) or self._drive_person(now) or self._hold_if_silent(now) or self._go_on_holding(now)
 
     def on_policy(self, message: ActionInput, now: float) -> Command | None:
-        """A step of the policy."""
+        """A step of the policy. One that is refused is as if it had not been sent."""
+        self._now = now
         measured = self.measured
-        if measured is not None:
-            self._policy_heard_ns = measured.stamp_ns
         problem = message.problem(self._task.action)
+        if not message.active:
+            problem = "expected active to be true, which a policy always sends; only a person's device rests"
         if problem is not None:
             self.safety.refuse("action", f"policy/action refused: {problem}")
             return None
@@ -151,29 +181,43 @@ class ArmController:
             return None
         if not self.lockstep and measured is not None and message.stamp_ns > 0:
             age_ns = measured.stamp_ns - message.stamp_ns
-            if age_ns > self._stale_ns:
-                reason = f"policy/action refused: it answers a state that is {age_ns / _SECOND_NS:.2f} s old"
+            if abs(age_ns) > self._stale_ns:
+                how = "old" if age_ns > 0 else "ahead of the newest"
+                reason = f"policy/action refused: it answers a state that is {abs(age_ns) / _SECOND_NS:.2f} s {how}"
                 self.safety.refuse("stale_command", reason)
                 return None
         if self._pending is not None:
             self.safety.count(("rate",))
+        if measured is not None:
+            self._policy_heard_ns = measured.stamp_ns
+        self._policy_heard_at = now
         self._last = (message.episode, message.step)
         self._pending, self._pending_since = message, now
         return self._tick(now)
 
     def on_teleop(self, message: ActionInput, now: float) -> Command | None:
         """A message of the person's device. One that is refused is as if it had not been sent."""
+        self._now = now
         problem = message.problem(self._task.action)
         if problem is not None:
             self.safety.refuse("action", f"teleop/action refused: {problem}")
             return None
+        if not self.lockstep:
+            if message.synchronous and self._episode is not None and message.episode < self._episode:
+                self.dropped += 1
+                return None
+            if self._person.repeats(message):
+                self.dropped += 1
+                self.safety.explain("stale_command", "teleop/action refused: its stamp stands still or goes back")
+                return None
         self._person.hear(message, now)
         if self._motion is not None and self._person.leading(now, lockstep=self.lockstep) is not None:
             self._end_motion("preempted", "a person took over")
-        return self._tick(now) or self._drive_person(now)
+        return self._tick(now) or self._drive_person(now) or self._hold_if_silent(now)
 
     def on_episode(self, episode: int, *, running: bool, human_expected: bool, now: float) -> Command | None:
         """An episode begins, or (`running` false) none is on."""
+        self._now = now
         self._episode_runs = running
         self._human_expected = running and human_expected
         if not running:
@@ -190,38 +234,42 @@ class ArmController:
         return self._tick(now)
 
     def on_timer(self, now: float) -> Command | None:
-        """To be called twenty times a second of local time: notices what does not come."""
+        """To be called some fifty times a second of local time: notices what does not come."""
+        self._now = now
         measured = self.measured
         gap, self._timer_at = now - self._timer_at, now
-        if gap > 0.5 * self._limits.joint_state_timeout:
+        stalled = gap > 0.5 * self._limits.joint_state_timeout and not self._stalled
+        self._stalled = stalled
+        if stalled:
             return None  # it was this process that stood still: what came meanwhile is to be read first
-        if measured is not None and self.lockstep:
-            if self._motion is not None and now - measured.received_at > _WORLD_TIMEOUT:
-                self._end_motion("timeout", f"no joint_states for {_WORLD_TIMEOUT:g} s")
-            self._notice_pause(measured, now)
-        elif measured is not None and now - measured.received_at > self._limits.joint_state_timeout:
-            self._lose_states()
-        return self._tick(now)
+        if self.lockstep:
+            if measured is not None:
+                if self._motion is not None and now - measured.received_at > _WORLD_TIMEOUT:
+                    self._end_motion("timeout", f"no joint_states for {_WORLD_TIMEOUT:g} s")
+                self._notice_pause(measured, now)
+            return self._tick(now)
+        if measured is not None and now - self._advanced_at > self._limits.joint_state_timeout:
+            self._lose_states(now)
+        return self._tick(now) or self._hold_if_silent(now) or self._go_on_holding(now)
 
     def on_estop(self) -> Command | None:
-        """Latches the stop: the arm holds the pose it is measured at until `reset_estop`."""
+        """Latches the stop: the arm brakes and holds until `reset_estop`."""
         if self.safety.estop:
             return None
-        joint_motion = self._joint_target is not None
-        if self._motion is not None:
-            self._end_motion("estop", "the e-stop was pressed")
         self.safety.stop()
-        measured = self.measured
-        if measured is None or self._states_lost:
-            self._hold_is_due, self._pending = True, None
-            return None
-        return self._hold_stopped(measured, joint_motion)
+        return self._hold_stopped("the e-stop was pressed")
+
+    def on_fault(self, reason: str) -> Command | None:
+        """Latches the stop as `on_estop` does, because of an error of the controller itself."""
+        stopped = self.safety.estop
+        self.safety.fault(reason)
+        return None if stopped else self._hold_stopped(reason)
 
     def reset_estop(self) -> None:
-        """Releases the stop. The next command starts from the measured pose."""
+        """Releases the stop. The next command starts from the measured pose; until then the arm holds on."""
         if self.safety.estop:
             self.safety.release()
-            self._resync, self._hold_is_due = True, False
+            self._resync = True
 
     # move_to
 
@@ -233,8 +281,12 @@ class ArmController:
         Raises:
             MoveRejected: not now, or not there.
         """
-        measured = self._check_move(scaling, now)
-        return self._begin_motion(PoseMove(self._integrator.filter, measured.tcp, goal, scaling), measured, done, now)
+
+        def plan(measured: Measured) -> PoseMove:
+            start = self._integrator.target if self._started else measured.tcp
+            return PoseMove(self._integrator.filter, start, goal, scaling)
+
+        return self._begin_motion(plan, self._check_move(scaling, now), done, now)
 
     def move_to_joints(
         self, goal: NDArray[np.float64], scaling: float, done: Callable[[MoveOutcome], None], now: float
@@ -244,10 +296,12 @@ class ArmController:
         Raises:
             MoveRejected: not now, or not there.
         """
-        measured = self._check_move(scaling, now)
-        names, safety = self._robot.arm_joints, self._integrator.filter
-        move = JointMove(self._kinematics, safety, names, measured.joints, goal, scaling)
-        return self._begin_motion(move, measured, done, now)
+
+        def plan(measured: Measured) -> JointMove:
+            names, safety = self._robot.arm_joints, self._integrator.filter
+            return JointMove(self._kinematics, safety, names, measured.joints, goal, scaling)
+
+        return self._begin_motion(plan, self._check_move(scaling, now), done, now)
 
     def cancel_move(self) -> None:
         """Brakes the motion under way; its `done` is called once it stands."""
@@ -255,6 +309,7 @@ class ArmController:
             self._motion.move.stopping = True
 
     def _check_move(self, scaling: float, now: float) -> Measured:
+        self._now = now
         if self.safety.estop:
             raise MoveRejected("the e-stop is latched; call arm/reset_estop first")
         if not 0.0 < scaling <= 1.0:
@@ -266,13 +321,17 @@ class ArmController:
         return self.measured
 
     def _begin_motion(
-        self, move: PoseMove | JointMove, measured: Measured, done: Callable[[MoveOutcome], None], now: float
+        self,
+        plan: Callable[[Measured], PoseMove | JointMove],
+        measured: Measured,
+        done: Callable[[MoveOutcome], None],
+        now: float,
     ) -> Command | None:
+        motion = Motion(plan, measured, done)
         if self._motion is not None:
             self._end_motion("preempted", "another goal came")
-        self._sync(measured)
         self._pending = None
-        self._motion = Motion(move, done)
+        self._motion = motion
         self.safety.mode = Source.MOVE_TO
         self.safety.clear()
         return self._drive_motion(measured, now)
@@ -282,6 +341,12 @@ class ArmController:
         motion = self._motion
         if motion is None or not self._is_due(measured):
             return None
+        if not motion.begun:
+            waiting = self._wait_for_rest(motion, measured)
+            if waiting is not None:
+                return self._command(Source.MOVE_TO, waiting, measured, now)
+            if self._motion is None:
+                return None
         over = motion.advance(measured)
         if over is not None:
             self._end_motion(*over)
@@ -290,19 +355,40 @@ class ArmController:
         if isinstance(move, PoseMove):
             result = self._integrator.move(*move.desired, self._integrator.gripper_width)
             return self._command(Source.MOVE_TO, result, measured, now)
-        positions, before = move.positions, self._joint_target or measured.tcp
-        target = self._joint_target = self._kinematics.tcp(positions)
-        width = self._integrator.gripper_width
-        result = CommandResult(target, width, self._integrator.action_between(before, target, width), ())
-        return self._command(Source.MOVE_TO, result, measured, now, joint_positions=positions)
+        result = self._integrator.follow(self._kinematics.tcp(move.positions))
+        return self._command(Source.MOVE_TO, result, measured, now, joint_positions=move.positions)
+
+    def _wait_for_rest(self, motion: Motion, measured: Measured) -> CommandResult | None:
+        """Begins a motion, or gives the next command of what has to come to rest before it."""
+        hold = self._hold
+        if hold is not None and hold.brakes_joints:
+            return hold.still()
+        self._hold = None
+        self._sync(measured)
+        target, safety = self._integrator.target, self._integrator.filter
+        if isinstance(motion.move, JointMove):
+            apart = target.distance(measured.tcp) > self._limits.tracking_progress
+            if not safety.at_rest or (apart and motion.waited < _SETTLING_PERIODS):
+                motion.waited += 1
+                return self._integrator.brake()
+            self._integrator.reset(measured.tcp, self._integrator.gripper_width)
+        try:
+            motion.begin(measured)
+        except MoveRejected as error:
+            self._end_motion("rejected", str(error))
+        return None
 
     def _end_motion(self, reason: str, message: str) -> None:
+        """Ends the motion; one that is broken off brakes. Called once the state says who leads now."""
         motion, measured = self._motion, self.measured
         if motion is None or measured is None:
             return
-        self._motion = self._joint_target = None
+        self._motion = None
         self._resync = True
-        self.safety.mode = Source.IDLE
+        if not self.safety.estop:
+            self.safety.mode = Source.IDLE
+        if motion.begun and not motion.move.ended:
+            self._make_hold(motion.move if isinstance(motion.move, JointMove) else None, drives=True)
         motion.end(reason, message, measured)
 
     # Control steps
@@ -321,6 +407,15 @@ class ArmController:
         if self.lockstep:
             return measured.stamp_ns != self._commanded_ns
         return measured.stamp_ns >= self._next_ns
+
+    def _begin_state_time(self, measured: Measured) -> None:
+        """The source of the states began anew: its stamps cannot be compared with those before."""
+        self._resync, self._policy_heard_ns = True, None
+        self._commanded_ns = None
+        self._pace.restart()
+        self._next_ns = 0
+        if not self.lockstep:  # whether the last command is a period old cannot be known
+            self._next_ns = self._moved_ns = measured.stamp_ns + self._period_ns
 
     def _tick(self, now: float) -> Command | None:
         """Commands the policy's pending step, unless it has to wait."""
@@ -348,10 +443,12 @@ class ArmController:
             self._person.lost = True
         if person is None or not person.active:
             person = self._person.leading(now, lockstep=self.lockstep)
-        self._pending = None
         if message.episode != self._synced_episode:
             self._synced_episode = message.episode
             self._fresh = True
+        if not self._may_start(measured, now):
+            return None
+        self._pending = None
         if person is None:
             return self._execute(Source.POLICY, message, message, measured, now)
         return self._execute(Source.HUMAN, person, message, measured, now)
@@ -366,6 +463,8 @@ class ArmController:
             return None
         if self.lockstep and now - self._commanded_at < self._task.control_period:
             return None  # a person lives in local time
+        if not self._may_start(measured, now):
+            return None
         return self._execute(Source.HUMAN, person, person, measured, now)
 
     def _is_policy_alive(self, measured: Measured) -> bool:
@@ -374,22 +473,54 @@ class ArmController:
         heard = self._policy_heard_ns
         return heard is not None and measured.stamp_ns - heard <= _ALIVE_PERIODS * self._period_ns
 
+    def _may_start(self, measured: Measured, now: float) -> bool:
+        """Whether what was commanded before has come to rest as far as the next command needs it.
+
+        A joint motion brakes on its own path to the end. In real time a new episode begins at rest; in lockstep it is
+        the reset of the world that ends the old one.
+        """
+        hold = self._hold
+        if hold is not None and hold.brakes_joints:
+            return False
+        if self.lockstep or not (self._fresh and self._started) or self._stands(measured):
+            return True
+        if hold is None:
+            self._make_hold()
+        return False
+
+    def _stands(self, measured: Measured) -> bool:
+        """Whether the commanded pose has been standing for so long that the arm stands too."""
+        safety = self._integrator.filter
+        if self.lockstep:
+            if self._commanded_ns is None:
+                return True
+            # the world has moved without us for some periods: so long the commanded pose stood
+            return round((measured.stamp_ns - self._commanded_ns) / self._period_ns) - 1 > safety.braking_periods
+        moved = self._moved_ns
+        rest_ns = _STANDING_PERIODS * self._period_ns
+        return self._is_void or (safety.at_rest and (moved is None or measured.stamp_ns - moved >= rest_ns))
+
     def _execute(
         self, source: Source, message: ActionInput, step: ActionInput, measured: Measured, now: float
     ) -> Command:
         """Commands the action of `message` as the control step of `step`."""
-        if self.lockstep and self._commanded_ns is not None:
-            # something else moved the world
-            self._resync |= abs(measured.stamp_ns - self._commanded_ns - self._period_ns) > self._period_ns // 2
+        if self._world_moved(measured):
+            self._resync = True
         if self._fresh or self._resync:
             self._sync(measured)
+        self._hold = None
         result = self._integrator.step(message.action)
+        self.safety.clear()
         if self._human_expected and self._person.lost:
             reason = f"no answer of the person within {self._human_timeout:g} s; going on without until they are heard"
-            self.safety.explain("person", reason)
-        else:
-            self.safety.clear()
+            self.safety.hold("person", reason)
         return self._command(source, result, measured, now, step.episode, step.step)
+
+    def _world_moved(self, measured: Measured) -> bool:
+        """Whether something else than our last command moved a world in lockstep."""
+        if not self.lockstep or self._commanded_ns is None:
+            return False
+        return abs(measured.stamp_ns - self._commanded_ns - self._period_ns) > self._period_ns // 2
 
     def _command(
         self,
@@ -403,51 +534,150 @@ class ArmController:
     ) -> Command:
         self.safety.mode = source
         self.safety.acted(result.limits)
-        self._commanded_ns, self._commanded_at = measured.stamp_ns, now
-        # one command for each period; a late one may be caught up with, by half a period at most and 2 % faster
-        self._next_ns = max(self._next_ns, measured.stamp_ns - self._period_ns // 2) + self._period_ns * 98 // 100
+        self._note_command(measured.stamp_ns, now)
         target, width, executed, limits = result
         return Command(
             measured.stamp_ns, source, target, width, joint_positions, episode, step, executed=executed, limits=limits
         )
 
+    def _note_command(self, stamp_ns: int, now: float) -> None:
+        """A command is given: the next one is due a control period later.
+
+        One that is late delays the next ones. They may catch up, 3 % faster and by a tenth of a period at most: a
+        period is never much shorter than the limits take it to be.
+        """
+        self._commanded_ns, self._commanded_at = stamp_ns, now
+        self._next_ns = max(self._next_ns, stamp_ns - self._period_ns // 10) + self._period_ns * 97 // 100
+        if not self._integrator.filter.at_rest:
+            self._moved_ns = stamp_ns
+
     def _sync(self, measured: Measured) -> None:
-        """The commanded pose becomes the measured one, at rest; in a new episode the gripper's width too."""
-        if self._fresh or not self._started:
-            self._integrator.reset(measured.tcp, measured.gripper_width)
-        else:
+        """The next command starts from the measured pose; where the history is void the commanded pose does too."""
+        if not self._drop_void_history(measured):
             self._integrator.resync(measured.tcp)
         self._started, self._fresh, self._resync = True, False, False
 
+    def _drop_void_history(self, measured: Measured) -> bool:
+        """Puts the commanded pose where the tool is, at rest, if what was commanded before no longer counts."""
+        integrator = self._integrator
+        was_reset = self._is_void or (self._fresh and self.lockstep and self._was_reset(measured))
+        if self._started and not was_reset and (self._is_near(measured) or not self._stands(measured)):
+            return False
+        keeps_grip = self._started and not self._fresh
+        integrator.reset(measured.tcp, integrator.gripper_width if keeps_grip else measured.gripper_width)
+        self._started, self._is_void, self._moved_ns = True, False, None
+        return True
+
+    def _is_near(self, measured: Measured) -> bool:
+        """Whether the tool is where it was commanded to, more or less."""
+        target, limits = self._integrator.target, self._limits
+        near = target.distance(measured.tcp) <= limits.tracking_error
+        return near and target.angle(measured.tcp) <= limits.tracking_rotation_error
+
+    def _was_reset(self, measured: Measured) -> bool:
+        """Whether the world was reset: in lockstep it moves without a command only then, and for `sim/step`."""
+        return self._commanded_ns is None or self._world_moved(measured)
+
+    def _is_put_elsewhere(self, before: Measured, measured: Measured) -> bool:
+        """In real time: whether a simulator has put the arm somewhere.
+
+        A reset takes a control period of state time and none of local time. Without a new episode only a pose that no
+        arm can have reached tells, and only when the next one confirms it.
+        """
+        if self._is_near(measured):
+            self._jumped = False
+            return False
+        elapsed = (measured.stamp_ns - before.stamp_ns) / _SECOND_NS
+        moved = before.tcp.distance(measured.tcp)
+        if self._fresh and self._announced is not None and elapsed > 0.9 * self._task.control_period:
+            local = 2.0 * (measured.received_at - before.received_at) + _JITTER
+            return moved > _LARGEST_JUMP and min(elapsed, self._pace.local(elapsed)) > local
+        jumped, self._jumped = self._jumped, False
+        reach = _LARGEST_JUMP + _FASTEST_ARM * max(elapsed, 0.0)
+        if moved > reach:
+            self._jumped = True
+            return False
+        return jumped
+
     # Stops
 
-    def _hold_stopped(self, measured: Measured, joint_motion: bool = False) -> Command | None:
+    def _make_hold(self, move: JointMove | None = None, *, drives: bool = False) -> Hold:
+        if self._hold is None or move is not None:
+            self._hold = Hold(self._integrator, self._kinematics, self._robot.arm_joints, move)
+            self._hold_drives = drives
+        return self._hold
+
+    def _hold_stopped(self, message: str) -> Command | None:
         """Begins to hold; in lockstep the world only moves on when a step of the policy is answered."""
-        self._hold_is_due = False
-        self._sync(measured)
-        if self.lockstep:
-            return self._tick(measured.received_at)
-        self._pending = None
-        joints = measured.joints if joint_motion else None
-        return Command(measured.stamp_ns, Source.ESTOP, measured.tcp, self._integrator.gripper_width, joints)
+        now = self._now
+        if self._motion is not None:
+            self._end_motion("estop", message)
+        if self._hold is not None and self._hold.joint_positions is None:
+            self._hold = None  # begins anew: says so where the arm was held before, and lets nothing else go on
+        self._make_hold().begun = False
+        command = self._tick(now)
+        if command is not None:
+            return command
+        if not self.lockstep:
+            self._pending = None
+        return self._go_on_holding(now)
 
     def _answer_stopped(self, message: ActionInput, measured: Measured, now: float) -> Command:
-        """Answers a step of the policy while stopped: the arm stays where it is held."""
-        safety = self._integrator.filter
-        result = self._integrator.move(safety.position, safety.quaternion, safety.gripper_width)
-        result = result._replace(limits=("estop",))
-        return self._command(Source.ESTOP, result, measured, now, message.episode, message.step)
+        """Answers a step of the policy while stopped: the arm brakes, then stays where it is held."""
+        if self._drop_void_history(measured):
+            self._hold = None
+        hold = self._make_hold()
+        result = hold.advance(measured) or hold.still()
+        result = result._replace(limits=(self.safety.key,))
+        joints = hold.joint_positions if hold.brakes_joints else None
+        return self._command(Source.ESTOP, result, measured, now, message.episode, message.step, joints)
 
-    def _hold_if_stale(self, measured: Measured) -> Command | None:
-        """In real time: nobody has commanded for too long, so the arm holds the pose it is measured at."""
-        if self.lockstep or self.safety.mode not in (Source.POLICY, Source.HUMAN) or self._commanded_ns is None:
+    def _go_on_holding(self, now: float) -> Command | None:
+        """The next command of the hold, paced by the states, or by local time where these do not come."""
+        hold, measured = self._hold, self.measured
+        if hold is None or measured is None or (self.lockstep and not self._hold_drives):
             return None
-        if measured.stamp_ns - self._commanded_ns <= self._stale_ns:
+        late = _ALIVE_PERIODS * self._task.control_period
+        late = max(late, self._pace.local(late))
+        overdue = not self.lockstep and now - max(self._commanded_at, self._advanced_at) >= late
+        if not (overdue or self._is_due(measured) or (hold.stops_at_once and not hold.begun)):
             return None
-        self._sync(measured)
+        doubtful = not self._started or (not hold.begun and not self._states_lost)
+        if (doubtful or self._is_void) and self._drop_void_history(measured):
+            hold = self._hold = Hold(self._integrator, self._kinematics, self._robot.arm_joints, None)
+        standing = hold.stands
+        joints_led = hold.joint_positions is not None
+        result = hold.advance(None if self._states_lost else measured)
+        if result is None or (self.lockstep and standing and joints_led):
+            return None
+        self._note_command(measured.stamp_ns, now)
+        source = Source.ESTOP if self.safety.estop else Source.IDLE
+        return Command(measured.stamp_ns, source, result.target, result.gripper_width, hold.joint_positions)
+
+    def _hold_if_silent(self, now: float) -> Command | None:
+        """In real time: who leads has been silent for too long or has let go, so the arm is held."""
+        if self.lockstep or self.safety.mode not in (Source.POLICY, Source.HUMAN) or self.measured is None:
+            return None
+        if self.safety.mode == Source.HUMAN:
+            led = self._person.leading(now, lockstep=False) is not None
+            if led or self._pending is not None or self._is_policy_alive(self.measured):
+                return None
+            if not self._person.has_let_go:
+                self._name_stale("holding the arm")
+        elif now - self._policy_heard_at > patience(
+            self._limits.stale_timeout, self._pace.local(self._task.control_period)
+        ):
+            self._name_stale("holding the arm")
+        else:
+            commanded = self._commanded_ns
+            late = commanded is not None and self.measured.stamp_ns - commanded > _ALIVE_PERIODS * self._period_ns
+            if late and not self._integrator.filter.at_rest:
+                self._make_hold()  # a step that comes too late finds the arm braking
+            return None
+        self.safety.mode = Source.IDLE
         self._resync = True
-        self._name_stale("holding the measured pose")
-        return Command(measured.stamp_ns, Source.IDLE, measured.tcp, self._integrator.gripper_width)
+        self._make_hold()
+        return self._go_on_holding(now)
 
     def _notice_pause(self, measured: Measured, now: float) -> None:
         """In lockstep no hold is needed: without commands time stands still, and the next goes on from the last."""
@@ -457,19 +687,26 @@ class ArmController:
             return  # it is the world that takes its time
         if now - max(measured.received_at, self._commanded_at) > self._limits.stale_timeout:
             self._name_stale("time stands still")
+            self.safety.mode = Source.IDLE
 
     def _name_stale(self, consequence: str) -> None:
-        self.safety.mode = Source.IDLE
-        reason = f"no command for {self._limits.stale_timeout:g} s; {consequence}"
-        self.safety.refuse("stale_command", reason)
+        self.safety.acted(("stale_command",))
+        self.safety.hold("stale_command", f"no command for {self._limits.stale_timeout:g} s; {consequence}")
 
-    def _lose_states(self) -> None:
+    def _lose_states(self, now: float) -> None:
         """In real time: no motion without knowing where the arm is."""
-        if self._states_lost:
+        measured = self.measured
+        if self._states_lost or measured is None:
             return
         self._states_lost = self._resync = True
         self._pending = None
         self._end_motion("timeout", "joint_states stopped")
         if not self.safety.estop:
             self.safety.mode = Source.IDLE
-        self.safety.refuse("joint_states", f"no joint_states for {self._limits.joint_state_timeout:g} s")
+        if self._started:
+            self._make_hold()
+        timeout = self._limits.joint_state_timeout
+        frozen = now - measured.received_at <= timeout
+        what = "the stamps of joint_states have stood still" if frozen else "no joint_states"
+        self.safety.acted(("joint_states",))
+        self.safety.hold("joint_states", f"{what} for {timeout:g} s")

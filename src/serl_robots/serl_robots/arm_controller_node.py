@@ -1,8 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node `arm_controller`: the only one that commands the arm. Turns messages into calls of `ArmController` and back."""
+"""Node `arm_controller`: the only one that commands the arm. Turns messages into calls of `ArmController` and back.
 
+It must not die and must not be silenced. Every callback is guarded: what it raises stops the arm as an e-stop does, is
+named on `arm/safety` and `/diagnostics`, and everything goes on, `arm/estop` and `arm/reset_estop` before all. Nothing
+on that way relies on what failed: each part of it is tried by itself, and where not even the controller can tell how to
+hold, the last command is given again and nothing else until the reset.
+"""
+
+import signal
+import sys
 import time
 from array import array
+from collections.abc import Callable
+from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -12,6 +23,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from serl_ros.arrays import from_array
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from serl_ros.faults import report_fault
 from serl_ros.frames import declare_frame_prefix
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
@@ -22,20 +34,41 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, SafetyStatus
 from serl_robots import resources
-from serl_robots.arbitration import ActionInput
+from serl_robots.arbitration import ActionInput, Source
 from serl_robots.arm_controller import ArmController
 from serl_robots.arm_task import FOLDER, ArmTask, load_arm_task
 from serl_robots.config import ConfigError, build, fields
 from serl_robots.control_step import Command, Measured
-from serl_robots.joint_states import JointStateError, JointStateReader
+from serl_robots.joint_states import JointReading, JointStateError, JointStateReader
 from serl_robots.kinematics import Kinematics
 from serl_robots.limits import LIMIT_NAMES, SafetyLimits
+from serl_robots.move_to import MoveRejected
 from serl_robots.move_to_server_node import MoveToServer
 from serl_robots.pose import Pose
 from serl_robots.robot import load_robot
+from serl_ros import log as logs
 
-_TIMER_PERIOD = 0.05  # [s]
+_TIMER_PERIOD = 0.02  # [s]
 _STATUS_PERIOD = 1.0  # [s]
+_REFUSALS_PERIOD = 0.1  # [s] between two messages on arm/safety that tell of nothing but refusals
+_REPEAT_AFTER = 5.0  # [s] between two log lines about the same reason
+_PLAUSIBLE_MARGIN = 0.2  # [rad] beyond its limits that a joint may be measured
+_SERVICES = ("arm/estop", "arm/reset_estop")
+
+
+class StopSignal:
+    """SIGUSR1 stops the arm as `arm/estop` does: for who has the process at hand and no answer from the graph."""
+
+    asked = False
+
+    @classmethod
+    def install(cls) -> None:
+        """Heed the signal from now on; the node looks at it with every timer."""
+        signal.signal(signal.SIGUSR1, cls._on_signal)
+
+    @classmethod
+    def _on_signal(cls, _number: int, _frame: FrameType | None) -> None:
+        cls.asked = True
 
 
 class ArmControllerNode(Node):
@@ -60,18 +93,18 @@ class ArmControllerNode(Node):
         self._kinematics = Kinematics(robot)
         self._reader = JointStateReader(robot)
         self._lockstep = declare(self, "lockstep", False, "The world moves one control period for each command.")
-        self._commanded: Command | None = None
-        self._controller = ArmController(
-            task,
-            robot,
-            self._kinematics,
-            lockstep=self._lockstep,
-            human_timeout=declare(
-                self, "human_timeout", 1.0, "Longest wait for a synchronous person in lockstep [s].", range=(0.0, 60.0)
-            ),
+        self._human_timeout = declare(
+            self, "human_timeout", 1.0, "Longest wait for a synchronous person in lockstep [s].", range=(0.0, 60.0)
         )
+        self._task = task
+        self._controller = self._make_controller()
+        self._commanded: Command | None = None
+        self._unsent: Command | None = None  # a hold that could not be published yet
+        self._broken = ""  # why the controller can no longer be asked; nothing is commanded but the hold
+        self._measured: Measured | None = None
         self._refused_states = ""
-        self._shown = (self._controller.safety.mode, False, "")
+        self._shown = (Source.IDLE, False, "")
+        self._shown_at = 0.0
         self._shown_counts = 0
         self._status_due_at = 0.0
         self._make_messages(task)
@@ -85,16 +118,27 @@ class ArmControllerNode(Node):
             JointTrajectory, "joint_trajectory_controller/joint_trajectory", RELIABLE_1
         )
         self._diagnostics = Diagnostics(self, robot.name)
-        self._move_to = MoveToServer(self, robot, self._base_frame, self._controller, self._publish)
+        self._move_to = MoveToServer(self, robot, self._base_frame, self._control, self._publish)
+        guarded = self._guarded
         self._kept = [
-            self.create_subscription(EpisodeStatus, "episode", self._on_episode, LATCHED),
-            self.create_subscription(JointState, "joint_states", self._on_joint_states, LOOP_10),
-            self.create_subscription(ActionCommand, "policy/action", self._on_policy, LOOP_1),
-            self.create_subscription(ActionCommand, "teleop/action", self._on_teleop, LOOP_1),
+            self.create_subscription(EpisodeStatus, "episode", guarded("topic episode", self._on_episode), LATCHED),
+            self.create_subscription(
+                JointState, "joint_states", guarded("topic joint_states", self._on_joint_states), LOOP_10
+            ),
+            self.create_subscription(
+                ActionCommand, "policy/action", guarded("topic policy/action", self._on_policy), LOOP_1
+            ),
+            self.create_subscription(
+                ActionCommand, "teleop/action", guarded("topic teleop/action", self._on_teleop), LOOP_1
+            ),
             self.create_service(SetBool, "arm/estop", self._on_estop),
             self.create_service(Trigger, "arm/reset_estop", self._on_reset_estop),
             # local time: a world that stands still must not silence the watchdogs
-            self.create_timer(_TIMER_PERIOD, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME)),
+            self.create_timer(
+                _TIMER_PERIOD,
+                guarded("timer", self._on_timer),
+                clock=Clock(clock_type=ClockType.STEADY_TIME),
+            ),
         ]
         self._publish_safety()
 
@@ -102,6 +146,17 @@ class ArmControllerNode(Node):
         """Take everything back that it offered."""
         self._move_to.destroy()
         super().destroy_node()
+
+    def _make_controller(self) -> ArmController:
+        return ArmController(
+            self._task, self._robot, self._kinematics, lockstep=self._lockstep, human_timeout=self._human_timeout
+        )
+
+    def _control(self) -> ArmController:
+        """The controller. Raises MoveRejected where it can no longer be asked."""
+        if self._broken:
+            raise MoveRejected(f"{self._broken}; call arm/reset_estop first")
+        return self._controller
 
     def _task_with_limits(self) -> ArmTask:
         """The task, with the limits that parameters `limits.<field>` override."""
@@ -147,29 +202,112 @@ class ArmControllerNode(Node):
         self._trajectory = JointTrajectory(joint_names=list(robot.arm_joints), points=[self._point])
         self._status = SafetyStatus(limit_names=list(LIMIT_NAMES))
 
+    # Errors
+
+    def _guarded(self, where: str, callback: Callable[..., None]) -> Callable[[Any], None]:
+        """A callback whose errors stop the arm and nothing else."""
+
+        def guard(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the arm must be held
+                self._report(where, error)
+
+        return guard
+
+    def _report(self, where: str, error: Exception) -> None:
+        """Stop the arm because of an error, then tell."""
+        self._stop_for(where, error)
+        self._try(lambda: report_fault(self, where, error))
+
+    def on_callback_error(self, where: str, error: Exception) -> None:
+        """Stop the arm because of an error that the executor caught. See `serl_ros.faults.FaultAware`."""
+        if where.startswith("service ") and not where.endswith(_SERVICES):
+            return  # rclpy's own, for parameters: they command nothing
+        self._stop_for(where, error)
+
+    def _stop_for(self, where: str, error: Exception) -> None:
+        """Hold, latch, say so: each by itself, and whatever state the controller is in."""
+        reason = logs.clean(f"internal error ({where}: {type(error).__name__}: {error})")
+        command: Command | None = None
+        try:
+            command = self._controller.on_fault(reason)
+        except Exception:  # noqa: BLE001 - then without the controller
+            self._broken = reason
+            command = self._last_resort()
+        if command is not None:
+            self._send_hold(command)
+        self._try(self._publish_safety)
+        self._try(lambda: self._set_diagnostics(time.monotonic()))
+
+    def _last_resort(self) -> Command | None:
+        """The last command again, or where the arm was measured: without any computation."""
+        if self._commanded is not None:
+            return replace(self._commanded, source=Source.ESTOP, executed=None, limits=())
+        measured = self._measured
+        if measured is None:
+            return None
+        return Command(measured.stamp_ns, Source.ESTOP, measured.tcp, measured.gripper_width)
+
+    def _send_hold(self, command: Command) -> None:
+        """Publish a hold; what cannot be published now is tried again with every timer."""
+        self._unsent = command
+        try:
+            self._command_arm(command)
+            self._unsent = None
+        except Exception as error:  # noqa: BLE001 - there is nobody left to tell but the log
+            text = f"the hold could not be published: {error}"
+            self._try(lambda: logs.log(self, logs.ERROR, text, throttle=_REPEAT_AFTER))
+
+    def _try(self, action: Callable[[], object]) -> None:
+        """Do something that may fail without consequences for the arm."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - the arm is held; the last thing left is standard error
+            print(f"arm_controller: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
     # From the graph
 
     def _on_joint_states(self, message: JointState) -> None:
         try:
             reading = self._reader.read(message)
+            self._check_plausible(reading)
         except JointStateError as error:
-            if str(error) != self._refused_states:
-                self.get_logger().error(f"joint_states refused: {error}")
-            self._refused_states = str(error)
+            self._refused_states = logs.clean(error)
+            text = f"joint_states refused: {error}"
+            logs.log(self, logs.ERROR, text, throttle=_REPEAT_AFTER, key="joint_states")
             return
         self._refused_states = ""
         stamp = message.header.stamp
+        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        if stamp_ns == 0 and not self._lockstep:  # the driver does not say when
+            stamp = self.get_clock().now().to_msg()
+            stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
         tcp, velocity = self._kinematics.tcp_state(reading.positions, reading.velocities)
-        measured = Measured(
-            stamp.sec * 1_000_000_000 + stamp.nanosec, tcp, reading.positions, reading.gripper_width, time.monotonic()
-        )
+        measured = Measured(stamp_ns, tcp, reading.positions, reading.gripper_width, time.monotonic())
         # the stamps of what is commanded next are those of the state it starts from
         self._executed.header.stamp = self._pose.header.stamp = self._state.header.stamp = stamp
+        self._measured = measured
+        if self._broken:
+            return
         command = self._controller.on_state(measured)
         self._publish_state(measured, reading.velocities, velocity)
         self._publish(command)
 
+    def _check_plausible(self, reading: JointReading) -> None:
+        """No arm is far beyond its own limits: such numbers are damage, and nothing may be commanded from there."""
+        low, high = self._kinematics.lower - _PLAUSIBLE_MARGIN, self._kinematics.upper + _PLAUSIBLE_MARGIN
+        wrong = np.flatnonzero((reading.positions < low) | (reading.positions > high))
+        if wrong.size:
+            index = int(wrong[0])
+            raise JointStateError(
+                f"expected joint {self._robot.arm_joints[index]} in [{low[index]:.2f}, {high[index]:.2f}] rad, found "
+                f"{reading.positions[index]:g}"
+            )
+
     def _on_policy(self, message: ActionCommand) -> None:
+        if self._broken:
+            return
         command = self._controller.on_policy(_action_input(message), time.monotonic())
         if command is None and self._is_unanswered(message):
             command = self._commanded
@@ -186,9 +324,12 @@ class ArmControllerNode(Node):
         )
 
     def _on_teleop(self, message: ActionCommand) -> None:
-        self._publish(self._controller.on_teleop(_action_input(message), time.monotonic()))
+        if not self._broken:
+            self._publish(self._controller.on_teleop(_action_input(message), time.monotonic()))
 
     def _on_episode(self, message: EpisodeStatus) -> None:
+        if self._broken:
+            return
         running = message.mode != EpisodeStatus.MODE_IDLE
         self._publish(
             self._controller.on_episode(
@@ -198,46 +339,66 @@ class ArmControllerNode(Node):
 
     def _on_estop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data:
-            self._publish(self._controller.on_estop())
+            self._stop()
             response.success, response.message = True, "e-stop is latched"
         else:
-            response.success = not self._controller.safety.estop
+            response.success = not self._is_stopped
             response.message = "a latched e-stop is released by arm/reset_estop only"
         return response
 
+    def _stop(self) -> None:
+        """Latch the e-stop, whatever happens."""
+        try:
+            if not self._broken:
+                self._publish(self._controller.on_estop())
+        except Exception as error:  # noqa: BLE001 - then it is stopped as for a fault
+            self._report("e-stop", error)
+
     def _on_reset_estop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        stopped = self._controller.safety.estop
-        self._controller.reset_estop()
-        self._publish(None)
-        response.success = True
-        response.message = "e-stop is released" if stopped else "no e-stop was latched"
+        stopped = self._is_stopped
+        try:
+            if self._broken:
+                # begins anew: a controller that failed while it stopped the arm cannot be trusted with its state
+                self._controller = self._make_controller()
+                self._move_to.abandon(self._broken)
+                self._broken = ""
+            self._controller.reset_estop()
+            self._unsent = None
+            self._publish(None)
+        except Exception as error:  # noqa: BLE001 - then it stays stopped
+            self._report("arm/reset_estop", error)
+        response.success = not self._is_stopped
+        if self._is_stopped:
+            response.message = f"the arm stays stopped: {self._reason}"
+        else:
+            response.message = "e-stop is released" if stopped else "no e-stop was latched"
         return response
 
     def _on_timer(self) -> None:
+        if StopSignal.asked:
+            StopSignal.asked = False
+            logs.log(self, logs.WARN, "stopped by SIGUSR1")
+            self._stop()
         now = time.monotonic()
-        self._publish(self._controller.on_timer(now))
-        self._move_to.publish_feedback()
+        if self._unsent is not None:
+            self._send_hold(self._unsent)
+        if not self._broken:
+            self._publish(self._controller.on_timer(now))
+            self._move_to.publish_feedback(now)
         if now >= self._status_due_at:
             self._set_diagnostics(now)
             self._publish_safety()
-        elif sum(self._controller.safety.counts.values()) != self._shown_counts:
-            self._publish_safety()
+        elif now - self._shown_at >= _REFUSALS_PERIOD:
+            safety = self._controller.safety
+            if sum(safety.counts.values()) != self._shown_counts or self._what_to_show() != self._shown:
+                self._publish_safety()
 
     # To the graph
 
     def _publish(self, command: Command | None) -> None:
         """Publish a command, if there is one, and the safety status, if it changed."""
         if command is not None:
-            self._commanded = command
-            if command.joint_positions is None:
-                # the bridge takes a width and a pose for one command, so the width goes first
-                self._width.data[0] = command.gripper_width
-                self._gripper_publisher.publish(self._width)
-                _fill_pose(self._pose.pose, command.target)
-                self._pose_publisher.publish(self._pose)
-            else:
-                self._point.positions = array("d", command.joint_positions.tobytes())
-                self._joints_publisher.publish(self._trajectory)
+            self._command_arm(command)
             # Last: a world in lockstep moves meanwhile.
             if command.executed is not None:
                 executed = self._executed
@@ -246,9 +407,24 @@ class ArmControllerNode(Node):
                 executed.action = array("f", command.executed.tobytes())
                 executed.limits = list(command.limits)
                 self._executed_publisher.publish(executed)
-        safety = self._controller.safety
-        if (safety.mode, safety.estop, safety.key) != self._shown:
+        show = self._what_to_show()
+        # refusals may come a thousand times a second; who leads and what stops the arm is told at once
+        if show[:2] != self._shown[:2] or (
+            show != self._shown and time.monotonic() - self._shown_at >= _REFUSALS_PERIOD
+        ):
             self._publish_safety()
+
+    def _command_arm(self, command: Command) -> None:
+        self._commanded = command
+        if command.joint_positions is None:
+            # the bridge takes a width and a pose for one command, so the width goes first
+            self._width.data[0] = command.gripper_width
+            self._gripper_publisher.publish(self._width)
+            _fill_pose(self._pose.pose, command.target)
+            self._pose_publisher.publish(self._pose)
+        else:
+            self._point.positions = array("d", command.joint_positions.tobytes())
+            self._joints_publisher.publish(self._trajectory)
 
     def _publish_state(
         self, measured: Measured, velocities: np.ndarray[Any, Any], tcp_velocity: np.ndarray[Any, Any]
@@ -265,35 +441,50 @@ class ArmControllerNode(Node):
         state.mode = int(controller.safety.mode)
         self._state_publisher.publish(state)
 
+    @property
+    def _is_stopped(self) -> bool:
+        return bool(self._broken) or self._controller.safety.estop
+
+    @property
+    def _reason(self) -> str:
+        return f"{self._broken}; the arm is stopped" if self._broken else self._controller.safety.reason
+
+    def _what_to_show(self) -> tuple[Source, bool, str]:
+        if self._broken:
+            return Source.ESTOP, True, "fault"
+        safety = self._controller.safety
+        return safety.mode, safety.estop, safety.key
+
     def _publish_safety(self) -> None:
         safety, status = self._controller.safety, self._status
-        changed = safety.key != self._shown[2]
-        self._shown = (safety.mode, safety.estop, safety.key)
+        before, self._shown = self._shown, self._what_to_show()
+        mode, stopped, key = self._shown
         self._shown_counts = sum(safety.counts.values())
-        self._status_due_at = time.monotonic() + _STATUS_PERIOD
+        self._shown_at = time.monotonic()
+        self._status_due_at = self._shown_at + _STATUS_PERIOD
         status.header.stamp = self.get_clock().now().to_msg()
-        status.mode = int(safety.mode)
-        status.estop = safety.estop
-        status.reason = safety.reason
+        status.mode = int(mode)
+        status.estop = stopped
+        status.reason = self._reason
         status.active_limits = list(safety.active)
         status.limit_counts = array("Q", safety.counts.values())
         self._safety_publisher.publish(status)
-        if changed and safety.reason:
+        if key != before[2] and status.reason:
             # a pause between episodes is nothing to worry about
-            log = self.get_logger().info if safety.key == "stale_command" else self.get_logger().warning
-            log(safety.reason)
+            level = logs.INFO if key == "stale_command" else logs.WARN
+            logs.log(self, level, status.reason, throttle=_REPEAT_AFTER, key=("reason", key))
 
     def _set_diagnostics(self, now: float) -> None:
-        safety, measured = self._controller.safety, self._controller.measured
-        level = ERROR if safety.estop else WARN if safety.reason else OK
-        self._diagnostics.set(
-            "safety", level, safety.reason or safety.mode.name.lower(), dropped_commands=self._controller.dropped
-        )
+        mode, stopped, _ = self._what_to_show()
+        reason, measured = self._reason, self._measured
+        level = ERROR if stopped else WARN if reason else OK
+        self._diagnostics.set("safety", level, reason or mode.name.lower(), dropped_commands=self._controller.dropped)
         if measured is None:
             self._diagnostics.set("joint_states", WARN, self._refused_states or "none yet")
         else:
             age = now - measured.received_at
-            self._diagnostics.set("joint_states", OK, "received", age_s=f"{age:.2f}")
+            level = WARN if self._refused_states else OK
+            self._diagnostics.set("joint_states", level, self._refused_states or "received", age_s=f"{age:.2f}")
 
 
 def _action_input(message: ActionCommand) -> ActionInput:
@@ -316,4 +507,5 @@ def _fill_pose(message: Any, pose: Pose) -> None:
 
 def main() -> None:
     """Entry point."""
+    StopSignal.install()
     run_node(ArmControllerNode)

@@ -10,6 +10,7 @@ from serl_robots.pose import Quaternion, Vector3
 # Every limit, by the name under which it shows in `arm/safety`.
 LIMIT_NAMES: Final = (
     "estop",  # latched stop
+    "fault",  # latched stop because of an error of the controller itself
     "joint_states",  # no measured state, or too old
     "action",  # refused: wrong length, not finite or outside [-1, 1]
     "stale_command",  # refused because it answers an old state, or the arm is held because no command came

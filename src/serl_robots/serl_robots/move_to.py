@@ -24,10 +24,12 @@ from serl_robots.safety import SafetyFilter
 
 _PATH_RESOLUTION: Final = 0.02  # [rad] of the fastest joint between two checked points of a path
 _CHORD_MARGIN: Final = 1.01  # the tool's speed is sampled by chords, which are a little shorter than the path
+_CURVE_MARGIN: Final = 1.1  # the same for its change of direction
 _INSIDE: Final = 1e-6
-_POSITION_TOLERANCE: Final = 0.005  # [m]
-_ANGLE_TOLERANCE: Final = 0.03  # [rad]
-_JOINT_TOLERANCE: Final = 0.02  # [rad]
+POSITION_TOLERANCE: Final = 0.005  # [m]
+ANGLE_TOLERANCE: Final = 0.03  # [rad]
+JOINT_TOLERANCE: Final = 0.02  # [rad]
+_RESTING_PERIODS: Final = 2  # in which the end is commanded: to get there, and to stand there
 _SETTLE_TIME: Final = 2.0  # [s] that the arm may take to arrive where it was commanded to
 
 
@@ -135,7 +137,7 @@ class PoseMove(Move):
 
     def reached(self, measured: Measured) -> bool:
         """Is the tool where it should be?"""
-        return self.error(measured) <= _POSITION_TOLERANCE and self.goal.angle(measured.tcp) <= _ANGLE_TOLERANCE
+        return self.error(measured) <= POSITION_TOLERANCE and self.goal.angle(measured.tcp) <= ANGLE_TOLERANCE
 
 
 class JointMove(Move):
@@ -168,15 +170,22 @@ class JointMove(Move):
         poses = [kinematics.tcp(start + share * self._delta) for share in np.linspace(0.0, 1.0, count)]
         _check_goal(limits, poses[-1])
         _check_path(limits, poses)
-        steps = list(itertools.pairwise(poses))
-        length = _CHORD_MARGIN * (count - 1) * max(a.distance(b) for a, b in steps)
-        angle = _CHORD_MARGIN * (count - 1) * max(a.angle(b) for a, b in steps)
+        steps = [(a.position_to(b), a.rotation_vector_to(b)) for a, b in itertools.pairwise(poses)]
+        length, bend = _derivatives([step for step, _ in steps])
+        angle, twist = _derivatives([turn for _, turn in steps])
         speeds = limits.joint_velocity_scaling * kinematics.velocity / np.maximum(np.abs(self._delta), 1e-12)
+        acceleration, turn_acceleration = safety.deceleration, limits.max_angular_acceleration
+        # half of what the tool may accelerate is for speeding up and braking, half for the curve of its path
+        curve = min(_ratio(0.5 * acceleration, bend), _ratio(0.5 * turn_acceleration, twist))
+        fastest = min(_ratio(safety.speed_limit, length), _ratio(safety.turn_limit, angle), math.sqrt(curve))
         super().__init__(
             Profile(
-                scaling
-                * min(float(speeds.min()), _ratio(safety.speed_limit, length), _ratio(safety.turn_limit, angle)),
-                min(_ratio(limits.joint_acceleration, largest), _ratio(safety.deceleration, length)),
+                scaling * min(float(speeds.min()), fastest),
+                min(
+                    _ratio(limits.joint_acceleration, largest),
+                    _ratio(0.5 * acceleration, length),
+                    _ratio(0.5 * turn_acceleration, angle),
+                ),
                 safety.period,
             )
         )
@@ -192,17 +201,44 @@ class JointMove(Move):
 
     def reached(self, measured: Measured) -> bool:
         """Are the joints where they should be?"""
-        return self.error(measured) <= _JOINT_TOLERANCE
+        return self.error(measured) <= JOINT_TOLERANCE
 
 
 class Motion:
-    """A move from its beginning to its outcome."""
+    """A move from its beginning to its outcome.
 
-    def __init__(self, move: PoseMove | JointMove, done: Callable[[MoveOutcome], None]) -> None:
-        """`done` is called once, when the motion is over."""
-        self.move = move
+    Attributes:
+        move: as it was planned when the goal came, until the motion begins.
+        begun: whether it is under way: a moving arm has to brake first.
+        waited: control periods before it began.
+    """
+
+    def __init__(
+        self, plan: Callable[[Measured], PoseMove | JointMove], measured: Measured, done: Callable[[MoveOutcome], None]
+    ) -> None:
+        """`plan` makes the move from where the arm is; `done` is called once, when the motion is over.
+
+        Raises:
+            MoveRejected: there is no way from here.
+        """
+        self.move = plan(measured)
+        self.begun = False
+        self.waited = 0
+        self._plan = plan
         self._done = done
-        self._ended_at_ns: int | None = None
+        self._ended_at_ns = 0
+        self._rests = 0  # periods in which its end was commanded
+
+    def begin(self, measured: Measured) -> None:
+        """Plans anew, from where the arm came to rest.
+
+        Raises:
+            MoveRejected: there is no way from here.
+        """
+        stopping = self.move.stopping
+        self.move = self._plan(measured)
+        self.move.stopping = stopping
+        self.begun = True
 
     def advance(self, measured: Measured) -> tuple[str, str] | None:
         """One control period on. When it is over: termination reason and message; then nothing is to be commanded."""
@@ -210,8 +246,9 @@ class Motion:
         move.advance()
         if not move.ended:
             return None
-        if self._ended_at_ns is None:
-            self._ended_at_ns = measured.stamp_ns
+        if self._rests < _RESTING_PERIODS:
+            self._ended_at_ns = self._ended_at_ns or measured.stamp_ns
+            self._rests += 1
             return None
         if move.stopping:
             return "canceled", "the motion was canceled"
@@ -224,6 +261,17 @@ class Motion:
     def end(self, reason: str, message: str, measured: Measured) -> None:
         """Tells how it ended."""
         self._done(MoveOutcome(reason == "reached", reason, message, self.move.error(measured)))
+
+
+def _derivatives(steps: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """Largest first and second derivative, by the share of the way, of a path that was sampled evenly.
+
+    `steps` float64[n, 3] are the differences of neighbouring samples.
+    """
+    count = len(steps)
+    first = max(float(np.linalg.norm(step)) for step in steps)
+    second = max((float(np.linalg.norm(b - a)) for a, b in itertools.pairwise(steps)), default=0.0)
+    return _CHORD_MARGIN * count * first, _CURVE_MARGIN * count**2 * second
 
 
 def _ratio(limit: float, extent: float) -> float:

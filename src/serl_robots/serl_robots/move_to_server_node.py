@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action import CancelResponse, GoalResponse
 from rclpy.node import Node
+from serl_ros.action_server import GuardedActionServer
+from serl_ros.log import WARN, log
 
 from serl_interfaces.action import MoveTo
 from serl_robots.arm_controller import ArmController
@@ -18,6 +20,9 @@ from serl_robots.control_step import Command
 from serl_robots.move_to import MoveOutcome, MoveRejected
 from serl_robots.pose import Pose, PoseError
 from serl_robots.robot import RobotModel
+
+_FEEDBACK_PERIOD = 0.1  # [s]
+_REPEAT_AFTER = 1.0  # [s] between two log lines
 
 
 class MoveToServer:
@@ -28,18 +33,27 @@ class MoveToServer:
         node: Node,
         robot: RobotModel,
         base_frame: str,
-        controller: ArmController,
+        controller: Callable[[], ArmController],
         publish: Callable[[Command | None], None],
     ) -> None:
-        """Offer the action; poses are in `base_frame`, and what the controller commands goes to `publish`."""
+        """Offer the action.
+
+        Args:
+            node: that offers it.
+            robot: that moves.
+            base_frame: of the poses.
+            controller: gives the controller, or raises MoveRejected.
+            publish: takes what the controller commands.
+        """
         self._node, self._robot, self._controller, self._publish = node, robot, controller, publish
         self._base_frame = base_frame
         self._active: Any = None
-        self._server = ActionServer(
+        self._feedback_due_at = 0.0
+        self._server = GuardedActionServer(
             node,
             MoveTo,
             "arm/move_to",
-            self._finish,
+            lambda _: MoveTo.Result(),  # goals are executed when they are over, see `_begin`
             goal_callback=lambda _: GoalResponse.ACCEPT,  # a refusal has a reason, so it is a result
             handle_accepted_callback=self._begin,
             cancel_callback=self._cancel,
@@ -49,10 +63,17 @@ class MoveToServer:
         """Take the action back; rclpy does not do so when a node is destroyed."""
         self._server.destroy()
 
-    def publish_feedback(self) -> None:
-        """Tell how far it is; to be called some ten times a second."""
-        if self._active is not None:
-            self._active.publish_feedback(MoveTo.Feedback(distance_left=self._controller.move_error))
+    def publish_feedback(self, now: float) -> None:
+        """Tell how far it is, ten times a second at most; `now` [s] is the local time."""
+        if self._active is not None and now >= self._feedback_due_at:
+            self._feedback_due_at = now + _FEEDBACK_PERIOD
+            self._active.publish_feedback(MoveTo.Feedback(distance_left=self._controller().move_error))
+
+    def abandon(self, reason: str) -> None:
+        """End the goal under way: the controller that worked on it is gone."""
+        goal, self._active = self._active, None
+        if goal is not None:
+            self._end(goal, MoveOutcome(False, "estop", reason, 0.0))
 
     def _begin(self, goal: Any) -> None:
         # Not a coroutine that waits for the end: rclpy polls a waiting coroutine without pause. A goal is executed
@@ -60,29 +81,35 @@ class MoveToServer:
         def done(outcome: MoveOutcome) -> None:
             if self._active is goal:
                 self._active = None
-            goal.execute(lambda handle: self._finish(handle, outcome))
+            self._end(goal, outcome)
 
         try:
             command = self._start(goal.request, done)
         except MoveRejected as error:
-            self._node.get_logger().warning(f"move_to rejected: {error}")
+            log(self._node, WARN, f"move_to rejected: {error}", throttle=_REPEAT_AFTER)
             done(MoveOutcome(False, "rejected", str(error), 0.0))
             return
         self._active = goal
         self._publish(command)
 
+    def _end(self, goal: Any, outcome: MoveOutcome) -> None:
+        try:
+            goal.execute(lambda handle: self._finish(handle, outcome))
+        except Exception as error:  # noqa: BLE001 - an answer that cannot be given is no reason to stop the arm
+            log(self._node, WARN, f"move_to: no answer could be given: {error}", throttle=_REPEAT_AFTER)
+
     def _start(self, request: Any, done: Callable[[MoveOutcome], None]) -> Command | None:
         scaling = 1.0 if request.velocity_scaling == 0.0 else float(request.velocity_scaling)
         now = time.monotonic()
         if request.kind == MoveTo.Goal.KIND_POSE:
-            return self._controller.move_to_pose(self._pose(request.pose), scaling, done, now)
+            return self._controller().move_to_pose(self._pose(request.pose), scaling, done, now)
         if request.kind == MoveTo.Goal.KIND_JOINTS:
-            return self._controller.move_to_joints(self._joints(request.joints), scaling, done, now)
+            return self._controller().move_to_joints(self._joints(request.joints), scaling, done, now)
         if request.kind == MoveTo.Goal.KIND_NAMED:
             known = self._robot.named_configurations
             if request.name not in known:
                 raise MoveRejected(f"unknown configuration {request.name!r}" + suggestion(request.name, [*known]))
-            return self._controller.move_to_joints(np.array(known[request.name]), scaling, done, now)
+            return self._controller().move_to_joints(np.array(known[request.name]), scaling, done, now)
         raise MoveRejected(f"kind: expected 0 (named), 1 (joints) or 2 (pose), found {request.kind}")
 
     def _pose(self, message: Any) -> Pose:
@@ -109,7 +136,7 @@ class MoveToServer:
 
     def _cancel(self, goal: Any) -> CancelResponse:
         if goal is self._active:
-            self._controller.cancel_move()
+            self._controller().cancel_move()
             return CancelResponse.ACCEPT
         return CancelResponse.REJECT
 

@@ -145,9 +145,24 @@ class Pose:
         """Smallest rotation angle between the two orientations [rad], in [0, pi]."""
         return math.hypot(*_rotation_between(self, other))
 
+    def position_to(self, other: "Pose") -> NDArray[np.float64]:
+        """Translation float64[3] [m], in the common frame, from this position to the other."""
+        return other.position - self.position
+
     def rotation_vector_to(self, other: "Pose") -> NDArray[np.float64]:
         """Rotation vector float64[3] [rad], in the common frame, that turns this orientation into the other."""
         return np.array(_rotation_between(self, other))
+
+
+def scaled(vector: Vector3, factor: float) -> Vector3:
+    """The vector times a number."""
+    x, y, z = vector
+    return x * factor, y * factor, z * factor
+
+
+def between(a: Vector3, b: Vector3, share: float) -> Vector3:
+    """The point at this share of the way from `a` to `b`."""
+    return a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), a[2] + share * (b[2] - a[2])
 
 
 def quaternion_multiply(a: Quaternion, b: Quaternion) -> Quaternion:

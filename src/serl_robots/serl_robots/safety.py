@@ -12,6 +12,11 @@ Braking is always allowed: it keeps the stopping point where it was. So once a s
 sequence of desired poses, and by induction all limits hold together. No limit wins over another.
 
 A tool that starts outside the box or the cone is not pulled back, but it can only move inwards.
+
+The induction needs an unbroken history: `reset` begins it, at rest, and is for an arm whose commanded past is void. In
+mid-motion nothing resets: who stops, or leads from somewhere else, does so by further steps (`brake`, `step`), which
+take the velocity over. `follow` takes over what was commanded in joint space. The limits are meant for each control
+period; who calls `step` gives commands no more often.
 """
 
 import math
@@ -19,7 +24,16 @@ from typing import Final, NamedTuple
 
 from serl_robots.braking import braked, braking_distance, stoppable_speed
 from serl_robots.limits import LIMIT_NAMES, SafetyLimits
-from serl_robots.pose import Pose, Quaternion, Vector3, quaternion_exp, quaternion_log, quaternion_multiply
+from serl_robots.pose import (
+    Pose,
+    Quaternion,
+    Vector3,
+    between,
+    quaternion_exp,
+    quaternion_log,
+    quaternion_multiply,
+    scaled,
+)
 
 __all__ = ["LIMIT_NAMES", "Filtered", "SafetyFilter", "SafetyLimits"]
 
@@ -28,6 +42,8 @@ _SLACK: Final = 1e-9
 _BISECTIONS: Final = 24
 _REST: Final = 1e-12  # [rad/s]
 _SQRT3: Final = math.sqrt(3.0)
+_STANDING: Final = 1e-9  # [m/s, rad/s]: rounding
+_NOWHERE: Final = (math.nan, math.nan, math.nan)  # no desire: brakes
 
 
 class Filtered(NamedTuple):
@@ -65,7 +81,7 @@ class SafetyFilter:
         self._turn: Vector3 = (0.0, 0.0, 0.0)  # angular velocity
 
     def reset(self, pose: Pose, gripper_width: float) -> None:
-        """Starts anew from a measured pose, at rest.
+        """Starts anew from a measured pose, at rest: what was commanded before no longer counts.
 
         Raises:
             ValueError: the gripper width is not finite. (A `Pose` always is.)
@@ -102,6 +118,19 @@ class SafetyFilter:
         return self._velocity, self._turn
 
     @property
+    def at_rest(self) -> bool:
+        """Whether the last step stood still."""
+        return math.hypot(*self._velocity) <= _STANDING and math.hypot(*self._turn) <= _STANDING
+
+    @property
+    def braking_periods(self) -> int:
+        """Periods in which the tool still moves when it brakes from now on; 0: the next one stands still."""
+        periods = 0
+        for value in self._velocity:
+            periods = max(periods, math.ceil(abs(value) / self._axis_drop) - 1)
+        return max(periods, math.ceil(math.hypot(*self._turn) / self._turn_change) - 1)
+
+    @property
     def speed_limit(self) -> float:
         """Largest speed that step and velocity limits leave [m/s]."""
         return self._speed_limit
@@ -115,6 +144,26 @@ class SafetyFilter:
     def deceleration(self) -> float:
         """Deceleration that is possible in every direction [m/s^2]."""
         return self._axis_drop / self.period
+
+    def brake(self) -> None:
+        """One step of braking: allowed in every state, and the nearest way to rest. The gripper keeps its command."""
+        if not self._started:
+            raise RuntimeError("call reset() with the measured pose before brake()")
+        if self._velocity != (0.0, 0.0, 0.0):
+            self._step_position(_NOWHERE, [])
+        if self._turn != (0.0, 0.0, 0.0):
+            self._turn_by(_braked_vector(self._turn, self._turn_change))
+
+    def follow(self, position: Vector3, quaternion: Quaternion) -> None:
+        """Takes over a pose that was commanded in another way for one period, with the velocity that led to it."""
+        px, py, pz = self._position
+        x, y, z = position
+        period = self.period
+        self._velocity = ((x - px) / period, (y - py) / period, (z - pz) / period)
+        qx, qy, qz, qw = self._quaternion
+        turn = quaternion_log(quaternion_multiply(quaternion, (-qx, -qy, -qz, qw)))
+        self._turn = scaled(turn, 1.0 / period)
+        self._position, self._quaternion = position, quaternion
 
     def step(self, position: Vector3, quaternion: Quaternion, gripper_width: float) -> Filtered:
         """Commands the desired pose, or as much of it as the limits allow.
@@ -235,12 +284,12 @@ class SafetyFilter:
                 within = False
             unchanged = within
             if not within:
-                wanted = _scaled(wanted, self._turn_limit / speed)
+                wanted = scaled(wanted, self._turn_limit / speed)
         change = math.dist(wanted, velocity)
         if change > self._turn_change * (1.0 + _SLACK):
             acted.append("angular_acceleration")
             unchanged = False
-            wanted = _between(velocity, wanted, self._turn_change / change)
+            wanted = between(velocity, wanted, self._turn_change / change)
         if not self._can_stop(wanted):
             if "orientation" not in acted:
                 acted.append("orientation")
@@ -253,7 +302,7 @@ class SafetyFilter:
             self._turn_by(wanted)
 
     def _turn_by(self, velocity: Vector3) -> None:
-        turn = quaternion_exp(_scaled(velocity, self.period))
+        turn = quaternion_exp(scaled(velocity, self.period))
         self._quaternion = _normalized(quaternion_multiply(turn, self._quaternion))
         self._turn = velocity
 
@@ -265,7 +314,7 @@ class SafetyFilter:
         speed = math.hypot(*velocity)
         if speed < _REST:
             return True
-        axis = _scaled(velocity, 1.0 / speed)
+        axis = scaled(velocity, 1.0 / speed)
         cone = self.limits.orientation_cone + _SLACK
         angle = _angle(self._reference, self._quaternion)
         if angle <= cone:
@@ -283,24 +332,24 @@ class SafetyFilter:
 
     def _angle_after(self, axis: Vector3, turned: float) -> float:
         """Angle to the reference orientation [rad] after a turn of the last commanded orientation."""
-        return _angle(self._reference, quaternion_multiply(quaternion_exp(_scaled(axis, turned)), self._quaternion))
+        return _angle(self._reference, quaternion_multiply(quaternion_exp(scaled(axis, turned)), self._quaternion))
 
     def _nearest_stoppable(self, brake: Vector3, wanted: Vector3) -> Vector3:
         """The velocity nearest to `wanted` on the line from braking to it that a bisection finds stoppable."""
         safe, unsafe = 0.0, 1.0
         for _ in range(_BISECTIONS):
             middle = 0.5 * (safe + unsafe)
-            if self._can_stop(_between(brake, wanted, middle)):
+            if self._can_stop(between(brake, wanted, middle)):
                 safe = middle
             else:
                 unsafe = middle
-        return _between(brake, wanted, safe)
+        return between(brake, wanted, safe)
 
     def _onto_cone(self, orientation: Quaternion, cone: float) -> Quaternion:
         """Nearest orientation in the cone: the same rotation away from the reference, but only as far as allowed."""
         x, y, z, w = self._reference
         away = quaternion_log(quaternion_multiply(orientation, (-x, -y, -z, w)))
-        return quaternion_multiply(quaternion_exp(_scaled(away, cone / math.hypot(*away))), self._reference)
+        return quaternion_multiply(quaternion_exp(scaled(away, cone / math.hypot(*away))), self._reference)
 
     def _step_gripper(self, desired: float, acted: list[str]) -> None:
         if not math.isfinite(desired):
@@ -334,15 +383,6 @@ def _normalized(q: Quaternion) -> Quaternion:
     return x / length, y / length, z / length, w / length
 
 
-def _scaled(vector: Vector3, factor: float) -> Vector3:
-    x, y, z = vector
-    return x * factor, y * factor, z * factor
-
-
-def _between(a: Vector3, b: Vector3, share: float) -> Vector3:
-    return a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), a[2] + share * (b[2] - a[2])
-
-
 def _braked_vector(velocity: Vector3, drop: float) -> Vector3:
     speed = math.hypot(*velocity)
-    return _scaled(velocity, 1.0 - drop / speed) if speed > drop else (0.0, 0.0, 0.0)
+    return scaled(velocity, 1.0 - drop / speed) if speed > drop else (0.0, 0.0, 0.0)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -120,25 +121,59 @@ def test_step_and_target_before_reset_are_errors() -> None:
         assert integrator.target
 
 
-def test_resync_takes_the_measured_pose_and_keeps_the_grip() -> None:
+def test_resync_goes_on_from_the_measured_pose_as_the_limits_allow_and_keeps_the_grip() -> None:
     integrator = started(CUBE)
-    integrator.step((1.0, 0.0, 0.0, -1.0))
+    targets = [START.position, integrator.step((1.0, 0.0, 0.0, -1.0)).target.position]
     measured = Pose((0.45, 0.1, 0.2), DOWN)
     integrator.resync(measured)
-    assert integrator.target == measured
     assert integrator.gripper_width == pytest.approx(0.0)
-    assert integrator.step((1.0, 0.0, 0.0, -1.0)).target.position == pytest.approx([0.47, 0.1, 0.2])
+    executed = []
+    for _ in range(10):
+        result = integrator.step((1.0, 0.0, 0.0, -1.0))
+        targets.append(result.target.position)
+        executed.append(result.executed[0])
+    assert targets[-1] == pytest.approx([0.45 + 10 * 0.02, 0.1, 0.2]), "every action has counted"
+    assert np.linalg.norm(np.diff(targets, axis=0), axis=1).max() <= LIMITS.max_step + 1e-9
+    change = np.linalg.norm(np.diff(targets, 2, axis=0), axis=1).max()
+    assert change <= LIMITS.max_acceleration * 0.1**2 + 1e-9
+    assert executed[-1] == 1.0
 
 
-def test_a_tool_that_does_not_follow_resets_its_target_after_the_timeout() -> None:
+def test_resync_near_the_commanded_pose_takes_one_step() -> None:
     integrator = started(CUBE)
-    names = []
-    for k in range(30):
-        names.append(integrator.step((1.0, 0.0, 0.0, 0.0)).limits)
+    integrator.step((1.0, 0.0, 0.0, -1.0))
+    integrator.resync(Pose((0.51, 0.01, 0.3), DOWN))
+    result = integrator.step((1.0, 0.0, 0.0, -1.0))
+    assert result.target.position.tolist() == pytest.approx([0.53, 0.01, 0.3])
+    assert result.executed.tolist() == [1.0, 0.0, 0.0, -1.0]
+
+
+@given(st.lists(actions(FULL), min_size=5, max_size=40), st.tuples(*[st.floats(-0.2, 0.2)] * 3))
+def test_however_far_a_resync_reaches_it_arrives_without_breaking_a_limit(
+    sequence: list[np.ndarray], offset: tuple[float, float, float]
+) -> None:
+    limits = SafetyLimits(max_step=0.05, max_velocity=0.4, max_acceleration=0.5)
+    integrator = started(FULL, limits)
+    targets = [START.position, START.position]
+    for number, action in enumerate([*sequence, *[np.zeros(7, np.float32)] * 60]):
+        if number == 4:
+            integrator.resync(Pose(np.clip(START.position + offset, (0.26, -0.3, 0.1), (0.7, 0.3, 0.5)), DOWN))
+        targets.append(integrator.step(action).target.position)
+    assert np.linalg.norm(np.diff(targets, 2, axis=0), axis=1).max() <= 0.5 * 0.1**2 + 1e-9
+    assert targets[-1] == pytest.approx(targets[-2], abs=1e-6)
+
+
+def test_a_tool_that_does_not_follow_gets_its_target_back_after_the_timeout() -> None:
+    integrator = started(CUBE)
+    names, targets = [], []
+    for k in range(34):
+        result = integrator.step((1.0, 0.0, 0.0, 0.0) if k < 23 else (0.0,) * 4)
+        names.append(result.limits)
+        targets.append(result.target)
         assert integrator.observe(START, 0.1) == (k == 22)
-        if k == 22:
-            assert integrator.target == START
     assert ["tracking_error" in limits for limits in names].index(True) == 23
+    assert targets[-1].distance(START) < 1e-9
+    assert max(a.distance(b) for a, b in pairwise(targets)) <= LIMITS.max_step + 1e-9
 
 
 def test_a_tool_that_follows_slowly_but_follows_is_left_alone() -> None:

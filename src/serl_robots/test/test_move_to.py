@@ -200,11 +200,15 @@ def test_a_person_preempts_a_motion_and_leads_on(rig: Rig) -> None:
         rig.state()
     rig.teleop(1.0, 0.0, 0.0, 0.0)
     assert the_outcome(rig) == "preempted"
-    rig.state(PERIOD)
-    rig.now += PERIOD
-    rig.teleop(1.0, 0.0, 0.0, 0.0)
-    assert rig.commands[-1].source == Source.HUMAN
+    for _ in range(20):
+        rig.state(PERIOD)
+        rig.now += PERIOD
+        rig.teleop(1.0, 0.0, 0.0, 0.0)
+    sources = [command.source for command in rig.commands]
+    assert sources[-1] == Source.HUMAN
     assert rig.commands[-1].joint_positions is None
+    brakes = [command.joint_positions for command in rig.commands if command.source == Source.IDLE]
+    assert len(brakes) > 1 and all(positions is not None for positions in brakes), "on its own path first"
 
 
 def test_another_goal_preempts_a_motion(rig: Rig) -> None:
@@ -217,15 +221,43 @@ def test_another_goal_preempts_a_motion(rig: Rig) -> None:
     assert the_outcome(rig) == "reached"
 
 
-def test_the_stop_ends_a_joint_motion_with_the_measured_joints() -> None:
-    rig = Rig(lockstep=False)
+def test_the_stop_brakes_a_joint_motion_on_its_path(rig: Rig) -> None:
     rig.move_to_joints(READY)
-    rig.states(0.3)
-    hold = rig.controller.on_estop()
+    for _ in range(5):
+        rig.state(PERIOD)
+    rig.take(rig.controller.on_estop())
     assert the_outcome(rig) == "estop"
-    assert hold is not None and hold.joint_positions is not None
-    assert hold.joint_positions == pytest.approx(rig.controller.measured.joints)  # type: ignore[union-attr]
-    assert rig.states(2.0) == []
+    for _ in range(30):
+        rig.state(PERIOD)
+    positions = np.array([command.joint_positions for command in rig.commands])
+    assert len(positions) > 5
+    assert np.abs(np.diff(positions, 2, axis=0)).max() <= rig.limits.joint_acceleration * PERIOD**2 + 1e-9
+    assert np.array_equal(positions[-1], positions[-2])
+    assert rig.commands[-1].source == Source.ESTOP
+    assert rig.joints == pytest.approx(positions[-1])
+
+
+def test_a_joint_motion_waits_until_the_arm_rests(rig: Rig) -> None:
+    for k in range(3):
+        rig.policy(1, k, 1.0, 0.0, 0.0, 0.0)
+        rig.state(PERIOD)
+    rig.move_to_joints(rig.joints)
+    for _ in range(5):
+        rig.state(PERIOD)
+    x = np.array([command.target.position[0] for command in rig.commands if command.joint_positions is None])
+    assert np.abs(np.diff(x, 2)).max() <= rig.limits.max_acceleration * PERIOD**2 + 1e-9
+    assert x[-1] == x[-2]
+
+
+def test_a_goal_whose_arm_is_put_elsewhere_ends() -> None:
+    rig = Rig(lockstep=True)
+    rig.policy(1, 0)
+    rig.state()
+    rig.move_to_pose((0.4, 0.2, 0.1))
+    rig.state()
+    rig.episode(2)
+    rig.state(2 * PERIOD)
+    assert the_outcome(rig) == "preempted"
 
 
 def test_a_policy_is_refused_during_a_motion_and_heard_after_it(rig: Rig) -> None:
