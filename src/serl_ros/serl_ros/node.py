@@ -16,6 +16,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from serl_ros.executor import FastExecutor
 
+_STUCK = 1.2  # [s]
+
 CONFIGURATION_ERROR = 2
 """Exit status of a node that was given something it cannot use."""
 
@@ -37,7 +39,10 @@ class Closeable(Protocol):
 
 
 def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> None:
-    """Run one node until SIGINT or SIGTERM, then leave without a traceback.
+    """Run one node until SIGINT or SIGTERM, then leave without a traceback; while it is being made, at once.
+
+    Where the main thread is inside a library for longer than 1.2 s then, as while it compiles, the process just ends:
+    nothing may depend on `close()` that a kill would spoil.
 
     The node's own ``run(executor, stop)`` is used where it has one, and its ``close()`` is called before the end. What
     the factory raises as :class:`ValueError` or :class:`OSError` is a bad parameter or file: it is printed as one line
@@ -50,12 +55,16 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
     # rclpy's own handlers would end the context before a node has put its things away.
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
+    ready = False
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
+        if not ready:
+            os._exit(0)  # half a node has nothing to put away, and to take libraries apart that compile would fail
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
+    _end_if_stuck(stop)
     try:
         try:
             executor = FastExecutor()
@@ -65,6 +74,7 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
                 raise
             print(f"fatal: {error}", file=sys.stderr, flush=True)
             raise SystemExit(CONFIGURATION_ERROR) from None
+        ready = True
         executor.add_node(node)
         # What was imported stays; what a message leaves behind is freed by counting, cycles are rare.
         gc.collect()
@@ -85,3 +95,20 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
             node.destroy_node()
     finally:
         rclpy.try_shutdown()
+
+
+def _end_if_stuck(noticed: threading.Event) -> None:
+    """End the process when a signal has come and the main thread does not notice.
+
+    Python's handlers run between its own instructions only, while the kernel tells a pipe at once.
+    """
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
+    signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        os.read(receiver, 1)
+        if not noticed.wait(_STUCK):
+            os._exit(0)
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()

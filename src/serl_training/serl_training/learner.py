@@ -34,6 +34,7 @@ from serl_rl import checkpoint, tensors
 JOURNAL = "journal"
 CHECKPOINTS = "checkpoints"
 _REPORT_PERIOD = 0.5  # [s]
+_LONGEST_UPDATE = 1.0  # [s] that the end waits for
 
 _log = logging.getLogger(__name__)
 
@@ -152,6 +153,11 @@ class Learner:
         """What ended training, if it ended by itself."""
         return self._failure
 
+    @property
+    def is_training(self) -> bool:
+        """Whether the training thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Publish the policy and begin to train."""
         self._thread.start()
@@ -176,6 +182,8 @@ class Learner:
     def close(self) -> None:
         """End training, save a checkpoint, close the journal.
 
+        An update that compiles just now is not waited for: then the newest checkpoint stays, and the journal has all.
+
         Raises:
             CheckpointError, JournalError: the checkpoint, or the newest transitions, may not be on the disk.
         """
@@ -183,9 +191,9 @@ class Learner:
             self._stop = True
             self._changed.notify()
         if self._thread.is_alive():
-            self._thread.join(timeout=10.0)
+            self._thread.join(_LONGEST_UPDATE)
         try:
-            if self._failure is None and self._updates > self._saved:
+            if not self.is_training and self._failure is None and self._updates > self._saved:
                 self._save()
         finally:
             self._journal.close()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from array import array
 from pathlib import Path
@@ -16,7 +17,7 @@ from serl_ros.diagnostics import ERROR, OK, Diagnostics
 from serl_ros.executor import FastExecutor
 from serl_ros.incoming import subscribe
 from serl_ros.log import ERROR as LOG_ERROR
-from serl_ros.log import FATAL, log
+from serl_ros.log import FATAL, INFO, log
 from serl_ros.node import CONFIGURATION_ERROR, run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, RELIABLE_50
@@ -126,6 +127,9 @@ class LearnerNode(Node):
             raise SystemExit(1) from None
         finally:
             self._log.close()
+        if self._learner.is_training:
+            log(self, INFO, "ended while an update was compiled; the journal has everything")
+            os._exit(0)  # the thread is inside XLA still: under it nothing can be taken apart
 
     def _on_policy(self, message: PolicyParameters) -> None:
         if message.session == self._learner.session:
