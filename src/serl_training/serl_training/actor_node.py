@@ -33,7 +33,7 @@ from serl_tasks import get_task, task_names
 from serl_training.actor import FIRST_EVALUATION, Actor, Cancelled, JobFailed, TrainGoal
 from serl_training.graph_cameras import Transport
 from serl_training.graph_env import EpisodeMode, GraphEnv
-from serl_training.graph_id import belong_together, declare_graph_id, mismatch
+from serl_training.graph_id import GRAPH_ID, belong_together, mismatch
 from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.graph_learner import GraphLearner
 from serl_training.learning import LEARNING, load_learning
@@ -65,7 +65,7 @@ class ActorNode(Node):
         self._seed = declare(self, "seed", 0, "Seed of start states and exploration.", range=(0, 2**31))
         self._learning = load_learning(declare(self, "learning", "", LEARNING), self._task)
         self._actor_id = declare(self, "actor_id", "actor_0", "Name under which the transitions are stored.")
-        self._graph_id = declare_graph_id(self)
+        self._graph_id = declare(self, "graph_id", "", GRAPH_ID)
         self._lockstep = declare(self, "lockstep", True, "Whether the world waits for each command.")
         self._scripted = declare(self, "scripted_human", True, "Whether a scripted person answers when asked to.")
         self._interventions = declare(self, "interventions", True, "Whether that person watches training episodes.")

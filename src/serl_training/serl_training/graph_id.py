@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which graph a node belongs to: two that meet in one ROS domain must not learn from each other by mistake."""
 
-from rclpy.node import Node
-from serl_ros.parameters import declare
-
-
-def declare_graph_id(node: Node) -> str:
-    """Declare the parameter `graph_id`; returns the identifier of the node's graph, empty when none was given."""
-    return declare(node, "graph_id", "", "Identifier of this graph; what carries another one is refused.")
+GRAPH_ID = "Identifier of this graph; what carries another one is refused. Empty: takes part in any."
+"""Description of the parameter `graph_id`."""
 
 
 def belong_together(one: str, other: str) -> bool:

@@ -25,7 +25,7 @@ from serl_tasks.messages import MessageError, metric_values
 
 from serl_interfaces.msg import Metrics, PolicyParameters
 from serl_tasks import get_task, task_names
-from serl_training.graph_id import declare_graph_id
+from serl_training.graph_id import GRAPH_ID
 from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.graph_learner import InsertionService
 from serl_training.learning import LEARNING, find_encoder, load_learning, transition_spec
@@ -53,7 +53,7 @@ class LearnerNode(Node):
         )
         n_steps = declare(self, "n_steps", 8, "Env steps' worth of updates in one compiled call.", range=(1, 1000))
         checkpoint_period = declare(self, "checkpoint_period", 20.0, "Time between checkpoints [s].", range=(0.1, 1e6))
-        self._graph_id = declare_graph_id(self)
+        self._graph_id = declare(self, "graph_id", "", GRAPH_ID)
         cache = declare_compile_cache(self)
         if not run_dir:
             raise ValueError("parameter 'run_dir' of node 'learner': expected a directory, found nothing")
