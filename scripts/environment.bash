@@ -117,7 +117,7 @@ drop_entries() {
 }
 
 # The wheels' Python has its packages in the virtual environment; those of a sourced ROS or of conda are not for it.
-is_of_another_python() { [[ $1 == */@(site|dist)-packages?(/) && $1 != "$install"/* ]]; }
+is_of_another_python() { [[ $1 != "$install"/* && ($1 == */@(site|dist)-packages?(/) || -e $1/rclpy || -e $1/std_msgs) ]]; }
 
 is_of_another_ros() { [[ $1 != "$venv"/* && -e $1/librcl.so ]]; }
 

@@ -55,7 +55,8 @@ def test_an_older_ros_is_refused_in_one_line_that_names_the_way_out(ready, tmp_p
     ["/opt/ros/humble/lib/python3.10/site-packages", "/opt/ros/noetic/lib/python3/dist-packages"],
 )
 def test_another_pythons_packages_are_not_for_the_wheels(ready, path):
-    found, said = variables(ready, "PYTHONPATH", PYTHONPATH=f"{path}:/home/me/scripts")
+    ready.write("ros/rclpy/__init__.py", "")
+    found, said = variables(ready, "PYTHONPATH", PYTHONPATH=f"{path}:/home/me/scripts:{ready.root}/ros")
     assert (found["PYTHONPATH"], said) == ("/home/me/scripts", NOTHING)
 
 
