@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a robot is: its description, frames, joints and named configurations."""
 
+import signal
+import subprocess
+import sys
 from functools import cache
-from xml.parsers.expat import ExpatError
 
-import xacro
+from serl_config.text import printable
 
 from serl_robots import resources
 from serl_robots.config import ConfigError, Field, config, load_yaml, model_validator, suggestion
 
 FOLDER = "config/robots"
+
+_XACRO_SECONDS = 10  # of processor time
 
 
 @config(kw_only=True)
@@ -70,7 +74,15 @@ def load_robot(name: str) -> RobotModel:
 @cache
 def _urdf_xml(urdf: str) -> str:
     path = resources.find(urdf)
+    command = [sys.executable, "-m", "serl_robots.xacro_process", str(path), str(_XACRO_SECONDS)]
     try:
-        return str(xacro.process_file(str(path)).toxml())
-    except (xacro.XacroException, ExpatError) as error:
-        raise ConfigError(f"{path}: xacro failed: {error}") from error
+        # A xacro file computes: in a process of its own its expressions cannot take all time and memory of a node.
+        done = subprocess.run(command, capture_output=True, timeout=10 * _XACRO_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(f"{path}: xacro took more than {10 * _XACRO_SECONDS} s") from error
+    if done.returncode == -signal.SIGXCPU:
+        raise ConfigError(f"{path}: xacro took more than {_XACRO_SECONDS} s; do macros call each other?")
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
+        raise ConfigError(f"{path}: xacro failed: {printable(lines[-1], 500)}")
+    return done.stdout.decode()

@@ -9,6 +9,7 @@ from serl_robots.resources import ResourceError
 from serl_robots.robot import RobotModel, load_robot
 
 from serl_robots import resources
+from serl_robots import robot as robot_module
 
 ROBOT = """
 name: {name}
@@ -158,3 +159,28 @@ def test_a_wrong_value_in_the_arm_s_part_is_refused(share: Path, values: dict[st
     write_task(share, **values)
     with pytest.raises(ConfigError, match=said):
         load_arm_task("mine")
+
+
+MACROS = "".join(f'<xacro:macro name="m{i}"><xacro:m{i - 1}/><xacro:m{i - 1}/></xacro:macro>' for i in range(1, 60))
+XACRO_BOMBS = {
+    "macros that double": f'<xacro:macro name="m0"><a/></xacro:macro>{MACROS}<xacro:m59/>',
+    "a macro that calls itself": '<xacro:macro name="m"><xacro:m/></xacro:macro><xacro:m/>',
+    "a long text": """<a b="${'x' * 10**10}"/>""",
+    "a long number": '<a b="${10**10**10}"/>',
+    "a file that includes itself": '<xacro:include filename="bomb.urdf.xacro"/>',
+    "an unknown macro": "<xacro:nothing/>",
+    "no XML": "<",
+}
+
+
+@pytest.mark.parametrize("name", XACRO_BOMBS)
+def test_a_robot_description_that_takes_all_time_or_memory_is_one_line(name, tmp_path, monkeypatch):
+    (tmp_path / "bomb.urdf.xacro").write_text(
+        f'<robot name="bomb" xmlns:xacro="http://www.ros.org/wiki/xacro">{XACRO_BOMBS[name]}</robot>'
+    )
+    monkeypatch.setenv("SERL_SHARE", str(tmp_path))
+    monkeypatch.setattr(robot_module, "_XACRO_SECONDS", 1)
+    robot_module._urdf_xml.cache_clear()
+    with pytest.raises(ConfigError, match=r"bomb\.urdf\.xacro: xacro (failed|took)") as error:
+        robot_module._urdf_xml("bomb.urdf.xacro")
+    assert len(str(error.value).splitlines()) == 1
