@@ -73,7 +73,6 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
             "learning": "",
             "graph_id": "",
             "seed": 0,
-            "graph_id": "",
             "lockstep": True,
             "scripted_human": True,
             "interventions": False,
