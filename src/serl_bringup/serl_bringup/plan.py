@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person decides about a training, and how it is kept in config.yaml."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -130,7 +131,7 @@ def write_plan(run: Run, plan: Plan) -> None:
         "plan": {**asdict(plan), "settings": list(plan.settings)},
         "system": describe(),
         "learning": read_yaml(run.learning_file)[0],
-        "task": read_yaml(listing("config/tasks", ".yaml")[plan.task])[0],
+        "task": json.loads(json.dumps(asdict(get_task(plan.task)))),  # with what it extends, and defaults
     }
     runs.write_config(run, config)
 

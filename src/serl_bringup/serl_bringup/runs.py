@@ -17,6 +17,7 @@ import yaml
 from serl_config.files import FileError, read_text
 from serl_config.strict_yaml import YamlError, parse_upstream_yaml
 from serl_config.text import printable
+from serl_rl.files import remove_leftovers
 
 from serl_bringup.errors import CommandError, UsageError
 
@@ -165,6 +166,7 @@ def write_atomically(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
+        remove_leftovers(path.parent, f".{path.name}.")
         with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()

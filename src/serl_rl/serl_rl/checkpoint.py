@@ -129,7 +129,7 @@ def save(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         remove_leftovers(directory, _INCOMPLETE)
-        existing = _checkpoints(directory)
+        existing = listing(directory)
         number = _number(existing[-1]) + 1 if existing else 0
         path = directory / f"{number:06d}_step_{step}"
         temporary.mkdir()
@@ -237,7 +237,7 @@ def latest(directory: Path) -> Path | None:
     Damaged ones are passed over with a warning. Raises CheckpointError if there are only damaged ones.
     """
     problem: CheckpointError | None = None
-    for path in reversed(_checkpoints(directory)):
+    for path in reversed(listing(directory)):
         try:
             verify(path)
         except CheckpointError as error:
@@ -256,7 +256,7 @@ def load_latest(directory: Path, template: AgentT) -> Checkpoint[AgentT] | None:
     return None if path is None else load(path, template)
 
 
-def _checkpoints(directory: Path) -> list[Path]:
+def listing(directory: Path) -> list[Path]:
     """All complete checkpoints, oldest first."""
     paths = [path for path in directory.iterdir() if _NAME.fullmatch(path.name)] if directory.is_dir() else []
     return sorted(paths, key=_number)

@@ -204,31 +204,46 @@ def read_journal(path: Path, spec: TransitionSpec) -> Iterator[tuple[Position, R
             raise DamageError(f"{error}, or write what can be read into a new run: ./serl repair RUN") from error
 
 
-def salvage(path: Path) -> Iterator[Record]:
+class Salvaged(NamedTuple):
+    """A record that can be read, though perhaps not all of its journal can.
+
+    position: behind it, in the journal that it comes from
+    unbroken: nothing is missing before it
+    """
+
+    position: Position
+    record: Record
+    unbroken: bool
+
+
+def salvage(path: Path) -> Iterator[Salvaged]:
     """Every record of a journal that can be read, oldest first, whatever has become of the rest.
 
     Behind a gap a record goes on under a session of its own, so that the records make a complete journal again.
     """
     numbers: dict[tuple[str, str], tuple[str, int, int]] = {}  # session -> its new name, where it began, what is next
+    unbroken, before = True, 0
     for segment_path in sorted(entry for entry in path.iterdir() if _NAME.fullmatch(entry.name)):
+        index = int(segment_path.stem)
         try:
-            payloads = [payload for _, payload in segment.readable(segment_path, _KIND)]
+            header = segment.read_header(segment_path, _KIND)
         except SegmentError as error:
             _log.error("left out: %s", error)
+            unbroken = False
             continue
-        for payload in payloads:
+        unbroken &= header.about.get("previous_end", before) == before and header.about.get("index", index) == index
+        before = header.end
+        for offset, payload in segment.readable(segment_path, _KIND):
+            unbroken &= offset == before
+            before = segment.end_of(offset, payload)
             record = _unpack(segment_path, payload)
             key, first = (record.actor_id, record.session_id), record.first_sequence
             session, begin, following = numbers.get(key, (record.session_id, 0, 0))
             if not begin <= first <= following:
                 session, begin = f"{record.session_id}+{first}", first
             numbers[key] = (session, begin, first + record.count)
-            yield Record(record.actor_id, session, first - begin, record.count, record.data)
-
-
-def read_id(path: Path) -> str:
-    """The id of a journal, see `Journal.id`. Raises JournalError if its first segment cannot be read."""
-    return str(segment.read_header(_segment_path(path, 0), _KIND).about.get("journal", ""))
+            again = Record(record.actor_id, session, first - begin, record.count, record.data)
+            yield Salvaged(Position(index, before), again, unbroken)
 
 
 def journal_spec(path: Path) -> TransitionSpec:

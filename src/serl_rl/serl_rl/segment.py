@@ -106,7 +106,7 @@ def scan(path: Path, kind: str, spec: TransitionSpec, *, torn_tail: bool = False
                 if torn and torn_tail:
                     return
                 raise DamageError(f"{path}: {problem} at byte {offset} of {size}; {_survey(path, header.end, offset)}")
-            offset += _RECORD_PREFIX.size + len(payload)
+            offset = end_of(offset, payload)
             yield offset, payload
 
 
@@ -119,6 +119,11 @@ def readable(path: Path, kind: str) -> Iterator[tuple[int, bytes]]:
     return _readable(path, read_header(path, kind).end)
 
 
+def end_of(offset: int, payload: bytes) -> int:
+    """The offset behind a record."""
+    return offset + _RECORD_PREFIX.size + len(payload)
+
+
 def _readable(path: Path, offset: int) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -127,7 +132,7 @@ def _readable(path: Path, offset: int) -> Iterator[tuple[int, bytes]]:
             payload, problem, _ = _read_record(file.read, offset, size)
             if not problem:
                 yield offset, payload
-                offset += _RECORD_PREFIX.size + len(payload)
+                offset = end_of(offset, payload)
                 continue
             file.seek(offset + 1)
             offset += 1 + _next_prefix(file.read(_BLOCK + _RECORD_PREFIX.size - 1))

@@ -90,7 +90,9 @@ def test_zeros_in_place_of_records_are_damage_and_are_kept(tmp_path, from_page):
     with pytest.raises(JournalError, match=rf"{readable} records \(\d+ bytes\) can be read before it, 0 records"):
         Journal(tmp_path, SPEC, sync_interval=None)
     assert segment.read_bytes() == damaged
-    assert [(entry.first_sequence, bytes(entry.data)) for entry in salvage(tmp_path)] == expected[:readable]
+    found = list(salvage(tmp_path))
+    assert [(each.record.first_sequence, bytes(each.record.data)) for each in found] == expected[:readable]
+    assert all(each.unbroken for each in found)
 
 
 @pytest.mark.parametrize("place", [2000, 12_000, 9, -1, -5000])
@@ -105,7 +107,7 @@ def test_one_flipped_bit_erases_nothing_although_zeros_end_the_file(tmp_path, pl
     with pytest.raises(JournalError, match="nothing was changed"):
         Journal(tmp_path, SPEC, sync_interval=None)
     assert segment.read_bytes() == damaged
-    assert sum(entry.count for entry in salvage(tmp_path)) == (0 if place == 9 else 1200)
+    assert sum(each.record.count for each in salvage(tmp_path)) == (0 if place == 9 else 1200)
 
 
 def test_a_changed_byte_anywhere_is_refused_and_nothing_is_touched(tmp_path):
@@ -126,6 +128,7 @@ def test_what_is_readable_around_damage_comes_back_as_a_journal_without_gaps(tmp
     path = tmp_path_factory.mktemp("journal")
     size = data.draw(st.integers(0, 300))
     stored = [number for number, _ in write(path, 12, size=size, segment_bytes=data.draw(st.integers(400, 5000)))]
+    whole = [position for position, _ in read_journal(path, SPEC)]
     victim = data.draw(st.sampled_from(sorted(path.glob("*.segment"))))
     content = bytearray(victim.read_bytes())
     start = data.draw(st.integers(read_header(victim, "journal").end, len(content)))
@@ -134,7 +137,9 @@ def test_what_is_readable_around_damage_comes_back_as_a_journal_without_gaps(tmp
     victim.write_bytes(content)
     expected: dict[str, int] = {}
     numbers = []
-    for entry in salvage(path):
+    for position, entry, unbroken in salvage(path):
+        assert unbroken == (numbers == list(range(len(numbers))) and entry.session_id == "session")
+        assert whole[len(numbers) if unbroken else -1] >= position
         assert entry.first_sequence == expected.setdefault(entry.session_id, 0)
         expected[entry.session_id] += entry.count
         numbers.append(int(entry.session_id.partition("+")[2] or 0) + entry.first_sequence)

@@ -114,6 +114,8 @@ class RunLog:
         return end
 
     def _append(self, data: bytes) -> None:
+        if os.fstat(self._file).st_nlink == 0:
+            raise RunLogError(f"{self._path}: was deleted while it was being written; start the learner again")
         try:
             written = os.write(self._file, data)
         except OSError as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -234,3 +235,30 @@ def test_cancelling_leaves_the_job_at_the_next_step() -> None:
 def test_impossible_goals_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="train:"):
         TrainGoal(**{**GOAL.__dict__, **change})
+
+
+class Glitching(Line):
+    """Measures something absurd in the first steps that are asked of it."""
+
+    def __init__(self, value: float, count: int) -> None:
+        super().__init__()
+        self.value, self.count = value, count
+
+    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+        state, *rest = super().step(action)
+        if self.count:
+            self.count -= 1
+            state = {"state": np.array([self.value], np.float32)}
+        return (state, *rest)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, -1e4])
+def test_an_episode_with_an_absurd_measurement_is_lost_and_the_next_one_goes_on(value, caplog):
+    env, learner = Glitching(value, 2), Memory(good_after=0)
+    actor, _ = make(env, learner)
+    result = actor.train(replace(GOAL, demonstrations=0), no_feedback)
+    assert result.reached
+    assert all(np.abs(chunk.observation["state"]).max() < 10 for chunk in learner.chunks)
+    assert "is lost: observation.state" in caplog.text
+    with pytest.raises(JobFailed, match=r"5 .* episodes in a row were lost; the last one: observation\.state"):
+        make(Glitching(value, 10**6), Memory(good_after=0))[0].record(1, 0, no_feedback, no_feedback)

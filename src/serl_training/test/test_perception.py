@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from serl_rl.config import EncoderConfig, LearningConfig, VisionConfig
 from serl_rl.spec import TransitionSpec
+from serl_robots.action import ActionSpec
 from serl_tasks.camera_view import CameraView
+from serl_tasks.pick_cube import PickSuccess
 from serl_training.learning import find_encoder, load_learning, transition_spec
 from serl_training.perception import FrameStacker, make_perception
 
 import serl_sim
-from serl_tasks import get_task
+from serl_tasks import Task, get_task
 
 STATE, VISION = get_task("pick_cube"), get_task("pick_cube_vision")
 
@@ -105,3 +109,68 @@ def test_without_stacks_an_observation_stays_as_it_is(dtype):
     spec = TransitionSpec({"cam": (shape, dtype)}, 1, encoder="" if dtype == "uint8" else "h")
     observation = {"cam": np.zeros(shape, dtype)}
     assert FrameStacker(spec)(observation) is observation
+
+
+NAMES = STATE.action.names
+
+
+def changed(**values: Any) -> Task:
+    """The state task with some keys of its file changed."""
+    return replace(STATE, **values)
+
+
+@pytest.mark.parametrize(
+    ("task", "difference"),
+    [
+        (changed(state=STATE.state[::-1]), r"state\[0\]\.name: expected tcp_position\[0\], found cube_from_tcp"),
+        (
+            changed(state=(replace(STATE.state[0], scale=(0.15, 0.15, 0.2)), *STATE.state[1:])),
+            r"state\[2\]\.scale \(tcp_position\[2\]\): expected 0\.15, found 0\.2",
+        ),
+        (
+            changed(state=(replace(STATE.state[0], shift=(0.4, 0.0, 0.15)), *STATE.state[1:])),
+            r"state\[0\]\.shift \(tcp_position\[0\]\): expected 0\.5, found 0\.4",
+        ),
+        (changed(action=ActionSpec(NAMES, (0.01, 0.04, 0.04, 0.08))), r"action\[0\]\.scale \(dx\): .* found 0\.01"),
+        (changed(control_period=0.05), r"control_period: expected 0\.1, found 0\.05"),
+        (changed(success=PickSuccess(lift=0.05, in_hand=0.03)), r"judging\.success\.lift: expected 0\.1, found 0\.05"),
+        (changed(kind="push_cube"), r"kind: expected pick_cube, found push_cube"),
+    ],
+    ids=["order", "scale", "shift", "action scale", "period", "success", "kind"],
+)
+def test_what_gives_numbers_another_meaning_is_told_field_by_field(task, difference):
+    ours, theirs = (transition_spec(each, settings(), None) for each in (STATE, task))
+    assert ours.observation == theirs.observation
+    assert not ours.agrees(theirs)
+    assert ours.meaning_hash != theirs.meaning_hash
+    assert re.search(difference, ours.difference(theirs))
+
+
+@pytest.mark.parametrize("part", ["size", "crop", "name"])
+def test_another_view_of_a_camera_has_another_meaning(part):
+    view = VISION.cameras["wrist"]
+    other = replace(view, size=(64, 64)) if part == "size" else replace(view, crop=(0.1, 0.1, 0.5, 0.5))
+    cameras = dict(VISION.cameras) | {"wrist": other}
+    if part == "name":
+        cameras["side"] = cameras.pop("wrist")
+    assert not transition_spec(VISION, settings(frozen=False), None).agrees(
+        transition_spec(replace(VISION, cameras=cameras), settings(frozen=False), None)
+    )
+
+
+def test_what_only_shapes_what_happens_does_not_change_the_meaning():
+    cube = replace(STATE.objects["cube"], mass=0.1, lower=(0.45, -0.05))
+    same = changed(
+        name="mine",
+        description="the same",
+        horizon=80,
+        limits=replace(STATE.limits, max_velocity=0.1),
+        start=replace(STATE.start, tcp_position=(0.5, 0.0, 0.25)),
+        objects={"cube": cube},
+        learning="bc",
+        plausible_state=1e5,
+    )
+    ours, theirs = (transition_spec(each, settings(), None) for each in (STATE, same))
+    assert ours == theirs
+    assert ours.meaning_hash == theirs.meaning_hash
+    assert (ours.plausible.vector, theirs.plausible.vector) == (1e3, 1e5)

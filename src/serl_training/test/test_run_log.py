@@ -134,3 +134,11 @@ def test_tensorboard_gets_the_same_numbers_and_each_start_its_own_file(tmp_path:
     scalars = {(e.step, v.tag): v.simple_value for f in files for e in _events(f) for v in e.summary.value}
     assert scalars[10, "learner/q_mean"] == 0.5
     assert scalars[20, "learner/entropy"] == 20.0
+
+
+def test_a_file_that_is_deleted_is_not_written_in_silence(tmp_path):
+    with RunLog(tmp_path) as log:
+        log.write("learner", 1, {"loss": 0.5})
+        (tmp_path / "metrics.csv").unlink()
+        with pytest.raises(RunLogError, match=r"metrics\.csv: was deleted"):
+            log.write("learner", 2, {"loss": 0.5})

@@ -13,7 +13,7 @@ import typer
 from serl_config.text import printable
 
 from serl_bringup import __version__
-from serl_bringup.cli import bench, camera, encoder, evaluate, inspection, launch, record, reward, stop, train
+from serl_bringup.cli import bench, camera, encoder, evaluate, inspection, launch, record, repair, reward, stop, train
 from serl_bringup.cli.help import documented
 from serl_bringup.errors import CommandError, Interrupted
 
@@ -39,6 +39,7 @@ def _add(panel: str, name: str, command: Callable[..., None], **options: Any) ->
 _add("Learning", "train", train.train)
 _add("Learning", "eval", evaluate.evaluate)
 _add("Learning", "record", record.record)
+_add("Learning", "repair", repair.repair)
 app.add_typer(reward.reward, name="reward", rich_help_panel="Learning", **documented(reward.reward_overview))
 _add("Learning", "bench", bench.bench)
 app.add_typer(encoder.encoder, name="encoder", rich_help_panel="Learning", **documented(encoder.encoder_overview))

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can still be read of a damaged run becomes a new one."""
+
+import shutil
+from dataclasses import dataclass
+
+from serl_rl.checkpoint import CheckpointError
+from serl_rl.journal import Journal, Position, journal_spec, salvage
+
+from serl_bringup.runs import Run
+from serl_rl import checkpoint
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What was saved."""
+
+    transitions: int
+    behind: int
+    """Of these, how many lay behind the first damage."""
+    step: int | None
+    """Of the newest checkpoint that fits; None: training begins anew, on all of them."""
+
+
+def repair(run: Run, target: Run) -> Repaired:
+    """Write every transition of a run that can be read, and the newest checkpoint that fits, into a new run.
+
+    Args:
+        run: stays as it is.
+        target: an empty one.
+
+    Raises:
+        JournalError: nothing of the journal can be read, or the new one cannot be written.
+    """
+    journal_path = run.path / "journal"
+    spec = journal_spec(journal_path)
+    for file in (run.config_file, run.learning_file, run.classifier_file):
+        if file.is_file():
+            shutil.copyfile(file, target.path / file.name)
+    places: dict[Position, Position] = {}
+    transitions = behind = 0
+    with Journal(target.path / journal_path.name, spec, sync_interval=None) as journal:
+        for position, record, unbroken in salvage(journal_path):
+            place = journal.append(record)
+            transitions += record.count
+            if unbroken:
+                places[position] = place
+            else:
+                behind += record.count
+        step = _copy_checkpoint(run, target, journal.id, places)
+    return Repaired(transitions, behind, step)
+
+
+def _copy_checkpoint(run: Run, target: Run, journal: str, places: dict[Position, Position]) -> int | None:
+    """Copy the newest checkpoint that was trained on nothing but what was found; returns its step."""
+    for path in reversed(checkpoint.listing(run.checkpoints)):
+        try:
+            checkpoint.verify(path)
+            position = checkpoint.read_position(path)
+            if position in places:
+                checkpoint.copy_elsewhere(path, target.checkpoints, journal, places[position])
+                return int(path.name.rpartition("_")[2])
+        except CheckpointError:
+            continue  # damaged, too: the one before it
+    return None
