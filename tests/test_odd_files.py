@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import resource
+import signal
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ import serl_rl.encoder_file
 import serl_rl.resnet_params
 import serl_rl.reward_data
 import serl_training.run_log
+from serl_bringup.cli import app
 from serl_bringup.encoder_recipe import load_recipe
 from serl_bringup.launch_runner.plan import make_plan
 from serl_cameras.source import SourceSettings
@@ -204,3 +206,93 @@ def test_odd_files(reader: str, kind: str, tmp_path: Path) -> None:
         path = tmp_path / f"a\n\x1b[2J\u202e\udcff{SUFFIX.get(reader, '')}"
         path.write_bytes(b"\0odd")
     check(reader, path, kind)
+
+
+COMMANDS: dict[str, list[str]] = {
+    "launch": ["launch", "FILE"],
+    "launch --show-args": ["launch", "FILE", "--show-args"],
+    "encoder convert": ["encoder", "convert", "FILE", "--out", "out.safetensors"],
+    "encoder train": ["encoder", "train", "FILE.yaml"],
+    "reward check": ["reward", "check", "FILE", "FILE"],
+    "reward train": ["reward", "train", "FILE", "--out", "out.safetensors"],
+    "train --classifier": ["train", "pick_cube_vision", "--reward", "classifier", "--classifier", "FILE"],
+    "train --resume": ["train", "--resume", "RUN"],
+    "eval": ["eval", "RUN"],
+    "train TASK": ["train", "FILE"],
+    "train --learning": ["train", "--learning", "FILE"],
+    "train --name": ["train", "--name", "FILE"],
+}
+HANDED_IN = (
+    "NUL",
+    "brackets",
+    "an alias of itself",
+    "random bytes",
+    "a pickle",
+    "a safetensors header that claims much",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_line_says_it_in_one_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its own handlers
+    monkeypatch.delenv("SERL_DEBUG", raising=False)
+    for number, kind in enumerate((*HANDED_IN, "a FIFO", "a directory", "a dead link", "an odd name")):
+        run = tmp_path / f"run{number}"
+        run.mkdir()
+        path = run / ("a\n\x1b[2J\udcff" if kind == "an odd name" else "thing")
+        if kind == "a FIFO":
+            os.mkfifo(path)
+        elif kind == "a directory":
+            path.mkdir()
+        elif kind == "a dead link":
+            path.symlink_to("nowhere")
+        else:
+            path.write_bytes(CONTENTS.get(kind, b"\0"))
+        for name in (f"{path.name}.yaml", "config.yaml"):
+            (run / name).symlink_to(path.name)
+        words = [word.replace("FILE", str(path)).replace("RUN", str(run)) for word in COMMANDS[command]]
+        assert app.main(words) in (1, 2), kind
+        _expect_line(capsys.readouterr().err)
+
+
+SETTINGS = [
+    "",
+    "=",
+    "sac.actor_lr=[",
+    "sac.actor_lr=" + "[" * 50_000,
+    "sac.actor_lr=&a [*a]",
+    "sac=" + LAUGHS,
+    "sac.actor_lr=1\0",
+    "sac.actor_lr=2026-13-45",
+    "sac.actor_lr=" + "9" * 9999,
+    "sac.actor_lr=.nan",
+    "sac.actor_lr=!!python/object:os.system x",
+    "sac.actor_lr=\udcff",
+    "sac.actor_lr.x=1",
+    "sac.hidden_sizes=[1000000000]",
+    "replay_capacity=1000000000000000",
+    "a" * 100_000 + "=1",
+    ".".join("a" * 2000) + "=1",
+    "\x1b[2J=1",
+    ".=1",
+]
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=range(len(SETTINGS)))
+def test_an_odd_setting_is_one_line(
+    setting: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert app.main(["train", "--set", setting]) == 2
+    _expect_line(capsys.readouterr().err)
+
+
+def _expect_line(text: str) -> None:
+    (line,) = text.splitlines()
+    assert line.startswith(("serl: error: ", "error: "))
+    assert printable(line, 5000) == line
+    assert "this is a bug" not in line
+    assert len(line) < 2500
