@@ -71,7 +71,6 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
         "/actor": {
             "task": "pick_cube_vision",
             "learning": "",
-            "graph_id": "",
             "seed": 0,
             "lockstep": True,
             "scripted_human": True,

@@ -7,6 +7,7 @@ sampling fast. Pictures and feature maps are kept once, in a `FrameRing`.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -104,13 +105,24 @@ def map_batch(function: Callable[[NDArray[Any]], NDArray[Any]], batch: Batch) ->
     }
 
 
+def machine_memory() -> int:
+    """Memory of this machine [bytes]."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def batch_bytes(spec: TransitionSpec) -> int:
+    """Bytes of one sampled transition: its two observations, which are nearly all of it."""
+    entries = spec.observation.items()
+    return 2 * sum(math.prod(spec.drawn_shape(name)) * entry.wire_dtype.itemsize for name, entry in entries)
+
+
 def _expect_memory(spec: TransitionSpec, capacity: int, storage: str) -> None:
     """Raise ValueError unless so many transitions fit into the machine's memory."""
     each = 0
     for entry in spec.observation.values():
         if entry.kind != "image" or storage == "raw":
             each += entry.elements * entry.wire_dtype.itemsize * (2 if entry.kind == "vector" else 1)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = machine_memory()
     if capacity * each > memory:
         raise ValueError(
             f"capacity: expected at most {memory // each} transitions of {each / 1024:.0f} kB, which fill the memory "

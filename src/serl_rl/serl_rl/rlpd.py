@@ -10,7 +10,16 @@ import numpy as np
 
 from serl_rl.batch_memory import BatchMemory
 from serl_rl.config import LearningConfig
-from serl_rl.replay import SINGLE, Batch, ReplayBuffer, Sampling, empty_batch, map_batch
+from serl_rl.replay import (
+    SINGLE,
+    Batch,
+    ReplayBuffer,
+    Sampling,
+    batch_bytes,
+    empty_batch,
+    machine_memory,
+    map_batch,
+)
 
 
 class SymmetricSampler:
@@ -103,7 +112,17 @@ def make_sampler(
         demonstrations: of the same specification.
         goals: transitions that ended in success, where the algorithm wants them.
         seed: of the sampling.
+
+    Raises:
+        ValueError: its batches cannot fit into the memory of this machine.
     """
+    count, each = config.utd_ratio * config.batch_size, batch_bytes(online.spec)
+    if count * each > machine_memory():
+        raise ValueError(
+            f"utd_ratio, batch_size: expected at most {machine_memory() // each} transitions of {each / 1024:.1f} kB "
+            f"for an environment step, which fill the memory of this machine, found {config.utd_ratio} x "
+            f"{config.batch_size}; lower one of them"
+        )
     sampling = SINGLE
     if config.agent == "bc":
         sampling = Sampling(action_chunk=config.bc.chunk)

@@ -6,11 +6,18 @@ import pytest
 from serl_rl.config import BCConfig, DrQv2Config, LearningConfig
 from serl_rl.replay import ReplayBuffer, map_batch
 from serl_rl.rlpd import SymmetricSampler, make_sampler
+from serl_rl.spec import TransitionSpec
 
 
 @pytest.fixture
 def buffers(state_spec) -> tuple[ReplayBuffer, ReplayBuffer]:
     return ReplayBuffer(state_spec, 100), ReplayBuffer(state_spec, 100)
+
+
+@pytest.fixture
+def pixel_buffers() -> tuple[ReplayBuffer, ReplayBuffer]:
+    spec = TransitionSpec({"front": ((256, 256, 3), "uint8")}, action_dim=2)
+    return ReplayBuffer(spec, 100), ReplayBuffer(spec, 100)
 
 
 def marked(make_chunk, spec, reward: float):
@@ -25,6 +32,12 @@ def test_every_minibatch_is_half_demonstrations(make_chunk, state_spec, buffers,
     batch = SymmetricSampler(online, demonstrations, size, seed=0).sample(n_steps=3, utd_ratio=2)
     assert batch["observation"]["state"].shape == (3, 2, size, 5)
     assert ((batch["reward"] == 2.0).sum(axis=-1) == shown).all()
+
+
+def test_batches_that_no_memory_holds_are_refused_by_name(pixel_buffers):
+    config = LearningConfig(batch_size=2**16, utd_ratio=1000)
+    with pytest.raises(ValueError, match=r"utd_ratio, batch_size: expected at most \d+ transitions .* 1000 x 65536"):
+        make_sampler(config, *pixel_buffers, None, 0)
 
 
 def test_while_one_buffer_is_empty_the_other_fills_the_batch(make_chunk, state_spec, buffers):
