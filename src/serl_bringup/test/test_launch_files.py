@@ -96,7 +96,9 @@ def test_only_what_cannot_be_restored_ends_the_graph(environment: dict[str, str]
 
 
 def test_a_namespace_holds_the_whole_graph(environment: dict[str, str]) -> None:
-    assert all(name.startswith("/left/") for name in parameters(plan(SIM, environment, namespace="left")))
+    found = parameters(plan(SIM, environment, namespace="left"))
+    assert all(name.startswith("/left/") for name in found)
+    assert found["/left/learner"]["run_dir"] == "runs/left"
 
 
 def test_running_in_time_is_no_lockstep(environment: dict[str, str]) -> None:

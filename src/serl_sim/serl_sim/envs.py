@@ -9,6 +9,7 @@ They command through the same safety filter as the arm controller, so that they 
     env = gymnasium.make("PandaPickCube-v0")
 """
 
+import copy
 from typing import Any
 
 import gymnasium as gym
@@ -64,8 +65,9 @@ class TaskEnv(gym.Env[Any, Any]):
         self._integrator = CommandIntegrator(self.task.action, self.task.limits, self.task.control_period)
         self._steps = 0
         self._running = False
-        self.action_space = self.task.action_space
-        self.observation_space = self.task.observation_space
+        # Copies: what is sampled from one environment's spaces must not depend on another's.
+        self.action_space = copy.deepcopy(self.task.action_space)
+        self.observation_space = copy.deepcopy(self.task.observation_space)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -125,6 +125,17 @@ def test_a_seedless_reset_draws_from_the_seed_before(env):
     assert len(set(places())) == 3
 
 
+def test_spaces_of_two_environments_draw_by_themselves(env):
+    other = serl_sim.make("pick_cube")
+    env.action_space.seed(1)
+    other.action_space.seed(2)
+    expected = [env.action_space.sample().tobytes() for _ in range(3)]
+    env.action_space.seed(1)
+    other.action_space.sample()
+    assert [env.action_space.sample().tobytes() for _ in range(3)] == expected
+    other.close()
+
+
 def test_the_benchmark_gives_a_rate():
     rate = env_steps_per_s(steps=60)
     print(f"\n{rate:.0f} env steps/s")

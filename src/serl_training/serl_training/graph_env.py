@@ -11,6 +11,8 @@ in lockstep, the simulated graph in real time, or a real arm. The actor uses it,
 
 from __future__ import annotations
 
+import copy
+import os
 import time
 from array import array
 from collections.abc import Callable
@@ -101,12 +103,14 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
         Raises:
             ValueError: `node` without `executor` or with `namespace`, a `namespace` that is none, or an unknown task.
+            RuntimeError: this process was forked from one that had a `GraphEnv`.
         """
         if node is not None and (executor is None or namespace):
             raise ValueError("GraphEnv: a node needs the executor that spins it, executor=; it has a namespace already")
         self.task = get_task(task) if isinstance(task, str) else task
-        self.observation_space = cast(gym.Space[dict[str, NDArray[Any]]], self.task.observation_space)
-        self.action_space = cast(gym.Space[NDArray[np.float32]], self.task.action_space)
+        # Copies: what is sampled from one environment's spaces must not depend on another's.
+        self.observation_space = cast(gym.Space[dict[str, NDArray[Any]]], copy.deepcopy(self.task.observation_space))
+        self.action_space = cast(gym.Space[NDArray[np.float32]], copy.deepcopy(self.task.action_space))
         self._lockstep = lockstep
         self._check = check
         self._step_timeout = step_timeout
@@ -120,9 +124,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
                 validate_namespace(full_namespace)
             except InvalidNamespaceException as error:
                 raise ValueError(f"namespace: expected letters, digits and _, found {namespace!r}") from error
-            self._context = rclpy.Context()
-            # Signals stay the program's own: Ctrl-C raises KeyboardInterrupt wherever the environment waits.
-            rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+            self._context = _own_context()
             node = rclpy.create_node("graph_env", namespace=full_namespace, context=self._context)
             executor = FastExecutor(context=self._context)
         executor.add_node(node)
@@ -434,6 +436,31 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         if not self._lockstep and last is not None and last.terminated and last.episode == message.episode:
             return
         self._reward = message
+
+
+_uses_ros = _is_forked = False
+
+
+def _after_fork() -> None:
+    global _is_forked
+    _is_forked = _uses_ros
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _own_context() -> rclpy.Context:
+    """A context of an environment's own. Signals stay the program's, so Ctrl-C raises KeyboardInterrupt."""
+    global _uses_ros
+    if _is_forked:  # without the middleware's threads, whose answers would be waited for without end
+        raise RuntimeError(
+            "ROS 2 does not survive a fork, and the process that this one was forked from had a GraphEnv. Start "
+            "processes with multiprocessing's context forkserver or spawn, as AsyncVectorEnv(..., context='spawn') does"
+        )
+    _uses_ros = True
+    context = rclpy.Context()
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    return context
 
 
 def _at_or_after(message: ArmState | WorldState | None, stamp_ns: int) -> bool:

@@ -2,6 +2,7 @@
 """How `GraphEnv` comes and goes; what it does in a graph is tested with the graph."""
 
 import copy
+import os
 import pickle
 import threading
 
@@ -58,6 +59,22 @@ def test_environments_live_in_threads(ros_domain):
     for thread in threads:
         thread.join()
     assert answers == [True, True]
+
+
+def test_a_forked_process_is_told_to_be_started_otherwise(ros_domain):
+    GraphEnv().close()  # as AsyncVectorEnv does before it forks
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            GraphEnv()
+        except RuntimeError as error:
+            os.write(writing, str(error).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        assert "multiprocessing's context forkserver or spawn" in answer.read()
+    os.waitpid(child, 0)
 
 
 def test_what_cannot_be_is_refused(ros):
