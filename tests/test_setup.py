@@ -198,6 +198,18 @@ def test_a_native_ros_is_used_and_what_it_has_is_not_built(workspace, native):
     assert kept.stdout.splitlines() == [native["AMENT_PREFIX_PATH"], native["PYTHONPATH"]]
 
 
+def test_another_native_ros_of_the_same_name_is_another_environment(workspace, native):
+    assert workspace.serl("setup", **native).returncode == 0
+    workspace.calls()
+    assert workspace.serl("setup", **native).returncode == 0
+    assert workspace.calls() == []
+    prefix = Path(native["AMENT_PREFIX_PATH"])
+    other = {name: text.replace(str(prefix), f"{prefix}_of_conda") for name, text in native.items()}
+    prefix.rename(f"{prefix}_of_conda")
+    assert workspace.serl("setup", **other).returncode == 0
+    assert len(workspace.calls()) == 3
+
+
 def test_a_native_ros_among_condas_packages_comes_after_ours(workspace, native):
     Path(f"{workspace.calls_file}.rclpy_is_condas").touch()
     assert workspace.serl("setup", **native | {"PYTHONPATH": ""}).returncode == 0
