@@ -24,8 +24,8 @@ app = typer.Typer(
     name=PROGRAM,
     help="Robots that learn from demonstrations, their own trials and a person's corrections, on ROS 2.",
     epilog="Start here: [bold]./serl train[/bold]. It trains a simulated Panda to pick up a cube and says where the "
-    "results are.\nThe workspace itself: [bold]./serl setup[/bold], [bold]test[/bold], [bold]shell[/bold] (with ROS "
-    "sourced), [bold]clean[/bold].",
+    "results are.\nThe workspace itself: [bold]./serl setup[/bold], [bold]test[/bold], [bold]shell[/bold] and "
+    "[bold]env[/bold] (with ROS sourced), [bold]clean[/bold].",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
