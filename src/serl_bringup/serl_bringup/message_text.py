@@ -40,7 +40,9 @@ def to_yaml(message: Any, longest: int | None = SHORT_LENGTH) -> str:
     text: str = yaml.dump(
         to_plain(message, longest), sort_keys=False, allow_unicode=True, default_flow_style=None, width=10**9
     )
-    return text.removesuffix("...\n")  # the end mark after a bare value
+    text = text.removesuffix("...\n")  # the end mark after a bare value
+    # YAML escapes what commands a terminal, but not what turns its text round.
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def to_plain(value: Any, longest: int | None = SHORT_LENGTH) -> Any:

@@ -5,6 +5,7 @@ import inspect
 import os
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -130,7 +131,8 @@ def _record(node: Node, where: str, error: Exception) -> None:
     counts[where] = counts.get(where, 0) + 1
     log(node, ERROR, f"callback failed: {where}: {_text(error)}", throttle=_REPEAT_AFTER, key=(where, type(error)))
     if os.environ.get("SERL_DEBUG") == "1":
-        traceback.print_exception(error)
+        with suppress(OSError):  # nobody reads
+            traceback.print_exception(error)
     status = diagnostics.of(node)
     if status is not None:
         total = sum(counts.values())

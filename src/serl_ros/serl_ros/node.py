@@ -4,9 +4,11 @@
 import gc
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Protocol, runtime_checkable
 
@@ -54,6 +56,7 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
     """
     # rclpy's own handlers would end the context before a node has put its things away.
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    _never_wait_for_readers()
     stop = threading.Event()
     ready = False
 
@@ -112,3 +115,11 @@ def _end_if_stuck(noticed: threading.Event) -> None:
             os._exit(0)
 
     threading.Thread(target=watch, name="signals", daemon=True).start()
+
+
+def _never_wait_for_readers() -> None:
+    """Lose log lines rather than wait: who reads our pipe may be stopped or busy, and an e-stop must be answered."""
+    for stream in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(stream).st_mode):
+                os.set_blocking(stream, False)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from rclpy.node import Node
 from serl_rl.reward_data import EpisodeBuilder, FrameSource, RewardEpisode
-from serl_ros.incoming import subscribe
+from serl_ros.incoming import refuse, subscribe
 from serl_ros.qos import LATCHED, LOOP_10, RELIABLE_10
 from serl_tasks.messages import MessageError, nanoseconds, object_poses
 from serl_tasks.variety import VariedExpert
@@ -16,7 +16,7 @@ from std_msgs.msg import Bool
 
 from serl_interfaces.msg import EpisodeStatus, WorldState
 from serl_tasks import Task
-from serl_training.graph_cameras import CameraInputs
+from serl_training.graph_cameras import CameraError, CameraInputs
 from serl_training.graph_env import GraphEnv
 from serl_training.judging import PictureMatcher
 from serl_training.rollout import episode_seed
@@ -73,7 +73,7 @@ class FrameListener:
             take: gets each episode when the next one begins.
             max_skew: how far apart pictures of different cameras may be that make one frame [s].
         """
-        self._needed = ("tcp", *task.objects)
+        self._node, self._needed = node, ("tcp", *task.objects)
         self._task, self._source, self._labelled_by, self._take = task, source, labelled_by, take
         self.label = 0
         """What frames are called now, where a person says it."""
@@ -136,5 +136,10 @@ class FrameListener:
         if newest < self._next_ns or not self._matcher.take(stamps):
             return
         self._next_ns = newest + round(0.5e9 * self._task.control_period)
-        self._builder.add(self._cameras.pictures(), label)
+        try:
+            pictures = self._cameras.pictures()
+        except CameraError as error:
+            refuse(self._node, "cameras", error)
+            return
+        self._builder.add(pictures, label)
         self.frames = len(self._builder)

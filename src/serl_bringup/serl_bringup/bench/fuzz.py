@@ -104,6 +104,8 @@ class Fuzzer:
             name: client.node.create_publisher(kind, name, _LATCHED) for name, kind in self.topics.items()
         }
         self._clients = {name: client.node.create_client(kind, name) for name, kind in self.services.items()}
+        self._estop = client.node.create_client(SetBool, "arm/estop")
+        self._reset_estop = client.node.create_client(Trigger, "arm/reset_estop")
         self._action_clients = {name: ActionClient(client.node, kind, name) for name, kind in self.actions.items()}
 
     def learn(self, name: str, request: Any) -> None:
@@ -140,11 +142,17 @@ class Fuzzer:
     def stop_arm(self) -> None:
         """Press the e-stop and release it: both must answer, whatever else goes on."""
         started = time.monotonic()
-        stopped = self._client.call(SetBool, "arm/estop", SetBool.Request(data=True))
+        stopped = self._ask(self._estop, SetBool.Request(data=True))
         self.found.stops.append(time.monotonic() - started)
         if not stopped.success:
             self.found.failures[f"arm/estop refused: {stopped.message}"] += 1
-        self._client.call(Trigger, "arm/reset_estop", Trigger.Request())
+        self._ask(self._reset_estop, Trigger.Request())
+
+    def _ask(self, client: Any, request: Any) -> Any:
+        future = client.call_async(request)
+        if not self._client.spin_until(future.done, ANSWER_TIMEOUT, self._tick):
+            raise CommandError(f"fuzz: no answer from {client.service_name} within {ANSWER_TIMEOUT:.0f} s")
+        return future.result()
 
     def close(self) -> None:
         """Take back what was latched, and the goals."""
@@ -155,7 +163,7 @@ class Fuzzer:
             node.destroy_publisher(publisher)
         for listener in self._listeners:
             node.destroy_subscription(listener)
-        for client in self._clients.values():
+        for client in (*self._clients.values(), self._estop, self._reset_estop):
             node.destroy_client(client)
         self._client.spin_until(lambda: False, 0.5)
         for action in self._action_clients.values():

@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 from serl_rl.reward_data import STAGES, FrameSource, RewardDataFile, RewardEpisode
+from serl_rl.segment import SegmentError
+from serl_rl.spec import DataError
 from serl_training.graph_env import GraphEnv, GraphError
 from serl_training.graph_recorder import FrameListener, drive_episode
 from serl_training.reward_frames import frame_source
@@ -30,6 +32,15 @@ class _Tally:
     file: RewardDataFile
     episodes: int = 0
     frames: dict[str, int] = field(default_factory=dict)
+    failure: Exception | None = None
+    """Why an episode could not be written, after `try_to_take`."""
+
+    def try_to_take(self, episode: RewardEpisode) -> None:
+        """Write an episode from within a callback, where an exception would end no more than a message."""
+        try:
+            self.take(episode)
+        except (DataError, SegmentError, OSError) as error:
+            self.failure = self.failure or error
 
     def take(self, episode: RewardEpisode) -> None:
         """Write an episode."""
@@ -134,13 +145,15 @@ def listen(
     keys = pressed_keys() if labelled_by == "keys" else nullcontext(lambda: "")
     with RewardDataFile(path, source) as file, keys as read, Client() as client:
         tally = _Tally(file)
-        listener = FrameListener(client.node, task, source, labelled_by, tally.take, max_skew)
+        listener = FrameListener(client.node, task, source, labelled_by, tally.try_to_take, max_skew)
         if labelled_by == "keys":
             console.print(_key_help(source), highlight=False)
         try:
             with console.status("waiting for pictures") as status:
 
                 def tick() -> None:
+                    if tally.failure is not None:
+                        raise tally.failure
                     for key in read():
                         _press(key, listener, source)
                     _show(status, listener, source, tally)
@@ -148,6 +161,8 @@ def listen(
                 client.spin_until(lambda: tally.episodes >= episodes, float("inf"), tick)
         except KeyboardInterrupt:
             listener.finish()
+            if tally.failure is not None:
+                raise tally.failure from None
             raise Interrupted(f"recording ended; {tally} are in {path}") from None
     _say_done(console, path, tally)
 
