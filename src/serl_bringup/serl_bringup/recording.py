@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recording of demonstrations into a file, from the command line."""
 
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -27,10 +28,14 @@ def record(task: str, path: Path, *, episodes: int, seed: int, rtf: float, viewe
         Interrupted: a person pressed Ctrl-C.
     """
     plans.check_task(task)
+    if path.is_dir():
+        raise CommandError(f"{path} is a folder: choose a file with --out")
     if path.exists() and not force:
         raise CommandError(f"{path} exists: choose another --out, or --force to replace it")
     if not path.absolute().parent.is_dir():
         raise CommandError(f"{path}: there is no folder {path.absolute().parent}")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise CommandError(f"{path}: the folder {path.absolute().parent} cannot be written")
 
     from serl_interfaces.action import Record
 

@@ -55,10 +55,10 @@ def test_show_args_ends_for_a_file_that_includes_itself(write_launch: WriteLaunc
 
 
 def test_arguments_of_the_command_line() -> None:
-    assert parse_arguments(["a:=1", "b:=x:=y", "a:=2"]) == {"a": "2", "b": "x:=y"}
+    assert parse_arguments(["a:=1", "b:=x:=y", "a:=2", "c:="]) == {"a": "2", "b": "x:=y", "c": ""}
 
 
-@pytest.mark.parametrize("text", ["a", "a=1", ":=1", "a:=", "a:1"])
+@pytest.mark.parametrize("text", ["a", "a=1", ":=1", ":=", "a:1"])
 def test_malformed_arguments(text: str) -> None:
     with pytest.raises(LaunchError, match=f"malformed launch argument '{text}', expected 'name:=value'"):
         parse_arguments([text])

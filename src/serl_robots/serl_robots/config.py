@@ -84,7 +84,7 @@ def build(
     """
     try:
         # JSON mode is strict about types and still reads a sequence as a tuple.
-        return TypeAdapter(cls).validate_json(json.dumps(data, default=_refuse), strict=True)
+        return TypeAdapter(cls).validate_json(json.dumps(_whole(data), default=_refuse), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
         problems = [_problem(cls, dict(detail)) for detail in details[:_SHOWN_PROBLEMS]]
@@ -95,6 +95,15 @@ def build(
         raise ConfigError("\n".join(texts)) from error
     except TypeError as error:
         raise ConfigError(f"{source}: {error}") from error
+
+
+def _whole(value: Any) -> Any:
+    """The same with `1e5` as the whole number that it is: fields for whole numbers take no other."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 class FieldInfo(NamedTuple):

@@ -15,7 +15,8 @@ from serl_config.text import printable
 from serl_bringup import __version__
 from serl_bringup.cli import bench, camera, encoder, evaluate, inspection, launch, record, repair, reward, stop, train
 from serl_bringup.cli.help import documented
-from serl_bringup.errors import CommandError, Interrupted
+from serl_bringup.errors import CommandError, Interrupted, UsageError
+from serl_bringup.terminal import outlive_terminal
 
 PROGRAM = "serl"
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -77,8 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status; every error is one line on stderr."""
     arguments, debug = _take_debug(list(sys.argv[1:] if arguments is None else arguments))
     signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGHUP, _leave)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+        signal.signal(signal.SIGHUP, _leave)
+    outlive_terminal()
     try:
+        _refuse_empty(arguments)
         status = app(arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False)
         code = status if isinstance(status, int) else 0
         if code == INTERRUPTED:
@@ -106,6 +110,19 @@ def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
         os.environ["SERL_DEBUG"] = "1"  # the nodes show their traces, too
     kept = [argument for argument in arguments[:end] if argument != "--debug"]
     return kept + arguments[end:], os.environ.get("SERL_DEBUG") == "1"
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuses an option without a value: most often it is a variable of a script that nobody set."""
+    if arguments[:1] == ["estop"]:  # which refuses nothing
+        return
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if argument == "--":
+            return
+        if argument == "" and before != "--namespace":
+            raise UsageError(f"{before or 'the command'}: expected a value, found an empty one")
+        if argument.startswith("--") and argument.endswith("=") and argument != "--namespace=":
+            raise UsageError(f"{argument[:-1]}: expected a value, found an empty one")
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

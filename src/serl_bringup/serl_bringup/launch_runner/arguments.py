@@ -73,11 +73,14 @@ def absolute(file: Path) -> Path:
 
 
 def parse_arguments(texts: Iterable[str]) -> dict[str, str]:
-    """`name:=value` of a command line; of one name given twice the last wins. Raises LaunchError."""
+    """`name:=value` of a command line; of one name given twice the last wins. Raises LaunchError.
+
+    The value may be empty, as `name:=""` is in a shell: upstream refuses that, and has no other way to say it.
+    """
     arguments: dict[str, str] = {}
     for text in texts:
         name, separator, value = text.partition(":=")
-        if not (name and separator and value):
+        if not (name and separator):
             raise LaunchError(f"malformed launch argument '{text}', expected 'name:=value'")
         arguments[name] = value
     return arguments
