@@ -68,6 +68,14 @@ class ActionSpec:
     def _group(self, names: Sequence[str]) -> tuple[tuple[int, float], ...]:
         return tuple((self.names.index(n), self.scale[self.names.index(n)]) for n in names if n in self.names)
 
+    def rest(self, gripper_width: float) -> NDArray[np.float32]:
+        """The action that changes nothing, float32[n], while `gripper_width` [m] is commanded (it is absolute)."""
+        action = np.zeros(len(self), np.float32)
+        if self.gripper is not None:
+            index, full = self.gripper
+            action[index] = min(max(2.0 * gripper_width / full - 1.0, -1.0), 1.0)
+        return action
+
     def problem(self, action: Sequence[float]) -> str | None:
         """Why these numbers are no action (length, not finite, outside [-1, 1]), or None."""
         if len(action) != len(self.names):

@@ -61,6 +61,7 @@ class Ratios:
     outside: float = 0.0  # [m] that the tool was led out of the box, or further out
     early: float = 0.0  # allowed over found time between two commands that move
     commands: int = 0
+    events: int = 0
     where: dict[str, str] = field(default_factory=dict)  # what was going on at each of these
 
     def note(self, name: str, value: float, where: str) -> None:
@@ -88,7 +89,7 @@ class Watch:
 
     def __init__(self, limits: SafetyLimits, ratios: Ratios, *, lockstep: bool) -> None:
         """Keep account of one controller in `ratios`."""
-        self._limits, self._ratios, self._lockstep = limits, ratios, lockstep
+        self._limits, self.ratios, self._lockstep = limits, ratios, lockstep
         self._paths: list[_Path] = []
         self._stamp_ns, self._seen_at = 0, 0.0
         self._joints = self._is_doubtful = False
@@ -103,7 +104,7 @@ class Watch:
 
     def see(self, command: Command, measured: Measured, now: float, where: str) -> None:
         """A command was published at the local time `now` [s], while the newest state was `measured`."""
-        limits, ratios = self._limits, self._ratios
+        limits, ratios = self._limits, self.ratios
         joints = command.joint_positions is not None
         here = _Path(measured.tcp.position, measured.tcp.quaternion, np.zeros(3), np.zeros(3))
         before = [*self._paths, here] if self._may_be_void(here, joints) else self._paths
@@ -340,6 +341,7 @@ class Storm:
 
     def _take(self, command: Command | None) -> None:
         """The arm obeys; in lockstep the world moves on, which may lead to the next command."""
+        self._watch.ratios.events += 1
         if command is None:
             return
         measured = self.controller.measured
@@ -375,19 +377,23 @@ class Storm:
             self._tcp = Pose(self._tcp.position + step, self._tcp.quaternion)
 
     def _solve(self) -> None:
-        """Joints for the tool pose, by damped least squares; what is left of the error is a small push."""
-        kinematics, joints = self._kinematics, self._joints
-        unit = np.eye(len(joints))
-        for _ in range(_NEWTON_STEPS):
-            tcp = kinematics.tcp(joints)
-            error = np.concatenate([self._tcp.position - tcp.position, tcp.rotation_vector_to(self._tcp)])
-            if float(np.abs(error).max()) < 1e-9:
-                break
-            jacobian = np.stack([kinematics.tcp_velocity(joints, row) for row in unit], axis=1)
-            inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + _DAMPING * np.eye(6))
-            joints = np.clip(joints + inverse @ error, kinematics.lower + 0.11, kinematics.upper - 0.11)
-        self._joints = joints
-        self._tcp = kinematics.tcp(joints)
+        """Joints for the tool pose; what is left of the error is a small push."""
+        self._joints = solve_joints(self._kinematics, self._joints, self._tcp)
+        self._tcp = self._kinematics.tcp(self._joints)
+
+
+def solve_joints(kinematics: Kinematics, joints: NDArray[np.float64], goal: Pose) -> NDArray[np.float64]:
+    """Arm joint positions [rad] near `joints` that lead the tool to `goal`, by damped least squares, within limits."""
+    unit = np.eye(len(joints))
+    for _ in range(_NEWTON_STEPS):
+        tcp = kinematics.tcp(joints)
+        error = np.concatenate([goal.position - tcp.position, tcp.rotation_vector_to(goal)])
+        if float(np.abs(error).max()) < 1e-9:
+            break
+        jacobian = np.stack([kinematics.tcp_velocity(joints, row) for row in unit], axis=1)
+        inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + _DAMPING * np.eye(6))
+        joints = np.clip(joints + inverse @ error, kinematics.lower + 0.11, kinematics.upper - 0.11)
+    return joints
 
 
 def random_limits(rng: np.random.Generator) -> SafetyLimits:
@@ -408,12 +414,17 @@ def random_limits(rng: np.random.Generator) -> SafetyLimits:
 
 
 def storm(robot: RobotModel, events: int, seed: int, each: int = 500) -> Ratios:
-    """Lets `events` random events happen to controllers with random limits, a new one after `each` of them."""
+    """Lets `events` things happen to controllers with random limits, joint states and ticks of the timer included.
+
+    A controller gets `each` random events before a new one takes its place.
+    """
     kinematics, ratios = Kinematics(robot), Ratios()
     rng = np.random.default_rng(seed)
-    for number in range(-(-events // each)):
+    number = 0
+    while ratios.events < events:
         lockstep, joints = number % 2 == 1, number % 8 < 2
         Storm(robot, kinematics, random_limits(rng), rng, ratios, lockstep=lockstep, joints=joints).run(each)
+        number += 1
     return ratios
 
 

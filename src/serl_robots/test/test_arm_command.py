@@ -210,3 +210,13 @@ def test_check_gives_float32_and_forgives_rounding_only() -> None:
     for bad in ([1.1, 0, 0, 0], [math.nan, 0, 0, 0], [0, 0, 0], [[0, 0, 0, 0]]):
         with pytest.raises(ActionError):
             CUBE.check(bad)
+
+
+@given(st.floats(0.0, 0.08))
+def test_the_action_that_changes_nothing_keeps_the_width(width: float) -> None:
+    integrator = started(FULL)
+    integrator.reset(START, width)
+    result = integrator.step(FULL.rest(width))
+    assert result.gripper_width == pytest.approx(width, abs=1e-8)
+    assert result.target.distance(START) == 0.0
+    assert ActionSpec(names=("dx", "dy", "dz"), scale=(1.0,) * 3).rest(0.05).tolist() == [0.0] * 3

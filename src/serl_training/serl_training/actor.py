@@ -167,13 +167,17 @@ class _Greedy:
 
 
 class _Still:
-    """No motion; the person leads."""
+    """No motion; the person leads. When they let go the arm keeps what was commanded last, the gripper too."""
 
-    def __init__(self, action: NDArray[np.float32]) -> None:
-        self._action = action
+    def __init__(self, action_dim: int) -> None:
+        self._action = np.zeros(action_dim, np.float32)
 
     def reset(self) -> None:
-        pass
+        self._action = np.zeros_like(self._action)
+
+    def heed(self, info: dict[str, Any]) -> None:
+        """Take over from the environment which action changes nothing."""
+        self._action = np.asarray(info.get("rest_action", self._action), np.float32)
 
     def act(self, observation: Observation) -> tuple[NDArray[np.float32], int]:
         return self._action, 0
@@ -201,7 +205,8 @@ class Actor:
         """Put an actor together.
 
         Args:
-            env: the robot; raises `EpisodeLost` when a step cannot be finished.
+            env: the robot; raises `EpisodeLost` when a step cannot be finished. Its ``info`` has ``rest_action``, the
+                action that changes nothing, where that is not zero.
             learner: takes transitions, gives policies.
             modes: reset options for "demonstration", "training" and "evaluation" episodes.
             spec: of the transitions.
@@ -217,7 +222,6 @@ class Actor:
         """
         self._env, self._learner, self._modes = env, learner, modes
         self._spec, self._stack = spec, FrameStacker(spec)
-        self._rest_action = np.zeros(spec.action_dim, np.float32)
         self._actor_id, self._report, self._check, self._ready = actor_id, report, check, ready
         self._random_steps, self._chunk_size, self._lost_limit = random_steps, chunk_size, lost_episodes_limit
         self._updates_before_acting = updates_before_acting
@@ -242,7 +246,7 @@ class Actor:
             self._learner.flush()
 
         noise = np.random.default_rng([goal.seed, self._learner.totals.env_steps, *self._actor_id.encode()])
-        exploring = _Exploring(self._learner, self._stack, noise, self._random_steps, len(self._rest_action))
+        exploring = _Exploring(self._learner, self._stack, noise, self._random_steps, self._spec.action_dim)
         self._rates.clear()
         next_evaluation = (self._learner.totals.env_steps // goal.eval_every + 1) * goal.eval_every
         if self._updates_before_acting:
@@ -332,8 +336,9 @@ class Actor:
             chunks: list[Chunk] = []
             number = first_episode + attempts
             start = episode_seed(seed, "demonstration", number)
+            still = _Still(self._spec.action_dim)
             summary = self._episode(
-                "demonstration", start, number, _Still(self._rest_action), chunks.append, demonstration=True
+                "demonstration", start, number, still, chunks.append, on_info=still.heed, demonstration=True
             )
             attempts += 1
             if summary.interventions == 0:
@@ -389,6 +394,7 @@ class Actor:
         on_chunk: Callable[[Chunk], None] = lambda _chunk: None,
         before_step: Callable[[], None] | None = None,
         *,
+        on_info: Callable[[dict[str, Any]], None] = lambda _info: None,
         demonstration: bool = False,
     ) -> EpisodeSummary:
         """One episode; starts anew when it is lost, or when what was measured in it is nothing to learn from."""
@@ -408,6 +414,7 @@ class Actor:
                     options={**self._modes[mode], "episode": number},
                     before_step=before_step or self._check,
                     on_chunk=take,
+                    on_info=on_info,
                     actor_id=self._actor_id,
                     demonstration=demonstration,
                     chunk_size=self._chunk_size,

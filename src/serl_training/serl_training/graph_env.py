@@ -201,7 +201,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
             lambda: self._has_state(stamp_ns), self._reset_timeout, lambda: self._missing_after_reset(stamp_ns)
         )
         observation = self._observe()
-        return observation, {"episode": self._episode, "seed": seed}
+        return observation, {"episode": self._episode, "seed": seed, "rest_action": self.rest_action}
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Act for one control period.
@@ -235,6 +235,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         terminated = bool(reward.terminated)
         truncated = not terminated and self._step >= self.task.horizon
         info = {
+            "rest_action": self.rest_action,
             "executed_action": np.array(executed.action, dtype=np.float32),
             "intervention": executed.source == ExecutedAction.SOURCE_HUMAN,
             "source": int(executed.source),
@@ -264,6 +265,11 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     def episode(self) -> int:
         """Number of the running episode."""
         return self._episode
+
+    @property
+    def rest_action(self) -> NDArray[np.float32]:
+        """The action (n,) that changes nothing: no motion, and the gripper keeps its command and its grip."""
+        return self.task.action.rest(0.0 if self._arm is None else float(self._arm.gripper_target))
 
     @property
     def arm_sample(self) -> ArmSample:

@@ -134,6 +134,7 @@ def run_episode(
     options: dict[str, Any],
     before_step: Callable[[], None] = lambda: None,
     on_chunk: Callable[[Chunk], None] = lambda _chunk: None,
+    on_info: Callable[[dict[str, Any]], None] = lambda _info: None,
     actor_id: str = "actor",
     demonstration: bool = False,
     chunk_size: int = 8,
@@ -149,6 +150,7 @@ def run_episode(
         seed: of the start state.
         options: of the reset; ``episode`` is the number under which the transitions are stored.
         before_step: called before each step; may wait, or raise to leave the episode.
+        on_info: gets what `reset` and each `step` say besides, before the next action is chosen.
         on_chunk: gets each chunk as soon as it is full, and what there is when the episode is left early.
         actor_id: stored with the transitions.
         demonstration: stored with the transitions.
@@ -157,8 +159,9 @@ def run_episode(
         frame_stack: of the `TransitionSpec`, stored with the transitions.
         meaning: hash of the meaning, of the `TransitionSpec`, stored with the transitions.
     """
-    observation, _ = env.reset(seed=seed, options=options)
+    observation, info = env.reset(seed=seed, options=options)
     behaviour.reset()
+    on_info(info)
     builder = ChunkBuilder(
         observation,
         actor_id=actor_id,
@@ -175,6 +178,7 @@ def run_episode(
             before_step()
             action, version = behaviour.act(observation)
             observation, reward, terminated, truncated, info = env.step(action)
+            on_info(info)
             length += 1
             total_reward += float(reward)
             interventions += info["intervention"]

@@ -196,6 +196,36 @@ def test_recording_without_a_person_is_an_error() -> None:
         actor.record(2, 0, no_feedback, no_feedback)
 
 
+class Gripping(Line):
+    """Moves and grips. The person takes hold in the first steps and then lets the device go."""
+
+    action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        self.gripper, self.asked = 1.0, []
+        return super().reset(seed=seed, options=options)[0], {"rest_action": np.array([0.0, 1.0], np.float32)}
+
+    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+        self.asked.append(action.tolist())
+        leads = self.steps < 3
+        executed = np.array([1.0, -1.0] if leads else action, np.float32)
+        state, reward, terminated, truncated, _ = super().step(executed[:1])
+        self.gripper = float(executed[1])
+        rest = np.array([0.0, self.gripper], np.float32)
+        info = {"executed_action": executed, "intervention": leads, "success": True, "rest_action": rest}
+        return state, reward, terminated, truncated, info
+
+
+def test_a_person_who_lets_go_keeps_their_grip_and_that_is_what_is_stored() -> None:
+    env = Gripping()
+    taken: list[Chunk] = []
+    actor, _ = make(env, Memory(good_after=0))
+    actor.record(1, 0, taken.append, no_feedback)
+    assert env.asked == [[0.0, 1.0]] + [[0.0, -1.0]] * (len(env.asked) - 1)
+    stored = np.concatenate([chunk.action for chunk in taken])
+    assert len(stored) > 3 and (stored[:, 1] == -1.0).all() and (stored[3:, 0] == 0.0).all()
+
+
 def test_a_lost_demonstration_leaves_no_trace() -> None:
     env, learner = Line(), Memory(good_after=0)
     actor, _ = make(env, learner)

@@ -218,6 +218,33 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bringup.bench.integrity:bitflip_detected",
     ),
     Benchmark(
+        "estop_ms",
+        "from the call of arm/estop until the arm is commanded to hold, p99 over 200 stops: idle, policy, person, "
+        "move_to in space and in joint space, just released, lockstep; with a flood on every topic beside it",
+        "ms",
+        "less",
+        100,
+        "serl_bringup.bench.safety:estop_ms",
+    ),
+    Benchmark(
+        "death_to_hold_s",
+        "from kill -9 of who leads (policy, device, answering person, joint states) until the arm is commanded to "
+        "hold, real time, worst of 30 each; the goal is stale_timeout and one control period",
+        "s",
+        "less",
+        0.35,
+        "serl_bringup.bench.safety:death_to_hold_s",
+    ),
+    Benchmark(
+        "acceleration_ratio",
+        "largest commanded acceleration over its limit in a million events: policy, person, episodes, resets, stops, "
+        "faults, goals, pushes, silence, garbled time",
+        "",
+        "less",
+        1.000001,
+        "serl_bringup.bench.safety:acceleration_ratio",
+    ),
+    Benchmark(
         "capture_ms",
         "rendering two cameras of 128 x 128 and encoding them (K = 2, small encoder), for each env step, one process, "
         "median",
