@@ -12,11 +12,12 @@ from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool
 
 try:
+    from serl_tasks.messages import nanoseconds
     from serl_training.graph_env import GraphEnv
     from tf2_msgs.msg import TFMessage
 
     import serl_sim
-    from serl_interfaces.msg import ArmState
+    from serl_interfaces.msg import ArmState, SafetyStatus
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
 
@@ -38,6 +39,7 @@ def test_two_arms_in_one_domain_do_not_touch_each_other(ros, processes):
         ("/diagnostics", DiagnosticArray, 100),
         *((f"/{name}/clock", Clock, 100) for name in ARMS),
         *((f"/{name}/arm/state", ArmState, 100) for name in ARMS),
+        *((f"/{name}/arm/safety", SafetyStatus, LATCHED) for name in ARMS),
     ):
         node.create_subscription(kind, topic, heard.setdefault(topic, []).append, qos)
 
@@ -85,7 +87,9 @@ def test_two_arms_in_one_domain_do_not_touch_each_other(ros, processes):
 
     assert not heard["/clock"]
     for name in ARMS:
-        times = [message.clock.sec * 10**9 + message.clock.nanosec for message in heard[f"/{name}/clock"]]
+        times = [nanoseconds(message.clock) for message in heard[f"/{name}/clock"]]
+        now = nanoseconds(heard[f"/{name}/arm/safety"][-1].header.stamp)
+        assert 0 < now <= times[-1], "its nodes hear its clock"
         assert all(earlier <= later for earlier, later in pairwise(times))
         assert heard[f"/{name}/arm/state"][-1].header.frame_id == f"{name}/panda_link0"
     frames = {
