@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an actor does with transitions that the learner does not take: for now, or ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from serl_rl.data import Chunk, DataError, decode_chunk
+from serl_rl.ingest import InsertResult, Totals
+from serl_rl.journal import JournalError, JournalLost
+from serl_rl.spec import TransitionSpec
+from serl_ros.executor import FastExecutor
+from serl_training.actor import JobFailed
+from serl_training.graph_learner import GraphLearner, InsertionService
+
+SPEC = TransitionSpec({"state": ((3,), np.float32)}, 2)
+
+pytestmark = pytest.mark.graph
+
+
+def chunk(value: float) -> Chunk:
+    return Chunk(
+        observation={"state": np.full((3, 3), value, np.float32)},
+        action=np.zeros((2, 2), np.float32),
+        reward=np.zeros(2, np.float32),
+        mask=np.ones(2, np.float32),
+        truncated=np.zeros(2, np.bool_),
+        intervention=np.zeros(2, np.bool_),
+        policy_version=np.zeros(2, np.uint64),
+        actor_id="a",
+        episode=1,
+        first_step=0,
+        demonstration=False,
+        last=False,
+        success=False,
+    )
+
+
+class Store:
+    """Takes transitions in order, unless `problem` says that it cannot."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self.expected: dict[str, int] = {}
+        self.refused: list[str] = []
+        self.problem: Callable[[float], Exception | None] = lambda _value: None
+
+    def insert(self, _actor: str, session: str, first: int, count: int, data: memoryview) -> InsertResult:
+        expected = self.expected.get(session, 0)
+        if count and first == expected:
+            value = float(decode_chunk(data, SPEC).observation["state"][0, 0])
+            if (problem := self.problem(value)) is not None:
+                raise problem
+            self.values.append(value)
+            self.expected[session] = expected = expected + count
+        return InsertResult(expected, 0)
+
+
+@pytest.fixture
+def peers(ros: Any) -> Iterator[tuple[Store, GraphLearner]]:
+    import rclpy
+
+    store = Store()
+    service = InsertionService(ros.node("learner"), store.insert, Totals, store.refused.append)
+    node = rclpy.create_node("actor", context=ros.context)
+    executor = FastExecutor(context=ros.context)
+    executor.add_node(node)
+    client = GraphLearner(
+        node,
+        executor,
+        spec=SPEC,
+        actor_id="a",
+        max_lead=0,
+        max_backlog=100,
+        check=lambda: ros.executor.spin_once(timeout_sec=0.02),
+    )
+    yield store, client
+    del service
+    executor.shutdown()
+    node.destroy_node()
+
+
+def test_what_cannot_be_stored_for_now_is_kept_and_sent_again(peers: tuple[Store, GraphLearner]) -> None:
+    store, client = peers
+    tries = iter([JournalError("disk full"), JournalError("disk full")])
+    store.problem = lambda _value: next(tries, None)
+    for value in (1.0, 2.0, 3.0):
+        client.send(chunk(value))
+    client.flush()
+    assert store.values == [1.0, 2.0, 3.0]
+    assert client.backlog == 0
+    assert len(store.refused) == 2
+
+
+@pytest.mark.parametrize(
+    "error", [DataError("state", "other values", "7"), JournalLost("the journal is gone")], ids=repr
+)
+def test_what_will_never_be_stored_ends_one_job_and_not_the_next(
+    peers: tuple[Store, GraphLearner], error: Exception
+) -> None:
+    store, client = peers
+    store.problem = lambda value: error if value == 7.0 else None
+    client.send(chunk(1.0))
+    client.flush()
+    session = client.session
+    with pytest.raises(JobFailed, match=r"refused transitions, 4 are given up: .*(found 7|gone)"):
+        for value in (7.0, 8.0):
+            client.send(chunk(value))
+        client.flush()
+    assert client.session != session
+    client.send(chunk(9.0))
+    client.flush()
+    assert store.values == [1.0, 9.0]
+
+
+def test_absurd_values_are_not_even_sent(peers: tuple[Store, GraphLearner]) -> None:
+    store, client = peers
+    with pytest.raises(DataError, match=r"observation\.state"):
+        client.send(chunk(3e38))
+    client.send(chunk(1.0))
+    client.flush()
+    assert store.values == [1.0]
