@@ -110,7 +110,8 @@ def _end_if_stuck(noticed: threading.Event) -> None:
     signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
 
     def watch() -> None:
-        os.read(receiver, 1)
+        while os.read(receiver, 1)[0] not in (signal.SIGINT, signal.SIGTERM):
+            pass  # a node's own signal
         if not noticed.wait(_STUCK):
             os._exit(0)
 

@@ -38,6 +38,24 @@ class Busy(Node):
 run_node(Busy)
 """
 
+_WITH_A_SIGNAL_OF_ITS_OWN = """
+import os, signal, threading
+from rclpy.node import Node
+from serl_ros import node
+from serl_ros.node import run_node
+
+node._STUCK = 0.1
+signal.signal(signal.SIGUSR1, lambda *_: None)
+
+class Waiting(Node):
+    def run(self, executor, stop):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        stop.wait(1.0)
+        print("lives", flush=True)
+
+run_node(lambda: Waiting("waiting"))
+"""
+
 
 @pytest.mark.parametrize(
     ("when", "what", "number", "closed"),
@@ -60,3 +78,9 @@ def test_a_node_ends_when_it_is_told_to(
     assert node.wait(10.0) == 0
     assert ("closed" in node.output()) is closed
     assert "Traceback" not in node.output()
+
+
+def test_another_signal_ends_no_node(processes: Any) -> None:
+    node = processes.start(sys.executable, "-c", _WITH_A_SIGNAL_OF_ITS_OWN)
+    assert node.wait(30.0) == 0
+    assert "lives" in node.output()
