@@ -8,6 +8,7 @@ of the stage that it shows. Two stages, failure and success, are the ordinary ca
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from serl_config.pictures import PictureError, check_picture
 from serl_config.strict_json import parse_json
 
 from serl_rl import segment
+from serl_rl.replay import machine_memory
 from serl_rl.segment import SegmentError, SegmentWriter
 from serl_rl.spec import ArraySpec, DataError, TransitionSpec
 from serl_rl.tensors import pack, unpack
@@ -121,6 +123,8 @@ class RewardEpisode:
             DataError: bytes that are no picture of the expected size.
         """
         shape = self.source.views[camera].shape
+        if len(self) * math.prod(shape) > machine_memory():
+            raise DataError(f"episode {self.id}", "pictures that fit into the memory", f"{len(self)} of {shape}")
         frames = np.empty((len(self), *shape), np.uint8)
         for index, data in enumerate(self.pictures[camera]):
             frames[index] = _decode(data, shape, f"episode {self.id}, frame {index}, camera {camera}")

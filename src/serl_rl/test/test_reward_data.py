@@ -93,6 +93,20 @@ def test_bytes_that_are_no_picture_are_named():
         broken.decode("front")
 
 
+def test_pictures_that_claim_to_be_huge_are_refused_before_they_are_decoded():
+    episode = build([0, 1])
+    data = bytearray(episode.pictures["front"][1])
+    place = data.index(b"\xff\xc0")
+    data[place + 5 : place + 9] = b"\xea\x60\xea\x60"
+    changed = replace(episode, pictures={**episode.pictures, "front": (episode.pictures["front"][0], bytes(data))})
+    with pytest.raises(DataError, match=r"frame 1, camera front: .* found 60000x60000"):
+        changed.decode("front")
+    source = FrameSource("pick", {"front": View(8192, 8192)})
+    many = RewardEpisode(source, np.zeros(10**7, np.uint8), {"front": (b"",) * 10**7}, "truth", "id")
+    with pytest.raises(DataError, match="pictures that fit into the memory"):
+        many.decode("front")
+
+
 def test_a_frame_without_a_camera_or_of_another_size_is_refused():
     builder = EpisodeBuilder(SOURCE, "truth")
     front, wrist = np.zeros((12, 16, 3), np.uint8), np.zeros((8, 8, 3), np.uint8)
