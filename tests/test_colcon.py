@@ -31,6 +31,7 @@ def colcon(tmp_path):
             if (source / name).exists():
                 (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copy(source / name, folder / name)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)  # pytest's settings
     for name in ("launch", "config", "urdf"):
         (tmp_path / "src/serl_bringup" / name / "deep").mkdir(parents=True)
         for file in ("deep/file", ".gitkeep", "deep/.file.swp"):
