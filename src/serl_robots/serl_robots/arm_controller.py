@@ -7,9 +7,7 @@ of the arm's own time, whether that is simulated or real. *Local time* tells wha
 policy, a person's device, and in lockstep, where state time stands still between commands, everything.
 
 The commanded pose never jumps. Whoever stops or takes over goes on from the last command with its velocity, see
-`Hold` and `CommandIntegrator.resync`. Only where that history is void does the commanded pose begin at the measured
-one: before the first command, when the world was reset, and when a tool whose commanded pose has been standing is found
-elsewhere. Then somebody else has moved it, and to go on from the old pose would pull it back.
+`Hold` and `CommandIntegrator.resync`. `CommandHistory` says where that past no longer counts.
 """
 
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from serl_robots.arbitration import ActionInput, Person, Source
 from serl_robots.arm_command import CommandIntegrator, CommandResult
 from serl_robots.arm_task import ArmTask
+from serl_robots.command_history import CommandHistory
 from serl_robots.control_step import Command, Measured
 from serl_robots.holding import Hold
 from serl_robots.kinematics import Kinematics
@@ -28,16 +27,11 @@ from serl_robots.move_to import JointMove, Motion, MoveOutcome, MoveRejected, Po
 from serl_robots.pose import Pose
 from serl_robots.robot import RobotModel
 from serl_robots.safety_state import SafetyState
-from serl_robots.silence import Pace, patience
+from serl_robots.silence import patience
 
 _SECOND_NS: Final = 1_000_000_000
 _ALIVE_PERIODS: Final = 1.5  # for which a policy that was heard keeps the person from driving alone
-_STANDING_PERIODS: Final = 1.9  # after the last motion of the commanded pose, after which the arm stands too
 _SETTLING_PERIODS: Final = 5  # that the tool may take to arrive before a motion in joint space begins
-_LARGEST_GAP_NS: Final = _SECOND_NS  # between two joint states; beyond it their source began anew
-_LARGEST_JUMP: Final = 0.02  # [m] between two joint states, beyond what an arm can do
-_FASTEST_ARM: Final = 2.0  # [m/s]
-_JITTER: Final = 0.02  # [s] of local time by which joint states may come early
 _WORLD_TIMEOUT: Final = 5.0  # [s] of local time without joint states after which a motion in lockstep is given up
 
 
@@ -76,20 +70,16 @@ class ArmController:
         self._stale_ns = round(patience(task.limits.stale_timeout, task.control_period) * _SECOND_NS)
         self._integrator = CommandIntegrator(task.action, task.limits, task.control_period)
         self._person = Person(task.limits.stale_timeout)
-        self._pace = Pace()
+        self._history = CommandHistory(self._integrator, task.limits, task.control_period, lockstep=lockstep)
 
         self.safety = SafetyState()
         self.dropped = 0
         self.measured: Measured | None = None
 
-        self._started = False  # the integrator has a pose
         self._fresh = True  # the next command starts an episode: from measured pose and width
         self._resync = False  # the next command starts from the measured pose
         self._states_lost = False
-        self._advanced_at = 0.0  # local time of the newest joint states that were not a repetition
         self._now = 0.0
-        self._is_void = False  # what was commanded no longer counts: the arm was put elsewhere
-        self._jumped = False  # the newest state is too far from the one before
         self._stalled = False  # this process stood still before the last `on_timer`
         self._pending: ActionInput | None = None  # a step of the policy that is not commanded yet
         self._pending_since = 0.0
@@ -101,10 +91,6 @@ class ArmController:
         self._human_expected = False
         self._synced_episode: int | None = None
         self._announced: int | None = None
-        self._commanded_ns: int | None = None  # stamp of the state that the newest command started from
-        self._commanded_at = -1e9  # local time
-        self._moved_ns: int | None = None  # the same of the newest command that moved the commanded pose
-        self._next_ns = 0  # earliest state time of the next command
         self._timer_at = -1e9  # local time of the last `on_timer`
         self._motion: Motion | None = None
         self._hold: Hold | None = None  # brings the arm to rest while nobody leads
@@ -115,14 +101,14 @@ class ArmController:
     @property
     def target(self) -> Pose | None:
         """Commanded tool pose; the measured one while nothing is commanded, None while nothing is measured."""
-        if self._started and not self._fresh:
+        if self._history.started and not self._fresh:
             return self._integrator.target
         return None if self.measured is None else self.measured.tcp
 
     @property
     def gripper_target(self) -> float:
         """Commanded width [m]; the measured one while nothing is commanded."""
-        if self._started and not self._fresh:
+        if self._history.started and not self._fresh:
             return self._integrator.gripper_width
         return 0.0 if self.measured is None else self.measured.gripper_width
 
@@ -139,21 +125,18 @@ class ArmController:
         """New joint states. In real time they are also the clock that motions and a person's lead run on."""
         before, now = self.measured, measured.received_at
         self.measured, self._now = measured, now
-        self._pace.hear(measured.stamp_ns, now)
+        announced = self._fresh and self._announced is not None
+        if self._history.hear(before, measured, announced=announced):
+            self._resync, self._policy_heard_ns = True, None
         elapsed_ns = 0 if before is None else measured.stamp_ns - before.stamp_ns
-        if before is None or elapsed_ns != 0:
-            self._advanced_at = now
-            if self._states_lost:
-                self._states_lost = False
-                self.safety.clear()
-        if elapsed_ns < 0 or (elapsed_ns > self._period_ns + _LARGEST_GAP_NS and not self.lockstep):
-            self._begin_state_time(measured)
-        if before is not None and self._started and not self.lockstep:
-            if self._is_put_elsewhere(before, measured):
-                self._is_void = True
-            elif self._jumped:
-                return None  # nothing is commanded on a pose that only one message has told
-        if self._motion is not None and (self._is_void or (self._fresh and self._world_moved(measured))):
+        if self._states_lost and elapsed_ns != 0:
+            self._states_lost = False
+            self.safety.clear()
+        if self._history.is_doubtful:
+            return None  # nothing is commanded on a pose that only one message has told
+        if self._motion is not None and (
+            self._history.is_void or (self._fresh and self._history.world_moved(measured))
+        ):
             self._end_motion("preempted", "the world was reset")
         if self.safety.estop:
             return self._tick(now) or self._go_on_holding(now)
@@ -248,7 +231,7 @@ class ArmController:
                     self._end_motion("timeout", f"no joint_states for {_WORLD_TIMEOUT:g} s")
                 self._notice_pause(measured, now)
             return self._tick(now)
-        if measured is not None and now - self._advanced_at > self._limits.joint_state_timeout:
+        if measured is not None and now - self._history.advanced_at > self._limits.joint_state_timeout:
             self._lose_states(now)
         return self._tick(now) or self._hold_if_silent(now) or self._go_on_holding(now)
 
@@ -283,7 +266,7 @@ class ArmController:
         """
 
         def plan(measured: Measured) -> PoseMove:
-            start = self._integrator.target if self._started else measured.tcp
+            start = self._integrator.target if self._history.started else measured.tcp
             return PoseMove(self._integrator.filter, start, goal, scaling)
 
         return self._begin_motion(plan, self._check_move(scaling, now), done, now)
@@ -339,7 +322,7 @@ class ArmController:
     def _drive_motion(self, measured: Measured, now: float) -> Command | None:
         """The next increment, once the state has moved on."""
         motion = self._motion
-        if motion is None or not self._is_due(measured):
+        if motion is None or not self._history.is_due(measured):
             return None
         if not motion.begun:
             waiting = self._wait_for_rest(motion, measured)
@@ -402,21 +385,6 @@ class ArmController:
             newest = self._last[0]
         return newest is not None and message.episode < newest
 
-    def _is_due(self, measured: Measured) -> bool:
-        """May a command be given now? One for each control period of state time."""
-        if self.lockstep:
-            return measured.stamp_ns != self._commanded_ns
-        return measured.stamp_ns >= self._next_ns
-
-    def _begin_state_time(self, measured: Measured) -> None:
-        """The source of the states began anew: its stamps cannot be compared with those before."""
-        self._resync, self._policy_heard_ns = True, None
-        self._commanded_ns = None
-        self._pace.restart()
-        self._next_ns = 0
-        if not self.lockstep:  # whether the last command is a period old cannot be known
-            self._next_ns = self._moved_ns = measured.stamp_ns + self._period_ns
-
     def _tick(self, now: float) -> Command | None:
         """Commands the policy's pending step, unless it has to wait."""
         message, measured = self._pending, self.measured
@@ -426,7 +394,7 @@ class ArmController:
             self._pending = None
             self.safety.refuse("joint_states", "policy/action refused: there are no joint_states")
             return None
-        if not self._is_due(measured):
+        if not self._history.is_due(measured):
             return None
         if self.safety.estop:
             self._pending = None
@@ -459,9 +427,9 @@ class ArmController:
         if measured is None or self._states_lost or self.safety.estop or self._motion or self._pending:
             return None
         person = self._person.leading(now, lockstep=self.lockstep)
-        if person is None or not self._is_due(measured) or self._is_policy_alive(measured):
+        if person is None or not self._history.is_due(measured) or self._is_policy_alive(measured):
             return None
-        if self.lockstep and now - self._commanded_at < self._task.control_period:
+        if self.lockstep and now - self._history.commanded_at < self._task.control_period:
             return None  # a person lives in local time
         if not self._may_start(measured, now):
             return None
@@ -482,29 +450,17 @@ class ArmController:
         hold = self._hold
         if hold is not None and hold.brakes_joints:
             return False
-        if self.lockstep or not (self._fresh and self._started) or self._stands(measured):
+        if self.lockstep or not (self._fresh and self._history.started) or self._history.stands(measured):
             return True
         if hold is None:
             self._make_hold()
         return False
 
-    def _stands(self, measured: Measured) -> bool:
-        """Whether the commanded pose has been standing for so long that the arm stands too."""
-        safety = self._integrator.filter
-        if self.lockstep:
-            if self._commanded_ns is None:
-                return True
-            # the world has moved without us for some periods: so long the commanded pose stood
-            return round((measured.stamp_ns - self._commanded_ns) / self._period_ns) - 1 > safety.braking_periods
-        moved = self._moved_ns
-        rest_ns = _STANDING_PERIODS * self._period_ns
-        return self._is_void or (safety.at_rest and (moved is None or measured.stamp_ns - moved >= rest_ns))
-
     def _execute(
         self, source: Source, message: ActionInput, step: ActionInput, measured: Measured, now: float
     ) -> Command:
         """Commands the action of `message` as the control step of `step`."""
-        if self._world_moved(measured):
+        if self._history.world_moved(measured):
             self._resync = True
         if self._fresh or self._resync:
             self._sync(measured)
@@ -515,12 +471,6 @@ class ArmController:
             reason = f"no answer of the person within {self._human_timeout:g} s; going on without until they are heard"
             self.safety.hold("person", reason)
         return self._command(source, result, measured, now, step.episode, step.step)
-
-    def _world_moved(self, measured: Measured) -> bool:
-        """Whether something else than our last command moved a world in lockstep."""
-        if not self.lockstep or self._commanded_ns is None:
-            return False
-        return abs(measured.stamp_ns - self._commanded_ns - self._period_ns) > self._period_ns // 2
 
     def _command(
         self,
@@ -534,70 +484,17 @@ class ArmController:
     ) -> Command:
         self.safety.mode = source
         self.safety.acted(result.limits)
-        self._note_command(measured.stamp_ns, now)
+        self._history.note(measured.stamp_ns, now)
         target, width, executed, limits = result
         return Command(
             measured.stamp_ns, source, target, width, joint_positions, episode, step, executed=executed, limits=limits
         )
 
-    def _note_command(self, stamp_ns: int, now: float) -> None:
-        """A command is given: the next one is due a control period later.
-
-        One that is late delays the next ones. They may catch up, 3 % faster and by a tenth of a period at most: a
-        period is never much shorter than the limits take it to be.
-        """
-        self._commanded_ns, self._commanded_at = stamp_ns, now
-        self._next_ns = max(self._next_ns, stamp_ns - self._period_ns // 10) + self._period_ns * 97 // 100
-        if not self._integrator.filter.at_rest:
-            self._moved_ns = stamp_ns
-
     def _sync(self, measured: Measured) -> None:
         """The next command starts from the measured pose; where the history is void the commanded pose does too."""
-        if not self._drop_void_history(measured):
+        if not self._history.drop_if_void(measured, fresh=self._fresh):
             self._integrator.resync(measured.tcp)
-        self._started, self._fresh, self._resync = True, False, False
-
-    def _drop_void_history(self, measured: Measured) -> bool:
-        """Puts the commanded pose where the tool is, at rest, if what was commanded before no longer counts."""
-        integrator = self._integrator
-        was_reset = self._is_void or (self._fresh and self.lockstep and self._was_reset(measured))
-        if self._started and not was_reset and (self._is_near(measured) or not self._stands(measured)):
-            return False
-        keeps_grip = self._started and not self._fresh
-        integrator.reset(measured.tcp, integrator.gripper_width if keeps_grip else measured.gripper_width)
-        self._started, self._is_void, self._moved_ns = True, False, None
-        return True
-
-    def _is_near(self, measured: Measured) -> bool:
-        """Whether the tool is where it was commanded to, more or less."""
-        target, limits = self._integrator.target, self._limits
-        near = target.distance(measured.tcp) <= limits.tracking_error
-        return near and target.angle(measured.tcp) <= limits.tracking_rotation_error
-
-    def _was_reset(self, measured: Measured) -> bool:
-        """Whether the world was reset: in lockstep it moves without a command only then, and for `sim/step`."""
-        return self._commanded_ns is None or self._world_moved(measured)
-
-    def _is_put_elsewhere(self, before: Measured, measured: Measured) -> bool:
-        """In real time: whether a simulator has put the arm somewhere.
-
-        A reset takes a control period of state time and none of local time. Without a new episode only a pose that no
-        arm can have reached tells, and only when the next one confirms it.
-        """
-        if self._is_near(measured):
-            self._jumped = False
-            return False
-        elapsed = (measured.stamp_ns - before.stamp_ns) / _SECOND_NS
-        moved = before.tcp.distance(measured.tcp)
-        if self._fresh and self._announced is not None and elapsed > 0.9 * self._task.control_period:
-            local = 2.0 * (measured.received_at - before.received_at) + _JITTER
-            return moved > _LARGEST_JUMP and min(elapsed, self._pace.local(elapsed)) > local
-        jumped, self._jumped = self._jumped, False
-        reach = _LARGEST_JUMP + _FASTEST_ARM * max(elapsed, 0.0)
-        if moved > reach:
-            self._jumped = True
-            return False
-        return jumped
+        self._fresh = self._resync = False
 
     # Stops
 
@@ -624,7 +521,7 @@ class ArmController:
 
     def _answer_stopped(self, message: ActionInput, measured: Measured, now: float) -> Command:
         """Answers a step of the policy while stopped: the arm brakes, then stays where it is held."""
-        if self._drop_void_history(measured):
+        if self._history.drop_if_void(measured, fresh=self._fresh):
             self._hold = None
         hold = self._make_hold()
         result = hold.advance(measured) or hold.still()
@@ -637,20 +534,19 @@ class ArmController:
         hold, measured = self._hold, self.measured
         if hold is None or measured is None or (self.lockstep and not self._hold_drives):
             return None
-        late = _ALIVE_PERIODS * self._task.control_period
-        late = max(late, self._pace.local(late))
-        overdue = not self.lockstep and now - max(self._commanded_at, self._advanced_at) >= late
-        if not (overdue or self._is_due(measured) or (hold.stops_at_once and not hold.begun)):
+        history = self._history
+        due = history.is_due(measured) or history.is_overdue(now)
+        if not (due or (hold.stops_at_once and not hold.begun)):
             return None
-        doubtful = not self._started or (not hold.begun and not self._states_lost)
-        if (doubtful or self._is_void) and self._drop_void_history(measured):
+        doubtful = not history.started or (not hold.begun and not self._states_lost)
+        if (doubtful or history.is_void) and history.drop_if_void(measured, fresh=self._fresh):
             hold = self._hold = Hold(self._integrator, self._kinematics, self._robot.arm_joints, None)
         standing = hold.stands
         joints_led = hold.joint_positions is not None
         result = hold.advance(None if self._states_lost else measured)
         if result is None or (self.lockstep and standing and joints_led):
             return None
-        self._note_command(measured.stamp_ns, now)
+        self._history.note(measured.stamp_ns, now)
         source = Source.ESTOP if self.safety.estop else Source.IDLE
         return Command(measured.stamp_ns, source, result.target, result.gripper_width, hold.joint_positions)
 
@@ -665,13 +561,11 @@ class ArmController:
             if not self._person.has_let_go:
                 self._name_stale("holding the arm")
         elif now - self._policy_heard_at > patience(
-            self._limits.stale_timeout, self._pace.local(self._task.control_period)
+            self._limits.stale_timeout, self._history.pace.local(self._task.control_period)
         ):
             self._name_stale("holding the arm")
         else:
-            commanded = self._commanded_ns
-            late = commanded is not None and self.measured.stamp_ns - commanded > _ALIVE_PERIODS * self._period_ns
-            if late and not self._integrator.filter.at_rest:
+            if self._history.is_late(self.measured) and not self._integrator.filter.at_rest:
                 self._make_hold()  # a step that comes too late finds the arm braking
             return None
         self.safety.mode = Source.IDLE
@@ -683,9 +577,9 @@ class ArmController:
         """In lockstep no hold is needed: without commands time stands still, and the next goes on from the last."""
         if self.safety.mode not in (Source.POLICY, Source.HUMAN) or self._pending is not None:
             return
-        if measured.stamp_ns == self._commanded_ns:
+        if measured.stamp_ns == self._history.commanded_ns:
             return  # it is the world that takes its time
-        if now - max(measured.received_at, self._commanded_at) > self._limits.stale_timeout:
+        if now - max(measured.received_at, self._history.commanded_at) > self._limits.stale_timeout:
             self._name_stale("time stands still")
             self.safety.mode = Source.IDLE
 
@@ -703,7 +597,7 @@ class ArmController:
         self._end_motion("timeout", "joint_states stopped")
         if not self.safety.estop:
             self.safety.mode = Source.IDLE
-        if self._started:
+        if self._history.started:
             self._make_hold()
         timeout = self._limits.joint_state_timeout
         frozen = now - measured.received_at <= timeout

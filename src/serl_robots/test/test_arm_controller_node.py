@@ -138,7 +138,7 @@ def test_the_stop_latches_and_only_its_reset_releases_it(paced: Graph) -> None:
 
 def test_when_the_actor_dies_the_arm_holds(paced: Graph) -> None:
     paced.act(0, 1.0, 0.0, 0.0, 0.0)
-    paced.ros.spin_until(lambda: paced.executed)
+    paced.ros.spin_until(lambda: paced.executed and len(paced.bridge.log) == 2)
     moved = len(paced.bridge.log)
     paced.ros.spin_until(lambda: "no command for 0.25 s" in paced.safety[-1].reason)
     paced.ros.spin_until(lambda: len(paced.bridge.log) > moved)
