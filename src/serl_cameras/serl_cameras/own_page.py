@@ -14,7 +14,6 @@ from aiohttp import web
 from serl_config.text import printable
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class OwnPage:
@@ -47,7 +46,7 @@ class OwnPage:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Answer 421 for a foreign Host, 403 for a foreign page, 415 for a form; hand all else on."""
+        """Answer 421 for a foreign Host, 403 for a foreign page; hand all else on."""
         hosts = request.headers.getall("Host", [])
         if len(hosts) != 1 or not self.is_ours(hosts[0]):
             shown = printable(", ".join(hosts), 80) or "none"
@@ -59,8 +58,6 @@ class OwnPage:
         if origin not in (None, f"http://{hosts[0]}") or site not in ("same-origin", "none"):
             found = origin if origin is not None else f"a {site} request"
             raise web.HTTPForbidden(text=f"Origin: expected http://{hosts[0]}, found {printable(found, 80)}")
-        if request.content_type in _FORMS:
-            raise web.HTTPUnsupportedMediaType(text=f"expected JSON, found {request.content_type}")
         return await handler(request)
 
 
