@@ -54,6 +54,19 @@ def test_a_change_builds_what_it_concerns(ready, changed, rebuilt):
     assert ready.builds() == []
 
 
+@pytest.mark.parametrize("command", ["estop", "reset-estop"])
+def test_who_stops_an_arm_waits_for_no_set_up(ready, command):
+    ready.write("src/serl_a/package.xml", "changed\n")
+    result = ready.serl(command, "--namespace", "left")
+    assert (result.stdout, ready.calls()) == (f"[{command}][--namespace][left]\n", [])
+
+
+def test_what_is_not_set_up_stops_no_arm_and_sets_nothing_up(workspace):
+    result = workspace.serl("estop")
+    assert (result.returncode, workspace.calls()) == (1, [])
+    assert "use the button on the robot" in result.stderr
+
+
 def test_a_renamed_file_leaves_no_link_behind(ready):
     link = ready.root / "install/serl_bringup/share/serl_bringup/config/a.yaml"
     link.parent.mkdir(parents=True)
