@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,9 @@ DemonstrationError = SegmentError
 """A demonstration file that cannot be used or written; what it held before is still there."""
 
 _KIND = "demonstrations"
+_CLOSED = {"closed": True}  # in the header: the last record says how many chunks there are
+_END = struct.Struct("<8sI")
+_END_MAGIC = b"SERLEND1"
 
 
 class DemonstrationFile:
@@ -34,12 +38,14 @@ class DemonstrationFile:
         self._part = path.with_name(path.name + ".part")
         self._spec = spec
         self._part.unlink(missing_ok=True)
-        segment.create(self._part, _KIND, spec)
+        self._count = 0
+        segment.create(self._part, _KIND, spec, _CLOSED)
         self._writer = SegmentWriter(self._part, _KIND, spec)
 
     def append(self, chunk: Chunk) -> None:
         """Write one chunk; raises DataError if it is not of the specification."""
         self._writer.append([encode_chunk(chunk, self._spec)])
+        self._count += 1
 
     def __enter__(self) -> DemonstrationFile:
         return self
@@ -47,7 +53,11 @@ class DemonstrationFile:
     def __exit__(
         self, kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._writer.close()
+        try:
+            if kind is None:
+                self._writer.append([_END.pack(_END_MAGIC, self._count)])
+        finally:
+            self._writer.close()
         if kind is None:
             self._part.replace(self._path)
             sync_directory(self._path.parent)
@@ -59,8 +69,15 @@ def read_demonstrations(path: Path, spec: TransitionSpec) -> Iterator[Chunk]:
     Raises:
         DemonstrationError: the file is missing, damaged, of another kind, or of another task.
     """
+    count, closed = 0, not segment.read_header(path, _KIND).about.get("closed")  # older files have no end
     for _, payload in segment.scan(path, _KIND, spec):
+        if payload.startswith(_END_MAGIC):
+            closed = payload == _END.pack(_END_MAGIC, count)
+            continue
+        count += 1
         try:
             yield decode_chunk(payload, spec)
         except DataError as error:
             raise DemonstrationError(f"{path}: holds a chunk that cannot be read: {error}") from error
+    if not closed:
+        raise DemonstrationError(f"{path}: ends behind {count} chunks, and not where it was closed; restore a copy")

@@ -120,12 +120,13 @@ class Ingest:
 
     def _compare(self, mark: Mark, position: Position, env_steps: int) -> None:
         """Raise JournalError unless the journal had this much at the place of a mark."""
-        expected: dict[str, object] = {"position": tuple(mark.position), "env_steps": mark.env_steps}
-        found: dict[str, object] = {"position": tuple(position), "env_steps": env_steps}
+        expected: dict[str, object] = {"position": tuple(mark.position)}
+        found: dict[str, object] = {"position": tuple(position)}
         if self.journal.begins_at(mark.position):
             del expected["position"]
         if mark.journal:
-            expected["journal"], found["journal"] = mark.journal, self.journal.id
+            expected |= {"env_steps": mark.env_steps, "journal": mark.journal}
+            found |= {"env_steps": env_steps, "journal": self.journal.id}
         wrong = [
             f"{name}: expected {expected[name]}, found {found[name]}"
             for name in expected

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from serl_rl.data import Chunk
 from serl_rl.demonstrations import DemonstrationError, DemonstrationFile, read_demonstrations
+from serl_rl.segment import create, read_header, scan
 from serl_rl.spec import ArraySpec, TransitionSpec
 
 SPEC = TransitionSpec({"state": ((3,), "float32")}, 2)
@@ -100,3 +101,23 @@ def test_demonstrations_of_another_encoder_name_both(tmp_path: Path) -> None:
         pass
     with pytest.raises(DemonstrationError, match=f"expected encoder: {'b' * 16}; found encoder: {'a' * 16};"):
         list(read_demonstrations(tmp_path / "demo.serl", TransitionSpec(features, 2, "b" * 16)))
+
+
+def test_a_file_that_ends_too_early_is_noticed_although_every_record_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "demo.serl"
+    write(path, 3)
+    whole = path.read_bytes()
+    ends = [end for end, _ in scan(path, "demonstrations", SPEC)]
+    for end in (read_header(path, "demonstrations").end, *ends[:-1]):
+        path.write_bytes(whole[:end])
+        with pytest.raises(DemonstrationError, match=r"demo\.serl: ends behind \d chunks"):
+            list(read_demonstrations(path, SPEC))
+    path.write_bytes(whole[: ends[0]] + whole[ends[1] :])
+    with pytest.raises(DemonstrationError, match=r"demo\.serl: ends behind 2 chunks"):
+        list(read_demonstrations(path, SPEC))
+
+
+def test_a_file_of_an_older_version_has_no_end(tmp_path: Path) -> None:
+    path = tmp_path / "old.serl"
+    create(path, "demonstrations", SPEC)
+    assert list(read_demonstrations(path, SPEC)) == []
