@@ -11,6 +11,7 @@ The commanded pose never jumps. Whoever stops or takes over goes on from the las
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -191,7 +192,8 @@ class ArmController:
                 return None
             if self._person.repeats(message):
                 self.dropped += 1
-                self.safety.explain("stale_command", "teleop/action refused: its stamp stands still or goes back")
+                if self._person.leading(now, lockstep=False) is None:
+                    self.safety.explain("stale_command", "teleop/action refused: its stamp stands still or goes back")
                 return None
         self._person.hear(message, now)
         if self._motion is not None and self._person.leading(now, lockstep=self.lockstep) is not None:
@@ -433,7 +435,7 @@ class ArmController:
             return None  # a person lives in local time
         if not self._may_start(measured, now):
             return None
-        return self._execute(Source.HUMAN, person, person, measured, now)
+        return self._execute(Source.HUMAN, person, replace(person, episode=0, step=0), measured, now)
 
     def _is_policy_alive(self, measured: Measured) -> bool:
         if self.lockstep:

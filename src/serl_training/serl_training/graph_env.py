@@ -424,7 +424,9 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         action = np.array(message.action, dtype=np.float32)
         if action.shape != self.action_space.shape or not np.abs(action).max() <= 1.0:
             raise MessageError(f"action: expected {self.action_space.shape} values in [-1, 1], found {action}")
-        self._executed = message
+        # What a person drives while no step is asked for is nobody's step.
+        if (message.episode, message.step) == (self._episode, self._step):
+            self._executed = message
 
     def _on_truth(self, message: WorldState) -> None:
         nanoseconds(message.header.stamp)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who counts as alive, and what happens when nobody does."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from controller_rig import PERIOD, Rig
+from serl_robots.arbitration import ActionInput, Source
+from serl_robots.control_step import Measured
+from serl_robots.pose import Pose
+
+FORWARD = (1.0, 0.0, 0.0, 0.0)
+BACK = (-1.0, 0.0, 0.0, 0.0)
+STILL = (0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.fixture
+def paced() -> Rig:
+    return Rig(lockstep=False)
+
+
+@pytest.mark.parametrize("bad", ["nan", "inactive", "replayed", "old", "future"])
+def test_a_policy_whose_commands_are_refused_does_not_lock_the_person_out(paced: Rig, bad: str) -> None:
+    paced.states(1.0)
+    paced.policy(1, 0)
+    paced.states(1.0)
+    executed = 0
+    for k in range(1, 33):
+        action = (math.nan, 0.0, 0.0, 0.0) if bad == "nan" else STILL
+        stamp = {"old": paced.stamp_ns - 10**9, "future": paced.stamp_ns + 10**12}.get(bad, 0)
+        message = ActionInput(1, 0 if bad == "replayed" else k, action, stamp, bad != "inactive")
+        paced.take(paced.controller.on_policy(message, paced.now))
+        paced.teleop(*(BACK if k % 2 else FORWARD))
+        executed += sum(command.source == Source.HUMAN for command in paced.states(PERIOD))
+    assert executed >= 30
+
+
+def test_a_policy_that_says_it_is_not_active_is_refused_with_a_reason(paced: Rig) -> None:
+    assert paced.controller.on_policy(ActionInput(1, 0, (), active=False), paced.now) is None
+    assert "expected active to be true" in paced.safety.reason
+
+
+def test_a_refusal_does_not_hide_why_the_arm_is_held(paced: Rig) -> None:
+    paced.policy(1, 0, *FORWARD)
+    paced.states(0.5)
+    paced.policy(1, 1, math.nan, 0.0, 0.0, 0.0)
+    assert paced.safety.key == "stale_command"
+    assert "no command for 0.25 s" in paced.safety.reason and "found nan" in paced.safety.reason
+
+
+@pytest.mark.parametrize("stamps", ["frozen", "backwards"])
+def test_a_device_that_repeats_itself_is_dead(paced: Rig, stamps: str) -> None:
+    first = paced.stamp_ns
+    for k in range(100):
+        stamp = first if stamps == "frozen" else first - k
+        message = ActionInput(0, 0, FORWARD, stamp)
+        paced.take(paced.controller.on_teleop(message, paced.now))
+        paced.state()
+    led = [command for command in paced.commands if command.source == Source.HUMAN]
+    assert led[-1].stamp_ns - first <= 0.3e9
+    assert paced.safety.mode == Source.IDLE
+    assert paced.take(paced.controller.on_teleop(ActionInput(0, 0, FORWARD, paced.stamp_ns), paced.now)) is not None
+
+
+@pytest.mark.parametrize("source", ["policy", "teleop", "joint_states"])
+@pytest.mark.parametrize("pace", [0.2, 1.0])
+def test_a_source_that_dies_is_noticed_within_the_timeout_and_one_period(source: str, pace: float) -> None:
+    rig = Rig(lockstep=False)
+    for k in range(200):
+        if source != "teleop":
+            rig.policy(1, k // 10, *STILL, stamp_ns=rig.stamp_ns) if k % 10 == 0 else None
+        else:
+            rig.teleop(*(FORWARD if k % 20 < 10 else BACK))
+        rig.now += 0.01 / pace - 0.01
+        rig.state()
+        rig.take(rig.controller.on_timer(rig.now))
+    died, before = rig.now, len(rig.commands)
+    while rig.safety.mode != Source.IDLE:
+        assert rig.now - died < 2.0
+        rig.now += 0.01
+        if source != "joint_states":
+            rig.now += 0.01 / pace - 0.02
+            rig.state()
+        rig.take(rig.controller.on_timer(rig.now))
+    allowed = rig.limits.stale_timeout + PERIOD / (pace if source == "policy" else 1.0) + 0.01 / pace
+    assert rig.now - died <= allowed
+    holds = [command for command in rig.commands[before:] if command.executed is None]
+    assert holds
+
+
+def test_a_person_who_lets_go_is_held_at_once_with_what_they_grip(paced: Rig) -> None:
+    paced.teleop(1.0, 0.0, 0.0, -1.0)
+    paced.states(PERIOD)
+    paced.teleop(active=False)
+    paced.state()
+    assert paced.safety.mode == Source.IDLE
+    assert paced.commands[-1].executed is None
+    assert paced.commands[-1].gripper_width == 0.0
+
+
+def test_joint_states_whose_stamps_stand_still_are_none(paced: Rig) -> None:
+    paced.policy(1, 0, *FORWARD)
+    for _ in range(60):
+        paced.now += 0.01
+        paced.take(paced.controller.on_state(Measured(paced.stamp_ns, paced.tcp, paced.joints, paced.width, paced.now)))
+        paced.take(paced.controller.on_timer(paced.now))
+    assert paced.safety.key == "joint_states"
+    assert "stood still" in paced.safety.reason
+    assert paced.policy(1, 1, *FORWARD) is None
+    paced.states(PERIOD)
+    assert paced.safety.reason == ""
+
+
+def test_stamps_that_jump_to_and_fro_give_no_command_too_early(paced: Rig) -> None:
+    given = []
+    for k in range(200):
+        paced.policy(1, k, *(FORWARD if k % 2 else BACK))
+        paced.stamp_ns += 10**13 if k % 2 else -(10**13)
+        command = paced.state()
+        if command is not None and command.executed is not None:
+            given.append(paced.now)
+    assert all(b - a >= 0.85 * PERIOD for a, b in pairwise(given))
+
+
+def test_one_garbled_pose_moves_nothing(paced: Rig) -> None:
+    paced.policy(1, 0, *STILL)
+    paced.states(1.0)
+    place = paced.tcp
+    paced.blocked = True
+    paced.tcp = Pose((0.4, 0.2, 0.1), (1.0, 0.0, 0.0, 0.0))
+    paced.policy(1, 1, *STILL)
+    paced.take(paced.controller.on_state(Measured(paced.stamp_ns + 1, paced.tcp, paced.joints, 0.04, paced.now)))
+    paced.tcp = place
+    paced.states(PERIOD)
+    assert max(command.target.distance(place) for command in paced.commands) < 1e-9
