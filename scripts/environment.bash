@@ -158,17 +158,18 @@ is_installed() {
 
 # ROS 2 refuses to start where it cannot write its logs.
 choose_log_folder() {
-  local name=HOME folder=$HOME/.ros/log
+  local name=HOME folder=$HOME/.ros/log value other=$state
   [ -z "${ROS_HOME:-}" ] || { name=ROS_HOME; folder=$ROS_HOME/log; }
   [ -z "${ROS_LOG_DIR:-}" ] || { name=ROS_LOG_DIR; folder=$ROS_LOG_DIR; }
   ! can_write "${folder/#\~/$HOME}" || return 0
-  local value=${!name}
-  export ROS_LOG_DIR=$state/ros_log
-  can_write "$ROS_LOG_DIR" || ROS_LOG_DIR=$(TMPDIR=/tmp mktemp -d) || {
+  can_write "$other/ros_log" || other=$(TMPDIR=/tmp mktemp -d) || {
     printf 'serl: error: neither %s nor /tmp can be written to. Set ROS_LOG_DIR to a folder for logs.\n' "$folder" >&2
     exit 1
   }
+  value=${!name}
+  export ROS_LOG_DIR=$other/ros_log
   note "$name=$value gives no folder that logs can be written to; they go to $ROS_LOG_DIR (ROS_LOG_DIR names another)."
+  [ $name != HOME ] || export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$other/cache} MPLCONFIGDIR=${MPLCONFIGDIR:-$other/cache}
 }
 
 can_write() { { [ -d "$1" ] || mkdir -p -- "$1" 2>/dev/null; } && [ -w "$1" ]; }
