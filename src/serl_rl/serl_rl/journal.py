@@ -201,7 +201,7 @@ def read_journal(path: Path, spec: TransitionSpec) -> Iterator[tuple[Position, R
             for end, payload in segment.scan(segment_path, _KIND, spec, torn_tail=index == len(paths) - 1):
                 yield Position(index, end), _unpack(segment_path, payload)
         except DamageError as error:
-            raise DamageError(f"{error}, or write what can be read into a new run: ./serl repair RUN") from error
+            raise _advised(path, error) from error
 
 
 class Salvaged(NamedTuple):
@@ -269,7 +269,19 @@ def _open_segment(path: Path, spec: TransitionSpec) -> SegmentWriter:
     try:
         return SegmentWriter(path, _KIND, spec)
     except DamageError as error:
-        raise DamageError(f"{error}, or write what can be read into a new run: ./serl repair RUN") from error
+        raise _advised(path.parent, error) from error
+
+
+def _advised(path: Path, error: DamageError) -> DamageError:
+    """The error with what can be saved of the whole journal, and how."""
+    counts = {True: 0, False: 0}
+    for _, record, unbroken in salvage(path):
+        counts[unbroken] += record.count
+    total, behind = sum(counts.values()), counts[False]
+    return DamageError(
+        f"{error}, or write the {total} transitions of the journal that can be read, {behind} of them behind damage, "
+        "into a new run: ./serl repair RUN"
+    )
 
 
 def _check_place(path: Path, about: Mapping[str, Any], journal: str, index: int, end: int) -> None:

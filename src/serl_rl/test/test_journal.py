@@ -104,7 +104,8 @@ def test_one_flipped_bit_erases_nothing_although_zeros_end_the_file(tmp_path, pl
     damaged = bytearray(segment.read_bytes())
     damaged[place] ^= 1
     segment.write_bytes(damaged)
-    with pytest.raises(JournalError, match="nothing was changed"):
+    found = "nothing was changed" if place == 9 else "the 1200 transitions of the journal that can be read"
+    with pytest.raises(JournalError, match=found):
         Journal(tmp_path, SPEC, sync_interval=None)
     assert segment.read_bytes() == damaged
     assert sum(each.record.count for each in salvage(tmp_path)) == (0 if place == 9 else 1200)
