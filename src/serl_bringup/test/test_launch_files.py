@@ -72,6 +72,7 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
             "task": "pick_cube_vision",
             "learning": "",
             "seed": 0,
+            "graph_id": "",
             "lockstep": True,
             "scripted_human": True,
             "interventions": False,
