@@ -114,6 +114,7 @@ def test_ctrl_c_ends_everything_with_one_line(processes: Any, tmp_path: Path, mo
     assert training.output().rstrip().splitlines()[-1].startswith("serl:"), training.output()
     started = [pid for node in ("mujoco_bridge", "arm_controller", "actor", "learner") for pid in pids(run, node)]
     assert started
+    assert "SIGKILL" not in (run / "log" / "launch.log").read_text()
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 

@@ -5,13 +5,18 @@ from typing import Annotated
 
 import typer
 
-from serl_bringup.cli.options import GraphOption
+from serl_bringup.cli.options import complete_graph
 
-NamespaceOption = Annotated[str, typer.Option(help="Namespace of the arm.")]
+NamespaceOption = Annotated[str, typer.Option(help="Only the arm in this namespace.")]
+GraphOption = Annotated[
+    str, typer.Option("--graph", help="Only the arms of this running graph.", autocompletion=complete_graph)
+]
 
 
 def estop(graph: GraphOption = "", namespace: NamespaceOption = "") -> None:
-    """Stop the arm now. Stops the arms of all running graphs when none is chosen.
+    """Stop your arms now: all of them, in every domain and namespace, unless some are chosen.
+
+    Says of each whether it stopped; the exit status is 1 if one did not, or if there is none.
 
     The stop is latched: only [bold]./serl reset-estop[/bold] releases it. This is software; it does not replace the
     button on the robot.
@@ -26,7 +31,9 @@ def estop(graph: GraphOption = "", namespace: NamespaceOption = "") -> None:
 
 
 def reset_estop(graph: GraphOption = "", namespace: NamespaceOption = "") -> None:
-    """Release the software e-stop. The arm holds its measured pose until it is led again.
+    """Release the software e-stop of one arm. It holds its measured pose until it is led again.
+
+    Where there are several arms, choose with --graph, --namespace or ROS_DOMAIN_ID.
 
     Examples:
         ./serl reset-estop
