@@ -62,6 +62,7 @@ def _listening_socket(host: str, port: int) -> Iterator[socket.socket]:
         except OSError as error:
             hint = ": another program uses it, choose with --port" if error.errno == errno.EADDRINUSE else ""
             raise CommandError(f"cannot listen on {host} port {port}{hint} ({error.strerror})") from error
+        listening.listen()  # before anybody is told of it
         yield listening
 
 
