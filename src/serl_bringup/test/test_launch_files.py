@@ -197,5 +197,4 @@ def test_every_parameter_is_declared_by_its_node(environment: dict[str, str]) ->
         name = node.removeprefix("/")
         source = (ROOT / "src" / packages[name] / packages[name] / f"{name}_node.py").read_text()
         declared = set(re.findall(r'declare\(\s*(?:self|node),\s*"(\w+)"', source))
-        declared |= {"graph_id"} if "declare_graph_id(self)" in source else set()
         assert values.keys() <= declared, f"{node} does not declare {values.keys() - declared}"
