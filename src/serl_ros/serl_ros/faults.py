@@ -141,7 +141,7 @@ def _record(node: Node, where: str, error: Exception) -> None:
             diagnostics.ERROR,
             clean(f"{where} failed: {_text(error)}"),
             failures=total,
-            **{clean(name): count for name, count in counts.items()},
+            **{f"failed: {clean(name)}": count for name, count in counts.items()},
         )
 
 

@@ -53,4 +53,5 @@ def refuse(node: Node, topic: str, reason: object) -> None:
     counts[topic] += 1
     status = diagnostics.of(node)
     if status is not None:
-        status.set("messages", diagnostics.WARN, clean(f"refused on {topic}: {reason}"), **counts)
+        values = {f"refused on {name}": count for name, count in counts.items()}
+        status.set("messages", diagnostics.WARN, clean(f"refused on {topic}: {reason}"), **values)
