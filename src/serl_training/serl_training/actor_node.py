@@ -266,6 +266,7 @@ class ActorNode(Node):
 
     def _train(self, handle: ServerGoalHandle) -> Train.Result:
         request = handle.request
+        _check_rate("train: success_goal", request.success_goal)
         goal = TrainGoal(
             demonstrations=0 if request.demonstration_file else request.demonstrations,
             max_env_steps=request.max_env_steps,
@@ -308,6 +309,7 @@ class ActorNode(Node):
     def _evaluate(self, handle: ServerGoalHandle) -> Evaluate.Result:
         request = handle.request
         _check_job("evaluate", request.episodes, request.seed)
+        _check_rate("evaluate: stop_below", request.stop_below)
         self._feedback(Evaluate.Feedback(), now=True)
         self._learner.connect()
         result = self._actor.evaluate(
@@ -378,6 +380,11 @@ class ActorNode(Node):
 def _check_job(name: str, episodes: int, seed: int) -> None:
     if episodes < 1 or seed < 0:
         raise ValueError(f"{name}: expected at least 1 episode and a seed from 0, found {episodes} and {seed}")
+
+
+def _check_rate(name: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name}: expected a success rate from 0 to 1, found {value}")
 
 
 def main() -> None:
