@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from serl_config.text import escaped
 
 from serl_bringup.errors import CommandError
 
@@ -42,7 +43,7 @@ def to_yaml(message: Any, longest: int | None = SHORT_LENGTH) -> str:
     )
     text = text.removesuffix("...\n")  # the end mark after a bare value
     # YAML escapes what commands a terminal, but not what turns its text round.
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return escaped(text, keep="\n")
 
 
 def to_plain(value: Any, longest: int | None = SHORT_LENGTH) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from serl_config.files import TEXT_LIMIT, read_text
-from serl_config.text import printable
+from serl_config.text import printable, shown
 
 VALUE_LIMIT = 10_000
 """Keys and values in a document, aliases written out."""
@@ -49,7 +49,7 @@ def parse_yaml(text: str, source: str) -> Any:
 
 def parse_upstream_yaml(text: str, source: str) -> Any:
     """What a YAML text holds by the rules of PyYAML's `safe_load`, which ROS 2's launch uses. Raises YamlError."""
-    return _load(text, source, _UpstreamLoader)[0]
+    return _load(text, source, _BoundedLoader)[0]
 
 
 def compose_yaml(text: str, source: str) -> yaml.Node | None:
@@ -117,10 +117,6 @@ class _BoundedLoader(yaml.SafeLoader):
             raise _problem(f"expected {printable(kind)}, found {node.value[:80]!r}", node.start_mark) from error
 
 
-class _UpstreamLoader(_BoundedLoader):
-    """Types as PyYAML has them."""
-
-
 class _StrictLoader(_BoundedLoader):
     """Text as keys, each once; no tags but those of plain values; no control characters."""
 
@@ -131,7 +127,7 @@ class _StrictLoader(_BoundedLoader):
                 raise _problem("merge keys (<<) are not supported; write the keys out", key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise _problem(f"expected text as a key, found {_shown(key)} (quote it)", key_node.start_mark)
+                raise _problem(f"expected text as a key, found {shown(key)} (quote it)", key_node.start_mark)
             if printable(key) != key:
                 raise _problem(f"expected a key of visible characters, found {key[:80]!r}", key_node.start_mark)
             if key in seen:
@@ -216,8 +212,3 @@ def _parts(node: yaml.Node) -> list[yaml.Node]:
 
 def _problem(text: str, mark: yaml.Mark | None) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, text, mark)
-
-
-def _shown(value: Any) -> str:
-    text = "nothing" if value is None else f"{type(value).__name__} {value!r}"
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,31 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text of others in our messages: on one line, without control characters, not too long."""
-
-import unicodedata
-
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Text and values of others in our messages: on one line, without control characters, not too long."""
 
 
 def printable(text: object, most: int = 2000) -> str:
     """Text that a terminal or a log shows as one line.
 
-    Whatever is no visible character or blank (line ends, escape sequences, writing directions, bytes that are no text)
-    becomes its escape. Of more than `most` characters the middle is left out.
+    Whatever is not printable becomes its escape, see `escaped`. Of more than `most` characters the middle is left out.
     """
-    shown = "".join(_escaped(character) if _hidden(character) else character for character in _shortened(text, most))
-    return _shortened(shown, most)
+    return _shortened(escaped(_shortened(str(text), most)), most)
 
 
-def _shortened(text: object, most: int) -> str:
-    whole = str(text)
-    return whole if len(whole) <= most else f"{whole[: most // 2]} ... {whole[len(whole) - most // 2 :]}"
+def escaped(text: str, keep: str = "") -> str:
+    """Text in which nothing commands a terminal: what is not printable and not in `keep` becomes its escape.
+
+    That is what `str.isprintable` says: line ends, escape sequences, writing directions, odd blanks, bytes that are no
+    text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character in keep else _escape(character) for character in text
+    )
 
 
-def _hidden(character: str) -> bool:
-    return not " " <= character <= "~" and unicodedata.category(character) in _HIDDEN
+def shown(value: object) -> str:
+    """A value that was found where another was expected: its type and its beginning."""
+    text = "nothing" if value is None else f"{type(value).__name__} {value!r}"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _escaped(character: str) -> str:
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[len(text) - most // 2 :]}"
+
+
+def _escape(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is no UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape", "surrogatepass").decode()

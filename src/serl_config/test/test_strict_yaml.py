@@ -222,8 +222,3 @@ def test_an_empty_file_has_no_content(tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     path.write_bytes(b"")
     assert read_yaml_file(path) == (None, None)
-
-
-def test_printable_text() -> None:
-    assert printable("a\tb\n\x1b[0m\u202e\udc80\u2028é 中") == "a\\tb\\n\\x1b[0m\\u202e\\x80\\u2028é 中"
-    assert printable("x" * 100, 20) == "x" * 10 + " ... " + "x" * 10

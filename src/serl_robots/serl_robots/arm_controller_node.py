@@ -21,6 +21,7 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
+from serl_config.text import printable
 from serl_ros.arrays import from_array
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.faults import report_fault
@@ -228,7 +229,7 @@ class ArmControllerNode(Node):
 
     def _stop_for(self, where: str, error: Exception) -> None:
         """Hold, latch, say so: each by itself, and whatever state the controller is in."""
-        reason = logs.clean(f"internal error ({where}: {type(error).__name__}: {error})")
+        reason = printable(f"internal error ({where}: {type(error).__name__}: {error})")
         command: Command | None = None
         try:
             command = self._controller.on_fault(reason)
@@ -273,7 +274,7 @@ class ArmControllerNode(Node):
             reading = self._reader.read(message)
             self._check_plausible(reading)
         except JointStateError as error:
-            self._refused_states = logs.clean(error)
+            self._refused_states = printable(error)
             text = f"joint_states refused: {error}"
             logs.log(self, logs.ERROR, text, throttle=_REPEAT_AFTER, key="joint_states")
             return

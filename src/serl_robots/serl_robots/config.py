@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass, is_pydantic_dataclass
 from serl_config.files import FileError
 from serl_config.strict_yaml import YamlError, read_yaml_file
-from serl_config.text import printable
+from serl_config.text import printable, shown
 
 __all__ = [
     "ConfigError",
@@ -70,7 +70,7 @@ def read_yaml(path: Path | str) -> tuple[dict[str, Any], yaml.Node]:
     except (FileError, YamlError) as error:
         raise ConfigError(str(error)) from error
     if not isinstance(data, dict) or node is None:
-        raise ConfigError(f"{printable(path)}: expected a mapping of keys to values, found {_shown(data)}")
+        raise ConfigError(f"{printable(path)}: expected a mapping of keys to values, found {shown(data)}")
     return data, node
 
 
@@ -142,7 +142,7 @@ def _problem(cls: type, detail: dict[str, Any]) -> tuple[Location, str]:
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     if detail["type"] == "value_error":
         return location, f"'{key}': {message}" if key else message
-    return location, f"'{key}': {message}, found {_shown(detail['input'])}"
+    return location, f"'{key}': {message}, found {shown(detail['input'])}"
 
 
 def _keys_at(cls: Any, location: Location) -> list[str]:
@@ -176,10 +176,5 @@ def line_at(node: yaml.Node, location: Location) -> int | None:
     return int(node.start_mark.line) + 1
 
 
-def _shown(value: Any) -> str:
-    text = "nothing" if value is None else f"{type(value).__name__} {value!r}"
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def _refuse(value: Any) -> Any:
-    raise TypeError(f"expected text, number, true/false, list or mapping, found {_shown(value)}")
+    raise TypeError(f"expected text, number, true/false, list or mapping, found {shown(value)}")

@@ -6,8 +6,8 @@ import weakref
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from serl_config.text import printable
 
-from serl_ros.log import clean
 from serl_ros.qos import RELIABLE_10
 
 OK = DiagnosticStatus.OK
@@ -50,9 +50,9 @@ class Diagnostics:
         self._statuses[component] = DiagnosticStatus(
             level=level,
             name=f"{self._name}: {component}",
-            message=clean(message),
+            message=printable(message),
             hardware_id=self._hardware_id,
-            values=[KeyValue(key=key, value=clean(value)) for key, value in values.items()],
+            values=[KeyValue(key=key, value=printable(value)) for key, value in values.items()],
         )
 
     def _publish(self) -> None:

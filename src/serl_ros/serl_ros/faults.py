@@ -15,9 +15,10 @@ from rclpy.node import Node
 from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
+from serl_config.text import printable
 
 from serl_ros import diagnostics
-from serl_ros.log import ERROR, clean, log
+from serl_ros.log import ERROR, log
 
 _REPEAT_AFTER = 5.0  # [s] between two lines of the same callback and the same kind of error
 
@@ -84,7 +85,7 @@ def fill_failure(answer: Any, text: str) -> Any:
             setattr(answer, name, False)
     for name in ("message", "reason", "error_message", "error", "termination_reason"):
         if fields.get(name) == "string":
-            setattr(answer, name, clean(text))
+            setattr(answer, name, printable(text))
             break
     return answer
 
@@ -139,9 +140,9 @@ def _record(node: Node, where: str, error: Exception) -> None:
         status.set(
             "callbacks",
             diagnostics.ERROR,
-            clean(f"{where} failed: {_text(error)}"),
+            f"{where} failed: {_text(error)}",
             failures=total,
-            **{f"failed: {clean(name)}": count for name, count in counts.items()},
+            **{f"failed: {name}": count for name, count in counts.items()},
         )
 
 

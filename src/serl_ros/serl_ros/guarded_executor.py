@@ -19,9 +19,9 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.service import Service
 from rclpy.task import Future, Task
+from serl_config.text import printable
 
 from serl_ros.faults import answer_always, describe, report_fault
-from serl_ros.log import clean
 
 _SIGNAL_CHECK_PERIOD = 0.1  # [s]
 
@@ -108,6 +108,6 @@ class GuardedExecutor(SingleThreadedExecutor):
         if node is None:  # a task belongs to no node: the only one here is meant
             node = next(iter(self.get_nodes()), None)
         if node is None:
-            get_logger("executor").error(f"callback failed: {where}: {clean(repr(error))}")
+            get_logger("executor").error(f"callback failed: {where}: {printable(repr(error))}")
         else:
             report_fault(node, where, error)

@@ -11,7 +11,7 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
 from serl_ros import diagnostics
-from serl_ros.log import WARN, clean, log
+from serl_ros.log import WARN, log
 
 _REPEAT_AFTER = 5.0  # [s] between two lines about the same topic
 
@@ -54,4 +54,4 @@ def refuse(node: Node, topic: str, reason: object) -> None:
     status = diagnostics.of(node)
     if status is not None:
         values = {f"refused on {name}": count for name, count in counts.items()}
-        status.set("messages", diagnostics.WARN, clean(f"refused on {topic}: {reason}"), **values)
+        status.set("messages", diagnostics.WARN, f"refused on {topic}: {reason}", **values)

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from rclpy.logging import LoggingSeverity
 from rclpy.node import Node
+from serl_config.text import printable
 
 DEBUG = LoggingSeverity.DEBUG
 INFO = LoggingSeverity.INFO
@@ -49,29 +50,20 @@ class _Throttle:
 _throttles: WeakKeyDictionary[Node, _Throttle] = WeakKeyDictionary()
 
 
-def clean(text: object, longest: int = _LONGEST_LINE) -> str:
-    """Return `text` as one printable line: what is not printable is escaped, what exceeds `longest` is cut off."""
-    line = str(text)
-    if len(line) > longest:
-        line = f"{line[: longest // 2]} ... {line[-longest // 4 :]}"
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in line)
-
-
 def log(node: Node, level: LoggingSeverity, text: object, *, throttle: float = 0.0, key: object = None) -> bool:
     """Write one line to the node's logger; safe with any text and with any level at any place.
 
     Args:
         node: whose logger it goes to.
         level: severity, one of this module's.
-        text: made :func:`clean`.
+        text: made printable, and cut where it is long.
         throttle: shortest time between two lines of one `key` [s]; what was left out is counted in the next line.
         key: what counts as the same line; by default the place of the call.
 
     Returns:
         Whether it was written.
     """
+    more = ""
     if throttle > 0:
         if key is None:
             frame = sys._getframe(1)
@@ -80,6 +72,6 @@ def log(node: Node, level: LoggingSeverity, text: object, *, throttle: float = 0
         if count is None:
             return False
         if count:
-            text = f"{clean(text)} (and {count} more like it)"
-    _WRITE[level](node.get_logger(), clean(text, _LONGEST_LINE + 40))
+            more = f" (and {count} more like it)"
+    _WRITE[level](node.get_logger(), printable(text, _LONGEST_LINE) + more)
     return True

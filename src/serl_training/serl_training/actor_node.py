@@ -15,6 +15,7 @@ from typing import Any, cast
 from rclpy.action import CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
+from serl_config.text import printable
 from serl_rl.demonstrations import DemonstrationError, DemonstrationFile, read_demonstrations
 from serl_ros.action_server import GuardedActionServer
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
@@ -22,7 +23,7 @@ from serl_ros.executor import FastExecutor
 from serl_ros.faults import report_fault
 from serl_ros.log import ERROR as LOG_ERROR
 from serl_ros.log import WARN as LOG_WARN
-from serl_ros.log import clean, log
+from serl_ros.log import log
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import RELIABLE_50
@@ -210,7 +211,7 @@ class ActorNode(Node):
         job.goal.execute(finish)
 
     def _failed(self, job: _Job, error: Exception) -> Any:
-        text = clean(error)
+        text = printable(error)
         log(self, LOG_ERROR, text)
         self._diagnostics.set("job", ERROR, text)
         return job.failed("failed", text)

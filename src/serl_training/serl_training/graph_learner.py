@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 from rclpy.subscription import Subscription
+from serl_config.text import printable
 from serl_rl.data import Chunk, encode_chunk
 from serl_rl.ingest import InsertResult, Totals
 from serl_rl.journal import JournalError, JournalLost
@@ -18,7 +19,7 @@ from serl_rl.policy import NumpyPolicy, PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec
 from serl_ros.executor import FastExecutor
 from serl_ros.incoming import refuse
-from serl_ros.log import INFO, WARN, clean, log
+from serl_ros.log import INFO, WARN, log
 from serl_ros.qos import LATCHED
 
 from serl_interfaces.msg import PolicyParameters
@@ -312,7 +313,7 @@ class InsertionService:
     ) -> InsertTransitions.Response:
         if not belong_together(request.graph_id, self._graph_id):
             response.message = f"they are of {mismatch(request.graph_id, self._graph_id)}"
-            self._refused(f"transitions of '{clean(request.actor_id, 40)}' refused: {response.message}")
+            self._refused(f"transitions of '{printable(request.actor_id, 40)}' refused: {response.message}")
             return response
         try:
             for name, text in (("actor_id", request.actor_id), ("session_id", request.session_id)):
@@ -322,8 +323,8 @@ class InsertionService:
                 request.actor_id, request.session_id, request.first_sequence, request.count, memoryview(request.data)
             )
         except (DataError, JournalError) as error:
-            self._refused(f"transitions of '{clean(request.actor_id, 40)}' refused: {error}")
-            response.message = clean(error)
+            self._refused(f"transitions of '{printable(request.actor_id, 40)}' refused: {error}")
+            response.message = printable(error)
             response.retry = isinstance(error, JournalError) and not isinstance(error, JournalLost)
             return response
         totals = self._totals()

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TextIO
 
+from serl_config.text import escaped
+
 from serl_bringup.launch_runner.events import Event, OutputLine, Stream
 
 _READ_SIZE = 65536
@@ -70,15 +72,9 @@ class OutputPipe:
         self._pending = b""
 
     def _line(self, line: bytes) -> OutputLine:
-        text = _printable(line.removesuffix(b"\r").decode(errors="replace"))
+        # Processes repeat what others have sent them.
+        text = escaped(line.removesuffix(b"\r").decode(errors="replace"), keep="\t")
         return OutputLine(self._process, self._stream, text, self._screen)
-
-
-def _printable(text: str) -> str:
-    """Escape what could command the terminal: processes repeat what others have sent them."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 class LogFiles:

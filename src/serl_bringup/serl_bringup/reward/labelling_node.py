@@ -3,7 +3,7 @@
 
 from rich.console import Console
 from rich.status import Status
-from serl_ros.log import clean
+from serl_config.text import printable
 from serl_ros.qos import LATCHED
 from std_srvs.srv import Trigger
 
@@ -66,5 +66,5 @@ def _begin(message: EpisodeStatus, running: list[EpisodeStatus], status: Status)
 def _say(client: Client, console: Console, service: str, running: list[EpisodeStatus]) -> None:
     response = client.call(Trigger, service, Trigger.Request())
     episode = f"episode {running[0].episode}: " if running else ""
-    text = service.partition("/")[2] if response.success else clean(response.message)
+    text = service.partition("/")[2] if response.success else printable(response.message)
     console.print(f"{episode}{text}", highlight=False, markup=False)
