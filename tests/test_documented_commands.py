@@ -15,7 +15,7 @@ from serl_bringup.plan import resolve_learning
 
 ROOT = Path(__file__).resolve().parent.parent
 OF_THE_SCRIPT = {"setup", "shell", "test", "clean", "env", "help", "COMMAND", "--help", "--install-completion"}
-_COMMAND = re.compile(r"^ {4}(\./serl .*)$|`(\./serl [^`]*)`", re.MULTILINE)
+_COMMAND = re.compile(r"^(?: {4})?(\./serl .*)$|`(\./serl [^`]*)`", re.MULTILINE)
 
 
 def documented() -> list[tuple[str, str]]:
@@ -51,7 +51,7 @@ def test_what_is_documented_is_there(file: str, line: str) -> None:
 def check_launch(words: list[str]) -> None:
     """The launch file is ours and has the arguments."""
     names = [word for word in words if ":=" not in word and not word.startswith("-")]
-    file = ROOT / "launch" / names[0]
-    if file.exists():
+    if names[0].endswith(".xml"):  # not PACKAGE FILE
+        file = ROOT / "launch" / names[0]
         given = parse_arguments(word for word in words if ":=" in word)
         refuse_unknown(given, (each.name for each in declared_arguments(file, os.environ)), file)

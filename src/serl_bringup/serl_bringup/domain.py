@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from serl_config.strict_json import JsonError, parse_json
+
 from serl_bringup.errors import CommandError, DomainTakenError
 
 VARIABLE = "ROS_DOMAIN_ID"
@@ -217,8 +219,8 @@ def _graph_in(domain_id: int) -> RunningGraph | None:
 def _parse(content: bytes, domain_id: int) -> RunningGraph | None:
     """What the owner of a lock wrote; None for anything else."""
     try:
-        values = json.loads(content)
-    except (ValueError, RecursionError):
+        values = parse_json(content)
+    except JsonError:
         return None
     if not isinstance(values, dict) or {name: type(value) for name, value in values.items()} != _KINDS:
         return None

@@ -71,11 +71,12 @@ def stop(graph: str, namespace: str) -> None:
     Raises:
         CommandError: there is no arm, or one could not be stopped; those that could are stopped.
     """
-    from std_srvs.srv import SetBool
-
     found, domains = _known(graph, namespace)
     for arm in found:
         arm.halted = [process.halt() for process in arm.processes]
+
+    from std_srvs.srv import SetBool  # not before: the signal needs no working ROS
+
     with _asked(found, domains, namespace, _STOP, SetBool, SetBool.Request(data=True)):
         failures = []
         for arm in found:
@@ -142,8 +143,15 @@ def _known(graph: str, namespace: str) -> tuple[list[_Arm], list[int]]:
             found.setdefault(key, _Arm(*key)).processes.append(process)
     if not graph:
         domains = [arm.domain_id for arm in found.values()] + domains
-        domains += [domain.environment_domain() or 0, *domain.used_domains()]
+        domains += [_environment_domain(), *domain.used_domains()]
     return list(found.values()), list(dict.fromkeys(domains))[:_MOST_DOMAINS]
+
+
+def _environment_domain() -> int:
+    try:
+        return domain.environment_domain() or 0
+    except CommandError:  # a stop is not refused for a variable that is wrong
+        return 0
 
 
 def _is_meant(namespace: str, wanted: str) -> bool:

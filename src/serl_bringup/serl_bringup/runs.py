@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run directories: what they are called, what lies where, and when one is refused."""
 
-import contextlib
 import errno
 import json
 import os
 import re
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ import yaml
 from serl_config.files import FileError, read_text
 from serl_config.strict_yaml import YamlError, parse_upstream_yaml
 from serl_config.text import printable
-from serl_rl.files import remove_leftovers
+from serl_rl.files import write_whole
 
 from serl_bringup.errors import CommandError, UsageError
 
@@ -164,16 +162,8 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         CommandError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        remove_leftovers(path.parent, f".{path.name}.")
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
         advice = "; free some space and try again" if error.errno == errno.ENOSPC else ""
         raise CommandError(f"{path} cannot be written: {error.strerror}{advice}") from error

@@ -107,7 +107,7 @@ def test_what_cannot_be_done_is_one_line_and_status_1(
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (OSError(28, "No space left on device", "/tmp/x"), 1, "/tmp/x: No space left on device"),
+        (OSError(28, "No space left on device", "/full/x"), 1, "/full/x: No space left on device"),
         (RuntimeError("two\nlines"), 1, "unexpected RuntimeError: two lines (this is a bug; --debug shows the trace)"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],

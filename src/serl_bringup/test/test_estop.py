@@ -48,18 +48,22 @@ def arm(
 
 
 @pytest.mark.graph
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(("known", "variable"), [(True, None), (True, "wrong"), (False, "wrong")])
 def test_an_arm_is_stopped_and_released_whatever_the_environment_says(
     arm: Callable[..., Any],
     namespace: str,
     known: bool,
+    variable: str | None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     domain_id = int(os.environ[domain.VARIABLE])
     process = arm(known=known)
     monkeypatch.delenv(domain.VARIABLE)  # as in a terminal where nobody set it
+    if variable is not None:
+        monkeypatch.setenv(domain.VARIABLE, variable)
     estop_node.stop("", namespace)
+    monkeypatch.delenv(domain.VARIABLE, raising=False)
     number = f", process {process.pid}" if known else ""
     assert f"stopped /{namespace}/arm (domain {domain_id}{number})" in capsys.readouterr().out
     assert sorted(process.output().split()) == (["signal", "stop", "up"] if known else ["stop", "up"])
