@@ -39,7 +39,8 @@ def clean_environment() -> dict[str, str]:
         for found, name, value in settings:
             if found == section and name in NETWORK:
                 kept[f"PIP_{name.upper().replace('-', '_')}"] = " ".join(str(ast.literal_eval(value)).split())
-    return kept | {"PIP_CONFIG_FILE": os.devnull}
+    # A package without a wheel gets one: the pip of Debian 12 runs its setup.py otherwise, which leaves no record.
+    return kept | {"PIP_CONFIG_FILE": os.devnull, "PIP_USE_PEP517": "1"}
 
 
 def entries(lock: str) -> Iterator[tuple[str, str]]:
