@@ -6,8 +6,12 @@ module ``serl_robots.arm_controller_node``. This module itself imports nothing b
 """
 
 import importlib
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -29,13 +33,14 @@ def __getattr__(name: str) -> Package:
 
 
 def start(module: str) -> object:
-    """Import a module and return what its ``main()`` returns.
+    """Import a module and return what its ``main()`` returns; SIGINT or SIGTERM meanwhile ends the process at once.
 
     Raises:
         SystemExit: something cannot be imported, and this is not the Python that ./serl set up for the workspace.
     """
     try:
-        return importlib.import_module(module).main()
+        with _ends_at_once():
+            return importlib.import_module(module).main()
     except ImportError as error:
         workspace = next((folder for folder in Path(__file__).resolve().parents if (folder / "serl").is_file()), None)
         if workspace is None or Path(sys.prefix).parent == workspace:
@@ -44,3 +49,18 @@ def start(module: str) -> object:
             f"serl: {Path(sys.argv[0]).name} is run by {sys.executable}, which is not the workspace's Python: {error}. "
             f'Use {workspace}/serl launch, or first, in this terminal: eval "$({workspace}/serl env)"'
         )
+
+
+@contextmanager
+def _ends_at_once() -> Iterator[None]:
+    """Until ``main()`` handles signals, they end the process: Python would show where its imports were interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are not ours
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: os._exit(0)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

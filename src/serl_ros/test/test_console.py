@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -60,3 +61,24 @@ def test_another_python_is_told_in_one_line_what_to_source(package, tmp_path, te
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"serl: thing is run by {python}") and missing in line
     assert line.endswith(f'eval "$({SOURCE.parents[1]}/serl env)"')
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_node_is_imported_ends_it_without_a_word(package, tmp_path, number):
+    package("print('importing', flush=True)\nimport threading\nthreading.Event().wait(30.0)\n")
+    script = tmp_path / "thing"
+    script.write_text("from serl_ros.console import serl_thing\nserl_thing.thing_node()\n")
+    environment = {"PYTHONPATH": f"{tmp_path}:{SOURCE}"}
+    command = [sys.executable, script]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as node:
+        assert node.stdout is not None and node.stdout.readline() == "importing\n"
+        node.send_signal(number)
+        out, errors = node.communicate(timeout=20)
+    assert (node.returncode, out, errors) == (0, "", "")
+
+
+def test_the_handlers_of_who_calls_a_node_come_back(package):
+    package("def main():\n    pass\n")
+    before = signal.getsignal(signal.SIGINT)
+    entry_point().load()()
+    assert signal.getsignal(signal.SIGINT) is before
