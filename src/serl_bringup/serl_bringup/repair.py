@@ -27,11 +27,19 @@ def repair(run: Run, target: Run) -> Repaired:
 
     Args:
         run: stays as it is.
-        target: an empty one.
+        target: an empty one; it is removed again where an error ends this.
 
     Raises:
         JournalError: nothing of the journal can be read, or the new one cannot be written.
     """
+    try:
+        return _repair(run, target)
+    except BaseException:
+        shutil.rmtree(target.path)  # half of it would pass for a run, and take the name from the next try
+        raise
+
+
+def _repair(run: Run, target: Run) -> Repaired:
     journal_path = run.path / "journal"
     spec = journal_spec(journal_path)
     for file in (run.config_file, run.learning_file, run.classifier_file):

@@ -90,6 +90,17 @@ def test_all_but_the_damaged_record_is_saved_with_the_newest_checkpoint_that_fit
         assert loaded.journal not in ("", checkpoint.load(checkpoint.listing(run.checkpoints)[0], Agent()).journal)
 
 
+def test_what_cannot_be_saved_leaves_nothing_behind(run, tmp_path) -> None:
+    for path in (run.path / "journal").glob("*.segment"):
+        path.write_bytes(b"\0" * 1000)
+    target = Run(tmp_path / "runs" / "again")
+    for _ in range(2):
+        target.path.mkdir()
+        with pytest.raises(JournalError):
+            repair(run, target)
+        assert not target.path.exists()
+
+
 def test_the_command_says_how_to_go_on(run, monkeypatch, capsys) -> None:
     monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
     damage(run, 4)

@@ -143,7 +143,10 @@ class Fuzzer:
         """Press the e-stop and release it: both must answer, whatever else goes on."""
         started = time.monotonic()
         stopped = self._ask(self._estop, SetBool.Request(data=True))
-        self.found.stops.append(time.monotonic() - started)
+        took = time.monotonic() - started
+        self.found.stops.append(took)
+        if took > STOP_TIMEOUT:
+            self.found.failures[f"arm/estop answered later than {STOP_TIMEOUT:g} s"] += 1
         if not stopped.success:
             self.found.failures[f"arm/estop refused: {stopped.message}"] += 1
         self._ask(self._reset_estop, Trigger.Request())
