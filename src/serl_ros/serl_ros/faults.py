@@ -75,18 +75,11 @@ def describe(entity: object) -> str:
 
 
 def fill_failure(answer: Any, text: str) -> Any:
-    """Let a response or result say that it failed, and return it.
-
-    `success` (or the like) becomes false and `message` (or the like) the text, where it has them; all else stays.
-    """
+    """Let a new response or result, whose `success` is false as long as nobody sets it, say why, and return it."""
     fields = answer.get_fields_and_field_types()
-    for name in ("success", "successful", "accepted"):
-        if fields.get(name) == "boolean":
-            setattr(answer, name, False)
-    for name in ("message", "reason", "error_message", "error", "termination_reason"):
-        if fields.get(name) == "string":
+    for name in ("message", "error_string"):  # ours and std_srvs', control_msgs'
+        if name in fields:
             setattr(answer, name, printable(text))
-            break
     return answer
 
 
