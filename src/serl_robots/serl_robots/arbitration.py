@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who leads the arm: e-stop, then a person, then `move_to`, then the policy, then nobody."""
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -59,6 +60,10 @@ class Person:
         self._heard_at = now
         if message.synchronous:
             self.lost = False
+
+    def forget(self) -> None:
+        """Nobody leads until the next message."""
+        self._heard_at = -math.inf
 
     @property
     def has_let_go(self) -> bool:

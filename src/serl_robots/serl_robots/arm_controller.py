@@ -86,7 +86,7 @@ class ArmController:
         self._pending_since = 0.0
         self._last: tuple[int, int] | None = None  # newest step accepted from the policy
         self._policy_heard_ns: int | None = None  # state time
-        self._policy_heard_at = 0.0  # local time
+        self._policy_heard_at = -1e9  # local time
         self._episode: int | None = None
         self._episode_runs = False
         self._human_expected = False
@@ -135,10 +135,10 @@ class ArmController:
             self.safety.clear()
         if self._history.is_doubtful:
             return None  # nothing is commanded on a pose that only one message has told
-        if self._motion is not None and (
-            self._history.is_void or (self._fresh and self._history.world_moved(measured))
-        ):
-            self._end_motion("preempted", "the world was reset")
+        moved = self._history.is_void or self._history.is_displaced
+        if self._motion is not None and (moved or (self._fresh and self._history.world_moved(measured))):
+            self._end_motion("preempted", "the world was reset, or something else moved the arm")
+        self._resync |= moved
         if self.safety.estop:
             return self._tick(now) or self._go_on_holding(now)
         if self._motion is not None:
@@ -192,11 +192,11 @@ class ArmController:
                 return None
             if self._person.repeats(message):
                 self.dropped += 1
-                if self._person.leading(now, lockstep=False) is None:
+                if self._leading(now) is None:
                     self.safety.explain("stale_command", "teleop/action refused: its stamp stands still or goes back")
                 return None
         self._person.hear(message, now)
-        if self._motion is not None and self._person.leading(now, lockstep=self.lockstep) is not None:
+        if self._motion is not None and self._leading(now) is not None:
             self._end_motion("preempted", "a person took over")
         return self._tick(now) or self._drive_person(now) or self._hold_if_silent(now)
 
@@ -251,10 +251,14 @@ class ArmController:
         return None if stopped else self._hold_stopped(reason)
 
     def reset_estop(self) -> None:
-        """Releases the stop. The next command starts from the measured pose; until then the arm holds on."""
+        """Releases the stop. The next command starts from the measured pose; until then the arm holds on.
+
+        What was asked for before moves nothing: it takes a new message.
+        """
         if self.safety.estop:
             self.safety.release()
             self._resync = True
+            self._person.forget()
 
     # move_to
 
@@ -299,7 +303,7 @@ class ArmController:
             raise MoveRejected("the e-stop is latched; call arm/reset_estop first")
         if not 0.0 < scaling <= 1.0:
             raise MoveRejected(f"velocity_scaling: expected a value in (0, 1], found {scaling}")
-        if self._person.leading(now, lockstep=self.lockstep) is not None:
+        if self._leading(now) is not None:
             raise MoveRejected("a person leads the arm")
         if self.measured is None or self._states_lost:
             raise MoveRejected("there are no joint_states")
@@ -412,7 +416,7 @@ class ArmController:
                 return None
             self._person.lost = True
         if person is None or not person.active:
-            person = self._person.leading(now, lockstep=self.lockstep)
+            person = self._leading(now)
         if message.episode != self._synced_episode:
             self._synced_episode = message.episode
             self._fresh = True
@@ -428,14 +432,26 @@ class ArmController:
         measured = self.measured
         if measured is None or self._states_lost or self.safety.estop or self._motion or self._pending:
             return None
-        person = self._person.leading(now, lockstep=self.lockstep)
-        if person is None or not self._history.is_due(measured) or self._is_policy_alive(measured):
+        person = self._leading(now)
+        if person is None or person.synchronous:  # who answers steps has none to answer
+            return None
+        if not self._history.is_due(measured) or self._is_policy_alive(measured):
             return None
         if self.lockstep and now - self._history.commanded_at < self._task.control_period:
             return None  # a person lives in local time
         if not self._may_start(measured, now):
             return None
         return self._execute(Source.HUMAN, person, replace(person, episode=0, step=0), measured, now)
+
+    def _leading(self, now: float) -> ActionInput | None:
+        """What the person wants, while they lead: who answers the policy's steps does so only as long as it speaks."""
+        person = self._person.leading(now, lockstep=self.lockstep)
+        return None if person is not None and person.synchronous and self._is_policy_silent(now) else person
+
+    def _is_policy_silent(self, now: float) -> bool:
+        """Whether, by local time, the policy has been silent for too long."""
+        period = self._history.pace.local(self._task.control_period)
+        return now - self._policy_heard_at > patience(self._limits.stale_timeout, period)
 
     def _is_policy_alive(self, measured: Measured) -> bool:
         if self.lockstep:
@@ -537,7 +553,7 @@ class ArmController:
         if hold is None or measured is None or (self.lockstep and not self._hold_drives):
             return None
         history = self._history
-        due = history.is_due(measured) or history.is_overdue(now)
+        due = history.is_due(measured, urgent=self.safety.estop) or history.is_overdue(now)
         if not (due or (hold.stops_at_once and not hold.begun)):
             return None
         doubtful = not history.started or (not hold.begun and not self._states_lost)
@@ -556,15 +572,13 @@ class ArmController:
         """In real time: who leads has been silent for too long or has let go, so the arm is held."""
         if self.lockstep or self.safety.mode not in (Source.POLICY, Source.HUMAN) or self.measured is None:
             return None
-        if self.safety.mode == Source.HUMAN:
-            led = self._person.leading(now, lockstep=False) is not None
-            if led or self._pending is not None or self._is_policy_alive(self.measured):
+        person = self._leading(now)
+        if self.safety.mode == Source.HUMAN and (person is None or not person.synchronous):
+            if person is not None or self._pending is not None or self._is_policy_alive(self.measured):
                 return None
             if not self._person.has_let_go:
                 self._name_stale("holding the arm")
-        elif now - self._policy_heard_at > patience(
-            self._limits.stale_timeout, self._history.pace.local(self._task.control_period)
-        ):
+        elif self._is_policy_silent(now):
             self._name_stale("holding the arm")
         else:
             if self._history.is_late(self.measured) and not self._integrator.filter.at_rest:

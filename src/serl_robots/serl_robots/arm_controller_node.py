@@ -12,6 +12,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -24,7 +25,7 @@ from sensor_msgs.msg import JointState
 from serl_config.text import printable
 from serl_ros.arrays import from_array
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
-from serl_ros.faults import report_fault
+from serl_ros.faults import describe, report_fault
 from serl_ros.frames import declare_frame_prefix
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
@@ -54,7 +55,6 @@ _STATUS_PERIOD = 1.0  # [s]
 _REFUSALS_PERIOD = 0.1  # [s] between two messages on arm/safety that tell of nothing but refusals
 _REPEAT_AFTER = 5.0  # [s] between two log lines about the same reason
 _PLAUSIBLE_MARGIN = 0.2  # [rad] beyond its limits that a joint may be measured
-_SERVICES = ("arm/estop", "arm/reset_estop")
 
 
 class StopSignal:
@@ -141,6 +141,7 @@ class ArmControllerNode(Node):
                 clock=Clock(clock_type=ClockType.STEADY_TIME),
             ),
         ]
+        self._entities = {describe(entity) for entity in self._kept}
         self._publish_safety()
 
     def destroy_node(self) -> None:
@@ -223,8 +224,8 @@ class ArmControllerNode(Node):
 
     def on_callback_error(self, where: str, error: Exception) -> None:
         """Stop the arm because of an error that the executor caught. See `serl_ros.faults.FaultAware`."""
-        if where.startswith("service ") and not where.endswith(_SERVICES):
-            return  # rclpy's own, for parameters: they command nothing
+        if where.startswith(("topic ", "service ")) and where not in self._entities:
+            return  # rclpy's own, for parameters and the clock: they command nothing
         self._stop_for(where, error)
 
     def _stop_for(self, where: str, error: Exception) -> None:
@@ -248,7 +249,8 @@ class ArmControllerNode(Node):
         measured = self._measured
         if measured is None:
             return None
-        return Command(measured.stamp_ns, Source.ESTOP, measured.tcp, measured.gripper_width)
+        width = self._task.limits.width_within(measured.gripper_width)
+        return Command(measured.stamp_ns, Source.ESTOP, measured.tcp, width)
 
     def _send_hold(self, command: Command) -> None:
         """Publish a hold; what cannot be published now is tried again with every timer."""
@@ -265,7 +267,8 @@ class ArmControllerNode(Node):
         try:
             action()
         except Exception as error:  # noqa: BLE001 - the arm is held; the last thing left is standard error
-            print(f"arm_controller: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            with suppress(OSError, ValueError):  # nor is that there, or the disk behind it is full
+                print(f"arm_controller: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     # From the graph
 

@@ -58,7 +58,7 @@ class Ratios:
 
     acceleration: float = 0.0
     speed: float = 0.0
-    outside: float = 0.0  # [m] that the tool was led out of the box, or further out
+    outside: float = 0.0  # [m] that the tool was led out of the box, or further out, or the gripper out of its widths
     early: float = 0.0  # allowed over found time between two commands that move
     commands: int = 0
     events: int = 0
@@ -121,6 +121,8 @@ class Watch:
         ratios.note("acceleration", acceleration, where)
         ratios.note("speed", speed, where)
         ratios.note("outside", float(np.max(out - was_out)), where)
+        if not joints:  # which commands no width
+            ratios.note("outside", abs(command.gripper_width - limits.width_within(command.gripper_width)), where)
         moves = _norm(path.velocity) > 0.0 or _norm(path.turn) > _ROUNDING
         if moves and not self._lockstep and not self._is_doubtful:
             since = max((command.stamp_ns - self._stamp_ns) * 1e-9, now - self._seen_at)
@@ -180,7 +182,7 @@ class Storm:
         self._home = np.array(robot.configuration("home"))
         self._joints = self._home.copy()
         self._tcp = kinematics.tcp(self._joints)
-        self._width = 0.04
+        self._width = float(rng.uniform(limits.min_gripper_width - 0.001, limits.max_gripper_width + 0.001))
         self._goal: Command | None = None
         self._now, self._stamp_ns = 100.0, 5_000_000_000
         self._blocked = False
@@ -222,7 +224,8 @@ class Storm:
         for _ in range(int(rng.integers(1, 6))):
             action = tuple(rng.choice([-1.0, 1.0], 7).tolist())
             stamp = 0 if rng.random() < 0.5 else self._stamp_ns
-            message = ActionInput(0, 0, action, stamp, bool(rng.random() < 0.8))
+            step = (self._episode, self._step) if rng.random() < 0.3 else (0, 0)
+            message = ActionInput(*step, action, stamp, bool(rng.random() < 0.8), synchronous=step != (0, 0))
             self._take(self.controller.on_teleop(message, self._now))
             self._pass(0.05)
 

@@ -14,6 +14,7 @@ _LATE_PERIODS: Final = 1.5  # after which a command is missed
 _LARGEST_GAP_NS: Final = _SECOND_NS  # between two joint states; beyond it their source began anew
 _LARGEST_JUMP: Final = 0.02  # [m] between two joint states, beyond what an arm can do
 _FASTEST_ARM: Final = 2.0  # [m/s]
+_DISPLACING: Final = 2.0  # times the largest commanded velocity, at which no command moves the tool
 _JITTER: Final = 0.02  # [s] of local time by which joint states may come early
 
 
@@ -29,6 +30,7 @@ class CommandHistory:
         commanded_at: local time of the newest command [s].
         advanced_at: local time of the newest joint states that were not a repetition [s].
         is_void: whether the arm was put elsewhere since the last command.
+        is_displaced: whether, in lockstep, something else than the last command moved the tool to where it is.
         is_doubtful: whether the newest state is too far from the one before to be believed yet.
         pace: of state time.
     """
@@ -43,7 +45,7 @@ class CommandHistory:
         self.commanded_ns: int | None = None
         self.commanded_at = -1e9
         self.advanced_at = 0.0
-        self.is_void = self.is_doubtful = False
+        self.is_void = self.is_doubtful = self.is_displaced = False
         self._moved_ns: int | None = None  # of the newest command that moved the commanded pose
         self._next_ns = 0  # earliest state time of the next command
 
@@ -69,14 +71,22 @@ class CommandHistory:
             self._next_ns = 0
             if not self._lockstep:  # whether the last command is a period old cannot be known
                 self._next_ns = self._moved_ns = measured.stamp_ns + self._period_ns
-        if self.started and not self._lockstep:
+        if self.started and self._lockstep:
+            self.is_displaced = self._is_out_of_reach(before, measured, _DISPLACING * self._limits.max_velocity)
+            self.is_void |= self._is_out_of_reach(before, measured, _FASTEST_ARM)
+        elif self.started:
             self._look_for_jumps(before, measured, announced)
         return anew
 
-    def is_due(self, measured: Measured) -> bool:
-        """May a command be given now? One for each control period of state time."""
+    def is_due(self, measured: Measured, *, urgent: bool = False) -> bool:
+        """May a command be given now? One for each control period of state time.
+
+        An `urgent` one does not wait for the last tenth of the period, by which commands may come early anyway.
+        """
         if self._lockstep:
             return measured.stamp_ns != self.commanded_ns
+        if urgent and self.commanded_ns is not None:
+            return measured.stamp_ns >= min(self._next_ns, self.commanded_ns + self._period_ns * 87 // 100)
         return measured.stamp_ns >= self._next_ns
 
     def is_late(self, measured: Measured) -> bool:
@@ -156,7 +166,12 @@ class CommandHistory:
         if announced and elapsed > 0.9 * self._period:
             local = 2.0 * (measured.received_at - before.received_at) + _JITTER
             self.is_void |= moved > _LARGEST_JUMP and min(elapsed, self.pace.local(elapsed)) > local
-        elif moved > _LARGEST_JUMP + _FASTEST_ARM * max(elapsed, 0.0):
+        elif self._is_out_of_reach(before, measured, _FASTEST_ARM):
             self.is_doubtful = True
         else:
             self.is_void |= jumped
+
+    def _is_out_of_reach(self, before: Measured, measured: Measured, speed: float) -> bool:
+        """Whether between two joint states the tool got further than with `speed` [m/s], and not where it was to go."""
+        elapsed = max((measured.stamp_ns - before.stamp_ns) / _SECOND_NS, 0.0)
+        return before.tcp.distance(measured.tcp) > _LARGEST_JUMP + speed * elapsed and not self._is_near(measured)

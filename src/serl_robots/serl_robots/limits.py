@@ -82,6 +82,10 @@ class SafetyLimits:
     )
     joint_acceleration: float = Field(default=2.5, gt=0.0, le=20.0, description="of each joint in move_to [rad/s^2]")
 
+    def width_within(self, width: float) -> float:
+        """The gripper width [m] nearest to `width` that may be commanded."""
+        return min(max(width, self.min_gripper_width), self.max_gripper_width)
+
     @model_validator(mode="after")
     def _consistent(self) -> "SafetyLimits":
         if not all(low < high for low, high in zip(self.workspace_min, self.workspace_max, strict=True)):

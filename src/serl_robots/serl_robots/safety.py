@@ -146,13 +146,17 @@ class SafetyFilter:
         return self._axis_drop / self.period
 
     def brake(self) -> None:
-        """One step of braking: allowed in every state, and the nearest way to rest. The gripper keeps its command."""
+        """One step of braking: allowed in every state, and the nearest way to rest.
+
+        The gripper keeps its command, except that a width that began outside its limits goes inside.
+        """
         if not self._started:
             raise RuntimeError("call reset() with the measured pose before brake()")
         if self._velocity != (0.0, 0.0, 0.0):
             self._step_position(_NOWHERE, [])
         if self._turn != (0.0, 0.0, 0.0):
             self._turn_by(_braked_vector(self._turn, self._turn_change))
+        self._step_gripper(self._width, [])
 
     def follow(self, position: Vector3, quaternion: Quaternion) -> None:
         """Takes over a pose that was commanded in another way for one period, with the velocity that led to it."""
@@ -353,9 +357,9 @@ class SafetyFilter:
 
     def _step_gripper(self, desired: float, acted: list[str]) -> None:
         if not math.isfinite(desired):
-            return
+            desired = self._width
         limits = self.limits
-        width = min(max(desired, limits.min_gripper_width), limits.max_gripper_width)
+        width = limits.width_within(desired)
         if abs(width - desired) > _SLACK:
             acted.append("gripper")
         change = limits.max_gripper_velocity * self.period

@@ -16,10 +16,12 @@ pytest.importorskip("rclpy")
 from arm_graph import Graph
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from serl_robots.arm_controller import ArmController
 from serl_robots.arm_controller_node import ArmControllerNode
-from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
+from serl_ros.faults import describe, report_fault
+from serl_ros.qos import LATCHED, RELIABLE_10
 from std_srvs.srv import SetBool, Trigger
 
 from serl_interfaces.action import MoveTo
@@ -298,14 +300,39 @@ def test_odd_messages_are_no_faults(make_graph: Callable[..., Graph], is_lockste
     stop_and_release(graph)
 
 
-def test_sigusr1_stops_the_arm(processes: Any, ros: Any) -> None:
+def test_errors_in_what_is_rclpys_own_stop_no_arm_and_all_others_do(make_graph: Callable[..., Graph]) -> None:
+    graph = make_graph(lockstep=False)
+    controller = graph.controller
+    own = {"/episode", "/joint_states", "/policy/action", "/teleop/action", "/arm/estop", "/arm/reset_estop"}
+    served = [*controller.subscriptions, *controller.services]
+    names = {describe(entity).split(" ", 1)[1] for entity in served}
+    assert own < names and any(name.endswith("set_parameters") for name in names)
+    for entity in served:
+        where = describe(entity)
+        report_fault(controller, where, Broken("a bug"))
+        assert controller._controller.safety.estop == (where.split(" ", 1)[1] in own), where
+        controller._controller.reset_estop()
+    for where in ("timer of 0.02 s", "task", "GuardedActionServer"):
+        report_fault(controller, where, Broken("a bug"))
+        assert controller._controller.safety.estop, where
+        controller._controller.reset_estop()
+
+
+def test_a_clock_that_rclpy_cannot_read_stops_no_arm_and_sigusr1_does(processes: Any, ros: Any) -> None:
     main = "from serl_robots.arm_controller_node import main; main()"
-    process = processes.start(sys.executable, "-c", main)
+    process = processes.start(sys.executable, "-c", main, "--ros-args", "-p", "use_sim_time:=true")
     node = ros.node("somebody")
     safety: list[SafetyStatus] = []
+    seen: list[DiagnosticArray] = []
     node.create_subscription(SafetyStatus, "arm/safety", safety.append, LATCHED)
-    node.create_publisher(ActionCommand, "policy/action", RELIABLE_1)
-    ros.spin_until(lambda: safety, timeout=30.0)
+    node.create_subscription(DiagnosticArray, "/diagnostics", seen.append, RELIABLE_10)
+    clock = node.create_publisher(Clock, "/clock", RELIABLE_10)
+    ros.spin_until(lambda: safety and node.count_subscribers("/clock"), timeout=30.0)
+    message = Clock()
+    message.clock.sec = -5
+    clock.publish(message)
+    ros.spin_until(lambda: any("clock" in status.message for array in seen for status in array.status), what="an error")
+    assert not safety[-1].estop
     os.kill(process.pid, signal.SIGUSR1)
     ros.spin_until(lambda: safety[-1].estop, what="the e-stop")
     assert process.poll() is None

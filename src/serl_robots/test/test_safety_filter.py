@@ -292,3 +292,15 @@ def test_a_control_period_that_is_not_positive_is_refused(period: float) -> None
 def test_reset_refuses_a_gripper_width_that_is_not_finite() -> None:
     with pytest.raises(ValueError, match="gripper width"):
         SafetyFilter(LIMITS, PERIOD).reset(Pose(CENTRE, DOWN), math.nan)
+
+
+@pytest.mark.parametrize("width", [0.08018, -0.002, 0.0805])
+@pytest.mark.parametrize("how", ["brake", "step", "not a number"])
+def test_a_width_that_was_measured_beyond_the_limits_is_not_commanded(width: float, how: str) -> None:
+    safety = SafetyFilter(LIMITS, PERIOD)
+    safety.reset(Pose(CENTRE, DOWN), width)
+    if how == "brake":
+        safety.brake()
+    else:
+        safety.step(CENTRE, DOWN, width if how == "step" else math.nan)
+    assert LIMITS.min_gripper_width <= safety.gripper_width <= LIMITS.max_gripper_width

@@ -134,3 +134,37 @@ def test_one_garbled_pose_moves_nothing(paced: Rig) -> None:
     paced.tcp = place
     paced.states(PERIOD)
     assert max(command.target.distance(place) for command in paced.commands) < 1e-9
+
+
+def test_who_answers_the_policy_leads_no_longer_than_the_policy_lives(paced: Rig) -> None:
+    """A scripted person goes on answering the last state for ever, and would drive alone."""
+    for k in range(10):
+        paced.policy(1, k, *STILL)
+        paced.answer(1, k, *(FORWARD if k % 2 else BACK))
+        paced.states(PERIOD)
+    assert paced.safety.mode == Source.HUMAN
+    died, before = paced.now, len(paced.commands)
+    while paced.safety.mode != Source.IDLE:
+        assert paced.now - died <= paced.limits.stale_timeout + PERIOD
+        paced.answer(1, 10, *FORWARD)
+        paced.state()
+    after = paced.commands[before:]
+    assert after and all(command.executed is None for command in after)
+    for _ in range(100):
+        assert paced.answer(1, 11, *FORWARD) is None
+        assert paced.state() is None or paced.commands[-1].executed is None
+    paced.move_to_pose(paced.tcp.position)
+    assert paced.safety.mode == Source.MOVE_TO, "nobody leads"
+    assert paced.answer(1, 12, *FORWARD) is None
+    assert paced.safety.mode == Source.MOVE_TO
+
+
+def test_what_a_person_wanted_before_the_release_of_a_stop_moves_nothing(paced: Rig) -> None:
+    paced.teleop(*FORWARD)
+    paced.states(PERIOD)
+    paced.take(paced.controller.on_estop())
+    paced.teleop(*FORWARD)
+    paced.state()
+    paced.controller.reset_estop()
+    assert all(command.executed is None for command in paced.states(0.2))
+    assert paced.teleop(*FORWARD) is not None

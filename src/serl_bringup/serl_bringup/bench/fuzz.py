@@ -285,7 +285,7 @@ class Fuzzer:
 
     def _check_width(self, message: Any) -> str:
         widest = self._task.limits.max_gripper_width
-        good = len(message.data) == 1 and -1e-3 <= message.data[0] <= widest + 1e-3
+        good = len(message.data) == 1 and -1e-6 <= message.data[0] <= widest + 1e-6
         return "" if good else f"gripper width {list(message.data)[:3]}"
 
     def _check_trajectory(self, message: Any) -> str:
