@@ -172,11 +172,14 @@ class ArmController:
                 return None
         if self._pending is not None:
             self.safety.count(("rate",))
-        if measured is not None:
-            self._policy_heard_ns = measured.stamp_ns
-        self._policy_heard_at = now
+        else:
+            self._pending_since = now
+        if not self._is_early(message):
+            if measured is not None:
+                self._policy_heard_ns = measured.stamp_ns
+            self._policy_heard_at = now
         self._last = (message.episode, message.step)
-        self._pending, self._pending_since = message, now
+        self._pending = message
         return self._tick(now)
 
     def on_teleop(self, message: ActionInput, now: float) -> Command | None:
@@ -328,7 +331,7 @@ class ArmController:
     def _drive_motion(self, measured: Measured, now: float) -> Command | None:
         """The next increment, once the state has moved on."""
         motion = self._motion
-        if motion is None or not self._history.is_due(measured):
+        if motion is None or not self._may_command(measured):
             return None
         if not motion.begun:
             waiting = self._wait_for_rest(motion, measured)
@@ -391,6 +394,19 @@ class ArmController:
             newest = self._last[0]
         return newest is not None and message.episode < newest
 
+    def _may_command(self, measured: Measured) -> bool:
+        """Whether a command that is no hold may be given now: it is due, and the newest pose can be believed."""
+        return self._history.is_due(measured) and not self._history.is_doubtful
+
+    def _is_early(self, message: ActionInput) -> bool:
+        """Whether the EpisodeStatus of a step has not come yet; nobody has to wait for such a policy."""
+        return self._episode is not None and message.episode != self._episode
+
+    @property
+    def _awaits_its_turn(self) -> bool:
+        """Whether a step of the policy is there that nobody may come before."""
+        return self._pending is not None and (self.lockstep or not self._is_early(self._pending))
+
     def _tick(self, now: float) -> Command | None:
         """Commands the policy's pending step, unless it has to wait."""
         message, measured = self._pending, self.measured
@@ -400,15 +416,15 @@ class ArmController:
             self._pending = None
             self.safety.refuse("joint_states", "policy/action refused: there are no joint_states")
             return None
-        if not self._history.is_due(measured):
+        if not self._may_command(measured):
             return None
         if self.safety.estop:
             self._pending = None
             return self._answer_stopped(message, measured, now)
         overdue = now - self._pending_since >= self._human_timeout
-        if self._episode is not None and message.episode != self._episode:
+        if self._is_early(message):
             if not overdue:
-                return None  # its EpisodeStatus is on the way
+                return None
             self._episode, self._human_expected = message.episode, False
         person = self._person.answer(message.episode, message.step) if self.lockstep else None
         if self.lockstep and person is None and self._human_expected and not self._person.lost:
@@ -430,12 +446,14 @@ class ArmController:
     def _drive_person(self, now: float) -> Command | None:
         """Lets the person's device drive while no policy asks for steps."""
         measured = self.measured
-        if measured is None or self._states_lost or self.safety.estop or self._motion or self._pending:
+        if measured is None or self._states_lost or self.safety.estop or self._motion:
             return None
+        if self._awaits_its_turn:
+            return None  # the step is the person's as soon as it is due
         person = self._leading(now)
         if person is None or person.synchronous:  # who answers steps has none to answer
             return None
-        if not self._history.is_due(measured) or self._is_policy_alive(measured):
+        if not self._may_command(measured) or self._is_policy_alive(measured):
             return None
         if self.lockstep and now - self._history.commanded_at < self._task.control_period:
             return None  # a person lives in local time
@@ -556,12 +574,14 @@ class ArmController:
         due = history.is_due(measured, urgent=self.safety.estop) or history.is_overdue(now)
         if not (due or (hold.stops_at_once and not hold.begun)):
             return None
-        doubtful = not history.started or (not hold.begun and not self._states_lost)
-        if (doubtful or history.is_void) and history.drop_if_void(measured, fresh=self._fresh):
+        if history.is_doubtful and not history.started:
+            return None  # where to hold the arm is not known yet
+        begins = not history.started or (not hold.begun and not self._states_lost)
+        if (begins or history.is_void) and history.drop_if_void(measured, fresh=self._fresh):
             hold = self._hold = Hold(self._integrator, self._kinematics, self._robot.arm_joints, None)
         standing = hold.stands
         joints_led = hold.joint_positions is not None
-        result = hold.advance(None if self._states_lost else measured)
+        result = hold.advance(None if self._states_lost or history.is_doubtful else measured)
         if result is None or (self.lockstep and standing and joints_led):
             return None
         self._history.note(measured.stamp_ns, now)
@@ -572,22 +592,22 @@ class ArmController:
         """In real time: who leads has been silent for too long or has let go, so the arm is held."""
         if self.lockstep or self.safety.mode not in (Source.POLICY, Source.HUMAN) or self.measured is None:
             return None
-        person = self._leading(now)
-        if self.safety.mode == Source.HUMAN and (person is None or not person.synchronous):
-            if person is not None or self._pending is not None or self._is_policy_alive(self.measured):
-                return None
-            if not self._person.has_let_go:
-                self._name_stale("holding the arm")
-        elif self._is_policy_silent(now):
-            self._name_stale("holding the arm")
-        else:
+        if not self._is_leader_silent(self.measured, now):
             if self._history.is_late(self.measured) and not self._integrator.filter.at_rest:
                 self._make_hold()  # a step that comes too late finds the arm braking
             return None
+        if self.safety.mode == Source.POLICY or not self._person.has_let_go:
+            self._name_stale("holding the arm")
         self.safety.mode = Source.IDLE
         self._resync = True
         self._make_hold()
         return self._go_on_holding(now)
+
+    def _is_leader_silent(self, measured: Measured, now: float) -> bool:
+        """Whether, in real time, the policy or the person that led last no longer does."""
+        if self.safety.mode == Source.POLICY:
+            return self._is_policy_silent(now)
+        return self._leading(now) is None and not self._awaits_its_turn and not self._is_policy_alive(measured)
 
     def _notice_pause(self, measured: Measured, now: float) -> None:
         """In lockstep no hold is needed: without commands time stands still, and the next goes on from the last."""

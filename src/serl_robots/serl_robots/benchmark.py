@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An arm controller in a storm of random events, and what its commands amount to, computed from the commands alone."""
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -45,6 +46,7 @@ _EVENTS: Final = {
     "move_joints": 0.7,
     "cancel": 0.7,
     "push": 1.5,
+    "glitch": 1.0,
     "block": 0.7,
     "silence": 1.5,
     "restart_time": 0.2,
@@ -185,6 +187,7 @@ class Storm:
         self._width = float(rng.uniform(limits.min_gripper_width - 0.001, limits.max_gripper_width + 0.001))
         self._goal: Command | None = None
         self._now, self._stamp_ns = 100.0, 5_000_000_000
+        self._really: Measured | None = None  # while joint states are wrong
         self._blocked = False
         self._episode, self._step = 1, 0
         self._push = np.zeros(3)
@@ -296,6 +299,31 @@ class Storm:
         """Somebody pushes the arm, by a little or a lot."""
         self._push = self._rng.uniform(-1.0, 1.0, 3) * self._rng.choice([0.005, 0.02, 0.15])
 
+    def do_glitch(self) -> None:
+        """One message tells of an arm that is elsewhere, and something happens before the next one."""
+        if self._lockstep:
+            return
+        self._state(_STATE)  # after a silence the arm may be anywhere
+        joints, tcp, self._really = self._joints, self._tcp, self.controller.measured
+        self._joints = self._home + self._rng.uniform(-0.3, 0.3, len(self._home))
+        self._tcp = self._kinematics.tcp(self._joints)
+        self._state(_STATE)
+        name = str(self._rng.choice(["estop", "fault", "release", "episode", "policy_now", "move_now", "timer"]))
+        self._recent.append(name)
+        if name == "policy_now":
+            message = ActionInput(self._episode, self._step, tuple(self._rng.choice([-1.0, 1.0], 7).tolist()))
+            self._step += 1
+            self._take(self.controller.on_policy(message, self._now))
+        elif name == "move_now":
+            with contextlib.suppress(MoveRejected):
+                self._take(self.controller.move_to_pose(tcp, 1.0, lambda _: None, self._now))
+        elif name == "timer":
+            self._take(self.controller.on_timer(self._now))
+        else:
+            getattr(self, f"do_{name}")()
+        self._joints, self._tcp, self._really = joints, tcp, None
+        self._state(_STATE)
+
     def do_block(self) -> None:
         """Something is in the way, or no longer."""
         self._blocked = not self._blocked
@@ -347,7 +375,7 @@ class Storm:
         self._watch.ratios.events += 1
         if command is None:
             return
-        measured = self.controller.measured
+        measured = self._really or self.controller.measured
         assert measured is not None
         self._watch.see(command, measured, self._now, " ".join(self._recent))
         self._goal = command
@@ -361,7 +389,7 @@ class Storm:
             return
         share = 1.0 - 0.5 ** (seconds / 0.03)
         distance = goal.target.distance(self._tcp)
-        share = min(share, seconds / max(distance, 1e-9)) if goal.joint_positions is None else share
+        share = min(share, seconds / max(distance, 1e-9))
         if goal.joint_positions is not None:
             self._joints = self._joints + share * (goal.joint_positions - self._joints)
             self._tcp = self._kinematics.tcp(self._joints)

@@ -46,6 +46,7 @@ class CommandHistory:
         self.commanded_at = -1e9
         self.advanced_at = 0.0
         self.is_void = self.is_doubtful = self.is_displaced = False
+        self._believed: Measured | None = None  # newest state that is not doubtful
         self._moved_ns: int | None = None  # of the newest command that moved the commanded pose
         self._next_ns = 0  # earliest state time of the next command
 
@@ -62,6 +63,7 @@ class CommandHistory:
         if before is None or measured.stamp_ns != before.stamp_ns:
             self.advanced_at = now
         if before is None:
+            self._believed = measured
             return False
         elapsed_ns = measured.stamp_ns - before.stamp_ns
         anew = elapsed_ns < 0 or (elapsed_ns > self._period_ns + _LARGEST_GAP_NS and not self._lockstep)
@@ -71,11 +73,14 @@ class CommandHistory:
             self._next_ns = 0
             if not self._lockstep:  # whether the last command is a period old cannot be known
                 self._next_ns = self._moved_ns = measured.stamp_ns + self._period_ns
-        if self.started and self._lockstep:
+        if not self._lockstep:
+            self._look_for_jumps(before, measured, announced)
+        elif self.started:
             self.is_displaced = self._is_out_of_reach(before, measured, _DISPLACING * self._limits.max_velocity)
             self.is_void |= self._is_out_of_reach(before, measured, _FASTEST_ARM)
-        elif self.started:
             self._look_for_jumps(before, measured, announced)
+        if not self.is_doubtful:
+            self._believed = measured
         return anew
 
     def is_due(self, measured: Measured, *, urgent: bool = False) -> bool:
@@ -133,13 +138,13 @@ class CommandHistory:
     def drop_if_void(self, measured: Measured, *, fresh: bool) -> bool:
         """Puts the commanded pose where the tool is, at rest, if what was commanded before no longer counts.
 
-        With `fresh` an episode begins: then the gripper's measured width counts too.
+        With `fresh` an episode begins: then the gripper's measured width counts too. A doubtful pose moves nothing.
         """
         integrator = self._integrator
         # in lockstep the world moves without a command only when it is reset, and for sim/step
         world_reset = fresh and self._lockstep and (self.commanded_ns is None or self.world_moved(measured))
         counts = self.started and not (self.is_void or world_reset)
-        if counts and (self._is_near(measured) or not self.stands(measured)):
+        if self.is_doubtful or (counts and (self._is_near(measured) or not self.stands(measured))):
             return False
         keeps_grip = self.started and not fresh
         integrator.reset(measured.tcp, integrator.gripper_width if keeps_grip else measured.gripper_width)
@@ -148,6 +153,8 @@ class CommandHistory:
 
     def _is_near(self, measured: Measured) -> bool:
         """Whether the tool is where it was commanded to, more or less."""
+        if not self.started:
+            return False
         target, limits = self._integrator.target, self._limits
         near = target.distance(measured.tcp) <= limits.tracking_error
         return near and target.angle(measured.tcp) <= limits.tracking_rotation_error
@@ -162,14 +169,15 @@ class CommandHistory:
         if self._is_near(measured):
             return
         elapsed = (measured.stamp_ns - before.stamp_ns) / _SECOND_NS
-        moved = before.tcp.distance(measured.tcp)
         if announced and elapsed > 0.9 * self._period:
             local = 2.0 * (measured.received_at - before.received_at) + _JITTER
+            moved = before.tcp.distance(measured.tcp)
             self.is_void |= moved > _LARGEST_JUMP and min(elapsed, self.pace.local(elapsed)) > local
-        elif self._is_out_of_reach(before, measured, _FASTEST_ARM):
-            self.is_doubtful = True
-        else:
-            self.is_void |= jumped
+        elif self._is_out_of_reach(self._believed or before, measured, _FASTEST_ARM):
+            if jumped and not self._is_out_of_reach(before, measured, _FASTEST_ARM):
+                self.is_void = True
+            else:
+                self.is_doubtful = True
 
     def _is_out_of_reach(self, before: Measured, measured: Measured, speed: float) -> bool:
         """Whether between two joint states the tool got further than with `speed` [m/s], and not where it was to go."""

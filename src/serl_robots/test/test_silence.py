@@ -168,3 +168,65 @@ def test_what_a_person_wanted_before_the_release_of_a_stop_moves_nothing(paced: 
     paced.controller.reset_estop()
     assert all(command.executed is None for command in paced.states(0.2))
     assert paced.teleop(*FORWARD) is not None
+
+
+@pytest.mark.parametrize("event", ["estop", "fault", "episode", "release", "move"])
+def test_what_happens_at_a_garbled_pose_moves_nothing_there(paced: Rig, event: str) -> None:
+    paced.policy(1, 0, *STILL)
+    paced.states(1.0)
+    controller, place = paced.controller, paced.tcp
+    if event == "release":
+        paced.take(controller.on_estop())
+        paced.states(1.0)
+        controller.reset_estop()
+    paced.blocked = True
+    paced.tcp = Pose((0.4, 0.2, 0.1), (1.0, 0.0, 0.0, 0.0))
+    before = len(paced.commands)
+    paced.state()
+    match event:
+        case "estop":
+            assert paced.take(controller.on_estop()) is not None, "the arm is held all the same"
+        case "fault":
+            assert paced.take(controller.on_fault("internal error")) is not None
+        case "episode":
+            paced.episode(2)
+            paced.policy(2, 0, *STILL)
+        case "release":
+            paced.policy(1, 1, *STILL)
+        case "move":
+            paced.move_to_joints(paced.joints)
+    paced.take(controller.on_timer(paced.now))
+    paced.tcp = place
+    paced.states(1.0)
+    assert len(paced.commands) > before
+    assert max(command.target.distance(place) for command in paced.commands[before:]) < 1e-9
+
+
+def test_a_policy_of_episodes_that_are_not_announced_keeps_nobody_waiting(paced: Rig) -> None:
+    paced.episode(1)
+    executed = 0
+    for k in range(32):
+        paced.policy(2 + k, k, *STILL)
+        paced.teleop(*(BACK if k % 2 else FORWARD))
+        executed += sum(command.source == Source.HUMAN for command in paced.states(PERIOD))
+    assert executed >= 28
+
+
+def test_an_episode_that_is_never_announced_is_played_after_a_wait_however_often_it_is_asked_for(paced: Rig) -> None:
+    paced.episode(1)
+    for k in range(20):
+        paced.policy(2, k, *FORWARD)
+        paced.states(PERIOD)
+    assert sum(command.source == Source.POLICY for command in paced.commands) >= 8
+
+
+def test_a_moving_arm_is_braked_while_an_announcement_is_waited_for(paced: Rig) -> None:
+    paced.episode(1)
+    for _ in range(4):
+        paced.teleop(*FORWARD)
+        paced.states(PERIOD)
+    for k in range(4):  # the person's device has died
+        paced.policy(2, k, *FORWARD)
+        paced.states(PERIOD)
+    assert paced.controller._integrator.filter.at_rest
+    assert paced.commands[-1].executed is None
