@@ -123,7 +123,7 @@ def reset(graph: str, namespace: str) -> None:
         raise CommandError(f"several arms could be meant: {names}; choose with --graph, --namespace or ROS_DOMAIN_ID")
     if reason := _why_not(own[0]):
         raise CommandError(f"{own[0]}: not released: {reason}")
-    typer.echo(f"released {own[0]}; it holds its measured pose")
+    typer.echo(f"released {own[0]}; it holds on until it is led again")
 
 
 def _known(graph: str, namespace: str) -> tuple[list[_Arm], list[int]]:

@@ -106,6 +106,7 @@ class Arm:
             *self.commands.listen(node),
             node.create_subscription(SafetyStatus, "arm/safety", self.safety.append, LATCHED),
         ]
+        self.estop = node.create_client(SetBool, "arm/estop")
         self.mover = ActionClient(node, MoveTo, "arm/move_to")
         self.body: subprocess.Popen[bytes]
 
@@ -143,6 +144,7 @@ def an_arm(name: str, *, lockstep: bool = False) -> Iterator[Arm]:
             try:
                 arm.body = arm.start("body-lockstep" if lockstep else "body")
                 arm.wait(lambda: arm.safety, "its first message on arm/safety")
+                arm.wait(arm.estop.service_is_ready, "arm/estop")
                 yield arm
                 if process.poll() is not None:
                     raise CommandError(f"the arm controller ended by itself with {process.returncode}")
@@ -159,7 +161,7 @@ def estop_ms(bench: Bench) -> Measurement:
     def stop_in(arm: Arm, state: str) -> None:
         arm.watch(rng.uniform(0.05, 0.25))
         called = time.monotonic()
-        future = arm.client.node.create_client(SetBool, "arm/estop").call_async(SetBool.Request(data=True))
+        future = arm.estop.call_async(SetBool.Request(data=True))
         arm.wait(future.done, "the answer of arm/estop")
         arm.watch(AFTERWARDS)
         times.setdefault(state, []).append(1e3 * arm.commands.held_after(called))

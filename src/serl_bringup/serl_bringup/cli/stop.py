@@ -31,7 +31,7 @@ def estop(graph: GraphOption = "", namespace: NamespaceOption = "") -> None:
 
 
 def reset_estop(graph: GraphOption = "", namespace: NamespaceOption = "") -> None:
-    """Release the software e-stop of one arm. It holds its measured pose until it is led again.
+    """Release the software e-stop of one arm. It holds on until it is led again.
 
     Where there are several arms, choose with --graph, --namespace or ROS_DOMAIN_ID.
 
