@@ -4,20 +4,23 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from serl_config.strict_yaml import YamlError, parse_yaml
-from serl_config.text import printable
+from serl_config.text import printable, shown
 from serl_rl.classifier_file import read_classifier
-from serl_robots.config import ConfigError, build, read_yaml
+from serl_rl.journal import JournalError, check_free, journal_spec
+from serl_rl.spec import differences
+from serl_robots.config import ConfigError, Field, build, config, read_yaml
 from serl_robots.resources import listing
+from serl_training.learning import meaning_of
 from serl_training.reward_frames import check_source, frame_source
 
 from serl_bringup import __version__, runs
 from serl_bringup.bench.system import describe
-from serl_bringup.errors import CommandError, UsageError
+from serl_bringup.errors import MOST, CommandError, UsageError
 from serl_bringup.runs import Run
 from serl_tasks import get_task
 
@@ -27,24 +30,24 @@ _DEEPEST_KEY = 8
 _SHOWN = {"task": "TASK", "settings": "--set"}
 
 
-@dataclass(frozen=True)
+@config(kw_only=True)
 class Plan:
     """Everything a person decides about a training, under the names of the command line's options."""
 
     task: str
-    seed: int
-    demos: int
+    seed: int = Field(ge=0, le=MOST)
+    demos: int = Field(ge=0, le=MOST)
     demo_file: str  # taken instead of recording; empty: record
-    max_steps: int  # online env steps after which to give up
-    eval_every: int  # [env steps]
-    eval_episodes: int
-    goal: float  # success rate in [0, 1] of an evaluation that ends the training
+    max_steps: int = Field(ge=1, le=MOST)  # online env steps after which to give up
+    eval_every: int = Field(ge=1, le=MOST)  # [env steps]
+    eval_episodes: int = Field(ge=1, le=MOST)
+    goal: float = Field(ge=0.0, le=1.0)  # success rate of an evaluation that ends the training
     interventions: bool
-    rtf: float  # real-time factor; 0: lockstep
+    rtf: float = Field(ge=0.0)  # real-time factor; 0: lockstep
     learning: str  # name of a file in config/learning
     settings: tuple[str, ...]  # KEY=VALUE, on top of it
     viewer: bool
-    reward: str = "truth"  # who judges: truth, classifier or human
+    reward: Literal["truth", "classifier", "human"] = "truth"  # who judges
     classifier: str = ""  # file of the classifier that judges
 
 
@@ -116,11 +119,18 @@ def read_plan(run: Run) -> Plan:
     Raises:
         CommandError: config.yaml does not hold one.
     """
-    stored: Any = runs.read_config(run).get("plan")
+    stored = runs.read_config(run).get("plan")
     try:
-        return Plan(**{**stored, "settings": tuple(stored["settings"])})
-    except (TypeError, KeyError) as error:
-        raise CommandError(f"{run.config_file}: 'plan' is damaged ({error}); this run cannot be continued") from error
+        if not isinstance(stored, dict):
+            raise ConfigError(f"{printable(run.config_file)}: expected a mapping 'plan', found {shown(stored)}")
+        plan = build(Plan, stored, f"{printable(run.config_file)}: plan")
+    except ConfigError as error:
+        raise CommandError(f"{error}; this run cannot be used before that is restored") from error
+    try:
+        check_task(plan.task)
+    except UsageError as error:
+        raise CommandError(f"{printable(run.config_file)}: {error}; restore the file of the task") from error
+    return plan
 
 
 def write_plan(run: Run, plan: Plan) -> None:
@@ -134,6 +144,36 @@ def write_plan(run: Run, plan: Plan) -> None:
         "task": json.loads(json.dumps(asdict(get_task(plan.task)))),  # with what it extends, and defaults
     }
     runs.write_config(run, config)
+
+
+def check_unchanged(run: Run, plan: Plan) -> None:
+    """Refuses to go on with a run that a learner works on, or whose data were made with other settings.
+
+    What the learner alone can tell, as which encoder has which weights, it refuses itself.
+
+    Raises:
+        CommandError: names the run's file and what is different, field by field.
+    """
+    try:
+        check_free(run.journal)
+    except JournalError as error:
+        raise CommandError(str(error)) from error
+    stored, found = runs.read_config(run).get("learning"), read_yaml(run.learning_file)[0]
+    if isinstance(stored, dict) and (words := differences(stored, found)):
+        raise CommandError(
+            f"{run.learning_file}: was changed since the run was begun: {'; '.join(words)}; restore it, or begin a new "
+            "run"
+        )
+    try:
+        made = journal_spec(run.journal)
+    except JournalError:
+        return  # nothing was stored, or the learner says what is wrong with it
+    now = replace(made, meaning=meaning_of(get_task(plan.task)))
+    if not now.agrees(made):
+        raise CommandError(
+            f"{run.journal}: the task {plan.task} means something else now: {now.difference(made)}; restore the files "
+            "of task and robot as they were, or begin a new run"
+        )
 
 
 def continued(before: Plan, wanted: Plan, given: set[str]) -> Plan:

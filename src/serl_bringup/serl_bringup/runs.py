@@ -60,6 +60,11 @@ class Run:
         return self.path / "log"
 
     @property
+    def journal(self) -> Path:
+        """Everything that was stored, see serl_rl.journal."""
+        return self.path / "journal"
+
+    @property
     def checkpoints(self) -> Path:
         """Learner state, see serl_rl.checkpoint."""
         return self.path / "checkpoints"

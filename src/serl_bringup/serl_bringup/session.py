@@ -2,6 +2,7 @@
 """A graph that a command starts for itself: its domain, its processes, and a node to talk to it."""
 
 import math
+import re
 import shutil
 import signal
 import tempfile
@@ -31,6 +32,7 @@ START_TIMEOUT = 60.0  # [s] until a node offers what it is there for
 LOG_LINES = 12  # of a process, shown when it fails
 CRASHES = 4  # of one process within CRASH_WINDOW, after which respawning it is no use
 CRASH_WINDOW = 60.0  # [s]
+_LAST_WORDS = re.compile(r"(?:fatal:|\[FATAL\](?: \[[^\]]*\]){0,2}:) *(\S.*)")
 _SHUTDOWN = "shutting down: "  # how the launch runner begins to say why it ends
 
 
@@ -134,11 +136,11 @@ class GraphSession:
             if death.respawns and count < CRASHES:
                 continue
             times = f" {count} times" if count > 1 else ""
-            raise CommandError(
-                f"the graph broke: {death.process} ended by itself{times} ({describe_code(death.code)}); "
-                f"log: {self._log_file}",
-                details=self._tails.get(death.process, ()),
-            )
+            tail = self._tails.get(death.process, ())
+            how = f"{death.process} ended by itself{times} ({describe_code(death.code)})"
+            if reason := next(filter(None, map(_last_words, reversed(tail))), ""):
+                raise CommandError(f"{reason} - {how}; log: {self._log_file}")
+            raise CommandError(f"the graph broke: {how}; log: {self._log_file}", details=tail)
         if not alive:
             raise CommandError(f"the graph ended: {self._end}; log: {self._log_file}")
 
@@ -227,7 +229,7 @@ class GraphSession:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, OutputLine):
             self._tails.setdefault(event.process, deque(maxlen=LOG_LINES)).append(event.text)
-            if event.text.startswith(("[ERROR]", "[FATAL]", "fatal:")):
+            if event.text.startswith(("[ERROR]", "[FATAL]")):  # "fatal:" becomes the error of the command
                 self._report(str(event))
         elif isinstance(event, Message) and event.text.startswith(_SHUTDOWN):
             self._end = event.text.removeprefix(_SHUTDOWN)
@@ -252,6 +254,12 @@ class GraphSession:
                 if runner is not None:
                     runner.close()
                 self._domain.release()
+
+
+def _last_words(line: str) -> str:
+    """What a node says before it gives up, without how it was logged; empty for any other line."""
+    match = _LAST_WORDS.match(line)
+    return match[1] if match else ""
 
 
 @contextmanager

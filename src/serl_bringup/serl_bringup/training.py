@@ -66,6 +66,7 @@ def resume(reference: str, wanted: Plan, given: set[str], report: bool) -> bool:
     run = runs.find_run(runs.runs_root(), reference)
     before = plans.read_plan(run)
     plan = plans.continued(before, wanted, given)
+    plans.check_unchanged(run, plan)
     if plan != before:
         plans.write_plan(run, plan)
     return _train(run, plan, report, resumed=True)

@@ -125,6 +125,15 @@ def test_a_process_that_dies_again_and_again_ends_the_wait(
     assert "no such robot" in raised.value.details
 
 
+@pytest.mark.parametrize("label", ["fatal: ", "[FATAL] [17.25] [arm]: "])
+def test_the_reason_of_a_node_that_gives_up_is_what_the_person_reads_first(
+    graph: Callable[..., GraphSession], process: Callable[..., str], label: str
+) -> None:
+    line = process("arm", f"say('{label}robot.yaml: no such robot'); say('afterwards'); sys.exit(2)")
+    with graph(line) as running, pytest.raises(CommandError, match=r"^robot\.yaml: no such robot - arm-1 ended"):
+        _poll_for(running)
+
+
 def test_a_graph_that_shuts_down_ends_the_wait(graph: Callable[..., GraphSession], process: Callable[..., str]) -> None:
     with (
         graph(process("bridge", "", 'on_exit="shutdown"')) as running,

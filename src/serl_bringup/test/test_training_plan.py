@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person decides about a training is checked, kept, and may change on resume only where the data allow it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from serl_bringup.errors import CommandError, UsageError
 from serl_bringup.plan import Plan
+from serl_rl.journal import Journal
+from serl_rl.spec import TransitionSpec
+from serl_training.learning import meaning_of
 
 from serl_bringup import plan as plans
 from serl_bringup import runs
+from serl_tasks import get_task
+
+SHAPES = {"state": ((3,), "float32")}
 
 PLAN = Plan(
     task="pick_cube",
@@ -48,8 +55,55 @@ def test_a_plan_round_trips_through_the_run(tmp_path: Path) -> None:
 def test_a_damaged_plan_is_one_readable_error(tmp_path: Path, stored: object) -> None:
     run = _run(tmp_path)
     runs.write_config(run, {"plan": stored})
-    with pytest.raises(CommandError, match=r"config\.yaml: 'plan' is damaged"):
+    with pytest.raises(CommandError, match=r"config\.yaml: .*this run cannot be used"):
         plans.read_plan(run)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(
+            (key, value)
+            for key in ("seed", "demos", "max_steps", "eval_every")
+            for value in (-1, "a", 1.5, 2**40, None)
+        ),
+        *(("goal", value) for value in (2.0, -1e9, "x")),
+        ("rtf", -1.0),
+        ("settings", "utd_ratio=4"),
+        ("interventions", "perhaps"),
+        ("reward", "nobody"),
+        ("task", "no such task"),
+        ("unknown", 1),
+    ],
+)
+def test_a_plan_that_was_edited_is_refused_by_the_name_of_the_key(tmp_path: Path, key: str, value: object) -> None:
+    run = _run(tmp_path)
+    plans.write_plan(run, PLAN)
+    config = runs.read_config(run)
+    config["plan"][key] = value
+    runs.write_config(run, config)
+    with pytest.raises(CommandError, match=rf"(?s)config\.yaml.*{value if key == 'task' else key}"):
+        plans.read_plan(run)
+
+
+def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    plans.write_plan(run, PLAN)
+    plans.check_unchanged(run, PLAN)  # nothing was stored yet
+    meaning = meaning_of(get_task("pick_cube"))
+    with (
+        Journal(run.journal, TransitionSpec(SHAPES, 4, meaning=meaning)),
+        pytest.raises(CommandError, match="another learner"),
+    ):
+        plans.check_unchanged(run, PLAN)
+    plans.check_unchanged(run, PLAN)
+    shutil.rmtree(run.journal)
+    Journal(run.journal, TransitionSpec(SHAPES, 4, meaning=meaning | {"base_frame": "table"})).close()
+    with pytest.raises(CommandError, match=r"journal: .*base_frame: expected panda_link0, found table"):
+        plans.check_unchanged(run, PLAN)
+    runs.write_atomically(run.learning_file, "utd_ratio: 2\n")
+    with pytest.raises(CommandError, match=r"learning\.yaml: .*utd_ratio: expected 4, found 2"):
+        plans.check_unchanged(run, PLAN)
 
 
 def test_settings_change_the_learning_configuration() -> None:

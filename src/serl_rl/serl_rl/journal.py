@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import msgpack
+from serl_config.files import FileError, read_bytes
+from serl_config.text import printable
 
 from serl_rl import segment
+from serl_rl.files import write_whole
 from serl_rl.segment import DamageError, SegmentError, SegmentLost, SegmentWriter
 from serl_rl.spec import TransitionSpec
 
@@ -36,6 +39,7 @@ JournalLost = SegmentLost
 _KIND = "journal"
 _NAME = re.compile(r"(\d{8})\.segment")
 _META_SIZE = struct.Struct("<I")
+_LOCK = "lock"
 
 _log = logging.getLogger(__name__)
 
@@ -193,11 +197,11 @@ def read_journal(path: Path, spec: TransitionSpec) -> Iterator[tuple[Position, R
     paths = _segments(path)
     journal, end = "", 0
     for index, segment_path in enumerate(paths):
-        header = segment.read_header(segment_path, _KIND)
-        found = str(header.about.get("journal", ""))
-        _check_place(segment_path, header.about, journal if index else found, index, end)
-        journal, end = found, header.end
         try:
+            header = segment.read_header(segment_path, _KIND)
+            found = str(header.about.get("journal", ""))
+            _check_place(segment_path, header.about, journal if index else found, index, end)
+            journal, end = found, header.end
             for end, payload in segment.scan(segment_path, _KIND, spec, torn_tail=index == len(paths) - 1):
                 yield Position(index, end), _unpack(segment_path, payload)
         except DamageError as error:
@@ -318,19 +322,38 @@ def _segments(path: Path) -> list[Path]:
     return [path / name for name in names]
 
 
+def check_free(path: Path) -> None:
+    """Raise JournalError if a learner has the journal open; nothing is changed, and there need not be one."""
+    if path.is_dir():
+        os.close(_lock_directory(path))
+
+
 def _lock(path: Path) -> int:
     """Lock the directory itself, which nobody deletes by tidying up; the file in it says who holds the lock."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    holder = path / "lock"
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        process = holder.read_text(errors="replace")[:32].strip() if holder.is_file() else "unknown"
-        raise JournalError(f"{path}: another learner (process {process}) has it open; end that one first") from error
-    except OSError as error:
-        os.close(descriptor)
-        raise JournalError(f"{path}: cannot be locked: {error}") from error
-    with contextlib.suppress(OSError):  # a full disk is no reason not to read
-        holder.write_text(f"{os.getpid()}\n")
+    descriptor = _lock_directory(path)
+    with contextlib.suppress(OSError):  # a full disk, or something else of that name, is no reason not to read
+        write_whole(path / _LOCK, f"{os.getpid()}\n".encode())
     return descriptor
+
+
+def _lock_directory(path: Path) -> int:
+    descriptor = -1
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if descriptor >= 0:
+            os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise JournalError(f"{path}: cannot be locked: {error}") from error
+        process = _text(path / _LOCK)
+        raise JournalError(f"{path}: another learner (process {process}) has it open; end that one first") from error
+    return descriptor
+
+
+def _text(path: Path) -> str:
+    """What a small file says."""
+    try:
+        return printable(read_bytes(path, 32).decode(errors="replace").strip())
+    except FileError:
+        return "unknown"

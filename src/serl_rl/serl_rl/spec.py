@@ -193,7 +193,7 @@ class TransitionSpec:
         sides = (", ".join(f"{name}: {side.get(name, 'none')}" for name in names) for side in (ours, theirs))
         words = ["expected {}; found {}".format(*sides)] if names else []
         if self.meaning and found.meaning:
-            words += _differences(self.meaning, found.meaning)
+            words += differences(self.meaning, found.meaning)
         return "; ".join(words)
 
     def _properties(self) -> dict[str, str]:
@@ -241,7 +241,7 @@ class TransitionSpec:
         return (*outer, self.frame_stack * channels)
 
 
-def _differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """Where two trees differ: "path (name): expected ..., found ..."."""
     ours, theirs = dict(_leaves(expected)), dict(_leaves(found))
     paths = [path for path in ours | theirs if ours.get(path) != theirs.get(path)]

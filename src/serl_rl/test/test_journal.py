@@ -259,6 +259,20 @@ def test_the_lock_holds_although_its_file_is_deleted(tmp_path):
             Journal(tmp_path, SPEC)
 
 
+@pytest.mark.parametrize("kind", ["FIFO", "link", "directory"])
+def test_what_lies_in_place_of_the_lock_file_is_neither_waited_for_nor_written_through(tmp_path, kind):
+    path = tmp_path / "journal"
+    expected = write(path, 2)
+    (path / "lock").unlink()
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    {"FIFO": os.mkfifo, "link": lambda lock: lock.symlink_to(precious), "directory": os.mkdir}[kind](path / "lock")
+    with Journal(path, SPEC), pytest.raises(JournalError, match="another learner"):
+        Journal(path, SPEC)
+    assert contents(path) == expected
+    assert precious.read_text() == "mine"
+
+
 @pytest.mark.parametrize("content", [b"", b"something else entirely", b"SERLSEG1", b"\0" * 500])
 def test_a_foreign_file_is_refused_and_untouched(tmp_path, content):
     segment = tmp_path / "00000000.segment"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serl_rl.config import LearningConfig
 from serl_rl.spec import ArraySpec, Plausible, TransitionSpec
@@ -52,11 +52,18 @@ def transition_spec(task: Task, config: LearningConfig, encoder: Encoder | None)
     Raises:
         ConfigError: the file of the robot cannot be used.
     """
-    spec = _shapes(task, config, encoder)
-    robot = load_robot(task.robot)
-    frames = {"base_frame": robot.base_frame, "tcp_frame": robot.tcp_frame}
     plausible = Plausible(vector=task.plausible_state, reward=task.plausible_reward)
-    return replace(spec, meaning=task.meaning | frames, plausible=plausible)
+    return replace(_shapes(task, config, encoder), meaning=meaning_of(task), plausible=plausible)
+
+
+def meaning_of(task: Task) -> dict[str, Any]:
+    """Everything that gives the numbers of a task a meaning, as `TransitionSpec` keeps it.
+
+    Raises:
+        ConfigError: the file of the robot cannot be used.
+    """
+    robot = load_robot(task.robot)
+    return {**task.meaning, "base_frame": robot.base_frame, "tcp_frame": robot.tcp_frame}
 
 
 def _shapes(task: Task, config: LearningConfig, encoder: Encoder | None) -> TransitionSpec:

@@ -7,6 +7,7 @@ The CSV is the record that plots and benchmarks read; a row that a kill tore in 
 import csv
 import io
 import os
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ SIZE_LIMIT = 2**31
 TENSORBOARD_DIR = "tensorboard"
 COLUMNS = ("wall_time", "env_steps", "node", "name", "value")
 TENSORBOARD_FLUSH_PERIOD = 2.0  # [s]
+_LONGEST_LINE = 65536  # [bytes]
 _HEADER = (",".join(COLUMNS) + "\n").encode()
 
 
@@ -59,7 +61,8 @@ class RunLog:
         self._tensorboard_flush = 0.0
         try:
             self._run_dir.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would wait
+            self._file = os.open(self._path, flags, 0o644)
         except OSError as error:
             raise RunLogError(f"{self._path}: cannot be opened for writing: {error.strerror}") from error
         try:
@@ -99,19 +102,23 @@ class RunLog:
 
     def _repair(self) -> int:
         """Checks the header and cuts off a torn last line. Returns the length of the file [bytes]."""
-        content = self._path.read_bytes()
-        if _HEADER.startswith(content):
+        status = os.fstat(self._file)
+        if not stat.S_ISREG(status.st_mode):
+            raise RunLogError(f"{self._path}: expected a file, found something else; move it out of the way")
+        start = os.pread(self._file, len(_HEADER), 0)
+        if _HEADER.startswith(start) and start != _HEADER:
             os.ftruncate(self._file, 0)
             self._end = 0
             self._append(_HEADER)
             return self._end
-        if not content.startswith(_HEADER):
+        before = max(0, status.st_size - _LONGEST_LINE)
+        end = os.pread(self._file, _LONGEST_LINE, before).rfind(b"\n") + 1
+        if start != _HEADER or not end:
             raise RunLogError(
                 f"{self._path}: not a metrics file (expected the header {','.join(COLUMNS)!r}); move it out of the way"
             )
-        end = content.rfind(b"\n") + 1
-        os.ftruncate(self._file, end)
-        return end
+        os.ftruncate(self._file, before + end)
+        return before + end
 
     def _append(self, data: bytes) -> None:
         if os.fstat(self._file).st_nlink == 0:

@@ -4,6 +4,7 @@
 import math
 import os
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,13 @@ def test_a_foreign_file_is_refused_and_left_untouched(tmp_path: Path) -> None:
     with pytest.raises(RunLogError, match="not a metrics file"):
         read_metrics(tmp_path)
     assert path.read_text() == "step,loss\n1,2\n"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/full")])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / METRICS_FILE)
+    with pytest.raises(RunLogError, match=r"metrics\.csv: (expected a file|cannot be opened)"):
+        RunLog(tmp_path)
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from serl_bringup.cli.options import RtfOption, RunArgument, SeedOption, ViewerOption
+from serl_bringup.errors import MOST
 
 
 def evaluate(
     run: RunArgument,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes, each from another start.")] = 50,
+    episodes: Annotated[int, typer.Option(min=1, max=MOST, help="Episodes, each from another start.")] = 50,
     seed: SeedOption = 1000,
     rtf: RtfOption = 0.0,
     viewer: ViewerOption = False,

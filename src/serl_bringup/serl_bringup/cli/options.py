@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options and completions that several commands share."""
 
+import math
 from typing import Annotated
 
 import typer
 from serl_robots.resources import listing
 
 from serl_bringup import domain
+from serl_bringup.errors import MOST
 from serl_bringup.runs import run_names, runs_root
 
 
@@ -47,13 +49,22 @@ def _complete_config(folder: str, incomplete: str) -> list[str]:
     return [name for name in listing(f"config/{folder}", ".yaml") if name.startswith(incomplete)]
 
 
+def _finite(value: float) -> float:
+    """Refuse infinity and NaN, which are above any minimum."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, found {value}")
+    return value
+
+
 TaskArgument = Annotated[str, typer.Argument(help="Name of the task.", autocompletion=complete_task)]
 RunArgument = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=complete_run)]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=MOST)]
 ViewerOption = Annotated[bool, typer.Option("--viewer", help="Open MuJoCo's window.")]
 RtfOption = Annotated[
     float,
-    typer.Option("--rtf", min=0.0, help="Real-time factor; 0: lockstep, as fast as the machine allows."),
+    typer.Option(
+        "--rtf", min=0.0, callback=_finite, help="Real-time factor; 0: lockstep, as fast as the machine allows."
+    ),
 ]
 GraphOption = Annotated[
     str,
