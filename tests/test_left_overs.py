@@ -43,11 +43,24 @@ def test_an_older_ros_is_refused_in_one_line_that_names_the_way_out(ready, tmp_p
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
     assert "ROS 2 humble is sourced" in line and "SERL_ROS_DISTRO=jazzy" in line
-    assert ready.serl("estop", **humble).stdout == "[estop]\n", "a stop is not refused"
     found, said = variables(ready, *humble, **humble, SERL_ROS_DISTRO="jazzy")
     assert said == NOTHING
     assert "humble" not in "".join(found.values())
     assert found["LD_LIBRARY_PATH"].endswith(":/usr/local/lib/mine"), "what is not of a ROS stays"
+
+
+def test_what_a_shell_has_left_over_refuses_no_stop(ready, native, tmp_path):
+    assert ready.serl("setup", **native).returncode == 0
+    humble = ros_of(tmp_path, "humble", "3.10")
+    for environment in (
+        humble,
+        {"SERL_ROS_DISTRO": "humble"},
+        native | {"SERL_ROS_DISTRO": "kilted"},
+        native | {"PYTHONPATH": f"{humble['PYTHONPATH']}:{native['PYTHONPATH']}"},
+    ):
+        assert ready.serl("nodes", **environment).returncode == 1
+        result = ready.serl("estop", **environment)
+        assert (result.stdout, result.stderr) == ("[estop]\n", NOTHING), environment
 
 
 @pytest.mark.parametrize(
