@@ -75,8 +75,16 @@ def stop(graph: str, namespace: str) -> None:
     for arm in found:
         arm.halted = [process.halt() for process in arm.processes]
 
-    from std_srvs.srv import SetBool  # not before: the signal needs no working ROS
+    try:  # not before: the signal needs no working ROS
+        from std_srvs.srv import SetBool
 
+        import serl_bringup.client_node  # noqa: F401
+    except ImportError as error:
+        told = ", ".join(str(arm) for arm in found if all(arm.halted)) or "none"
+        raise CommandError(
+            f"no arm can be asked, as ROS 2 cannot be imported ({error}); told to stop by a signal: {told}; use the "
+            "button on the robot"
+        ) from error
     with _asked(found, domains, namespace, _STOP, SetBool, SetBool.Request(data=True)):
         failures = []
         for arm in found:

@@ -73,6 +73,17 @@ def test_an_arm_is_stopped_and_released_whatever_the_environment_says(
 
 
 @pytest.mark.graph
+def test_without_a_working_ros_arms_are_stopped_by_a_signal(
+    arm: Callable[..., Any], namespace: str, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
+) -> None:
+    process = arm()
+    monkeypatch.setitem(sys.modules, "std_srvs.srv", None)  # importing it raises ImportError
+    with pytest.raises(CommandError, match=rf"no arm can be asked.*by a signal: /{namespace}/arm .*{process.pid}"):
+        estop_node.stop("", namespace)
+    wait_until(lambda: "signal" in process.output())
+
+
+@pytest.mark.graph
 def test_of_two_processes_under_one_name_none_is_said_to_be_released(arm: Callable[..., Any], namespace: str) -> None:
     arm(), arm()
     with pytest.raises(CommandError, match="several processes are this arm"):
