@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from serl_robots.robot import RobotModel
 
 
+_TOO_WIDE = 2.0  # times the width of the gripper: no measurement any more, and nothing to hold the gripper at
+
+
 class JointStateError(ValueError):
     """A message that does not tell where the arm is."""
 
@@ -28,6 +31,7 @@ class JointStateReader:
 
     def __init__(self, robot: RobotModel) -> None:
         self._robot = robot
+        self._widest = _TOO_WIDE * robot.gripper_max_width
         self._names: Sequence[str] | None = None
         self._arm = np.zeros(len(robot.arm_joints), dtype=np.intp)
         self._fingers: list[int] = []
@@ -36,7 +40,8 @@ class JointStateReader:
         """The robot's joints.
 
         Raises:
-            JointStateError: a joint is missing, has no position or velocity, or a value is not finite.
+            JointStateError: a joint is missing, has no position or velocity, a value is not finite, or the fingers are
+                where they cannot be.
         """
         if message.name != self._names:
             self._learn(message.name)
@@ -54,6 +59,11 @@ class JointStateReader:
         if not math.isfinite(float(arm.sum()) + float(speeds.sum()) + width):
             raise JointStateError(
                 f"expected finite values, found positions {arm.tolist()}, velocities {speeds.tolist()}"
+            )
+        if not -self._widest <= width <= self._widest:
+            raise JointStateError(
+                f"expected fingers that open at most {self._robot.gripper_max_width} m (gripper_max_width of "
+                f"{self._robot.name!r}), found {width} m"
             )
         return JointReading(arm, speeds, width)
 

@@ -37,6 +37,8 @@ def test_joints_are_read_in_the_robot_s_order_whatever_the_message_s() -> None:
         (message(NAMES, VALUES, []), "0 velocities"),
         (message(NAMES, [float("nan"), *VALUES[1:]]), "expected finite values"),
         (message(NAMES, VALUES, [float("inf"), *VALUES[1:]]), "expected finite values"),
+        (message(NAMES, [*VALUES[:8], 1.0]), r"at most 0.08 m .*found 1.01 m"),
+        (message(NAMES, [*VALUES[:8], -1e308]), "found -1e"),
     ],
 )
 def test_a_message_that_does_not_tell_where_the_arm_is_is_refused(bad: SimpleNamespace, said: str) -> None:
