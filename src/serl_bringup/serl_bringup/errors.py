@@ -3,9 +3,6 @@
 
 from collections.abc import Sequence
 
-MOST = 2**31 - 1
-"""What a number of the command line may be that counts something: messages hold no more."""
-
 
 class CommandError(Exception):
     """A command cannot do what was asked. The message is one line: what was expected, what was found, what to do.

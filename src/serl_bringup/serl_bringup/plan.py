@@ -20,7 +20,8 @@ from serl_training.reward_frames import check_source, frame_source
 
 from serl_bringup import __version__, runs
 from serl_bringup.bench.system import describe
-from serl_bringup.errors import MOST, CommandError, UsageError
+from serl_bringup.errors import CommandError, UsageError
+from serl_bringup.ranges import LARGEST_COUNT
 from serl_bringup.runs import Run
 from serl_tasks import get_task
 
@@ -35,12 +36,12 @@ class Plan:
     """Everything a person decides about a training, under the names of the command line's options."""
 
     task: str
-    seed: int = Field(ge=0, le=MOST)
-    demos: int = Field(ge=0, le=MOST)
+    seed: int = Field(ge=0, le=LARGEST_COUNT)
+    demos: int = Field(ge=0, le=LARGEST_COUNT)
     demo_file: str  # taken instead of recording; empty: record
-    max_steps: int = Field(ge=1, le=MOST)  # online env steps after which to give up
-    eval_every: int = Field(ge=1, le=MOST)  # [env steps]
-    eval_episodes: int = Field(ge=1, le=MOST)
+    max_steps: int = Field(ge=1, le=LARGEST_COUNT)  # online env steps after which to give up
+    eval_every: int = Field(ge=1, le=LARGEST_COUNT)  # [env steps]
+    eval_episodes: int = Field(ge=1, le=LARGEST_COUNT)
     goal: float = Field(ge=0.0, le=1.0)  # success rate of an evaluation that ends the training
     interventions: bool
     rtf: float = Field(ge=0.0)  # real-time factor; 0: lockstep

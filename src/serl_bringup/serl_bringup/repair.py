@@ -40,15 +40,14 @@ def repair(run: Run, target: Run) -> Repaired:
 
 
 def _repair(run: Run, target: Run) -> Repaired:
-    journal_path = run.path / "journal"
-    spec = journal_spec(journal_path)
+    spec = journal_spec(run.journal)
     for file in (run.config_file, run.learning_file, run.classifier_file):
         if file.is_file():
             shutil.copyfile(file, target.path / file.name)
     places: dict[Position, Position] = {}
     transitions = behind = 0
-    with Journal(target.path / journal_path.name, spec, sync_interval=None) as journal:
-        for position, record, unbroken in salvage(journal_path):
+    with Journal(target.journal, spec, sync_interval=None) as journal:
+        for position, record, unbroken in salvage(run.journal):
             place = journal.append(record)
             transitions += record.count
             if unbroken:

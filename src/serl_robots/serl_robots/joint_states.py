@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from serl_robots.robot import RobotModel
 
-
 _TOO_WIDE = 2.0  # times the width of the gripper: no measurement any more, and nothing to hold the gripper at
 
 

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from serl_bringup.cli.options import RtfOption, RunArgument, SeedOption, ViewerOption
-from serl_bringup.errors import MOST
+from serl_bringup.ranges import LARGEST_COUNT
 
 
 def evaluate(
     run: RunArgument,
-    episodes: Annotated[int, typer.Option(min=1, max=MOST, help="Episodes, each from another start.")] = 50,
+    episodes: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Episodes, each from another start.")] = 50,
     seed: SeedOption = 1000,
     rtf: RtfOption = 0.0,
     viewer: ViewerOption = False,

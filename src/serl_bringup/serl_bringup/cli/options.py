@@ -8,7 +8,7 @@ import typer
 from serl_robots.resources import listing
 
 from serl_bringup import domain
-from serl_bringup.errors import MOST
+from serl_bringup.ranges import LARGEST_COUNT
 from serl_bringup.runs import run_names, runs_root
 
 
@@ -58,7 +58,7 @@ def _finite(value: float) -> float:
 
 TaskArgument = Annotated[str, typer.Argument(help="Name of the task.", autocompletion=complete_task)]
 RunArgument = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=complete_run)]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=MOST)]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=LARGEST_COUNT)]
 ViewerOption = Annotated[bool, typer.Option("--viewer", help="Open MuJoCo's window.")]
 RtfOption = Annotated[
     float,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from serl_bringup.cli.options import RtfOption, SeedOption, TaskArgument, ViewerOption
-from serl_bringup.errors import MOST
+from serl_bringup.ranges import LARGEST_COUNT
 
 
 def record(
@@ -15,7 +15,7 @@ def record(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: TASK.serl.")
     ] = None,
-    episodes: Annotated[int, typer.Option(min=1, max=MOST, help="Successful demonstrations wanted.")] = 20,
+    episodes: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Successful demonstrations wanted.")] = 20,
     seed: SeedOption = 0,
     rtf: RtfOption = 0.0,
     viewer: ViewerOption = False,

@@ -8,7 +8,8 @@ import typer
 
 from serl_bringup.cli.help import documented
 from serl_bringup.cli.options import GraphOption, SeedOption, TaskArgument
-from serl_bringup.errors import MOST, UsageError
+from serl_bringup.errors import UsageError
+from serl_bringup.ranges import LARGEST_COUNT
 
 reward = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
@@ -22,8 +23,10 @@ def _record(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to add to. Default: TASK.frames.")
     ] = None,
-    episodes: Annotated[int, typer.Option(min=1, max=MOST, help="Episodes to record.")] = 100,
-    frames: Annotated[int, typer.Option(min=2, max=MOST, help="Frames of an episode that is driven for this.")] = 60,
+    episodes: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Episodes to record.")] = 100,
+    frames: Annotated[
+        int, typer.Option(min=2, max=LARGEST_COUNT, help="Frames of an episode that is driven for this.")
+    ] = 60,
     label: Annotated[
         Literal["truth", "keys", "button"],
         typer.Option(help="Who says what a frame shows: the simulator, keys, or the topic reward/label."),
@@ -85,13 +88,15 @@ def _train(
     false_positives: Annotated[
         float, typer.Option(min=0.0, max=0.49, help="Share of failures that may look like success.")
     ] = 0.002,
-    consecutive: Annotated[int, typer.Option(min=1, max=MOST, help="Frames in a row that make a success.")] = 2,
+    consecutive: Annotated[
+        int, typer.Option(min=1, max=LARGEST_COUNT, help="Frames in a row that make a success.")
+    ] = 2,
     encoder: Annotated[
         str, typer.Option(help="Kind of encoder: small, resnet10, resnet18, resnet34 or mobilenet.")
     ] = "small",
     weights: Annotated[str, typer.Option(help="Its weights: auto, random, one of config/encoders, a file.")] = "auto",
     trainable: Annotated[bool, typer.Option("--trainable", help="Train the encoder, too; takes much longer.")] = False,
-    steps: Annotated[int, typer.Option(min=1, max=MOST, help="Steps of the optimizer.")] = 2000,
+    steps: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Steps of the optimizer.")] = 2000,
     seed: SeedOption = 0,
 ) -> None:
     """Train a classifier, judge and calibrate it on held-out episodes, choose its threshold.

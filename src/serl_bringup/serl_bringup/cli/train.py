@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from serl_bringup.cli.options import RtfOption, SeedOption, TaskArgument, ViewerOption, complete_learning, complete_run
-from serl_bringup.errors import MOST, UsageError
+from serl_bringup.errors import UsageError
+from serl_bringup.ranges import LARGEST_COUNT
 
 _GOAL, _START = "When it ends", "How it starts"
 
@@ -20,7 +21,10 @@ def train(
     ] = "",
     seed: SeedOption = 0,
     demos: Annotated[
-        int, typer.Option(min=0, max=MOST, help="Demonstrations that the person gives first.", rich_help_panel=_START)
+        int,
+        typer.Option(
+            min=0, max=LARGEST_COUNT, help="Demonstrations that the person gives first.", rich_help_panel=_START
+        ),
     ] = 20,
     demo_file: Annotated[
         Path | None,
@@ -32,17 +36,18 @@ def train(
         ),
     ] = None,
     max_steps: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Online env steps after which to give up.", rich_help_panel=_GOAL)
+        int,
+        typer.Option(min=1, max=LARGEST_COUNT, help="Online env steps after which to give up.", rich_help_panel=_GOAL),
     ] = 10_000,
     goal: Annotated[
         float,
         typer.Option(min=0.0, max=1.0, help="Success rate of an evaluation that ends it.", rich_help_panel=_GOAL),
     ] = 0.95,
     eval_every: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Env steps between evaluations.", rich_help_panel=_GOAL)
+        int, typer.Option(min=1, max=LARGEST_COUNT, help="Env steps between evaluations.", rich_help_panel=_GOAL)
     ] = 250,
     eval_episodes: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Episodes of an evaluation.", rich_help_panel=_GOAL)
+        int, typer.Option(min=1, max=LARGEST_COUNT, help="Episodes of an evaluation.", rich_help_panel=_GOAL)
     ] = 50,
     interventions: Annotated[bool, typer.Option(help="The scripted person takes over when the policy drifts.")] = False,
     rtf: RtfOption = 0.0,

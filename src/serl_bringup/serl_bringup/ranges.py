@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the numbers of the command line may be."""
+
+LARGEST_COUNT = 2**31 - 1
+"""Of whatever is counted: messages hold no more."""
