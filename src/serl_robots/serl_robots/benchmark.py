@@ -26,6 +26,7 @@ _STATE: Final = 0.01  # [s] between joint states in real time
 _SHORTEST: Final = 0.86  # control periods between two commands that move the commanded pose, in real time
 _ROUNDING: Final = 1e-7 / PERIOD  # [rad/s]: a rotation vector of 1e-8 rad is all rounding
 _STANDING: Final = 1e-8  # [m/s]: rounding
+_SMALL_PUSH: Final = 0.01  # [m]
 _NEWTON_STEPS: Final = 12
 _DAMPING: Final = 1e-6
 _ACTION = ActionSpec(
@@ -408,9 +409,12 @@ class Storm:
             self._tcp = Pose(self._tcp.position + step, self._tcp.quaternion)
 
     def _solve(self) -> None:
-        """Joints for the tool pose; what is left of the error is a small push."""
+        """Joints for the tool pose; what is left of the error is a push, and a jump where the pose is out of reach."""
         self._joints = solve_joints(self._kinematics, self._joints, self._tcp)
-        self._tcp = self._kinematics.tcp(self._joints)
+        reached = self._kinematics.tcp(self._joints)
+        if reached.distance(self._tcp) > _SMALL_PUSH:
+            self._watch.doubt()
+        self._tcp = reached
 
 
 def solve_joints(kinematics: Kinematics, joints: NDArray[np.float64], goal: Pose) -> NDArray[np.float64]:

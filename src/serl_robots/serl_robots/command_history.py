@@ -46,7 +46,7 @@ class CommandHistory:
         self.commanded_at = -1e9
         self.advanced_at = 0.0
         self.is_void = self.is_doubtful = self.is_displaced = False
-        self._believed: Measured | None = None  # newest state that is not doubtful
+        self._believed: Measured | None = None  # in real time: newest state that the one before confirms
         self._moved_ns: int | None = None  # of the newest command that moved the commanded pose
         self._next_ns = 0  # earliest state time of the next command
 
@@ -76,11 +76,9 @@ class CommandHistory:
         if not self._lockstep:
             self._look_for_jumps(before, measured, announced)
         elif self.started:
-            self.is_displaced = self._is_out_of_reach(before, measured, _DISPLACING * self._limits.max_velocity)
-            self.is_void |= self._is_out_of_reach(before, measured, _FASTEST_ARM)
-            self._look_for_jumps(before, measured, announced)
-        if not self.is_doubtful:
-            self._believed = measured
+            elsewhere = not self._is_near(measured)
+            self.is_displaced = elsewhere and _is_far(before, measured, _DISPLACING * self._limits.max_velocity)
+            self.is_void |= elsewhere and _is_far(before, measured, _FASTEST_ARM)
         return anew
 
     def is_due(self, measured: Measured, *, urgent: bool = False) -> bool:
@@ -165,21 +163,22 @@ class CommandHistory:
         A reset takes a control period of state time and none of local time. Without a new episode only a pose that no
         arm can have reached tells, and only when the next one confirms it.
         """
-        jumped, self.is_doubtful = self.is_doubtful, False
-        if self._is_near(measured):
-            return
+        self.is_doubtful = False
+        near = self._is_near(measured)
         elapsed = (measured.stamp_ns - before.stamp_ns) / _SECOND_NS
-        if announced and elapsed > 0.9 * self._period:
+        if announced and not near and elapsed > 0.9 * self._period:
             local = 2.0 * (measured.received_at - before.received_at) + _JITTER
             moved = before.tcp.distance(measured.tcp)
             self.is_void |= moved > _LARGEST_JUMP and min(elapsed, self.pace.local(elapsed)) > local
-        elif self._is_out_of_reach(self._believed or before, measured, _FASTEST_ARM):
-            if jumped and not self._is_out_of_reach(before, measured, _FASTEST_ARM):
-                self.is_void = True
-            else:
-                self.is_doubtful = True
+        elif self._believed is not None and _is_far(self._believed, measured, _FASTEST_ARM):
+            if _is_far(before, measured, _FASTEST_ARM):
+                self.is_doubtful = not near
+                return
+            self.is_void |= not near
+        self._believed = measured
 
-    def _is_out_of_reach(self, before: Measured, measured: Measured, speed: float) -> bool:
-        """Whether between two joint states the tool got further than with `speed` [m/s], and not where it was to go."""
-        elapsed = max((measured.stamp_ns - before.stamp_ns) / _SECOND_NS, 0.0)
-        return before.tcp.distance(measured.tcp) > _LARGEST_JUMP + speed * elapsed and not self._is_near(measured)
+
+def _is_far(before: Measured, measured: Measured, speed: float) -> bool:
+    """Whether the tool got further than with `speed` [m/s] between two joint states."""
+    elapsed = max((measured.stamp_ns - before.stamp_ns) / _SECOND_NS, 0.0)
+    return before.tcp.distance(measured.tcp) > _LARGEST_JUMP + speed * elapsed
