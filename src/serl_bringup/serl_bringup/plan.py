@@ -20,6 +20,7 @@ from serl_training.reward_frames import check_source, frame_source
 
 from serl_bringup import __version__, runs
 from serl_bringup.bench.system import describe
+from serl_bringup.domain import running_graphs
 from serl_bringup.errors import CommandError, UsageError
 from serl_bringup.ranges import LARGEST_COUNT
 from serl_bringup.runs import Run
@@ -159,6 +160,11 @@ def check_unchanged(run: Run, plan: Plan) -> None:
         check_free(run.journal)
     except JournalError as error:
         raise CommandError(str(error)) from error
+    for graph in running_graphs():  # its learner may not have come so far yet
+        if graph.run_dir and Path(graph.run_dir).resolve() == run.path.resolve():
+            raise CommandError(
+                f"{run.path}: the graph {graph.name!r} (process {graph.pid}) trains it already; end it first"
+            )
     stored, found = runs.read_config(run).get("learning"), read_yaml(run.learning_file)[0]
     if isinstance(stored, dict) and (words := differences(stored, found)):
         raise CommandError(

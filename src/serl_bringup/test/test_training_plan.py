@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from serl_bringup.domain import claim
 from serl_bringup.errors import CommandError, UsageError
 from serl_bringup.plan import Plan
 from serl_rl.journal import Journal
@@ -95,6 +96,8 @@ def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
         Journal(run.journal, TransitionSpec(SHAPES, 4, meaning=meaning)),
         pytest.raises(CommandError, match="another learner"),
     ):
+        plans.check_unchanged(run, PLAN)
+    with claim("x", run.path), pytest.raises(CommandError, match="trains it already"):
         plans.check_unchanged(run, PLAN)
     plans.check_unchanged(run, PLAN)
     shutil.rmtree(run.journal)

@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,6 +74,20 @@ class Pace:
     checkpoint_period: float = 20.0
 
 
+@contextmanager
+def _telling_of_memory() -> Iterator[None]:
+    """Make what NumPy and XLA raise when the memory does not suffice an error that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise TrainingError(
+            f"the memory does not suffice ({reason}); choose a smaller network, batch_size or utd_ratio"
+        ) from error
+
+
 class Learner:
     """One run: its journal, buffers, agent and checkpoints. `session` tells restarts apart."""
 
@@ -106,6 +121,7 @@ class Learner:
             JournalError: the journal is damaged, foreign, in use by another learner, or lacks something that the newest
                 checkpoint was trained on.
             CheckpointError: no checkpoint can be read although there are some.
+            TrainingError: the networks do not fit into the memory.
         """
         self.session = uuid.uuid4().hex
         self._config, self._pace = config, pace
@@ -115,7 +131,8 @@ class Learner:
         )
         online, demonstrations = make_buffer(config.replay_capacity), make_buffer(config.demonstration_capacity)
         self._make_agent = partial(create_agent, spec=spec, config=config, encoder=encoder)
-        self._agent: Agent = self._make_agent(seed)
+        with _telling_of_memory():
+            self._agent: Agent = self._make_agent(seed)
         self._checkpoints = run_dir / CHECKPOINTS
         restored = checkpoint.load_latest(self._checkpoints, self._agent)
         if restored is not None and restored.position is not None and not (run_dir / JOURNAL).is_dir():
@@ -202,9 +219,10 @@ class Learner:
 
     def _train(self) -> None:
         try:
-            self._publish_policy()
-            self._warm_up(seed=0)
-            self._loop()
+            with _telling_of_memory():
+                self._publish_policy()
+                self._warm_up(seed=0)
+                self._loop()
         except Exception as error:  # noqa: BLE001 - the main thread raises it
             self._failure = error
 

@@ -85,7 +85,7 @@ class LearnerNode(Node):
                 report=self._report,
                 save_failed=self._save_failed,
             )
-        except (JournalError, CheckpointError) as error:
+        except (JournalError, CheckpointError, TrainingError) as error:
             raise ValueError(str(error)) from error  # a run that cannot be used: one line, and no respawn
         self._serving = self._refusing = False
 

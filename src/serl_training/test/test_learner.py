@@ -121,6 +121,14 @@ def test_cloning_without_demonstrations_says_what_is_missing(tmp_path) -> None:
             wait(lambda: False, learner)
 
 
+def test_a_batch_that_fits_into_no_memory_is_told_in_one_line(tmp_path) -> None:
+    with (
+        started(tmp_path, pace=Pace(n_steps=10**13)) as (learner, _),
+        pytest.raises(TrainingError, match=r"memory does not suffice \(.*\); choose a smaller"),
+    ):
+        wait(lambda: False, learner)
+
+
 def rehearse(learner: Learner, published: list[PublishedPolicy]) -> None:
     """Hand demonstrations over and wait until they are learned."""
     send(learner, *(demonstration(episode) for episode in range(3)))
