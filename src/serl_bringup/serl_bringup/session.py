@@ -19,7 +19,7 @@ from rich.console import Console
 from serl_robots.resources import find
 
 from serl_bringup import domain
-from serl_bringup.errors import CommandError
+from serl_bringup.errors import CommandError, DomainTakenError
 from serl_bringup.launch_runner.events import Event, Message, OutputLine, ProcessExited, describe_code
 from serl_bringup.launch_runner.runner import LaunchRunner
 from serl_bringup.occupants import refuse_doubles
@@ -277,15 +277,15 @@ def _on_signals(action: Callable[[], None]) -> Iterator[None]:
 @contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
     """A folder that is deleted at the end, unless an error came that its logs explain."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder, explains = Path(tempfile.mkdtemp(prefix=prefix)), False
     try:
         yield folder
-    except CommandError:
+    except CommandError as error:
+        explains = not isinstance(error, DomainTakenError)  # then nothing was started
         raise
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-    shutil.rmtree(folder)
+    finally:
+        if not explains:
+            shutil.rmtree(folder)
 
 
 def simulated(

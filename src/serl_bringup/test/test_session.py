@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serl_bringup.errors import CommandError
-from serl_bringup.session import GraphSession
+from serl_bringup.errors import CommandError, DomainTakenError, Interrupted
+from serl_bringup.session import GraphSession, scratch_folder
 
 from serl_bringup import domain, session
 
@@ -178,3 +178,26 @@ def test_two_graphs_do_not_share_the_domain_of_the_environment(
 ) -> None:
     with graph(process("a", WAIT)), pytest.raises(CommandError, match=r"the graph 'test' \(process \d+\) runs"):
         graph(process("b", WAIT)).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [(None, False), (Interrupted("Ctrl-C"), False), (DomainTakenError("taken"), False), (CommandError("broke"), True)],
+)
+def test_a_scratch_folder_stays_where_its_logs_explain_an_error(error: Exception | None, stays: bool) -> None:
+    folders = []
+
+    def use() -> None:
+        with scratch_folder("serl_test_") as folder:
+            folders.append(folder)
+            if error is not None:
+                raise error
+
+    if error is None:
+        use()
+    else:
+        with pytest.raises(type(error)):
+            use()
+    assert folders[0].exists() == stays
+    if stays:
+        folders[0].rmdir()
