@@ -125,7 +125,12 @@ class ArmController:
     def on_state(self, measured: Measured) -> Command | None:
         """New joint states. In real time they are also the clock that motions and a person's lead run on."""
         before, now = self.measured, measured.received_at
-        self.measured, self._now = measured, now
+        self._now = now
+        if before is not None and not self.lockstep and -self._period_ns < measured.stamp_ns - before.stamp_ns < 0:
+            return None  # overtaken on its way
+        self.measured = measured
+        if self._history.has_lapsed(measured):
+            self._stand()
         announced = self._fresh and self._announced is not None
         if self._history.hear(before, measured, announced=announced):
             self._resync, self._policy_heard_ns = True, None
@@ -379,7 +384,7 @@ class ArmController:
         self._resync = True
         if not self.safety.estop:
             self.safety.mode = Source.IDLE
-        if motion.begun and not motion.move.ended:
+        if motion.begun and not (motion.move.ended and self._integrator.filter.at_rest):
             self._make_hold(motion.move if isinstance(motion.move, JointMove) else None, drives=True)
         motion.end(reason, message, measured)
 
@@ -531,6 +536,14 @@ class ArmController:
         if not self._history.drop_if_void(measured, fresh=self._fresh):
             self._integrator.resync(measured.tcp)
         self._fresh = self._resync = False
+
+    def _stand(self) -> None:
+        """The arm has come to rest where it was commanded to: what comes next speeds up from there."""
+        self._integrator.filter.stand()
+        if self._motion is not None:
+            self._motion.move.stand()
+        if self._hold is not None:
+            self._hold.stand()
 
     # Stops
 

@@ -11,6 +11,7 @@ from serl_robots.silence import Pace
 _SECOND_NS: Final = 1_000_000_000
 _STANDING_PERIODS: Final = 1.9  # after the last motion of the commanded pose, after which the arm stands too
 _LATE_PERIODS: Final = 1.5  # after which a command is missed
+_LAPSING_PERIODS: Final = 4  # without a command, after which the arm stands where it was commanded to
 _LARGEST_GAP_NS: Final = _SECOND_NS  # between two joint states; beyond it their source began anew
 _LARGEST_JUMP: Final = 0.02  # [m] between two joint states, beyond what an arm can do
 _FASTEST_ARM: Final = 2.0  # [m/s]
@@ -101,6 +102,16 @@ class CommandHistory:
         """Whether, in real time, a command is due by local time, because no joint states come to say so."""
         late = max(_LATE_PERIODS * self._period, self.pace.local(_LATE_PERIODS * self._period))
         return not self._lockstep and now - max(self.commanded_at, self.advanced_at) >= late
+
+    def has_lapsed(self, measured: Measured) -> bool:
+        """Whether, in real time, no command was given for so long that the arm has come to rest at the last one.
+
+        Holds are commanded when others do not speak, so it was this process that stood still.
+        """
+        if self._lockstep or not self.started or self.commanded_ns is None:
+            return False
+        silent = measured.received_at - self.commanded_at > _LAPSING_PERIODS * self.pace.local(self._period)
+        return silent and measured.stamp_ns - self.commanded_ns > _LAPSING_PERIODS * self._period_ns
 
     def note(self, stamp_ns: int, now: float) -> None:
         """A command is given: the next one is due a control period later.

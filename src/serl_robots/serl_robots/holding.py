@@ -74,6 +74,11 @@ class Hold:
         self._joint_move.advance()
         return self._integrator.follow(self._kinematics.tcp(self._joint_move.positions))
 
+    def stand(self) -> None:
+        """The arm has come to rest meanwhile."""
+        if self._joint_move is not None:
+            self._joint_move.stand()
+
     def advance(self, measured: Measured | None) -> CommandResult | None:
         """One control period on: the next command, None when the arm goes on standing where it stands."""
         if not (self.begun and self.stands and self._goal is None):

@@ -33,6 +33,8 @@ LIMIT_NAMES: Final = (
 # A ball of rotations smaller than this radius is convex, so a path is inside when its ends are [rad].
 CONVEX_ANGLE: Final = 0.5 * math.pi
 
+_FARTHEST: Final = 100.0  # [m] that a corner of a workspace may be away: numbers beyond are a mistake
+
 
 @config
 class SafetyLimits:
@@ -92,6 +94,11 @@ class SafetyLimits:
             raise ValueError(
                 f"expected workspace_min below workspace_max on every axis, found {list(self.workspace_min)} and "
                 f"{list(self.workspace_max)}"
+            )
+        if max(map(abs, (*self.workspace_min, *self.workspace_max))) > _FARTHEST:
+            raise ValueError(
+                f"expected workspace_min and workspace_max within {_FARTHEST:g} m of the base, found "
+                f"{list(self.workspace_min)} and {list(self.workspace_max)}"
             )
         length = math.hypot(*self.reference_orientation)
         if abs(length - 1.0) > 1e-3:

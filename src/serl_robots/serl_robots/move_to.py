@@ -90,6 +90,10 @@ class Move(ABC):
         """One control period on."""
         self._profile.advance(stopping=self.stopping)
 
+    def stand(self) -> None:
+        """The arm has come to rest on its way: it speeds up anew."""
+        self._profile.speed = 0.0
+
     @property
     def ended(self) -> bool:
         """Nothing more is to be commanded: at the goal, or stopped."""

@@ -158,6 +158,10 @@ class SafetyFilter:
             self._turn_by(_braked_vector(self._turn, self._turn_change))
         self._step_gripper(self._width, [])
 
+    def stand(self) -> None:
+        """The commanded pose has been standing for longer than anybody called: nothing is left to be braked."""
+        self._velocity = self._turn = (0.0, 0.0, 0.0)
+
     def follow(self, position: Vector3, quaternion: Quaternion) -> None:
         """Takes over a pose that was commanded in another way for one period, with the velocity that led to it."""
         px, py, pz = self._position

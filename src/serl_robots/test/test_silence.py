@@ -4,8 +4,9 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
-from controller_rig import PERIOD, Rig
+from controller_rig import PERIOD, Rig, panda
 from serl_robots.arbitration import ActionInput, Source
 from serl_robots.control_step import Measured
 from serl_robots.pose import Pose
@@ -230,3 +231,38 @@ def test_a_moving_arm_is_braked_while_an_announcement_is_waited_for(paced: Rig) 
         paced.states(PERIOD)
     assert paced.controller._integrator.filter.at_rest
     assert paced.commands[-1].executed is None
+
+
+@pytest.mark.parametrize("kind", ["policy", "pose", "joints"])
+def test_a_controller_that_was_stopped_for_a_while_goes_on_from_rest(kind: str) -> None:
+    """The arm came to rest at the last command: to go on, or to brake, with the old velocity would be a jerk."""
+    rig = Rig(lockstep=False, max_acceleration=0.5)
+    if kind == "pose":
+        rig.move_to_pose(rig.tcp.position + np.array([0.15, 0.0, 0.0]))
+    elif kind == "joints":
+        rig.move_to_joints(np.array(panda()[0].configuration("home")) + 0.1)
+    for k in range(6):
+        if kind == "policy":
+            rig.policy(1, k, *FORWARD)
+        for _ in range(10):
+            rig.state()
+            rig.take(rig.controller.on_timer(rig.now))
+    last = rig.commands[-1].target
+    assert last.distance(rig.commands[-2].target) > 0.7 * 0.5 * PERIOD**2, "it moves"
+    rig.now += 5.0
+    rig.stamp_ns += 5 * 10**9
+    before = len(rig.commands)
+    rig.take(rig.controller.on_timer(rig.now))
+    rig.states(2 * PERIOD)
+    first = rig.commands[before]
+    assert first.target.distance(last) <= 0.5 * PERIOD**2 + 1e-9
+
+
+def test_joint_states_that_were_overtaken_are_not_a_new_time(paced: Rig) -> None:
+    for k in range(20):
+        paced.policy(1, k, *STILL)
+        for _ in range(10):
+            paced.state()
+            late = Measured(paced.stamp_ns - 1, paced.tcp, paced.joints, paced.width, paced.now)
+            assert paced.controller.on_state(late) is None
+    assert len([command for command in paced.commands if command.executed is not None]) >= 19

@@ -227,18 +227,22 @@ def death_to_hold_s(bench: Bench) -> Measurement:
     rng = random.Random(0)
     worst: dict[str, float] = {}
     with an_arm("bench deaths") as arm:
-        for role in ("policy", "device", "answered policy"):
-            bench.say(f"{DEATHS} deaths: {role}")
-            mode = SafetyStatus.MODE_POLICY if role == "policy" else SafetyStatus.MODE_HUMAN
-            if role == "answered policy":  # a person who answers steps lives on and says what they said last
-                arm.start("answerer")
-                role = "policy"
+        for name, role, mode in (
+            ("policy", "policy", SafetyStatus.MODE_POLICY),
+            ("device", "device", SafetyStatus.MODE_HUMAN),
+            # a person who answers the policy's steps lives on, and has the last state to answer for ever
+            ("answered policy", "policy", SafetyStatus.MODE_HUMAN),
+        ):
+            bench.say(f"{DEATHS} deaths: {name}")
+            person = arm.start("answerer") if name == "answered policy" else None
             for _ in range(DEATHS):
                 victim = arm.start(role)
-                _wait_led(arm, mode, role)
+                _wait_led(arm, mode, name)
                 arm.watch(rng.uniform(0.1, 0.4))
-                _kill(arm, victim, role, worst)
+                _kill(arm, victim, name, worst)
                 arm.wait(lambda: arm.safety[-1].mode == SafetyStatus.MODE_IDLE, "idle")
+            if person is not None:
+                stop(person)
         bench.say(f"{DEATHS} deaths: joint_states")
         arm.start("policy")
         for _ in range(DEATHS):
