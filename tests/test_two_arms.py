@@ -17,7 +17,7 @@ try:
     from tf2_msgs.msg import TFMessage
 
     import serl_sim
-    from serl_interfaces.msg import ArmState, SafetyStatus
+    from serl_interfaces.msg import ArmState, ExecutedAction, SafetyStatus
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
 
@@ -55,6 +55,10 @@ def test_two_arms_in_one_domain_do_not_touch_each_other(ros, processes):
         def step(name):
             action = rng.uniform(-1.0, 1.0, 4).astype(np.float32)
             ours, theirs = envs[name].step(action), expected[name].step(action)
+            # said first: who else led the arm explains another state
+            assert ours[4]["source"] == ExecutedAction.SOURCE_POLICY
+            assert ours[4]["limits"] == theirs[4]["limits"]
+            np.testing.assert_array_equal(ours[4]["executed_action"], theirs[4]["executed_action"])
             np.testing.assert_array_equal(ours[0]["state"], theirs[0]["state"])
             assert ours[1:4] == theirs[1:4]
             ros.executor.spin_once(0.0)

@@ -41,7 +41,7 @@ from serl_robots.arm_controller import ArmController
 from serl_robots.arm_task import FOLDER, ArmTask, load_arm_task
 from serl_robots.config import ConfigError, build, fields
 from serl_robots.control_step import Command, Measured
-from serl_robots.joint_states import JointReading, JointStateError, JointStateReader
+from serl_robots.joint_states import JointStateError, JointStateReader
 from serl_robots.kinematics import Kinematics
 from serl_robots.limits import LIMIT_NAMES, SafetyLimits
 from serl_robots.move_to import MoveRejected
@@ -54,7 +54,6 @@ _TIMER_PERIOD = 0.02  # [s]
 _STATUS_PERIOD = 1.0  # [s]
 _REFUSALS_PERIOD = 0.1  # [s] between two messages on arm/safety that tell of nothing but refusals
 _REPEAT_AFTER = 5.0  # [s] between two log lines about the same reason
-_PLAUSIBLE_MARGIN = 0.2  # [rad] beyond its limits that a joint may be measured
 
 
 class StopSignal:
@@ -92,7 +91,7 @@ class ArmControllerNode(Node):
         self._robot = robot
         self._base_frame = declare_frame_prefix(self) + robot.base_frame
         self._kinematics = Kinematics(robot)
-        self._reader = JointStateReader(robot)
+        self._reader = JointStateReader(robot, self._kinematics)
         self._lockstep = declare(self, "lockstep", False, "The world moves one control period for each command.")
         self._human_timeout = declare(
             self, "human_timeout", 1.0, "Longest wait for a synchronous person in lockstep [s].", range=(0.0, 60.0)
@@ -275,7 +274,6 @@ class ArmControllerNode(Node):
     def _on_joint_states(self, message: JointState) -> None:
         try:
             reading = self._reader.read(message)
-            self._check_plausible(reading)
         except JointStateError as error:
             self._refused_states = printable(error)
             text = f"joint_states refused: {error}"
@@ -297,17 +295,6 @@ class ArmControllerNode(Node):
         command = self._controller.on_state(measured)
         self._publish_state(measured, reading.velocities, velocity)
         self._publish(command)
-
-    def _check_plausible(self, reading: JointReading) -> None:
-        """No arm is far beyond its own limits: such numbers are damage, and nothing may be commanded from there."""
-        low, high = self._kinematics.lower - _PLAUSIBLE_MARGIN, self._kinematics.upper + _PLAUSIBLE_MARGIN
-        wrong = np.flatnonzero((reading.positions < low) | (reading.positions > high))
-        if wrong.size:
-            index = int(wrong[0])
-            raise JointStateError(
-                f"expected joint {self._robot.arm_joints[index]} in [{low[index]:.2f}, {high[index]:.2f}] rad, found "
-                f"{reading.positions[index]:g}"
-            )
 
     def _on_policy(self, message: ActionCommand) -> None:
         if self._broken:

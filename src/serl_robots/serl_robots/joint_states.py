@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from serl_robots.kinematics import Kinematics
 from serl_robots.robot import RobotModel
 
 _TOO_WIDE = 2.0  # times the width of the gripper: no measurement any more, and nothing to hold the gripper at
+_JOINT_MARGIN = 0.2  # [rad] beyond its limits that a joint may be measured
 
 
 class JointStateError(ValueError):
@@ -28,8 +30,10 @@ class JointReading(NamedTuple):
 class JointStateReader:
     """Puts the values of `sensor_msgs/JointState` in the robot's order."""
 
-    def __init__(self, robot: RobotModel) -> None:
+    def __init__(self, robot: RobotModel, kinematics: Kinematics) -> None:
+        """Read the joints of `robot`, whose `kinematics` know their limits."""
         self._robot = robot
+        self._lowest, self._highest = kinematics.lower - _JOINT_MARGIN, kinematics.upper + _JOINT_MARGIN
         self._widest = _TOO_WIDE * robot.gripper_max_width
         self._names: Sequence[str] | None = None
         self._arm = np.zeros(len(robot.arm_joints), dtype=np.intp)
@@ -39,8 +43,8 @@ class JointStateReader:
         """The robot's joints.
 
         Raises:
-            JointStateError: a joint is missing, has no position or velocity, a value is not finite, or the fingers are
-                where they cannot be.
+            JointStateError: a joint is missing, has no position or velocity, a value is not finite, or a joint or the
+                fingers are where they cannot be: such numbers are damage, and nothing may be commanded from there.
         """
         if message.name != self._names:
             self._learn(message.name)
@@ -63,6 +67,13 @@ class JointStateReader:
             raise JointStateError(
                 f"expected fingers that open at most {self._robot.gripper_max_width} m (gripper_max_width of "
                 f"{self._robot.name!r}), found {width} m"
+            )
+        beyond = (arm < self._lowest) | (arm > self._highest)
+        if beyond.any():
+            index = int(np.argmax(beyond))
+            raise JointStateError(
+                f"expected joint {self._robot.arm_joints[index]} in [{self._lowest[index]:.2f}, "
+                f"{self._highest[index]:.2f}] rad, found {arm[index]:g}"
             )
         return JointReading(arm, speeds, width)
 

@@ -37,19 +37,6 @@ class Broken(RuntimeError):
     """What the bugs of these tests raise."""
 
 
-@pytest.fixture
-def make_graph(ros: Any) -> Iterator[Callable[..., Graph]]:
-    graphs: list[Graph] = []
-
-    def make(**options: Any) -> Graph:
-        graphs.append(Graph(ros, **options))
-        return graphs[-1]
-
-    yield make
-    for graph in graphs:
-        graph.close()
-
-
 def stop_and_release(graph: Graph) -> None:
     """The e-stop answers, shows, and is released."""
     assert graph.call(SetBool, "arm/estop", SetBool.Request(data=True)).success

@@ -4,7 +4,7 @@
 import os
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +28,6 @@ from serl_interfaces.action import MoveTo
 from serl_interfaces.msg import ActionCommand, EpisodeStatus, ExecutedAction, SafetyStatus
 
 pytestmark = pytest.mark.graph
-
-
-@pytest.fixture
-def make_graph(ros: Any) -> Iterator[Callable[..., Graph]]:
-    graphs: list[Graph] = []
-
-    def make(**options: Any) -> Graph:
-        graphs.append(Graph(ros, **options))
-        return graphs[-1]
-
-    yield make
-    for graph in graphs:
-        graph.close()
 
 
 @pytest.fixture
