@@ -150,7 +150,7 @@ def read_position(path: Path) -> Position | None:
     """The place in the journal that a checkpoint names, as in `Checkpoint`; raises CheckpointError if it is damaged."""
     manifest = _read_manifest(path)
     try:
-        return None if manifest["position"] is None else Position(*map(int, manifest["position"]))
+        return _position(manifest)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / _MANIFEST}: a value is missing or wrong: {error!r}") from error
 
@@ -180,7 +180,7 @@ def load(path: Path, template: AgentT) -> Checkpoint[AgentT]:
             agent=agent,
             counters={str(name): int(value) for name, value in manifest["counters"].items()},
             rng=_generator(manifest["rng"]),
-            position=None if manifest["position"] is None else Position(*map(int, manifest["position"])),
+            position=_position(manifest),
             journal=str(manifest.get("journal", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -330,6 +330,10 @@ def _read(path: Path, manifest: dict[str, Any], name: str) -> bytes:
     if _digest(data) != digest:
         raise CheckpointError(f"{path / name}: expected SHA-256 {digest[:12]}..., found another; it was changed")
     return data
+
+
+def _position(manifest: Mapping[str, Any]) -> Position | None:
+    return None if manifest["position"] is None else Position(*map(int, manifest["position"]))
 
 
 def _generator(state: Any) -> np.random.Generator:

@@ -272,7 +272,10 @@ class Learner:
     def _describe(self, batch: Mapping[str, Any]) -> str:
         """What stands out in a batch, and where it came from."""
         value, name, place = max(_magnitudes(batch))
-        source = self._ingest.find(name.rpartition(".")[2], value)
+        try:
+            source = self._ingest.find(name.rpartition(".")[2], value)
+        except JournalError as error:  # must not stand in for what went wrong
+            source = f"(where it came from cannot be told: {error})"
         return f"the largest number of the batch is {value:g} in {name}, minibatch and row {place} {source}".rstrip()
 
     def _rehearsing(self) -> bool:

@@ -169,6 +169,22 @@ def test_numbers_that_ruin_the_training_end_it_before_they_are_saved_and_it_can_
     assert sorted((tmp_path / "checkpoints").iterdir()) > saved
 
 
+def test_a_damaged_journal_does_not_hide_that_training_went_wrong(tmp_path) -> None:
+    poison = demonstration(7)
+    poison.observation["state"][4, 1] = 3e38
+    with started(tmp_path, replace(SPEC, plausible=ANYTHING)) as (learner, published):
+        wait(lambda: bool(published), learner)
+        send(learner, *[poison] * 3)
+        (segment,) = (tmp_path / "journal").glob("*.segment")
+        data = bytearray(segment.read_bytes())
+        data[len(data) // 4] ^= 1  # in the first of the three
+        with segment.open("r+b") as file:
+            file.write(data)
+        with pytest.raises(TrainingError, match="cannot be told: .*the record is damaged"):
+            ask(learner)
+            wait(lambda: False, learner)
+
+
 def test_a_run_that_is_deleted_ends_training_and_is_not_made_again(tmp_path) -> None:
     run = tmp_path / "run"
     with started(run) as (learner, published):
