@@ -288,7 +288,7 @@ class ArmControllerNode(Node):
         tcp, velocity = self._kinematics.tcp_state(reading.positions, reading.velocities)
         measured = Measured(stamp_ns, tcp, reading.positions, reading.gripper_width, time.monotonic())
         # the stamps of what is commanded next are those of the state it starts from
-        self._executed.header.stamp = self._pose.header.stamp = self._state.header.stamp = stamp
+        self._pose.header.stamp = self._state.header.stamp = stamp
         self._measured = measured
         if self._broken:
             return
@@ -300,18 +300,21 @@ class ArmControllerNode(Node):
         if self._broken:
             return
         command = self._controller.on_policy(_action_input(message), time.monotonic())
-        if command is None and self._is_unanswered(message):
-            command = self._commanded
+        if command is None and self._is_repeated(message):
+            if self._pose.header.stamp == message.header.stamp:  # the world still stands at the start of the step
+                command = self._commanded
+            else:  # only the answer may have been lost
+                self._executed_publisher.publish(self._executed)
         self._publish(command)
 
-    def _is_unanswered(self, message: ActionCommand) -> bool:
-        """Whether the actor repeats a step that was commanded while the world in lockstep still stands at its start."""
+    def _is_repeated(self, message: ActionCommand) -> bool:
+        """Whether the actor, in lockstep, repeats the step that was commanded last, as it does without an answer."""
         last = self._commanded
         return (
             self._lockstep
             and last is not None
+            and last.executed is not None
             and (last.episode, last.step) == (message.episode, message.step)
-            and self._pose.header.stamp == message.header.stamp
         )
 
     def _on_teleop(self, message: ActionCommand) -> None:
@@ -393,6 +396,7 @@ class ArmControllerNode(Node):
             # Last: a world in lockstep moves meanwhile.
             if command.executed is not None:
                 executed = self._executed
+                executed.header.stamp = self._pose.header.stamp
                 executed.episode, executed.step = command.episode, command.step
                 executed.source = int(command.source)
                 executed.action = array("f", command.executed.tobytes())

@@ -67,6 +67,17 @@ def test_a_control_step_in_lockstep(lockstep: Graph) -> None:
     assert [linear.x, linear.y, linear.z, angular.x, angular.y, angular.z] == velocity.tolist()
 
 
+def test_a_repeated_step_is_answered_again_and_moves_nothing_twice(lockstep: Graph) -> None:
+    answer = lockstep.step(0, 0.5, 0.0, 0.0, -1.0)
+    commands, states = len(lockstep.bridge.log), len(lockstep.states)
+    lockstep.executed.clear()
+    lockstep.act(0, 0.5, 0.0, 0.0, -1.0)
+    lockstep.ros.spin_until(lambda: lockstep.executed, what="the answer that was lost")
+    assert lockstep.executed[0] == answer
+    assert lockstep.step(1, 0.0, 0.0, 0.0, -1.0).header.stamp == lockstep.states[states - 1].header.stamp
+    assert len(lockstep.bridge.log) == commands + 2, "one width and one pose for the step after it"
+
+
 def test_many_steps_in_lockstep_stay_in_step(lockstep: Graph) -> None:
     for step in range(50):
         executed = lockstep.step(step, 0.1 if step % 2 else -0.1, 0.0, 0.0, 1.0)

@@ -180,7 +180,7 @@ def test_a_damaged_journal_does_not_hide_that_training_went_wrong(tmp_path) -> N
         data[len(data) // 4] ^= 1  # in the first of the three
         with segment.open("r+b") as file:
             file.write(data)
-        with pytest.raises(TrainingError, match="cannot be told: .*the record is damaged"):
+        with pytest.raises(TrainingError, match=r"cannot be told: .*the record is damaged"):
             ask(learner)
             wait(lambda: False, learner)
 
