@@ -97,6 +97,11 @@ def test_training_survives_kills_of_actor_and_learner_and_can_be_resumed(process
     steps = read_metrics(run)["learner/updates"].value
     assert (np.diff(steps) >= 0).sum() >= len(steps) - 3, "updates go on from where they were"
 
+    command = f'cd "{tmp_path}" && exec "$@"'
+    evaluation = processes.start("sh", "-c", command, "sh", *SERL, "eval", "kills", "--episodes", "2")
+    assert evaluation.wait(60.0) == 0, evaluation.output()
+    assert "of 2 episodes succeed" in evaluation.output()
+
 
 @pytest.mark.parametrize("moment", ["starting", "demonstrations", "training"])
 def test_ctrl_c_ends_everything_with_one_line(processes: Any, tmp_path: Path, moment: str) -> None:

@@ -245,10 +245,6 @@ class GraphLearner:
         # Another one, not a larger one: a wrong number that was believed once must not silence the learner for good.
         if message.session == self._learner_session and message.version == self._policy_version:
             return
-        if message.env_steps_trained > message.env_steps:
-            counts = f"expected at most env_steps, {message.env_steps}, found {message.env_steps_trained}"
-            refuse(self._node, "learner/policy", f"env_steps_trained: {counts}")
-            return
         try:
             policy = PolicySnapshot.from_bytes(message.data.tobytes()).policy(self._encoder)
             policy.check(self._spec)

@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from serl_rl.acting import SquashedGaussian
 from serl_rl.data import Chunk, DataError, decode_chunk
 from serl_rl.ingest import InsertResult, Totals
 from serl_rl.journal import JournalError, JournalLost
+from serl_rl.policy import PolicySnapshot
 from serl_rl.spec import TransitionSpec
 from serl_ros.executor import FastExecutor
+from serl_ros.qos import LATCHED
 from serl_training.actor import JobFailed
 from serl_training.graph_learner import GraphLearner, InsertionService
+
+from serl_interfaces.msg import PolicyParameters
 
 SPEC = TransitionSpec({"state": ((3,), np.float32)}, 2)
 
@@ -123,3 +129,18 @@ def test_absurd_values_are_not_even_sent(peers: tuple[Store, GraphLearner]) -> N
     client.send(chunk(1.0))
     client.flush()
     assert store.values == [1.0]
+
+
+def test_a_learner_that_trains_more_often_than_transitions_come_is_followed(
+    ros: Any, peers: tuple[Store, GraphLearner]
+) -> None:
+    """As in real time, and where a checkpoint is evaluated without its journal."""
+    _, client = peers
+    arrays = {"head/kernel": np.zeros((3, 4), np.float32), "head/bias": np.zeros(4, np.float32)}
+    policy = PolicySnapshot(arrays, {"state": 3}, "relu", SquashedGaussian((-5.0, 2.0)))
+    publisher = ros.node("learner").create_publisher(PolicyParameters, "learner/policy", LATCHED)
+    data = array("B", policy.to_bytes())
+    publisher.publish(PolicyParameters(session="s", version=7, env_steps=0, env_steps_trained=1506, data=data))
+    client.connect()
+    assert client.policy_version == 7
+    assert client.lag == 0
