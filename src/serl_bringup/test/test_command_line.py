@@ -48,6 +48,14 @@ def test_without_arguments_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     assert all(command[0] in shown for command in COMMANDS)
 
 
+@pytest.mark.parametrize("command", ["reward", "encoder", "camera"])
+def test_a_command_without_its_command_shows_its_help_alone(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command]) == 2
+    captured = capsys.readouterr()
+    assert f"./serl {command} " in captured.out
+    assert captured.err == ""
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"serl {__version__}\n"

@@ -10,8 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -38,9 +37,9 @@ def start(module: str) -> object:
     Raises:
         SystemExit: something cannot be imported, and this is not the Python that ./serl set up for the workspace.
     """
+    _end_at_once_on_signals()
     try:
-        with _ends_at_once():
-            return importlib.import_module(module).main()
+        return importlib.import_module(module).main()
     except ImportError as error:
         workspace = next((folder for folder in Path(__file__).resolve().parents if (folder / "serl").is_file()), None)
         if workspace is None or Path(sys.prefix).parent == workspace:
@@ -51,16 +50,8 @@ def start(module: str) -> object:
         )
 
 
-@contextmanager
-def _ends_at_once() -> Iterator[None]:
+def _end_at_once_on_signals() -> None:
     """Until ``main()`` handles signals, they end the process: Python would show where its imports were interrupted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are not ours
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: os._exit(0)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: os._exit(0))

@@ -12,6 +12,15 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def handlers():
+    """Leave the handlers of signals as they were; a node's are for its process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """Write the module of a node, for this Python and for the one in a new process."""
@@ -75,10 +84,3 @@ def test_a_signal_while_a_node_is_imported_ends_it_without_a_word(package, tmp_p
         node.send_signal(number)
         out, errors = node.communicate(timeout=20)
     assert (node.returncode, out, errors) == (0, "", "")
-
-
-def test_the_handlers_of_who_calls_a_node_come_back(package):
-    package("def main():\n    pass\n")
-    before = signal.getsignal(signal.SIGINT)
-    entry_point().load()()
-    assert signal.getsignal(signal.SIGINT) is before

@@ -135,6 +135,8 @@ def _explain(error: Exception) -> int:
         _complain(str(error), error.details)
         return error.exit_code
     if isinstance(error, typer.TyperException):
+        if not error.format_message():  # a command of commands without one of them: its help has been shown
+            return error.exit_code
         _complain(error.format_message(), hint=_help_hint(error))
         return error.exit_code
     if type(error).__module__.startswith("serl_"):  # raised by us where a bad value entered
