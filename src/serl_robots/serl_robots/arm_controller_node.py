@@ -7,14 +7,12 @@ on that way relies on what failed: each part of it is tried by itself, and where
 hold, the last command is given again and nothing else until the reset.
 """
 
-import signal
 import sys
 import time
 from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -35,40 +33,28 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, SafetyStatus
-from serl_robots import resources
 from serl_robots.arbitration import ActionInput, Source
 from serl_robots.arm_controller import ArmController
-from serl_robots.arm_task import FOLDER, ArmTask, load_arm_task
-from serl_robots.config import ConfigError, build, fields
+from serl_robots.arm_task import ArmTask
+from serl_robots.config import ConfigError
 from serl_robots.control_step import Command, Measured
 from serl_robots.joint_states import JointStateError, JointStateReader
 from serl_robots.kinematics import Kinematics
-from serl_robots.limits import LIMIT_NAMES, SafetyLimits
+from serl_robots.limits import LIMIT_NAMES
 from serl_robots.move_to import MoveRejected
 from serl_robots.move_to_server_node import MoveToServer
+from serl_robots.other_commanders import other_commanders
 from serl_robots.pose import Pose
 from serl_robots.robot import load_robot
+from serl_robots.stop_signal import StopSignal
+from serl_robots.task_parameters import declare_task
 from serl_ros import log as logs
 
 _TIMER_PERIOD = 0.02  # [s]
 _STATUS_PERIOD = 1.0  # [s]
 _REFUSALS_PERIOD = 0.1  # [s] between two messages on arm/safety that tell of nothing but refusals
+_COMMANDERS_AFTER = 30.0  # [s] between two log lines about others who command
 _REPEAT_AFTER = 5.0  # [s] between two log lines about the same reason
-
-
-class StopSignal:
-    """SIGUSR1 stops the arm as `arm/estop` does: for who has the process at hand and no answer from the graph."""
-
-    asked = False
-
-    @classmethod
-    def install(cls) -> None:
-        """Heed the signal from now on; the node looks at it with every timer."""
-        signal.signal(signal.SIGUSR1, cls._on_signal)
-
-    @classmethod
-    def _on_signal(cls, _number: int, _frame: FrameType | None) -> None:
-        cls.asked = True
 
 
 class ArmControllerNode(Node):
@@ -81,7 +67,7 @@ class ArmControllerNode(Node):
             ValueError: a parameter or a file cannot be used.
         """
         super().__init__("arm_controller", **node_arguments)
-        task = self._task_with_limits()
+        task = declare_task(self)
         robot = load_robot(task.robot)
         if task.limits.max_gripper_width > robot.gripper_max_width:
             raise ConfigError(
@@ -158,29 +144,6 @@ class ArmControllerNode(Node):
         if self._broken:
             raise MoveRejected(f"{self._broken}; call arm/reset_estop first")
         return self._controller
-
-    def _task_with_limits(self) -> ArmTask:
-        """The task, with the limits that parameters `limits.<field>` override."""
-        names = [*resources.listing(FOLDER, ".yaml")]
-        name = declare(self, "task", "pick_cube", "Task: a file in config/tasks.", choices=names)
-        task = load_arm_task(name)
-        values = {}
-        for field in fields(SafetyLimits):
-            value = getattr(task.limits, field.name)
-            default = list(value) if isinstance(value, tuple) else value
-            values[field.name] = declare(
-                self, f"limits.{field.name}", default, f"{field.description}; default: the task's.", range=field.range
-            )
-            if not isinstance(default, float):
-                values[field.name] = [*values[field.name]]
-        limits = build(SafetyLimits, values, f"parameters limits.* of node '{self.get_name()}'")
-        return ArmTask(
-            name=task.name,
-            robot=task.robot,
-            control_period=task.control_period,
-            action=task.action,
-            limits=limits,
-        )
 
     def _make_messages(self, task: ArmTask) -> None:
         """Messages of the control step are made once and only refilled."""
@@ -380,6 +343,7 @@ class ArmControllerNode(Node):
             self._publish(self._controller.on_timer(now))
             self._move_to.publish_feedback(now)
         if now >= self._status_due_at:
+            self._set_commanders()
             self._set_diagnostics(now)
             self._publish_safety()
         elif now - self._shown_at >= _REFUSALS_PERIOD:
@@ -468,6 +432,16 @@ class ArmControllerNode(Node):
             # a pause between episodes is nothing to worry about
             level = logs.INFO if key == "stale_command" else logs.WARN
             logs.log(self, level, status.reason, throttle=_REPEAT_AFTER, key=("reason", key))
+
+    def _set_commanders(self) -> None:
+        """Say who commands the arm beside this node: what it does is not known here, nor kept within the limits."""
+        others = other_commanders(self, (self._pose_publisher, self._gripper_publisher, self._joints_publisher))
+        if not others:
+            self._diagnostics.set("commands", OK, "from this node alone")
+            return
+        text = f"the arm is commanded past the safety filter by {others}; end what should not be there"
+        self._diagnostics.set("commands", ERROR, text)
+        logs.log(self, logs.ERROR, text, throttle=_COMMANDERS_AFTER, key="commands")
 
     def _set_diagnostics(self, now: float) -> None:
         mode, stopped, _ = self._what_to_show()

@@ -14,14 +14,14 @@ import pytest
 
 pytest.importorskip("rclpy")
 from arm_graph import Graph
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from serl_robots.arm_controller import ArmController
 from serl_robots.arm_controller_node import ArmControllerNode
 from serl_ros.faults import describe, report_fault
-from serl_ros.qos import LATCHED, RELIABLE_10
+from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
 from std_srvs.srv import SetBool, Trigger
 
 from serl_interfaces.action import MoveTo
@@ -303,6 +303,25 @@ def test_errors_in_what_is_rclpys_own_stop_no_arm_and_all_others_do(make_graph: 
         report_fault(controller, where, Broken("a bug"))
         assert controller._controller.safety.estop, where
         controller._controller.reset_estop()
+
+
+def test_who_else_commands_the_arm_is_named(make_graph: Callable[..., Graph]) -> None:
+    graph = make_graph(lockstep=False)
+    seen: list[Any] = []
+    graph.node.create_subscription(DiagnosticArray, "/diagnostics", lambda a: seen.extend(a.status), RELIABLE_10)
+
+    def last() -> Any:
+        return next((status for status in reversed(seen) if "commands" in status.name), None)
+
+    graph.ros.spin_until(lambda: last() is not None and "alone" in last().message, what="nobody else")
+    graph.node.create_publisher(PoseStamped, "target_pose", RELIABLE_1)
+    second = graph.ros.add(ArmControllerNode(context=graph.ros.context))
+    name = graph.node.get_fully_qualified_name()
+    own = second.get_fully_qualified_name()
+    graph.ros.spin_until(
+        lambda: f"by {own} on /target_pose, {name} on /target_pose, {own} on /gripper" in last().message
+    )
+    assert last().level == DiagnosticStatus.ERROR
 
 
 def test_a_clock_that_rclpy_cannot_read_stops_no_arm_and_sigusr1_does(processes: Any, ros: Any) -> None:

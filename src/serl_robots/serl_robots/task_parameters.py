@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters that say what the arm is there for and what it may do."""
+
+from dataclasses import replace
+
+from rclpy.node import Node
+from serl_ros.parameters import declare
+
+from serl_robots import resources
+from serl_robots.arm_task import FOLDER, ArmTask, load_arm_task
+from serl_robots.config import build, fields
+from serl_robots.limits import SafetyLimits
+
+
+def declare_task(node: Node) -> ArmTask:
+    """The task of parameter `task`, with the limits that parameters `limits.<field>` override.
+
+    Raises:
+        ValueError: a parameter or a file cannot be used.
+    """
+    names = [*resources.listing(FOLDER, ".yaml")]
+    task = load_arm_task(declare(node, "task", "pick_cube", "Task: a file in config/tasks.", choices=names))
+    values = {}
+    for field in fields(SafetyLimits):
+        value = getattr(task.limits, field.name)
+        default = list(value) if isinstance(value, tuple) else value
+        values[field.name] = declare(
+            node, f"limits.{field.name}", default, f"{field.description}; default: the task's.", range=field.range
+        )
+        if not isinstance(default, float):
+            values[field.name] = [*values[field.name]]
+    limits = build(SafetyLimits, values, f"parameters limits.* of node '{node.get_name()}'")
+    return replace(task, limits=limits)
