@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides what the arm is commanded: who leads, from where, how far. Knows no ROS and no clock.
+"""Decides who leads the arm, and when it is held. Knows no ROS and no clock.
 
 Every event is a call that says the local time `now` [s, monotonic] and returns the command to publish, if there is one.
 Two times matter. *State time* is the stamps of the joint states: it paces commands, because limits are meant per second
@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_robots.arbitration import ActionInput, Person, Source
-from serl_robots.arm_command import CommandIntegrator, CommandResult
+from serl_robots.arm_command import CommandResult
 from serl_robots.arm_task import ArmTask
-from serl_robots.command_history import CommandHistory
+from serl_robots.command_sequence import CommandSequence
 from serl_robots.control_step import Command, Measured
-from serl_robots.holding import Hold
 from serl_robots.kinematics import Kinematics
 from serl_robots.move_to import JointMove, Motion, MoveOutcome, MoveRejected, PoseMove
 from serl_robots.pose import Pose
@@ -32,7 +31,6 @@ from serl_robots.silence import patience
 
 _SECOND_NS: Final = 1_000_000_000
 _ALIVE_PERIODS: Final = 1.5  # for which a policy that was heard keeps the person from driving alone
-_SETTLING_PERIODS: Final = 5  # that the tool may take to arrive before a motion in joint space begins
 _WORLD_TIMEOUT: Final = 5.0  # [s] of local time without joint states after which a motion in lockstep is given up
 
 
@@ -69,16 +67,14 @@ class ArmController:
         self._human_timeout = human_timeout
         self._period_ns = round(task.control_period * _SECOND_NS)
         self._stale_ns = round(patience(task.limits.stale_timeout, task.control_period) * _SECOND_NS)
-        self._integrator = CommandIntegrator(task.action, task.limits, task.control_period)
+        self._commands = CommandSequence(task, robot, kinematics, lockstep=lockstep)
+        self._integrator, self._history = self._commands.integrator, self._commands.history
         self._person = Person(task.limits.stale_timeout)
-        self._history = CommandHistory(self._integrator, task.limits, task.control_period, lockstep=lockstep)
 
         self.safety = SafetyState()
         self.dropped = 0
         self.measured: Measured | None = None
 
-        self._fresh = True  # the next command starts an episode: from measured pose and width
-        self._resync = False  # the next command starts from the measured pose
         self._states_lost = False
         self._now = 0.0
         self._stalled = False  # this process stood still before the last `on_timer`
@@ -94,22 +90,20 @@ class ArmController:
         self._announced: int | None = None
         self._timer_at = -1e9  # local time of the last `on_timer`
         self._motion: Motion | None = None
-        self._hold: Hold | None = None  # brings the arm to rest while nobody leads
-        self._hold_drives = False  # in lockstep: the world moves on for the hold, not only for steps of the policy
 
     # What others see
 
     @property
     def target(self) -> Pose | None:
         """Commanded tool pose; the measured one while nothing is commanded, None while nothing is measured."""
-        if self._history.started and not self._fresh:
+        if self._commands.is_under_way:
             return self._integrator.target
         return None if self.measured is None else self.measured.tcp
 
     @property
     def gripper_target(self) -> float:
         """Commanded width [m]; the measured one while nothing is commanded."""
-        if self._history.started and not self._fresh:
+        if self._commands.is_under_way:
             return self._integrator.gripper_width
         return 0.0 if self.measured is None else self.measured.gripper_width
 
@@ -130,10 +124,10 @@ class ArmController:
             return None  # overtaken on its way
         self.measured = measured
         if self._history.has_lapsed(measured):
-            self._stand()
-        announced = self._fresh and self._announced is not None
+            self._commands.stand(self._motion)
+        announced = self._commands.fresh and self._announced is not None
         if self._history.hear(before, measured, announced=announced):
-            self._resync, self._policy_heard_ns = True, None
+            self._commands.resync, self._policy_heard_ns = True, None
         elapsed_ns = 0 if before is None else measured.stamp_ns - before.stamp_ns
         if self._states_lost and elapsed_ns != 0:
             self._states_lost = False
@@ -141,14 +135,14 @@ class ArmController:
         if self._history.is_doubtful:
             return None  # nothing is commanded on a pose that only one message has told
         moved = self._history.is_void or self._history.is_displaced
-        if self._motion is not None and (moved or (self._fresh and self._history.world_moved(measured))):
+        if self._motion is not None and (moved or (self._commands.fresh and self._history.world_moved(measured))):
             self._end_motion("preempted", "the world was reset, or something else moved the arm")
-        self._resync |= moved
+        self._commands.resync |= moved
         if self.safety.estop:
             return self._tick(now) or self._go_on_holding(now)
         if self._motion is not None:
             return self._drive_motion(measured, now)
-        if self.safety.mode in (Source.POLICY, Source.HUMAN) and not self._resync and elapsed_ns > 0:
+        if self.safety.mode in (Source.POLICY, Source.HUMAN) and not self._commands.resync and elapsed_ns > 0:
             self._integrator.observe(measured.tcp, elapsed_ns / _SECOND_NS)
         return self._tick(now) or self._drive_person(now) or self._hold_if_silent(now) or self._go_on_holding(now)
 
@@ -223,7 +217,7 @@ class ArmController:
         self._last = self._synced_episode = None
         if self._pending is not None and self._pending.episode != episode:
             self._pending = None
-        self._fresh = True
+        self._commands.fresh = True
         return self._tick(now)
 
     def on_timer(self, now: float) -> Command | None:
@@ -265,7 +259,7 @@ class ArmController:
         """
         if self.safety.estop:
             self.safety.release()
-            self._resync = True
+            self._commands.resync = True
             self._person.forget()
 
     # move_to
@@ -336,44 +330,22 @@ class ArmController:
     def _drive_motion(self, measured: Measured, now: float) -> Command | None:
         """The next increment, once the state has moved on."""
         motion = self._motion
-        if motion is None or not self._may_command(measured):
+        if motion is None or not self._commands.may_go_on(measured):
             return None
         if not motion.begun:
-            waiting = self._wait_for_rest(motion, measured)
+            try:
+                waiting = self._commands.begin(motion, measured)
+            except MoveRejected as error:
+                self._end_motion("rejected", str(error))
+                return None
             if waiting is not None:
                 return self._command(Source.MOVE_TO, waiting, measured, now)
-            if self._motion is None:
-                return None
         over = motion.advance(measured)
         if over is not None:
             self._end_motion(*over)
             return None
-        move = motion.move
-        if isinstance(move, PoseMove):
-            result = self._integrator.move(*move.desired, self._integrator.gripper_width)
-            return self._command(Source.MOVE_TO, result, measured, now)
-        result = self._integrator.follow(self._kinematics.tcp(move.positions))
-        return self._command(Source.MOVE_TO, result, measured, now, joint_positions=move.positions)
-
-    def _wait_for_rest(self, motion: Motion, measured: Measured) -> CommandResult | None:
-        """Begins a motion, or gives the next command of what has to come to rest before it."""
-        hold = self._hold
-        if hold is not None and hold.brakes_joints:
-            return hold.still()
-        self._hold = None
-        self._sync(measured)
-        target, safety = self._integrator.target, self._integrator.filter
-        if isinstance(motion.move, JointMove):
-            apart = target.distance(measured.tcp) > self._limits.tracking_progress
-            if not safety.at_rest or (apart and motion.waited < _SETTLING_PERIODS):
-                motion.waited += 1
-                return self._integrator.brake()
-            self._integrator.reset(measured.tcp, self._integrator.gripper_width)
-        try:
-            motion.begin(measured)
-        except MoveRejected as error:
-            self._end_motion("rejected", str(error))
-        return None
+        result, joint_positions = self._commands.follow(motion.move)
+        return self._command(Source.MOVE_TO, result, measured, now, joint_positions=joint_positions)
 
     def _end_motion(self, reason: str, message: str) -> None:
         """Ends the motion; one that is broken off brakes. Called once the state says who leads now."""
@@ -381,11 +353,9 @@ class ArmController:
         if motion is None or measured is None:
             return
         self._motion = None
-        self._resync = True
         if not self.safety.estop:
             self.safety.mode = Source.IDLE
-        if motion.begun and not (motion.move.ended and self._integrator.filter.at_rest):
-            self._make_hold(motion.move if isinstance(motion.move, JointMove) else None, drives=True)
+        self._commands.leave(motion)
         motion.end(reason, message, measured)
 
     # Control steps
@@ -398,10 +368,6 @@ class ArmController:
         if newest is None and self._last is not None:
             newest = self._last[0]
         return newest is not None and message.episode < newest
-
-    def _may_command(self, measured: Measured) -> bool:
-        """Whether a command that is no hold may be given now: it is due, and the newest pose can be believed."""
-        return self._history.is_due(measured) and not self._history.is_doubtful
 
     def _is_early(self, message: ActionInput) -> bool:
         """Whether the EpisodeStatus of a step has not come yet; nobody has to wait for such a policy."""
@@ -421,7 +387,7 @@ class ArmController:
             self._pending = None
             self.safety.refuse("joint_states", "policy/action refused: there are no joint_states")
             return None
-        if not self._may_command(measured):
+        if not self._commands.may_go_on(measured):
             return None
         if self.safety.estop:
             self._pending = None
@@ -440,8 +406,8 @@ class ArmController:
             person = self._leading(now)
         if message.episode != self._synced_episode:
             self._synced_episode = message.episode
-            self._fresh = True
-        if not self._may_start(measured, now):
+            self._commands.fresh = True
+        if not self._commands.may_start(measured):
             return None
         self._pending = None
         if person is None:
@@ -458,11 +424,11 @@ class ArmController:
         person = self._leading(now)
         if person is None or person.synchronous:  # who answers steps has none to answer
             return None
-        if not self._may_command(measured) or self._is_policy_alive(measured):
+        if not self._commands.may_go_on(measured) or self._is_policy_alive(measured):
             return None
         if self.lockstep and now - self._history.commanded_at < self._task.control_period:
             return None  # a person lives in local time
-        if not self._may_start(measured, now):
+        if not self._commands.may_start(measured):
             return None
         return self._execute(Source.HUMAN, person, replace(person, episode=0, step=0), measured, now)
 
@@ -482,31 +448,11 @@ class ArmController:
         heard = self._policy_heard_ns
         return heard is not None and measured.stamp_ns - heard <= _ALIVE_PERIODS * self._period_ns
 
-    def _may_start(self, measured: Measured, now: float) -> bool:
-        """Whether what was commanded before has come to rest as far as the next command needs it.
-
-        A joint motion brakes on its own path to the end. In real time a new episode begins at rest; in lockstep it is
-        the reset of the world that ends the old one.
-        """
-        hold = self._hold
-        if hold is not None and hold.brakes_joints:
-            return False
-        if self.lockstep or not (self._fresh and self._history.started) or self._history.stands(measured):
-            return True
-        if hold is None:
-            self._make_hold()
-        return False
-
     def _execute(
         self, source: Source, message: ActionInput, step: ActionInput, measured: Measured, now: float
     ) -> Command:
         """Commands the action of `message` as the control step of `step`."""
-        if self._history.world_moved(measured):
-            self._resync = True
-        if self._fresh or self._resync:
-            self._sync(measured)
-        self._hold = None
-        result = self._integrator.step(message.action)
+        result = self._commands.act(message.action, measured)
         self.safety.clear()
         if self._human_expected and self._person.lost:
             reason = f"no answer of the person within {self._human_timeout:g} s; going on without until they are heard"
@@ -531,36 +477,14 @@ class ArmController:
             measured.stamp_ns, source, target, width, joint_positions, episode, step, executed=executed, limits=limits
         )
 
-    def _sync(self, measured: Measured) -> None:
-        """The next command starts from the measured pose; where the history is void the commanded pose does too."""
-        if not self._history.drop_if_void(measured, fresh=self._fresh):
-            self._integrator.resync(measured.tcp)
-        self._fresh = self._resync = False
-
-    def _stand(self) -> None:
-        """The arm has come to rest where it was commanded to: what comes next speeds up from there."""
-        self._integrator.filter.stand()
-        if self._motion is not None:
-            self._motion.move.stand()
-        if self._hold is not None:
-            self._hold.stand()
-
     # Stops
-
-    def _make_hold(self, move: JointMove | None = None, *, drives: bool = False) -> Hold:
-        if self._hold is None or move is not None:
-            self._hold = Hold(self._integrator, self._kinematics, self._robot.arm_joints, move)
-            self._hold_drives = drives
-        return self._hold
 
     def _hold_stopped(self, message: str) -> Command | None:
         """Begins to hold; in lockstep the world only moves on when a step of the policy is answered."""
         now = self._now
         if self._motion is not None:
             self._end_motion("estop", message)
-        if self._hold is not None and self._hold.joint_positions is None:
-            self._hold = None  # begins anew: says so where the arm was held before, and lets nothing else go on
-        self._make_hold().begun = False
+        self._commands.stop()
         command = self._tick(now)
         if command is not None:
             return command
@@ -570,36 +494,22 @@ class ArmController:
 
     def _answer_stopped(self, message: ActionInput, measured: Measured, now: float) -> Command:
         """Answers a step of the policy while stopped: the arm brakes, then stays where it is held."""
-        if self._history.drop_if_void(measured, fresh=self._fresh):
-            self._hold = None
-        hold = self._make_hold()
-        result = hold.advance(measured) or hold.still()
+        result, joints = self._commands.stop_for_step(measured)
         result = result._replace(limits=(self.safety.key,))
-        joints = hold.joint_positions if hold.brakes_joints else None
         return self._command(Source.ESTOP, result, measured, now, message.episode, message.step, joints)
 
     def _go_on_holding(self, now: float) -> Command | None:
         """The next command of the hold, paced by the states, or by local time where these do not come."""
-        hold, measured = self._hold, self.measured
-        if hold is None or measured is None or (self.lockstep and not self._hold_drives):
+        measured, stopped = self.measured, self.safety.estop
+        if measured is None:
             return None
-        history = self._history
-        due = history.is_due(measured, urgent=self.safety.estop) or history.is_overdue(now)
-        if not (due or (hold.stops_at_once and not hold.begun)):
+        held = self._commands.go_on_holding(measured, now, lost=self._states_lost, urgent=stopped)
+        if held is None:
             return None
-        if history.is_doubtful and not history.started:
-            return None  # where to hold the arm is not known yet
-        begins = not history.started or (not hold.begun and not self._states_lost)
-        if (begins or history.is_void) and history.drop_if_void(measured, fresh=self._fresh):
-            hold = self._hold = Hold(self._integrator, self._kinematics, self._robot.arm_joints, None)
-        standing = hold.stands
-        joints_led = hold.joint_positions is not None
-        result = hold.advance(None if self._states_lost or history.is_doubtful else measured)
-        if result is None or (self.lockstep and standing and joints_led):
-            return None
+        result, joint_positions = held
         self._history.note(measured.stamp_ns, now)
-        source = Source.ESTOP if self.safety.estop else Source.IDLE
-        return Command(measured.stamp_ns, source, result.target, result.gripper_width, hold.joint_positions)
+        source = Source.ESTOP if stopped else Source.IDLE
+        return Command(measured.stamp_ns, source, result.target, result.gripper_width, joint_positions)
 
     def _hold_if_silent(self, now: float) -> Command | None:
         """In real time: who leads has been silent for too long or has let go, so the arm is held."""
@@ -607,13 +517,13 @@ class ArmController:
             return None
         if not self._is_leader_silent(self.measured, now):
             if self._history.is_late(self.measured) and not self._integrator.filter.at_rest:
-                self._make_hold()  # a step that comes too late finds the arm braking
+                self._commands.make_hold()  # a step that comes too late finds the arm braking
             return None
         if self.safety.mode == Source.POLICY or not self._person.has_let_go:
             self._name_stale("holding the arm")
         self.safety.mode = Source.IDLE
-        self._resync = True
-        self._make_hold()
+        self._commands.resync = True
+        self._commands.make_hold()
         return self._go_on_holding(now)
 
     def _is_leader_silent(self, measured: Measured, now: float) -> bool:
@@ -641,13 +551,13 @@ class ArmController:
         measured = self.measured
         if self._states_lost or measured is None:
             return
-        self._states_lost = self._resync = True
+        self._states_lost = self._commands.resync = True
         self._pending = None
         self._end_motion("timeout", "joint_states stopped")
         if not self.safety.estop:
             self.safety.mode = Source.IDLE
         if self._history.started:
-            self._make_hold()
+            self._commands.make_hold()
         timeout = self._limits.joint_state_timeout
         frozen = now - measured.received_at <= timeout
         what = "the stamps of joint_states have stood still" if frozen else "no joint_states"
