@@ -83,13 +83,16 @@ class MoveToServer:
                 self._active = None
             self._end(goal, outcome)
 
+        before, self._active = self._active, goal  # at once: it may be over before it has begun
         try:
             command = self._start(goal.request, done)
-        except MoveRejected as error:
+        except Exception as error:
+            self._active = before
+            if not isinstance(error, MoveRejected):
+                raise
             log(self._node, WARN, f"move_to rejected: {error}", throttle=_REPEAT_AFTER)
-            done(MoveOutcome(False, "rejected", str(error), 0.0))
+            self._end(goal, MoveOutcome(False, "rejected", str(error), 0.0))
             return
-        self._active = goal
         self._publish(command)
 
     def _end(self, goal: Any, outcome: MoveOutcome) -> None:
