@@ -33,6 +33,8 @@ LOG_LINES = 12  # of a process, shown when it fails
 CRASHES = 4  # of one process within CRASH_WINDOW, after which respawning it is no use
 CRASH_WINDOW = 60.0  # [s]
 _LAST_WORDS = re.compile(r"(?:fatal:|\[FATAL\](?: \[[^\]]*\]){0,2}:) *(\S.*)")
+_WAITS = re.compile(r"^\[WARN\].*\]: (?:waiting for|paused by) ")
+NOTICE_PERIOD = 30.0  # [s] between lines of nodes that say what they wait for
 _SHUTDOWN = "shutting down: "  # how the launch runner begins to say why it ends
 
 
@@ -79,6 +81,7 @@ class GraphSession:
         self.graph_id = graph_id
         self._tails: dict[str, deque[str]] = {}  # process -> its last lines
         self._end = "nothing is left of it"
+        self._next_notice = 0.0
         self._deaths: list[tuple[float, ProcessExited]] = []
         self._client: Client | None = None
         self._metrics_callbacks: list[MetricsCallback] = []
@@ -230,6 +233,9 @@ class GraphSession:
         if isinstance(event, OutputLine):
             self._tails.setdefault(event.process, deque(maxlen=LOG_LINES)).append(event.text)
             if event.text.startswith(("[ERROR]", "[FATAL]")):  # "fatal:" becomes the error of the command
+                self._report(str(event))
+            elif _WAITS.search(event.text) and time.monotonic() >= self._next_notice:
+                self._next_notice = time.monotonic() + NOTICE_PERIOD
                 self._report(str(event))
         elif isinstance(event, Message) and event.text.startswith(_SHUTDOWN):
             self._end = event.text.removeprefix(_SHUTDOWN)

@@ -134,6 +134,17 @@ def test_the_reason_of_a_node_that_gives_up_is_what_the_person_reads_first(
         _poll_for(running)
 
 
+def test_what_a_node_waits_for_is_told_now_and_then(
+    graph: Callable[..., GraphSession], process: Callable[..., str]
+) -> None:
+    wait = "[WARN] [17.25] [actor]: waiting for a policy"
+    line = process("actor", f"for _ in range(9): say({wait!r})\nsay('[WARN] [1.2] [actor]: x')\nsys.exit(2)")
+    told: list[str] = []
+    with graph(line, report=told.append) as running, pytest.raises(CommandError):
+        _poll_for(running)
+    assert told == [f"[actor-1] {wait}"]
+
+
 def test_a_graph_that_shuts_down_ends_the_wait(graph: Callable[..., GraphSession], process: Callable[..., str]) -> None:
     with (
         graph(process("bridge", "", 'on_exit="shutdown"')) as running,
