@@ -34,6 +34,63 @@ class ActionInput:
         return spec.problem(self.action) if self.active else None
 
 
+class Policy:
+    """What the policy has said.
+
+    Attributes:
+        pending: a step that is not commanded yet.
+        pending_since: local time [s] since when there is one.
+    """
+
+    def __init__(self) -> None:
+        """Begin unheard."""
+        self.pending: ActionInput | None = None
+        self.pending_since = 0.0
+        self._last: tuple[int, int] | None = None  # newest step
+        self._heard_ns: int | None = None  # state time
+        self._heard_at = -math.inf  # local time
+
+    def is_old(self, message: ActionInput, episode: int | None) -> bool:
+        """Whether a step is doubled, or from an episode that is over; `episode` is the newest one announced."""
+        if self._last is not None and message.episode == self._last[0]:
+            return message.step <= self._last[1]
+        if episode is None and self._last is not None:
+            episode = self._last[0]
+        return episode is not None and message.episode < episode
+
+    def take(self, message: ActionInput, now: float) -> bool:
+        """Takes in a step that is not old, at the local time `now` [s]; whether it replaces one that was pending."""
+        replaces = self.pending is not None
+        if not replaces:
+            self.pending_since = now
+        self.pending, self._last = message, (message.episode, message.step)
+        return replaces
+
+    def hear(self, stamp_ns: int | None, now: float) -> None:
+        """It is alive, at the state time `stamp_ns`, if there is one, and the local time `now` [s]."""
+        self._heard_at = now
+        if stamp_ns is not None:
+            self._heard_ns = stamp_ns
+
+    def begin(self, episode: int) -> None:
+        """A new episode is announced: its steps begin anew."""
+        self._last = None
+        if self.pending is not None and self.pending.episode != episode:
+            self.pending = None
+
+    def forget_state_time(self) -> None:
+        """State time has begun anew."""
+        self._heard_ns = None
+
+    def is_silent(self, now: float, patience: float) -> bool:
+        """Whether it has not been heard for `patience` [s] of local time."""
+        return now - self._heard_at > patience
+
+    def was_heard(self, stamp_ns: int, within_ns: float) -> bool:
+        """Whether it was heard within so much state time."""
+        return self._heard_ns is not None and stamp_ns - self._heard_ns <= within_ns
+
+
 class Person:
     """What the person's device has said."""
 

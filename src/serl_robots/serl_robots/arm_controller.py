@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serl_robots.arbitration import ActionInput, Person, Source
+from serl_robots.arbitration import ActionInput, Person, Policy, Source
 from serl_robots.arm_command import CommandResult
 from serl_robots.arm_task import ArmTask
 from serl_robots.command_sequence import CommandSequence
@@ -69,7 +69,7 @@ class ArmController:
         self._stale_ns = round(patience(task.limits.stale_timeout, task.control_period) * _SECOND_NS)
         self._commands = CommandSequence(task, robot, kinematics, lockstep=lockstep)
         self._integrator, self._history = self._commands.integrator, self._commands.history
-        self._person = Person(task.limits.stale_timeout)
+        self._policy, self._person = Policy(), Person(task.limits.stale_timeout)
 
         self.safety = SafetyState()
         self.dropped = 0
@@ -78,11 +78,6 @@ class ArmController:
         self._states_lost = False
         self._now = 0.0
         self._stalled = False  # this process stood still before the last `on_timer`
-        self._pending: ActionInput | None = None  # a step of the policy that is not commanded yet
-        self._pending_since = 0.0
-        self._last: tuple[int, int] | None = None  # newest step accepted from the policy
-        self._policy_heard_ns: int | None = None  # state time
-        self._policy_heard_at = -1e9  # local time
         self._episode: int | None = None
         self._episode_runs = False
         self._human_expected = False
@@ -127,7 +122,8 @@ class ArmController:
             self._commands.stand(self._motion)
         announced = self._commands.fresh and self._announced is not None
         if self._history.hear(before, measured, announced=announced):
-            self._commands.resync, self._policy_heard_ns = True, None
+            self._commands.resync = True
+            self._policy.forget_state_time()
         elapsed_ns = 0 if before is None else measured.stamp_ns - before.stamp_ns
         if self._states_lost and elapsed_ns != 0:
             self._states_lost = False
@@ -156,7 +152,7 @@ class ArmController:
         if problem is not None:
             self.safety.refuse("action", f"policy/action refused: {problem}")
             return None
-        if self._is_old(message):
+        if self._policy.is_old(message, self._episode):
             self.dropped += 1
             return None
         if self._motion is not None:
@@ -169,16 +165,10 @@ class ArmController:
                 reason = f"policy/action refused: it answers a state that is {abs(age_ns) / _SECOND_NS:.2f} s {how}"
                 self.safety.refuse("stale_command", reason)
                 return None
-        if self._pending is not None:
+        if self._policy.take(message, now):
             self.safety.count(("rate",))
-        else:
-            self._pending_since = now
         if not self._is_early(message):
-            if measured is not None:
-                self._policy_heard_ns = measured.stamp_ns
-            self._policy_heard_at = now
-        self._last = (message.episode, message.step)
-        self._pending = message
+            self._policy.hear(None if measured is None else measured.stamp_ns, now)
         return self._tick(now)
 
     def on_teleop(self, message: ActionInput, now: float) -> Command | None:
@@ -214,9 +204,8 @@ class ArmController:
         self._announced = episode
         if late:  # its first steps were quicker than this
             return self._tick(now)
-        self._last = self._synced_episode = None
-        if self._pending is not None and self._pending.episode != episode:
-            self._pending = None
+        self._synced_episode = None
+        self._policy.begin(episode)
         self._commands.fresh = True
         return self._tick(now)
 
@@ -321,7 +310,7 @@ class ArmController:
         motion = Motion(plan, measured, done)
         if self._motion is not None:
             self._end_motion("preempted", "another goal came")
-        self._pending = None
+        self._policy.pending = None
         self._motion = motion
         self.safety.mode = Source.MOVE_TO
         self.safety.clear()
@@ -360,15 +349,6 @@ class ArmController:
 
     # Control steps
 
-    def _is_old(self, message: ActionInput) -> bool:
-        """Doubled, or from an episode that is over."""
-        if self._last is not None and message.episode == self._last[0]:
-            return message.step <= self._last[1]
-        newest = self._episode
-        if newest is None and self._last is not None:
-            newest = self._last[0]
-        return newest is not None and message.episode < newest
-
     def _is_early(self, message: ActionInput) -> bool:
         """Whether the EpisodeStatus of a step has not come yet; nobody has to wait for such a policy."""
         return self._episode is not None and message.episode != self._episode
@@ -376,23 +356,23 @@ class ArmController:
     @property
     def _awaits_its_turn(self) -> bool:
         """Whether a step of the policy is there that nobody may come before."""
-        return self._pending is not None and (self.lockstep or not self._is_early(self._pending))
+        return self._policy.pending is not None and (self.lockstep or not self._is_early(self._policy.pending))
 
     def _tick(self, now: float) -> Command | None:
         """Commands the policy's pending step, unless it has to wait."""
-        message, measured = self._pending, self.measured
+        message, measured = self._policy.pending, self.measured
         if message is None:
             return None
         if measured is None or self._states_lost:
-            self._pending = None
+            self._policy.pending = None
             self.safety.refuse("joint_states", "policy/action refused: there are no joint_states")
             return None
         if not self._commands.may_go_on(measured):
             return None
         if self.safety.estop:
-            self._pending = None
+            self._policy.pending = None
             return self._answer_stopped(message, measured, now)
-        overdue = now - self._pending_since >= self._human_timeout
+        overdue = now - self._policy.pending_since >= self._human_timeout
         if self._is_early(message):
             if not overdue:
                 return None
@@ -409,7 +389,7 @@ class ArmController:
             self._commands.fresh = True
         if not self._commands.may_start(measured):
             return None
-        self._pending = None
+        self._policy.pending = None
         if person is None:
             return self._execute(Source.POLICY, message, message, measured, now)
         return self._execute(Source.HUMAN, person, message, measured, now)
@@ -440,13 +420,12 @@ class ArmController:
     def _is_policy_silent(self, now: float) -> bool:
         """Whether, by local time, the policy has been silent for too long."""
         period = self._history.pace.local(self._task.control_period)
-        return now - self._policy_heard_at > patience(self._limits.stale_timeout, period)
+        return self._policy.is_silent(now, patience(self._limits.stale_timeout, period))
 
     def _is_policy_alive(self, measured: Measured) -> bool:
         if self.lockstep:
             return self._episode_runs  # an episode's steps are the actor's, however long it takes
-        heard = self._policy_heard_ns
-        return heard is not None and measured.stamp_ns - heard <= _ALIVE_PERIODS * self._period_ns
+        return self._policy.was_heard(measured.stamp_ns, _ALIVE_PERIODS * self._period_ns)
 
     def _execute(
         self, source: Source, message: ActionInput, step: ActionInput, measured: Measured, now: float
@@ -489,7 +468,7 @@ class ArmController:
         if command is not None:
             return command
         if not self.lockstep:
-            self._pending = None
+            self._policy.pending = None
         return self._go_on_holding(now)
 
     def _answer_stopped(self, message: ActionInput, measured: Measured, now: float) -> Command:
@@ -534,7 +513,7 @@ class ArmController:
 
     def _notice_pause(self, measured: Measured, now: float) -> None:
         """In lockstep no hold is needed: without commands time stands still, and the next goes on from the last."""
-        if self.safety.mode not in (Source.POLICY, Source.HUMAN) or self._pending is not None:
+        if self.safety.mode not in (Source.POLICY, Source.HUMAN) or self._policy.pending is not None:
             return
         if measured.stamp_ns == self._history.commanded_ns:
             return  # it is the world that takes its time
@@ -552,7 +531,7 @@ class ArmController:
         if self._states_lost or measured is None:
             return
         self._states_lost = self._commands.resync = True
-        self._pending = None
+        self._policy.pending = None
         self._end_motion("timeout", "joint_states stopped")
         if not self.safety.estop:
             self.safety.mode = Source.IDLE
