@@ -266,3 +266,18 @@ def test_joint_states_that_were_overtaken_are_not_a_new_time(paced: Rig) -> None
             late = Measured(paced.stamp_ns - 1, paced.tcp, paced.joints, paced.width, paced.now)
             assert paced.controller.on_state(late) is None
     assert len([command for command in paced.commands if command.executed is not None]) >= 19
+
+
+def test_a_motion_that_ends_before_it_begins_leaves_no_arm_moving() -> None:
+    rig = Rig(lockstep=False, max_acceleration=0.5)
+    for k in range(4):
+        rig.policy(1, k, *FORWARD)
+        rig.states(PERIOD)
+    rig.move_to_joints(np.array(panda()[0].configuration("home")))
+    rig.teleop(*FORWARD)
+    assert [outcome.termination_reason for outcome in rig.outcomes] == ["preempted"]
+    rig.teleop(active=False)
+    rig.states(2.0)
+    x = np.array([command.target.position[0] for command in rig.commands])
+    assert np.abs(np.diff(x, 2)).max() <= 0.5 * PERIOD**2 + 1e-9
+    assert x[-1] == x[-2] and x[-1] > x[3]
