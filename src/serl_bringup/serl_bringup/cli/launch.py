@@ -20,7 +20,8 @@ def launch(
 ) -> None:
     """Run a ROS 2 XML launch file where only the pip packages of ROS 2 are installed.
 
-    Arguments of the file follow as NAME:=VALUE; --show-args lists them. docs/launch.md says what a file may contain.
+    Arguments of the file follow as NAME:=VALUE; --show-args lists them, --print shows what would be started,
+    --log-dir FOLDER says where logs go. docs/launch.md says what a file may contain.
 
     Examples:
         ./serl launch sim.launch.xml task:=pick_cube real_time_factor:=1.0
