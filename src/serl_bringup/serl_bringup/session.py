@@ -81,7 +81,7 @@ class GraphSession:
         self.graph_id = graph_id
         self._tails: dict[str, deque[str]] = {}  # process -> its last lines
         self._end = "nothing is left of it"
-        self._next_notice = 0.0
+        self._next_notice = time.monotonic() + NOTICE_PERIOD  # nodes wait for each other while they start
         self._deaths: list[tuple[float, ProcessExited]] = []
         self._client: Client | None = None
         self._metrics_callbacks: list[MetricsCallback] = []

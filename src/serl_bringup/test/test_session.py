@@ -135,10 +135,11 @@ def test_the_reason_of_a_node_that_gives_up_is_what_the_person_reads_first(
 
 
 def test_what_a_node_waits_for_is_told_now_and_then(
-    graph: Callable[..., GraphSession], process: Callable[..., str]
+    graph: Callable[..., GraphSession], process: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(session, "NOTICE_PERIOD", 1.0)
     wait = "[WARN] [17.25] [actor]: waiting for a policy"
-    line = process("actor", f"for _ in range(9): say({wait!r})\nsay('[WARN] [1.2] [actor]: x')\nsys.exit(2)")
+    line = process("actor", f"say({wait!r}); time.sleep(1.2)\nfor _ in range(9): say({wait!r})\nsay('[WARN] [1.2] [actor]: x')\nsys.exit(2)")
     told: list[str] = []
     with graph(line, report=told.append) as running, pytest.raises(CommandError):
         _poll_for(running)
