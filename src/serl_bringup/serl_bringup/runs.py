@@ -124,8 +124,8 @@ def find_run(root: Path, reference: str) -> Run:
             raise CommandError(f"{path} is not a run: it has no config.yaml")
         return Run(path)
     known = run_names(root)
-    hint = f"; runs in {root}: {', '.join(known[:5])}{' ...' if len(known) > 5 else ''}" if known else ""
-    raise CommandError(f"no run {reference!r} in {root}{hint}")
+    hint = f"there are {', '.join(known[:5])}{' ...' if len(known) > 5 else ''}" if known else "there is none at all"
+    raise CommandError(f"no run {reference!r} in {root.absolute()}: {hint} (SERL_RUNS names another folder)")
 
 
 def run_names(root: Path) -> list[str]:

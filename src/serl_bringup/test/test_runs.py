@@ -61,6 +61,12 @@ def test_an_unknown_run_names_those_there_are(tmp_path: Path) -> None:
         find_run(tmp_path, "second")
 
 
+def test_an_unknown_run_says_in_which_folder_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CommandError, match=rf"no run 'mine' in {tmp_path}/runs: there is none .*SERL_RUNS"):
+        find_run(Path("runs"), "mine")
+
+
 def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path) -> None:
     create_run(tmp_path, "first")
     with pytest.raises(CommandError, match=r"no config\.yaml"):
