@@ -216,5 +216,8 @@ def _section(head: str, title: str, endpoints: Iterable[tuple[str, Sequence[str]
 
 
 def _print(lines: Iterable[str]) -> None:
-    for line in lines:
+    for line in (found := list(lines)):
         typer.echo(line)
+    if not found:
+        where = f"domain {domain.environment_domain() or 0}"
+        typer.echo(f"serl: there is none in {where}; ./serl train and ./serl launch start a graph", err=True)

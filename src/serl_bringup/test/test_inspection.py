@@ -69,6 +69,13 @@ def test_nodes_are_listed_without_the_command_itself(others: Any, capsys: pytest
     assert capsys.readouterr().out.split() == ["/arm/other"]
 
 
+def test_without_a_graph_that_is_said(ros_domain: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nodes"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"serl: there is none in domain {ros_domain};")
+
+
 def test_a_node_is_shown_with_what_it_offers(others: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nodes", "/arm/other"]) == 0
     shown = capsys.readouterr().out
