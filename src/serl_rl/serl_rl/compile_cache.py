@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps what JAX compiled on the disk, so that the next start of the same program does not compile again."""
+"""What a program does before it computes with JAX: keep what is compiled on the disk, see that JAX has a device."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -21,3 +22,15 @@ def enable(directory: Path) -> None:
     # By default only what took a second to compile is kept; here dozens of small functions are what a start waits for.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def check_backend() -> None:
+    """Raise ValueError, in one line, unless JAX has something to compute on."""
+    try:
+        jax.default_backend()
+    except (RuntimeError, AssertionError) as error:  # the latter for cuda where there is none
+        reason = " ".join(str(error).split())[:200] or "a backend that it knows does not start"
+        raise ValueError(
+            f"JAX finds nothing to compute on ({reason}); JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}: "
+            "unset it, or name what there is, as cpu"
+        ) from error

@@ -21,11 +21,15 @@ def prepare(node: Node, cache: str) -> None:
     """Import JAX for a node that shares the machine with others. To be called before anything else imports it.
 
     A cache that cannot be used costs time at every start, and is no reason not to start.
+
+    Raises:
+        ValueError: JAX finds nothing to compute on.
     """
     # One core is the learner's, the others are the graph's.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
     from serl_rl import compile_cache
 
+    compile_cache.check_backend()
     if cache:
         try:
             compile_cache.enable(Path(cache))

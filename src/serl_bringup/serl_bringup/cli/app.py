@@ -81,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
         signal.signal(signal.SIGHUP, _leave)
     outlive_terminal()
+    if os.environ.get("COLUMNS") == "0":  # a terminal without a size: everything would be cut to nothing
+        del os.environ["COLUMNS"]
     try:
         _refuse_empty(arguments)
         status = app(arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False)
