@@ -107,8 +107,8 @@ class CommandSequence:
         """A motion is over; one that is broken off brakes, and so does what it has waited for."""
         self.resync = True
         if (motion.begun and not motion.move.ended) or not self.integrator.filter.at_rest:
-            in_joints = motion.begun and isinstance(motion.move, JointMove)
-            self.make_hold(motion.move if in_joints else None, drives=True)
+            move = motion.move if motion.begun else None
+            self.make_hold(move if isinstance(move, JointMove) else None, drives=True)
 
     def stand(self, motion: Motion | None) -> None:
         """The arm has come to rest where it was commanded to: what comes next speeds up from there."""
