@@ -120,7 +120,9 @@ class CommandHistory:
         period is never much shorter than the limits take it to be.
         """
         self.commanded_ns, self.commanded_at = stamp_ns, now
-        self._next_ns = max(self._next_ns, stamp_ns - self._period_ns // 10) + self._period_ns * 97 // 100
+        next_ns = max(self._next_ns, stamp_ns - self._period_ns // 10) + self._period_ns * 97 // 100
+        # holds may be given between two periods, any number of them
+        self._next_ns = min(next_ns, stamp_ns + self._period_ns)
         if not self._integrator.filter.at_rest:
             self._moved_ns = stamp_ns
 

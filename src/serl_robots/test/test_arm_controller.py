@@ -509,6 +509,17 @@ def test_a_second_stop_changes_nothing(paced: Rig) -> None:
     assert paced.safety.counts["estop"] == 1
 
 
+def test_stops_and_releases_by_the_hundred_keep_nobody_waiting_afterwards(paced: Rig) -> None:
+    paced.policy(1, 0, *FORWARD)
+    paced.states(PERIOD)
+    for _ in range(300):
+        paced.take(paced.controller.on_estop())
+        paced.controller.reset_estop()
+        paced.state()
+    paced.policy(1, 1, *FORWARD)
+    assert [command.source for command in paced.states(2 * PERIOD)] == [Source.POLICY]
+
+
 def test_a_stop_before_anything_is_measured_holds_as_soon_as_it_is() -> None:
     rig = Rig(lockstep=False, start=False)
     assert rig.take(rig.controller.on_estop()) is None
