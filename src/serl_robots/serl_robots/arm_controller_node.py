@@ -43,11 +43,11 @@ from serl_robots.kinematics import Kinematics
 from serl_robots.limits import LIMIT_NAMES
 from serl_robots.move_to import MoveRejected
 from serl_robots.move_to_server_node import MoveToServer
-from serl_robots.other_commanders import other_commanders
+from serl_robots.other_commanders_node import other_commanders
 from serl_robots.pose import Pose
 from serl_robots.robot import load_robot
 from serl_robots.stop_signal import StopSignal
-from serl_robots.task_parameters import declare_task
+from serl_robots.task_parameters_node import declare_task
 from serl_ros import log as logs
 
 _TIMER_PERIOD = 0.02  # [s]
