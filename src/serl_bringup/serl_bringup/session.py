@@ -81,6 +81,7 @@ class GraphSession:
         self.graph_id = graph_id
         self._tails: dict[str, deque[str]] = {}  # process -> its last lines
         self._end = "nothing is left of it"
+        self.unfinished: list[str] = []  # why nodes could not end as they should
         self._next_notice = time.monotonic() + NOTICE_PERIOD  # nodes wait for each other while they start
         self._deaths: list[tuple[float, ProcessExited]] = []
         self._client: Client | None = None
@@ -241,6 +242,9 @@ class GraphSession:
             self._end = event.text.removeprefix(_SHUTDOWN)
         elif isinstance(event, ProcessExited) and not event.expected:
             self._deaths.append((time.monotonic(), event))
+        elif isinstance(event, ProcessExited) and event.code == 1:  # it was told to end, and could not do all it must
+            tail = self._tails.get(event.process, ())
+            self.unfinished.append(next(filter(None, map(_last_words, reversed(tail))), f"{event.process} failed"))
 
     def _leave(self) -> None:
         if self._client is not None:

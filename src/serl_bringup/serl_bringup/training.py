@@ -98,6 +98,11 @@ def _train(run: Run, plan: Plan, report: bool, *, resumed: bool) -> bool:
     if result.termination_reason not in ("goal", "max_env_steps"):
         raise CommandError(f"training ended early ({result.termination_reason}): {result.message}; logs: {run.log_dir}")
     runs.write_result(run, _result(plan, result, wall_seconds, resumed))
+    if graph.unfinished:
+        raise CommandError(
+            f"{graph.unfinished[0]} - the newest policy is not saved; the journal has everything that it was trained "
+            f"on: go on with ./serl train --resume {run.name}"
+        )
     if report:
         summary.make(run, plan, console)
     if result.success:

@@ -147,6 +147,18 @@ def test_what_a_node_waits_for_is_told_now_and_then(
     assert told == [f"[actor-1] {wait}"]
 
 
+def test_what_a_node_could_not_do_at_the_end_is_kept(
+    graph: Callable[..., GraphSession], process: Callable[..., str]
+) -> None:
+    code = "import signal\ndef end(*_): say('[FATAL] [1.2] [learner]: not saved'); sys.exit(1)\n"
+    ready = f"{code}signal.signal(signal.SIGINT, end); say('[ERROR] ready'); {WAIT}"
+    told: list[str] = []
+    with graph(process("learner", ready), report=told.append) as running:
+        while not told:
+            running.check()
+    assert running.unfinished == ["not saved"]
+
+
 def test_a_graph_that_shuts_down_ends_the_wait(graph: Callable[..., GraphSession], process: Callable[..., str]) -> None:
     with (
         graph(process("bridge", "", 'on_exit="shutdown"')) as running,
