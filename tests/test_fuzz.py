@@ -10,6 +10,7 @@ import pytest
 from serl_bringup.bench.fuzz_graph import extra_nodes, fuzz_graph
 
 
+@pytest.mark.graph
 @pytest.mark.slow
 def test_no_message_ends_a_node_moves_the_arm_wrongly_or_floods_the_log(ros_domain: Any, tmp_path: Path) -> None:
     report = fuzz_graph("pick_cube", 3000, tmp_path, seed=1, extras=extra_nodes("pick_cube", tmp_path))
