@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from serl_bringup.reward.keys import pressed_keys
 from serl_bringup.session import GraphSession
 from serl_rl.config import RewardClassifierConfig
@@ -21,6 +22,8 @@ from serl_training.graph_recorder import FrameListener, drive_episode
 from serl_training.reward_frames import frame_source
 
 from serl_tasks import get_task
+
+pytestmark = pytest.mark.graph
 
 TASK = get_task("pick_cube_vision")
 SOURCE = frame_source(TASK)

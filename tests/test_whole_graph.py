@@ -32,6 +32,8 @@ from serl_training.run_log import read_metrics
 from serl_interfaces.msg import SafetyStatus
 from serl_tasks import get_task
 
+pytestmark = pytest.mark.graph
+
 TASK, VISION = get_task("pick_cube"), get_task("pick_cube_vision")
 SPEC = TransitionSpec.from_spaces(TASK.observation_space, TASK.action_space)
 SERL = (sys.executable, "-m", "serl_bringup")
