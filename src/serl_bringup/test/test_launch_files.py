@@ -195,6 +195,10 @@ def test_every_parameter_is_declared_by_its_node(environment: dict[str, str]) ->
     packages = {name: package for package, names in EXECUTABLES.items() for name in names}
     for node, values in parameters(plan(SIM, environment)).items():
         name = node.removeprefix("/")
-        source = (ROOT / "src" / packages[name] / packages[name] / f"{name}_node.py").read_text()
-        declared = set(re.findall(r'declare\(\s*(?:self|node),\s*"(\w+)"', source))
+        folder = ROOT / "src" / packages[name] / packages[name]
+        source = (folder / f"{name}_node.py").read_text()
+        # what it declares, and what the modules of its package declare for it that it imports by name
+        parts = re.findall(rf"^from {packages[name]}\.(\w+) import", source, re.MULTILINE)
+        sources = [source, *((folder / f"{part}.py").read_text() for part in parts)]
+        declared = {name for text in sources for name in re.findall(r'declare\(\s*(?:self|node),\s*"(\w+)"', text)}
         assert values.keys() <= declared, f"{node} does not declare {values.keys() - declared}"
