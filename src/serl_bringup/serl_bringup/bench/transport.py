@@ -23,7 +23,7 @@ from serl_ros.qos import LATCHED, RELIABLE_10
 from serl_training.graph_learner import GraphLearner
 
 from serl_bringup import domain
-from serl_bringup.bench.peers_node import CHUNK, SPECS, STATE, number_code, numbered_chunk
+from serl_bringup.bench.peers_node import CHUNK, SPECS, STATE, number_code, number_reward, numbered_chunk
 from serl_bringup.bench.processes import start, stop
 from serl_bringup.bench.registry import Bench, Measurement
 from serl_bringup.client_node import Client
@@ -155,7 +155,7 @@ def _missing(journal: Path, log: Path) -> tuple[int, int, int]:
     for _, record in read_journal(journal, STATE):
         chunk = decode_chunk(record.data, STATE)
         numbers = np.arange(record.first_sequence, record.first_sequence + record.count)
-        right = (chunk.action[:, 0] == number_code(numbers)) & (chunk.reward == numbers.astype(np.float32))
+        right = (chunk.action[:, 0] == number_code(numbers)) & (chunk.reward == number_reward(numbers))
         stored.setdefault(record.session_id, set()).update(numbers[right].tolist())
     lost = sum(len(set(range(count)) - stored[session]) for session, count in acknowledged.items())
     return lost, sum(acknowledged.values()), len(acknowledged)
