@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures for every package's tests: a ROS domain of its own per test, nodes in it, and processes that always end.
 
-    def test_the_arm_answers(ros, processes):
-        processes.start("ros_executable", "--ros-args", ...)
-        messages = []
-        ros.node().create_subscription(ArmState, "arm/state", messages.append, 1)
-        ros.spin_until(lambda: messages)
+def test_the_arm_answers(ros, processes):
+    processes.start("ros_executable", "--ros-args", ...)
+    messages = []
+    ros.node().create_subscription(ArmState, "arm/state", messages.append, 1)
+    ros.spin_until(lambda: messages)
 """
 
 from __future__ import annotations
@@ -183,6 +183,32 @@ def processes(ros_domain: int, tmp_path: Path) -> Iterator[Processes]:
     group = Processes(tmp_path)
     yield group
     group.stop()
+
+
+@pytest.fixture
+def is_alive() -> Callable[[int], bool]:
+    """Whether a process runs; one that has ended but was not collected does not."""
+
+    def look(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    return look
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """`wait_until(condition, timeout)` looks until the condition holds, and fails if it never does."""
+
+    def wait(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    return wait
 
 
 @pytest.fixture(autouse=True)

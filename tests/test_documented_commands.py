@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import typer
-from serl_bringup.cli.app import app
-from serl_bringup.launch_runner.arguments import declared_arguments, parse_arguments, refuse_unknown
-from serl_bringup.plan import resolve_learning
+from serl_cli.app import app
+from serl_cli.work.plan import resolve_learning
+from serl_launch.language.arguments import declared_arguments, parse_arguments, refuse_unknown
 
 ROOT = Path(__file__).resolve().parent.parent
 OF_THE_SCRIPT = {"setup", "shell", "test", "clean", "env", "help", "COMMAND", "--help", "--install-completion"}

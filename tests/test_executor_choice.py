@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serl_bringup.session import GraphSession
-from serl_ros.executor import CHOICE
-from serl_training.graph_env import GraphEnv
+from serl_launch.session import GraphSession
+from serl_ros.execution.executor import CHOICE
+from serl_training.env.graph_env import GraphEnv
 
 
 def test_a_graph_on_rclpys_own_executor_steps(ros_domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 SOURCES = Path(__file__).resolve().parent.parent / "src"
+PLAIN_FOLDERS = {"language", "processes", "report"}
 ROS_MODULES = {"rclpy", "serl_ros", "serl_interfaces"}
 
 
@@ -16,8 +17,9 @@ def plain_modules() -> list[Path]:
     """Return the files that docs/architecture.md keeps free of ROS."""
 
     def may_speak_ros(file: Path) -> bool:
-        commands = "serl_bringup" in file.parts and not {"launch_runner", "report"} & set(file.parts)
-        return file.name.endswith("_node.py") or file.name.startswith("graph_") or "serl_ros" in file.parts or commands
+        commands = {"serl_cli", "serl_bench", "serl_launch"} & set(file.parts) and not PLAIN_FOLDERS & set(file.parts)
+        rim = file.name.endswith("_node.py") or file.name.startswith("graph_")
+        return rim or "serl_ros" in file.parts or bool(commands)
 
     return [file for file in sorted(SOURCES.glob("serl_*/serl_*/**/*.py")) if not may_speak_ros(file)]
 

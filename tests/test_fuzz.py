@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serl_bringup.bench.fuzz_graph import extra_nodes, fuzz_graph
+from serl_bench.fuzz.fuzz_graph import extra_nodes, fuzz_graph
 
 
 @pytest.mark.graph

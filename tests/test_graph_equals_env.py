@@ -8,7 +8,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo
 
 try:
-    from serl_training.graph_env import GraphEnv
+    from serl_training.env.graph_env import GraphEnv
 
     import serl_interfaces.msg  # noqa: F401 - built by colcon
     import serl_sim

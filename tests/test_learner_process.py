@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serl_bringup.bench.peers_node import number_code, numbered_chunk
-from serl_bringup.launch_runner.packages import find_executable
-from serl_rl.data import decode_chunk, encode_chunk
-from serl_rl.journal import read_journal
-from serl_rl.policy import NumpyPolicy
+from serl_bench.graph.peers_node import number_code, numbered_chunk
+from serl_launch.language.packages import find_executable
+from serl_rl.policy.snapshot import NumpyPolicy
 from serl_rl.spec import TransitionSpec
+from serl_rl.storage.chunk import decode_chunk, encode_chunk
+from serl_rl.storage.journal import read_journal
 from serl_ros.qos import LATCHED
 
 from serl_interfaces.msg import PolicyParameters

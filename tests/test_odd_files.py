@@ -16,25 +16,26 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-import serl_bringup.runs
 import serl_cameras.calibration
-import serl_cameras.file_source
+import serl_cameras.sources.file
+import serl_launch.runs
 import serl_rl.checkpoint
-import serl_rl.classifier_file
-import serl_rl.demonstrations
-import serl_rl.encoder_file
-import serl_rl.resnet_params
-import serl_rl.reward_data
-import serl_training.run_log
-from serl_bringup.cli import app
-from serl_bringup.encoder_recipe import load_recipe
-from serl_bringup.launch_runner.plan import make_plan
-from serl_cameras.source import SourceSettings
+import serl_rl.encoders.file
+import serl_rl.encoders.resnet_params
+import serl_rl.reward.classifier_file
+import serl_rl.reward.data
+import serl_rl.storage.demonstrations
+import serl_training.learner.run_log
+from serl_cameras.sources.source import SourceSettings
+from serl_cli.work.encoder_recipe import load_recipe
+from serl_config.schema import load_yaml
 from serl_config.text import printable
+from serl_launch.language.plan import make_plan
 from serl_rl.spec import TransitionSpec
-from serl_robots.config import load_yaml
-from serl_robots.robot import RobotModel
-from serl_sim.world_file import WorldFile
+from serl_robots.model.robot import RobotModel
+from serl_sim.scene.world_file import WorldFile
+
+from serl_cli import app
 
 SPEC = TransitionSpec({"state": ((3,), "float32")}, action_dim=2)
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -94,12 +95,12 @@ CONTENTS: dict[str, bytes] = {
 
 def read_run(path: Path) -> None:
     (path.parent / "config.yaml").symlink_to(path)
-    serl_bringup.runs.read_config(serl_bringup.runs.Run(path.parent))
+    serl_launch.runs.read_config(serl_launch.runs.Run(path.parent))
 
 
 def read_metrics(path: Path) -> None:
-    (path.parent / serl_training.run_log.METRICS_FILE).symlink_to(path)
-    serl_training.run_log.read_metrics(path.parent)
+    (path.parent / serl_training.learner.run_log.METRICS_FILE).symlink_to(path)
+    serl_training.learner.run_log.read_metrics(path.parent)
 
 
 def read_checkpoint(path: Path) -> None:
@@ -135,12 +136,12 @@ READERS: dict[str, Callable[[Path], object]] = {
     "run": read_run,
     "metrics": read_metrics,
     "checkpoint": read_checkpoint,
-    "classifier": serl_rl.classifier_file.read_classifier,
-    "encoder": serl_rl.encoder_file.read_encoder,
-    "pickled encoder": serl_rl.resnet_params.read_pickled_arrays,
-    "demonstrations": lambda path: list(serl_rl.demonstrations.read_demonstrations(path, SPEC)),
-    "frames": lambda path: list(serl_rl.reward_data.read_reward_data([path])),
-    "camera": lambda path: serl_cameras.file_source.FileSource(SourceSettings(path=str(path), framerate=30.0)),
+    "classifier": serl_rl.reward.classifier_file.read_classifier,
+    "encoder": serl_rl.encoders.file.read_encoder,
+    "pickled encoder": serl_rl.encoders.resnet_params.read_pickled_arrays,
+    "demonstrations": lambda path: list(serl_rl.storage.demonstrations.read_demonstrations(path, SPEC)),
+    "frames": lambda path: list(serl_rl.reward.data.read_reward_data([path])),
+    "camera": lambda path: serl_cameras.sources.file.FileSource(SourceSettings(path=str(path), framerate=30.0)),
 }
 # What a reader takes for what it is.
 FINE = {

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serl_bringup.reward.keys import pressed_keys
-from serl_bringup.session import GraphSession
+from serl_cli.reward.keys import pressed_keys
+from serl_launch.session import GraphSession
 from serl_rl.config import RewardClassifierConfig
-from serl_rl.encoders import Encoder
-from serl_rl.reward_classifier import RewardClassifier
-from serl_rl.reward_data import RewardDataFile, RewardEpisode, read_reward_data
-from serl_training.graph_env import GraphEnv
-from serl_training.graph_recorder import FrameListener, drive_episode
-from serl_training.reward_frames import frame_source
+from serl_rl.jax.encoders.encoder import Encoder
+from serl_rl.jax.reward.classifier import RewardClassifier
+from serl_rl.reward.data import RewardDataFile, RewardEpisode, read_reward_data
+from serl_training.env.graph_env import GraphEnv
+from serl_training.reward.graph_recorder import FrameListener, drive_episode
+from serl_training.reward.reward_frames import frame_source
 
 from serl_tasks import get_task
 

@@ -40,7 +40,6 @@ def test_the_second_start_sets_nothing_up_and_is_quick(ready):
         ("src/serl_a/package.xml", ["serl_a"]),
         ("src/compat/tf2_msgs/package.xml", ["tf2_msgs"]),
         ("config/new.yaml", ["serl_bringup"]),
-        ("src/serl_bringup/serl_bringup/new.py", ["serl_bringup"]),
         ("cmake/ros_wheels.cmake", [""]),  # all
         ("src/serl_a/serl_a/code.py", []),  # linked into place
         ("config/a.yaml", []),

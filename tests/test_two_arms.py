@@ -13,7 +13,7 @@ from std_srvs.srv import SetBool
 
 try:
     from serl_tasks.messages import nanoseconds
-    from serl_training.graph_env import GraphEnv
+    from serl_training.env.graph_env import GraphEnv
     from tf2_msgs.msg import TFMessage
 
     import serl_sim
@@ -29,7 +29,7 @@ def test_two_arms_in_one_domain_do_not_touch_each_other(ros, processes):
     arguments = ("task:=pick_cube", "learning_nodes:=false", "teleop:=none")
     for name in ARMS:
         words = ("launch", "sim.launch.xml", f"namespace:={name}", *arguments)
-        processes.start(sys.executable, "-m", "serl_bringup", *words)
+        processes.start(sys.executable, "-m", "serl_cli", *words)
     node = ros.node()
     heard = {topic: [] for topic in ("/clock", "/tf", "/tf_static", "/diagnostics")}
     for topic, kind, qos in (

@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 from sensor_msgs.msg import Image
-from serl_bringup.session import GraphSession
-from serl_rl.data import decode_chunk
-from serl_rl.demonstrations import DemonstrationFile
-from serl_rl.journal import read_journal
+from serl_launch.session import GraphSession
 from serl_rl.spec import TransitionSpec
+from serl_rl.storage.chunk import decode_chunk
+from serl_rl.storage.demonstrations import DemonstrationFile
+from serl_rl.storage.journal import read_journal
 from serl_ros.images import image_message
 from serl_ros.qos import LATCHED
 from serl_tasks.camera_view import CameraView
-from serl_training.graph_env import EpisodeMode, GraphEnv, GraphError
+from serl_training.env.graph_env import EpisodeMode, GraphEnv, GraphError
+from serl_training.learner.run_log import read_metrics
 from serl_training.learning import find_encoder, load_learning, transition_spec
-from serl_training.run_log import read_metrics
 
 from serl_interfaces.msg import SafetyStatus
 from serl_tasks import get_task
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.graph
 
 TASK, VISION = get_task("pick_cube"), get_task("pick_cube_vision")
 SPEC = TransitionSpec.from_spaces(TASK.observation_space, TASK.action_space)
-SERL = (sys.executable, "-m", "serl_bringup")
+SERL = (sys.executable, "-m", "serl_cli")
 
 
 def train(processes: Any, root: Path, *arguments: str) -> Any:

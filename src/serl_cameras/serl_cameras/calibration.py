@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo
-from serl_robots.config import ConfigError, Field, config, load_yaml, model_validator
+from serl_config.schema import ConfigError, Field, config, load_yaml, model_validator
 
 _COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
 

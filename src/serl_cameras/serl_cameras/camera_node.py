@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
-from serl_robots.camera_info import ideal_camera_info, link_frame, optical_frame
+from serl_robots.model.camera_info import ideal_camera_info, link_frame, optical_frame
 from serl_ros.camera_publisher import CameraPublisher
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.frames import declare_frame_prefix
@@ -20,7 +20,7 @@ from tf2_msgs.msg import TFMessage
 from serl_cameras.calibration import load_calibration
 from serl_cameras.capture import Capture
 from serl_cameras.health import Limits, State
-from serl_cameras.source import SOURCES, SourceSettings, make_source
+from serl_cameras.sources.source import SOURCES, SourceSettings, make_source
 
 _CHECK_PERIOD = 0.2  # [s] of wall time between two looks at the camera's health
 _LEVELS = {State.RUNNING: OK, State.OPENING: WARN, State.SLOW: WARN}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 
 from serl_cameras.health import Health, Limits, Report
-from serl_cameras.source import Source, SourceError
+from serl_cameras.sources.source import Source, SourceError
 
 _FIRST_DELAY = 0.25  # [s] until a lost source is tried again; doubles with each failure
 _STOP_TIMEOUT = 3.0  # [s] that a source may take to give its last picture

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import yaml
 from serl_cameras.calibration import load_calibration
-from serl_robots.config import ConfigError
+from serl_config.schema import ConfigError
 
 CALIBRATION = """\
 image_width: 640

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from serl_cameras.capture import Capture
 from serl_cameras.health import Limits, State
-from serl_cameras.source import SourceError, SourceSettings, make_source
+from serl_cameras.sources.source import SourceError, SourceSettings, make_source
 
 LIMITS = Limits(timeout=0.3, frozen_after=0.3, min_rate=0.0)
 

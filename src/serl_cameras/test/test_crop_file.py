@@ -5,8 +5,8 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serl_cameras.crop_file import save_crop, task_cameras
-from serl_robots.config import ConfigError
+from serl_cameras.crop_page.crop_file import save_crop, task_cameras
+from serl_config.schema import ConfigError
 
 HEAD = """\
 # SPDX-License-Identifier: Apache-2.0
@@ -111,7 +111,7 @@ def test_a_task_that_inherits_its_cameras_gets_its_own(write):
 
 
 def pick_cube_without_cameras():
-    from serl_robots.resources import roots
+    from serl_config.resources import roots
 
     own = next(root / "config/tasks/pick_cube.yaml" for root in roots()[1:] if (root / "config/tasks").is_dir())
     data = yaml.safe_load(own.read_text())

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from serl_cameras.crop_server import CropServer, Seen
-from serl_robots.config import ConfigError
+from serl_cameras.crop_page.crop_server import CropServer, Seen
+from serl_config.schema import ConfigError
 from serl_tasks.camera_view import CameraView
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)

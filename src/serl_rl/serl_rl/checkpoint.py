@@ -25,14 +25,14 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.atomic_files import remove_leftovers, sync_directory, write_synced
 from serl_config.files import FileError, read_bytes
 from serl_config.strict_json import SIZE_LIMIT, JsonError, parse_json
 
-from serl_rl import tensors
-from serl_rl.files import remove_leftovers, sync_directory, write_synced
-from serl_rl.journal import Position
-from serl_rl.policy import PolicySnapshot
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec
+from serl_rl.storage import tensors
+from serl_rl.storage.journal import Position
 
 FORMAT = "serl-checkpoint-2"
 _OLDER = "serl-checkpoint-1"  # the same without specification, id of the journal and checksum of the manifest

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from serl_rl.data import Chunk, DataError, TransitionSpec, decode_chunk
-from serl_rl.journal import Journal, JournalError, Position, Record
-from serl_rl.replay import ReplayBuffer
+from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.spec import ImplausibleError, Plausible
+from serl_rl.storage.chunk import Chunk, DataError, TransitionSpec, decode_chunk
+from serl_rl.storage.journal import Journal, JournalError, Position, Record
 
 MAX_EPISODE = 2**40
 """Numbers of episodes from here on are for those that are not stored."""

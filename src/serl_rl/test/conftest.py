@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
-from serl_rl.data import Chunk, TransitionSpec
+from serl_rl.storage.chunk import Chunk, TransitionSpec
 
 # A machine that is busy with other tests is slow now and then.
 settings.register_profile("patient", deadline=None)

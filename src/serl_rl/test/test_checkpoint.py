@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import SACConfig
-from serl_rl.data import TransitionSpec, encode_chunk
 from serl_rl.ingest import Ingest
-from serl_rl.journal import Journal, Position
-from serl_rl.replay import ReplayBuffer
-from serl_rl.rlpd import SymmetricSampler
-from serl_rl.sac import SACAgent
+from serl_rl.jax.sac import SACAgent
+from serl_rl.replay.buffer import ReplayBuffer
+from serl_rl.replay.sampler import SymmetricSampler
+from serl_rl.storage import tensors
+from serl_rl.storage.chunk import TransitionSpec, encode_chunk
+from serl_rl.storage.journal import Journal, Position
 
-from serl_rl import checkpoint, tensors
+from serl_rl import checkpoint
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serl_rl.data import Chunk, DataError, TransitionSpec, encode_chunk
 from serl_rl.ingest import Ingest, InsertResult, Mark
-from serl_rl.journal import Journal, JournalError, Record
-from serl_rl.replay import ReplayBuffer
+from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.spec import ImplausibleError, Plausible
+from serl_rl.storage.chunk import Chunk, DataError, TransitionSpec, encode_chunk
+from serl_rl.storage.journal import Journal, JournalError, Record
 
 ANYTHING = Plausible(vector=float("inf"), reward=float("inf"))
 

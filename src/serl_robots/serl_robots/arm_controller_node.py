@@ -20,10 +20,11 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
+from serl_config.schema import ConfigError
 from serl_config.text import printable
 from serl_ros.arrays import from_array
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
-from serl_ros.faults import describe, report_fault
+from serl_ros.execution.faults import describe, report_fault
 from serl_ros.frames import declare_frame_prefix
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
@@ -33,20 +34,19 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, SafetyStatus
-from serl_robots.arbitration import ActionInput, Source
-from serl_robots.arm_controller import ArmController
-from serl_robots.arm_task import ArmTask
-from serl_robots.config import ConfigError
-from serl_robots.control_step import Command, Measured
-from serl_robots.joint_states import JointStateError, JointStateReader
-from serl_robots.kinematics import Kinematics
-from serl_robots.limits import LIMIT_NAMES
-from serl_robots.move_to import MoveRejected
+from serl_robots.control.arbitration import ActionInput, Source
+from serl_robots.control.arm_controller import ArmController
+from serl_robots.control.arm_task import ArmTask
+from serl_robots.control.control_step import Command, Measured
+from serl_robots.control.move_to import MoveRejected
+from serl_robots.model.joint_states import JointStateError, JointStateReader
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.pose import Pose
+from serl_robots.model.robot import load_robot
 from serl_robots.move_to_server_node import MoveToServer
 from serl_robots.other_commanders_node import other_commanders
-from serl_robots.pose import Pose
-from serl_robots.robot import load_robot
-from serl_robots.stop_signal import StopSignal
+from serl_robots.safety.limits import LIMIT_NAMES
+from serl_robots.safety.stop_signal import StopSignal
 from serl_robots.task_parameters_node import declare_task
 from serl_ros import log as logs
 
@@ -185,7 +185,7 @@ class ArmControllerNode(Node):
         self._try(lambda: report_fault(self, where, error))
 
     def on_callback_error(self, where: str, error: Exception) -> None:
-        """Stop the arm because of an error that the executor caught. See `serl_ros.faults.FaultAware`."""
+        """Stop the arm because of an error that the executor caught. See `serl_ros.execution.faults.FaultAware`."""
         if where.startswith(("topic ", "service ")) and where not in self._entities:
             return  # rclpy's own, for parameters and the clock: they command nothing
         self._stop_for(where, error)

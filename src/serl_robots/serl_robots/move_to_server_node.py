@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.action import CancelResponse, GoalResponse
 from rclpy.node import Node
+from serl_config.schema import suggestion
 from serl_ros.action_server import GuardedActionServer
 from serl_ros.log import WARN, log
 
 from serl_interfaces.action import MoveTo
-from serl_robots.arm_controller import ArmController
-from serl_robots.config import suggestion
-from serl_robots.control_step import Command
-from serl_robots.move_to import MoveOutcome, MoveRejected
-from serl_robots.pose import Pose, PoseError
-from serl_robots.robot import RobotModel
+from serl_robots.control.arm_controller import ArmController
+from serl_robots.control.control_step import Command
+from serl_robots.control.move_to import MoveOutcome, MoveRejected
+from serl_robots.model.pose import Pose, PoseError
+from serl_robots.model.robot import RobotModel
 
 _FEEDBACK_PERIOD = 0.1  # [s]
 _REPEAT_AFTER = 1.0  # [s] between two log lines

@@ -4,12 +4,12 @@
 from dataclasses import replace
 
 from rclpy.node import Node
+from serl_config.schema import build, fields
 from serl_ros.parameters import declare
 
-from serl_robots import resources
-from serl_robots.arm_task import FOLDER, ArmTask, load_arm_task
-from serl_robots.config import build, fields
-from serl_robots.limits import SafetyLimits
+from serl_config import resources
+from serl_robots.control.arm_task import FOLDER, ArmTask, load_arm_task
+from serl_robots.safety.limits import SafetyLimits
 
 
 def declare_task(node: Node) -> ArmTask:

@@ -11,9 +11,9 @@ from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from serl_robots.arm_controller_node import ArmControllerNode
-from serl_robots.kinematics import Kinematics
-from serl_robots.pose import Pose
-from serl_robots.robot import load_robot
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.pose import Pose
+from serl_robots.model.robot import load_robot
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory

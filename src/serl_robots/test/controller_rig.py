@@ -5,17 +5,17 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from serl_robots.action import ActionSpec
-from serl_robots.arbitration import ActionInput
-from serl_robots.arm_controller import ArmController
-from serl_robots.arm_task import ArmTask
-from serl_robots.control_step import Command, Measured
-from serl_robots.kinematics import Kinematics
-from serl_robots.limits import SafetyLimits
-from serl_robots.move_to import MoveOutcome
-from serl_robots.pose import Pose
-from serl_robots.robot import RobotModel, load_robot
-from serl_robots.safety_state import SafetyState
+from serl_robots.control.action import ActionSpec
+from serl_robots.control.arbitration import ActionInput
+from serl_robots.control.arm_controller import ArmController
+from serl_robots.control.arm_task import ArmTask
+from serl_robots.control.control_step import Command, Measured
+from serl_robots.control.move_to import MoveOutcome
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.pose import Pose
+from serl_robots.model.robot import RobotModel, load_robot
+from serl_robots.safety.limits import SafetyLimits
+from serl_robots.safety.safety_state import SafetyState
 
 PERIOD = 0.1
 PERIOD_NS = 100_000_000

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serl_robots.action import ActionError, ActionSpec
-from serl_robots.arm_command import CommandIntegrator
-from serl_robots.limits import SafetyLimits
-from serl_robots.pose import Pose
+from serl_robots.control.action import ActionError, ActionSpec
+from serl_robots.control.arm_command import CommandIntegrator
+from serl_robots.model.pose import Pose
+from serl_robots.safety.limits import SafetyLimits
 
 DOWN = (1.0, 0.0, 0.0, 0.0)
 START = Pose((0.5, 0.0, 0.3), DOWN)

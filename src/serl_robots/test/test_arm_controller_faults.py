@@ -18,9 +18,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from serl_robots.arm_controller import ArmController
 from serl_robots.arm_controller_node import ArmControllerNode
-from serl_ros.faults import describe, report_fault
+from serl_robots.control.arm_controller import ArmController
+from serl_ros.execution.faults import describe, report_fault
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
 from std_srvs.srv import SetBool, Trigger
 

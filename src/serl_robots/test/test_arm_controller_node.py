@@ -17,9 +17,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
+from serl_config.schema import fields
 from serl_robots.arm_controller_node import ArmControllerNode
-from serl_robots.config import fields
-from serl_robots.limits import LIMIT_NAMES, SafetyLimits
+from serl_robots.safety.limits import LIMIT_NAMES, SafetyLimits
 from serl_ros.parameters import ParameterError
 from serl_ros.qos import LATCHED, RELIABLE_10
 from std_srvs.srv import SetBool, Trigger

@@ -2,7 +2,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serl_robots.braking import braked, braking_distance, stoppable_speed
+from serl_robots.safety.braking import braked, braking_distance, stoppable_speed
 
 drops = st.floats(1e-3, 10.0)
 periods = st.floats(1e-3, 1.0)

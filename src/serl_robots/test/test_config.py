@@ -2,7 +2,7 @@
 from pathlib import Path
 
 import pytest
-from serl_robots.config import ConfigError, Field, build, config, fields, load_yaml, model_validator
+from serl_config.schema import ConfigError, Field, build, config, fields, load_yaml, model_validator
 
 
 @config

@@ -3,9 +3,9 @@ from array import array
 from types import SimpleNamespace
 
 import pytest
-from serl_robots.joint_states import JointStateError, JointStateReader
-from serl_robots.kinematics import Kinematics
-from serl_robots.robot import load_robot
+from serl_robots.model.joint_states import JointStateError, JointStateReader
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.robot import load_robot
 
 
 def message(names: list[str], positions: list[float], velocities: list[float] | None = None) -> SimpleNamespace:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serl_robots.kinematics import Kinematics
-from serl_robots.pose import Pose
-from serl_robots.robot import RobotModel, load_robot
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.pose import Pose
+from serl_robots.model.robot import RobotModel, load_robot
 
 # Modified Denavit-Hartenberg parameters (Craig) of the Franka Emika Panda: a [m], d [m], alpha [rad] of joints 1 to 7.
 PANDA_DH = [

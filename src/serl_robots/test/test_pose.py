@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
-from serl_robots.pose import Pose, PoseError, quaternion_exp, quaternion_log
+from serl_robots.model.pose import Pose, PoseError, quaternion_exp, quaternion_log
 
 numbers = st.floats(-3.0, 3.0)
 vectors = st.tuples(numbers, numbers, numbers)

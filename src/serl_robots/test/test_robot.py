@@ -2,14 +2,14 @@
 from pathlib import Path
 
 import pytest
-from serl_robots.arm_task import load_arm_task
-from serl_robots.config import ConfigError
-from serl_robots.kinematics import Kinematics
-from serl_robots.resources import ResourceError
-from serl_robots.robot import RobotModel, load_robot
+from serl_config.resources import ResourceError
+from serl_config.schema import ConfigError
+from serl_robots.control.arm_task import load_arm_task
+from serl_robots.model import robot as robot_module
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.robot import RobotModel, load_robot
 
-from serl_robots import resources
-from serl_robots import robot as robot_module
+from serl_config import resources
 
 ROBOT = """
 name: {name}

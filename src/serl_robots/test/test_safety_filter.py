@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
-from serl_robots.pose import Pose
-from serl_robots.safety import LIMIT_NAMES, Filtered, SafetyFilter, SafetyLimits
+from serl_robots.model.pose import Pose
+from serl_robots.safety.filter import LIMIT_NAMES, Filtered, SafetyFilter, SafetyLimits
 
 PERIOD = 0.1
 LIMITS = SafetyLimits(

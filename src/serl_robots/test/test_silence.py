@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from controller_rig import PERIOD, Rig, panda
-from serl_robots.arbitration import ActionInput, Source
-from serl_robots.control_step import Measured
-from serl_robots.pose import Pose
+from serl_robots.control.arbitration import ActionInput, Source
+from serl_robots.control.control_step import Measured
+from serl_robots.model.pose import Pose
 
 FORWARD = (1.0, 0.0, 0.0, 0.0)
 BACK = (-1.0, 0.0, 0.0, 0.0)

@@ -9,7 +9,7 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import default_cancel_callback, default_goal_callback, default_handle_accepted_callback
 from rclpy.node import Node
 
-from serl_ros.faults import fill_failure, report_fault
+from serl_ros.execution.faults import fill_failure, report_fault
 
 
 class GuardedActionServer(ActionServer):

@@ -16,7 +16,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from serl_ros.executor import FastExecutor
+from serl_ros.execution.executor import FastExecutor
 
 _STUCK = 1.2  # [s]
 

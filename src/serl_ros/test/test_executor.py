@@ -15,14 +15,14 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.task import Future, Task
 from serl_ros.action_server import GuardedActionServer
-from serl_ros.executor import CHOICE, FastExecutor
-from serl_ros.faults import fault_count
+from serl_ros.execution import rclpy_layout
+from serl_ros.execution.executor import CHOICE, FastExecutor
+from serl_ros.execution.faults import fault_count
 from serl_ros.qos import LATCHED, RELIABLE_10
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from serl_interfaces.action import ResetEpisode
-from serl_ros import rclpy_layout
 
 TIMEOUT = 10.0
 

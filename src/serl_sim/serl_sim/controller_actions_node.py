@@ -13,7 +13,7 @@ from rclpy.task import Future
 from serl_ros.action_server import GuardedActionServer
 from serl_ros.log import WARN, log
 
-from serl_sim.scene import TIMESTEP
+from serl_sim.scene.scene import TIMESTEP
 from serl_sim.simulation import Simulation
 from serl_sim.trajectory import JointTrajectoryPlan, TrajectoryError
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
-from serl_robots.pose import Pose
+from serl_robots.model.pose import Pose
 from serl_tasks.task import Task
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray

@@ -29,7 +29,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from serl_interfaces.srv import ResetWorld, StepWorld
 from serl_sim.controller_actions_node import ControllerActions
-from serl_sim.scene import MAX_IMAGE, TIMESTEP
+from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP
 from serl_sim.simulation import TIMESTEP_NS, CommandRefused, Simulation
 from serl_sim.trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_sim.viewer import Viewer

@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from serl_robots.pose import Pose
+from serl_robots.model.pose import Pose
 
-from serl_sim.scene import TIMESTEP
+from serl_sim.scene.scene import TIMESTEP
 from serl_sim.trajectory import JointTrajectoryPlan
 from serl_sim.world import SimulationError, World
 

@@ -9,17 +9,17 @@ from typing import Any
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from serl_robots.kinematics import Kinematics
-from serl_robots.pose import Pose, quaternion_log, quaternion_multiply
-from serl_robots.robot import load_robot
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.pose import Pose, quaternion_log, quaternion_multiply
+from serl_robots.model.robot import load_robot
 from serl_tasks.camera_view import CameraView
 from serl_tasks.observation import ArmSample
 from serl_tasks.task import Task
 
-from serl_sim.actuators import CARTESIAN, GRIPPER, JOINTS
-from serl_sim.rendering import LEAN, Appearance, ImageRenderer
-from serl_sim.scene import MAX_IMAGE, TIMESTEP, build_model
-from serl_sim.world_file import load_world_file
+from serl_sim.pictures.rendering import LEAN, Appearance, ImageRenderer
+from serl_sim.scene.actuators import CARTESIAN, GRIPPER, JOINTS
+from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP, build_model
+from serl_sim.scene.world_file import load_world_file
 
 _SETTLING_TIME = 3.0  # [s]
 _UNUSED = CameraView()  # of a camera that the task does not use

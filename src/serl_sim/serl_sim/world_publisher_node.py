@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from serl_robots.camera_info import ideal_camera_info, optical_frame
-from serl_robots.pose import Pose
+from serl_robots.model.camera_info import ideal_camera_info, optical_frame
+from serl_robots.model.pose import Pose
 from serl_ros.arrays import from_array
 from serl_ros.camera_publisher import CameraPublisher
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10

@@ -4,7 +4,7 @@
 import mujoco
 import numpy as np
 import pytest
-from serl_robots.robot import load_robot
+from serl_robots.model.robot import load_robot
 
 READY = (0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4)
 

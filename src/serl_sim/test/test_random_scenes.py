@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from serl_robots.pose import Pose
-from serl_sim.random_scenes import SceneRange, label_table, labelled_pictures
-from serl_sim.randomize import LookRange, RandomLooks
+from serl_robots.model.pose import Pose
+from serl_sim.pictures.random_scenes import SceneRange, label_table, labelled_pictures
+from serl_sim.pictures.randomize import LookRange, RandomLooks
 from serl_sim.world import World
 
 from serl_tasks import get_task

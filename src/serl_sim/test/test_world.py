@@ -2,7 +2,7 @@
 import mujoco
 import numpy as np
 import pytest
-from serl_robots.pose import Pose, quaternion_exp, quaternion_multiply
+from serl_robots.model.pose import Pose, quaternion_exp, quaternion_multiply
 from serl_sim.world import SimulationError, World
 
 from serl_tasks import get_task

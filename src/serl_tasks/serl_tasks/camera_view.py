@@ -6,7 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from serl_robots.config import Field, config, model_validator
+from serl_config.schema import Field, config, model_validator
 
 
 @config(kw_only=True)

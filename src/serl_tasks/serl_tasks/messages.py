@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-from serl_robots.pose import Pose, PoseError
+from serl_robots.model.pose import Pose, PoseError
 
 from serl_tasks.observation import ArmSample
 

@@ -4,8 +4,8 @@
 import math
 
 import numpy as np
-from serl_robots.config import Field, config, model_validator
-from serl_robots.pose import Pose, quaternion_exp
+from serl_config.schema import Field, config, model_validator
+from serl_robots.model.pose import Pose, quaternion_exp
 
 
 @config(kw_only=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from serl_robots.config import ConfigError, Field, config, suggestion
-from serl_robots.pose import Pose
+from serl_config.schema import ConfigError, Field, config, suggestion
+from serl_robots.model.pose import Pose
 
 
 @dataclass(frozen=True)

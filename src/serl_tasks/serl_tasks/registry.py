@@ -5,10 +5,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import TypeVar
 
-from serl_robots.arm_task import FOLDER, read_task
-from serl_robots.config import ConfigError, build
+from serl_config.schema import ConfigError, build
+from serl_robots.control.arm_task import FOLDER, read_task
 
-from serl_robots import resources
+from serl_config import resources
 from serl_tasks.task import Task
 
 TaskClass = TypeVar("TaskClass", bound=type[Task])

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from serl_robots.arm_task import ArmTask
-from serl_robots.config import Field, config, model_validator
-from serl_robots.pose import Pose
+from serl_config.schema import Field, config, model_validator
+from serl_robots.control.arm_task import ArmTask
+from serl_robots.model.pose import Pose
 
 from serl_tasks.camera_view import CameraView
 from serl_tasks.objects import BoxObject

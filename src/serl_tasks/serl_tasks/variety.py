@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from serl_robots.pose import Pose
+from serl_robots.model.pose import Pose
 
 from serl_tasks.observation import ArmSample
 from serl_tasks.task import Task

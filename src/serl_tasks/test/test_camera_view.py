@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serl_robots.config import ConfigError, build
+from serl_config.schema import ConfigError, build
 from serl_tasks.camera_view import CameraView
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serl_robots.pose import Pose
+from serl_robots.model.pose import Pose
 
 from serl_tasks import ArmSample, get_task
 

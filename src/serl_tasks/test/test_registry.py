@@ -2,10 +2,10 @@
 import shutil
 
 import pytest
-from serl_robots.config import ConfigError
+from serl_config.schema import ConfigError
 from serl_tasks.task import Task
 
-from serl_robots import resources
+from serl_config import resources
 from serl_tasks import get_task, register, task_names
 
 

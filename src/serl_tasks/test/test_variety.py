@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import numpy as np
-from serl_robots.pose import Pose
+from serl_robots.model.pose import Pose
 from serl_tasks.variety import VariedExpert
 
 from serl_tasks import ArmSample, get_task

@@ -10,7 +10,7 @@ from array import array
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from serl_robots.pose import Pose
+from serl_robots.model.pose import Pose
 from serl_ros.diagnostics import OK, WARN, Diagnostics
 from serl_ros.incoming import subscribe
 from serl_ros.node import run_node
@@ -20,7 +20,7 @@ from serl_tasks.messages import MessageError, arm_sample, object_poses
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, WorldState
 from serl_tasks import ArmSample, get_task, task_names
-from serl_teleop.scripted_human import ScriptedHuman
+from serl_teleop.scripted.human import ScriptedHuman
 
 _REST_AFTER = 5.0  # [s]
 

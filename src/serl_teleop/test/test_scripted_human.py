@@ -2,8 +2,8 @@
 """The person made of code, on states that are made up."""
 
 import numpy as np
-from serl_robots.pose import Pose
-from serl_teleop.scripted_human import ScriptedHuman
+from serl_robots.model.pose import Pose
+from serl_teleop.scripted.human import ScriptedHuman
 
 from serl_tasks import ArmSample, get_task
 

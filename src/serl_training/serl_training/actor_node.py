@@ -16,11 +16,11 @@ from rclpy.action import CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from serl_config.text import printable
-from serl_rl.demonstrations import DemonstrationError, DemonstrationFile, read_demonstrations
+from serl_rl.storage.demonstrations import DemonstrationError, DemonstrationFile, read_demonstrations
 from serl_ros.action_server import GuardedActionServer
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
-from serl_ros.executor import FastExecutor
-from serl_ros.faults import report_fault
+from serl_ros.execution.executor import FastExecutor
+from serl_ros.execution.faults import report_fault
 from serl_ros.log import ERROR as LOG_ERROR
 from serl_ros.log import WARN as LOG_WARN
 from serl_ros.log import log
@@ -31,15 +31,15 @@ from serl_ros.qos import RELIABLE_50
 from serl_interfaces.action import Evaluate, Record, ResetEpisode, Train
 from serl_interfaces.msg import Metrics
 from serl_tasks import get_task, task_names
-from serl_training.actor import FIRST_EVALUATION, Actor, Cancelled, JobFailed, TrainGoal
-from serl_training.graph_cameras import Transport
-from serl_training.graph_env import EpisodeMode, GraphEnv
-from serl_training.graph_id import GRAPH_ID, belong_together, mismatch
+from serl_training.actor.actor import FIRST_EVALUATION, Actor, Cancelled, JobFailed, TrainGoal
+from serl_training.actor.perception import make_perception
+from serl_training.env.graph_cameras import Transport
+from serl_training.env.graph_env import EpisodeMode, GraphEnv
+from serl_training.env.rollout import EpisodeLost
 from serl_training.graph_jax import declare_compile_cache, prepare
-from serl_training.graph_learner import GraphLearner
 from serl_training.learning import LEARNING, load_learning
-from serl_training.perception import make_perception
-from serl_training.rollout import EpisodeLost
+from serl_training.link.graph_id import GRAPH_ID, belong_together, mismatch
+from serl_training.link.graph_learner import GraphLearner
 
 _FEEDBACK_PERIOD = 0.5  # [s]
 _RESULT_TIMEOUT = 86400  # [s] that a result can be asked for: a laptop sleeps, and simulated time runs fast

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from rclpy.node import Node
-from serl_robots.resources import find
+from serl_config.resources import find
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
-from serl_ros.executor import FastExecutor
+from serl_ros.execution.executor import FastExecutor
 from serl_ros.log import ERROR as LOG_ERROR
 from serl_ros.log import log
 from serl_ros.node import run_node
@@ -20,9 +20,9 @@ from serl_ros.qos import LATCHED, RELIABLE_10
 
 from serl_interfaces.msg import EpisodeStatus, Reward
 from serl_tasks import get_task, task_names
-from serl_training.graph_cameras import CameraError, CameraInputs
-from serl_training.judging import PictureJudge, fill
-from serl_training.reward_frames import check_source, frame_source
+from serl_training.env.graph_cameras import CameraError, CameraInputs
+from serl_training.reward.judging import PictureJudge, fill
+from serl_training.reward.reward_frames import check_source, frame_source
 
 _REPORT_PERIOD = 1.0  # [s]
 _RATE_WINDOW = 200  # verdicts
@@ -46,7 +46,7 @@ class ClassifierNode(Node):
             raise ValueError("parameter 'classifier' of node 'reward_classifier': expected a file, found nothing")
         # One core is enough, the others belong to the graph and the learner.
         os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
-        from serl_rl.reward_classifier import load_classifier
+        from serl_rl.jax.reward.classifier import load_classifier
 
         classifier = load_classifier(Path(path), find)
         info = classifier.info

@@ -27,7 +27,7 @@ def prepare(node: Node, cache: str) -> None:
     """
     # One core is the learner's, the others are the graph's.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
-    from serl_rl import compile_cache
+    from serl_rl.jax import compile_cache
 
     compile_cache.check_backend()
     if cache:

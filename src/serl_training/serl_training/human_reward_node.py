@@ -15,7 +15,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from serl_interfaces.msg import ArmState, EpisodeStatus, Reward
-from serl_training.judging import HumanJudge, fill
+from serl_training.reward.judging import HumanJudge, fill
 
 
 class HumanRewardNode(Node):

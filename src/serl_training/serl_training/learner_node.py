@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from rclpy.node import Node
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.ingest import InsertResult
-from serl_rl.journal import JournalError, JournalLost
+from serl_rl.storage.journal import JournalError, JournalLost
 from serl_ros.diagnostics import ERROR, OK, Diagnostics
-from serl_ros.executor import FastExecutor
+from serl_ros.execution.executor import FastExecutor
 from serl_ros.incoming import subscribe
 from serl_ros.log import ERROR as LOG_ERROR
 from serl_ros.log import FATAL, INFO, log
@@ -25,14 +25,14 @@ from serl_tasks.messages import MessageError, metric_values
 
 from serl_interfaces.msg import Metrics, PolicyParameters
 from serl_tasks import get_task, task_names
-from serl_training.graph_id import GRAPH_ID
 from serl_training.graph_jax import declare_compile_cache, prepare
-from serl_training.graph_learner import InsertionService
+from serl_training.learner.run_log import RunLog
 from serl_training.learning import LEARNING, find_encoder, load_learning, transition_spec
-from serl_training.run_log import RunLog
+from serl_training.link.graph_id import GRAPH_ID
+from serl_training.link.graph_learner import InsertionService
 
 if TYPE_CHECKING:
-    from serl_training.learner import Learner, PublishedPolicy
+    from serl_training.learner.learner import Learner, PublishedPolicy
 
 
 _LAST_WORDS = 0.5  # [s]
@@ -69,7 +69,7 @@ class LearnerNode(Node):
         self._diagnostics = Diagnostics(self)
 
         prepare(self, cache)
-        from serl_training.learner import Learner, Pace, TrainingError
+        from serl_training.learner.learner import Learner, Pace, TrainingError
 
         self._hopeless = (JournalLost, TrainingError)  # what starting again would not mend
         encoder = find_encoder(task, config)

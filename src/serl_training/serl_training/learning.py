@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serl_config.resources import find
+from serl_config.schema import load_yaml
 from serl_rl.config import LearningConfig
 from serl_rl.spec import ArraySpec, Plausible, TransitionSpec
-from serl_robots.config import load_yaml
-from serl_robots.resources import find
-from serl_robots.robot import load_robot
+from serl_robots.model.robot import load_robot
 
 from serl_tasks import Task
 
 if TYPE_CHECKING:
-    from serl_rl.encoders import Encoder
+    from serl_rl.jax.encoders.encoder import Encoder
 
 LEARNING = "Name in config/learning, or path of a YAML file; empty: the task's own."
 """What the parameter `learning` of nodes means."""
@@ -41,7 +41,7 @@ def find_encoder(task: Task, config: LearningConfig) -> Encoder | None:
     """
     if not task.cameras:
         return None
-    from serl_rl.encoders import load_encoder
+    from serl_rl.jax.encoders.encoder import load_encoder
 
     return load_encoder(config.vision.encoder, tuple(task.cameras), find)
 

@@ -9,9 +9,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from serl_rl.data import Chunk, TransitionSpec
-from serl_training.actor import Actor, Cancelled, JobFailed, LearnerTotals, TrainGoal
-from serl_training.rollout import EpisodeLost
+from serl_rl.storage.chunk import Chunk, TransitionSpec
+from serl_training.actor.actor import Actor, Cancelled, JobFailed, LearnerTotals, TrainGoal
+from serl_training.env.rollout import EpisodeLost
 
 HORIZON = 10
 

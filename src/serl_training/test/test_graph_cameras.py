@@ -13,7 +13,7 @@ try:
     from builtin_interfaces.msg import Time
     from sensor_msgs.msg import CompressedImage, Image
     from serl_ros.images import compressed_message, image_message
-    from serl_training.graph_cameras import CameraError, CameraInputs
+    from serl_training.env.graph_cameras import CameraError, CameraInputs
 except ImportError:
     pytest.skip("ROS 2 is not there", allow_module_level=True)
 

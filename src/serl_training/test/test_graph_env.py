@@ -10,7 +10,7 @@ import pytest
 import rclpy
 
 try:
-    from serl_training.graph_env import GraphEnv, GraphError
+    from serl_training.env.graph_env import GraphEnv, GraphError
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
 

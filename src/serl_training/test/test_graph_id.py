@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from serl_rl.ingest import InsertResult, Totals
 from serl_rl.spec import TransitionSpec
-from serl_ros.executor import FastExecutor
+from serl_ros.execution.executor import FastExecutor
 from serl_ros.qos import LATCHED
-from serl_training.actor import JobFailed
-from serl_training.graph_id import belong_together
-from serl_training.graph_learner import GraphLearner, InsertionService
+from serl_training.actor.actor import JobFailed
+from serl_training.link.graph_id import belong_together
+from serl_training.link.graph_learner import GraphLearner, InsertionService
 
 from serl_interfaces.msg import PolicyParameters
 

@@ -4,7 +4,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serl_training.insertion import InsertionError, InsertionWindow
+from serl_training.link.insertion_window import InsertionError, InsertionWindow
 
 
 def test_acknowledged_chunks_are_not_sent_again() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serl_rl.spec import DataError
-from serl_training.judging import HumanJudge, PictureJudge, PictureMatcher
-from serl_training.reward_frames import check_source, frame_source
+from serl_training.reward.judging import HumanJudge, PictureJudge, PictureMatcher
+from serl_training.reward.reward_frames import check_source, frame_source
 
 from serl_tasks import get_task
 

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import BCConfig, LearningConfig
-from serl_rl.data import Chunk, TransitionSpec, encode_chunk
-from serl_rl.journal import JournalError, JournalLost
-from serl_rl.policy import NumpyPolicy
-from serl_rl.segment import scan
+from serl_rl.policy.snapshot import NumpyPolicy
 from serl_rl.spec import Plausible
-from serl_training.learner import Learner, Pace, PublishedPolicy, TrainingError
+from serl_rl.storage.chunk import Chunk, TransitionSpec, encode_chunk
+from serl_rl.storage.journal import JournalError, JournalLost
+from serl_rl.storage.segment import scan
+from serl_training.learner.learner import Learner, Pace, PublishedPolicy, TrainingError
 
 ANYTHING = Plausible(vector=float("inf"), reward=float("inf"))
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from serl_rl.config import EncoderConfig, LearningConfig, VisionConfig
 from serl_rl.spec import TransitionSpec
-from serl_robots.action import ActionSpec
+from serl_robots.control.action import ActionSpec
 from serl_tasks.camera_view import CameraView
-from serl_tasks.pick_cube import PickSuccess
+from serl_tasks.kinds.pick_cube import PickSuccess
+from serl_training.actor.perception import FrameStacker, make_perception
 from serl_training.learning import find_encoder, load_learning, transition_spec
-from serl_training.perception import FrameStacker, make_perception
 
 import serl_sim
 from serl_tasks import Task, get_task

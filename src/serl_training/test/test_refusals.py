@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serl_rl.acting import SquashedGaussian
-from serl_rl.data import Chunk, DataError, decode_chunk
 from serl_rl.ingest import InsertResult, Totals
-from serl_rl.journal import JournalError, JournalLost
-from serl_rl.policy import PolicySnapshot
+from serl_rl.policy.acting import SquashedGaussian
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
-from serl_ros.executor import FastExecutor
+from serl_rl.storage.chunk import Chunk, DataError, decode_chunk
+from serl_rl.storage.journal import JournalError, JournalLost
+from serl_ros.execution.executor import FastExecutor
 from serl_ros.qos import LATCHED
-from serl_training.actor import JobFailed
-from serl_training.graph_learner import GraphLearner, InsertionService
+from serl_training.actor.actor import JobFailed
+from serl_training.link.graph_learner import GraphLearner, InsertionService
 
 from serl_interfaces.msg import PolicyParameters
 

@@ -23,7 +23,7 @@ try:
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
 
-from serl_training.reward_frames import frame_source
+from serl_training.reward.reward_frames import frame_source
 
 from serl_tasks import get_task
 
@@ -36,9 +36,9 @@ def node(name: str) -> tuple[str, ...]:
 def believer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier without any training that takes every picture for a success, two in a row needed."""
     import jax
-    from serl_rl.classifier_file import ClassifierInfo
-    from serl_rl.encoders import Encoder
-    from serl_rl.reward_classifier import RewardClassifier, make_head
+    from serl_rl.jax.encoders.encoder import Encoder
+    from serl_rl.jax.reward.classifier import RewardClassifier, make_head
+    from serl_rl.reward.classifier_file import ClassifierInfo
 
     encoder = Encoder.random("small", 0)
     source = frame_source(get_task("pick_cube_vision"))

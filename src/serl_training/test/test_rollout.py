@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serl_rl.data import Chunk
 from serl_rl.spec import TransitionSpec
-from serl_training.rollout import EpisodeLost, episode_seed, run_episode
+from serl_rl.storage.chunk import Chunk
+from serl_training.env.rollout import EpisodeLost, episode_seed, run_episode
 
 SPEC = TransitionSpec({"state": ((2,), "float32")}, 1)
 

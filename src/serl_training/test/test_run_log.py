@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serl_training.run_log import COLUMNS, METRICS_FILE, TENSORBOARD_DIR, RunLog, RunLogError, read_metrics
+from serl_training.learner.run_log import COLUMNS, METRICS_FILE, TENSORBOARD_DIR, RunLog, RunLogError, read_metrics
 from tensorboardX.proto.event_pb2 import Event
 
 HEADER = ",".join(COLUMNS) + "\n"

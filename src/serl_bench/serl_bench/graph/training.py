@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks that train: the same command that a person types, in a process of its own, once for each seed."""
+
+import functools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from serl_launch.errors import CommandError
+
+from serl_bench.registry import Bench, Measurement
+
+STATE, VISION = "pick_cube", "pick_cube_vision"
+GOAL = 0.95
+DEMONSTRATIONS = 20
+EVALUATION_EPISODES = 50
+MAX_ENV_STEPS = 10_000
+TIMEOUT = 900.0  # [s] for one run
+STOP_TIMEOUT = 30.0  # [s] to end after SIGINT
+WARM_UP_STEPS = 600  # enough for every function to be compiled once
+
+
+def pick_state_steps(bench: Bench) -> Measurement:
+    """Online env steps to the goal from the true state, worst seed."""
+    return _steps(bench, STATE)
+
+
+def pick_state_wall_s(bench: Bench) -> Measurement:
+    """Wall time from the start of the graph to the goal from the true state, median seed."""
+    return _wall_seconds(bench, STATE)
+
+
+def pick_pixels_steps(bench: Bench) -> Measurement:
+    """Online env steps to the goal from two cameras, worst seed."""
+    return _steps(bench, VISION)
+
+
+def pick_pixels_wall_s(bench: Bench) -> Measurement:
+    """Wall time from the start of the graph to the goal from two cameras, median seed."""
+    return _wall_seconds(bench, VISION)
+
+
+def _steps(bench: Bench, task: str) -> Measurement:
+    """The worst seed counts. One that does not get there counts with the steps it was given."""
+    results = _train_all(bench, task)
+    steps = [result["env_steps_to_goal"] or MAX_ENV_STEPS for result in results]
+    return Measurement(max(steps), _spread(steps, "{:.0f}"), {"seeds": dict(zip(bench.seeds, results, strict=True))})
+
+
+def _wall_seconds(bench: Bench, task: str) -> Measurement:
+    results = _train_all(bench, task)
+    failed = [seed for seed, result in zip(bench.seeds, results, strict=True) if not result["success"]]
+    if failed:
+        raise CommandError(f"seeds {failed} did not reach the goal: there is no time to it")
+    times = [result["wall_seconds"] for result in results]
+    return Measurement(
+        statistics.median(times), _spread(times, "{:.1f}"), {"seeds": dict(zip(bench.seeds, results, strict=True))}
+    )
+
+
+@functools.cache
+def _train_all(bench: Bench, task: str) -> list[Mapping[str, Any]]:
+    """One run for each seed, after one that fills the compile cache. Steps and wall time are of the same runs."""
+    bench.say("  filling the compile cache")
+    _train(bench.scratch, task, f"{task}-warm-up", seed=0, max_env_steps=WARM_UP_STEPS)
+    results = []
+    for seed in bench.seeds:
+        result = _train(bench.scratch, task, f"{task}-seed-{seed}", seed, MAX_ENV_STEPS)
+        bench.say(
+            f"  seed {seed}: {result['env_steps_to_goal']} env steps, {result['wall_seconds']:.1f} s, "
+            f"success {result['success_rate']:.0%}"
+        )
+        results.append(result)
+    return results
+
+
+def _train(root: Path, task: str, name: str, seed: int, max_env_steps: int) -> Mapping[str, Any]:
+    command = [
+        *(sys.executable, "-m", "serl_cli", "train", task, "--name", name, "--seed", str(seed), "--no-report"),
+        *("--demos", str(DEMONSTRATIONS), "--goal", str(GOAL), "--eval-episodes", str(EVALUATION_EPISODES)),
+        *("--max-steps", str(max_env_steps)),
+    ]
+    output = root / f"{name}.txt"
+    with output.open("wb") as file:
+        status = run(command, {**os.environ, "SERL_RUNS": str(root)}, file)
+    result_file = root / name / "result.json"
+    if not result_file.is_file():
+        lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+        raise CommandError(f"training with seed {seed} failed with status {status}", details=lines[-15:])
+    result: Mapping[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
+    return result
+
+
+def run(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> int:
+    """Exit status of a command; it is given time to end its graph whatever ends us."""
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+    )
+    try:
+        return process.wait(TIMEOUT)
+    except subprocess.TimeoutExpired as error:
+        raise CommandError(f"training did not end within {TIMEOUT:.0f} s") from error
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _spread(values: list[float], form: str) -> str:
+    low, middle, high = (form.format(f(values)) for f in (min, statistics.median, max))
+    return f"{low} / {middle} / {high} (min / median / max of {len(values)} seeds)"

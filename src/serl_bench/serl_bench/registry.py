@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every number that ``serl bench`` can measure, with its goal.
+
+A benchmark is a function ``(Bench) -> Measurement`` named by ``module:function``; the module is imported only when the
+benchmark runs, so that listing them costs nothing. To add one, write the function and a line below.
+"""
+
+import importlib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from serl_launch.errors import CommandError, UsageError
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a benchmark is given."""
+
+    seeds: tuple[int, ...]  # for what depends on chance; one run for each
+    scratch: Path  # a folder for this start of the benchmarks, deleted at the end
+    say: Callable[[str], None]  # tells the person what goes on
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a benchmark found."""
+
+    value: float
+    spread: str  # how much the repetitions differ, in words that a table has room for
+    details: Mapping[str, Any] = field(default_factory=dict)  # plain values, for the report file
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One number: its key, meaning and goal."""
+
+    key: str
+    what: str
+    unit: str
+    better: Literal["more", "less"]
+    goal: float
+    function: str  # module:function
+    by_default: bool = True  # False: runs only when asked for by key
+
+    def reached(self, value: float) -> bool:
+        """Whether a value meets the goal; NaN does not."""
+        return value >= self.goal if self.better == "more" else value <= self.goal
+
+    @property
+    def goal_text(self) -> str:
+        """The goal as in a table."""
+        return f"{'≥' if self.better == 'more' else '≤'} {self.goal:,g}"
+
+    def run(self, bench: Bench) -> Measurement:
+        """Measures it.
+
+        Raises:
+            CommandError: the value is not a number.
+        """
+        module, _, name = self.function.partition(":")
+        measurement: Measurement = getattr(importlib.import_module(module), name)(bench)
+        if math.isnan(measurement.value):
+            raise CommandError(f"benchmark {self.key} measured no number: {measurement.spread}")
+        return measurement
+
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark(
+        "pick_state_steps",
+        "pick_cube, state, sparse reward, 20 demonstrations, through the graph: online env steps until at least 95 % "
+        "of 50 evaluation episodes succeed, worst seed",
+        "env steps",
+        "less",
+        3000,
+        "serl_bench.graph.training:pick_state_steps",
+    ),
+    Benchmark(
+        "pick_state_wall_s",
+        "the same, wall time from the start of the graph, compile cache warm, median seed",
+        "s",
+        "less",
+        30,
+        "serl_bench.graph.training:pick_state_wall_s",
+    ),
+    Benchmark(
+        "pick_pixels_steps",
+        "pick_cube from two cameras of 128 x 128 and proprioception, sparse reward, 20 demonstrations, through the "
+        "graph: online env steps until at least 95 % of 50 evaluation episodes succeed, worst seed",
+        "env steps",
+        "less",
+        2500,
+        "serl_bench.graph.training:pick_pixels_steps",
+    ),
+    Benchmark(
+        "pick_pixels_wall_s",
+        "the same, wall time from the start of the graph, compile cache warm, median seed",
+        "s",
+        "less",
+        45,
+        "serl_bench.graph.training:pick_pixels_wall_s",
+    ),
+    Benchmark(
+        "pick_classifier_success",
+        "the same, but a classifier of pictures, recorded and trained for each seed, is the only reward: true success "
+        "after at most 4000 env steps, worst seed",
+        "%",
+        "more",
+        90,
+        "serl_bench.graph.reward:pick_classifier_success",
+    ),
+    Benchmark(
+        "classifier_hz",
+        "answers of the classifier's node, two cameras, to the graph in lockstep",
+        "Hz",
+        "more",
+        30,
+        "serl_bench.graph.reward:classifier_hz",
+    ),
+    Benchmark(
+        "graph_steps_per_s",
+        "lockstep graph, state observation, random actions, resets included, learner idle",
+        "env steps/s",
+        "more",
+        500,
+        "serl_bench.graph.graph:graph_steps_per_s",
+    ),
+    Benchmark(
+        "learner_share",
+        "updates/s of a learner that trains without end while the graph steps as fast as it can, relative to alone",
+        "",
+        "more",
+        0.7,
+        "serl_bench.graph.graph:learner_share",
+    ),
+    Benchmark(
+        "sac_ref_updates_per_s",
+        "critic updates at the reference SERL settings (batch 256, 10 critics, subset 2, UTD 8, 2 x 256), one process",
+        "updates/s",
+        "more",
+        140,
+        "serl_bench.library.learning:sac_ref_updates_per_s",
+    ),
+    Benchmark(
+        "cached_small_updates_per_s",
+        "SAC from two cameras, cached features 4 x 4 x 64: updates (one of critics, one of the actor), batch 64, "
+        "2 critics of 2 x 256, one process",
+        "updates/s",
+        "more",
+        350,
+        "serl_bench.library.learning:cached_small_updates_per_s",
+    ),
+    Benchmark(
+        "cached_resnet10_updates_per_s",
+        "the same on cached feature maps of a ResNet-10, 4 x 4 x 512",
+        "updates/s",
+        "more",
+        100,
+        "serl_bench.library.learning:cached_resnet10_updates_per_s",
+    ),
+    Benchmark(
+        "pixels_small_updates_per_s",
+        "the same on pictures of 128 x 128, small encoder trained",
+        "updates/s",
+        "more",
+        10,
+        "serl_bench.library.learning:pixels_small_updates_per_s",
+    ),
+    Benchmark(
+        "pixels_resnet10_updates_per_s",
+        "the same on pictures, frozen ResNet-10 run in each update (SERL: 0.36, which is the goal here)",
+        "updates/s",
+        "more",
+        0.36,
+        "serl_bench.library.learning:pixels_resnet10_updates_per_s",
+    ),
+    Benchmark(
+        "insert_state_per_s",
+        "transitions acknowledged over the graph, state, in chunks of 64",
+        "transitions/s",
+        "more",
+        10_000,
+        "serl_bench.graph.transport:insert_state_per_s",
+    ),
+    Benchmark(
+        "insert_image_per_s",
+        "the same, two raw images of 128 x 128 x 3 each, in chunks of 16",
+        "transitions/s",
+        "more",
+        1_500,
+        "serl_bench.graph.transport:insert_image_per_s",
+    ),
+    Benchmark(
+        "policy_push_ms",
+        "policy of 1 MB published until an action chosen with it is back, median",
+        "ms",
+        "less",
+        10,
+        "serl_bench.graph.transport:policy_push_ms",
+    ),
+    Benchmark(
+        "lost_after_kills",
+        "acknowledged transitions lost over 50 kill -9 of learner or sender at random moments",
+        "transitions",
+        "less",
+        0,
+        "serl_bench.graph.transport:lost_after_kills",
+    ),
+    Benchmark(
+        "bitflip_detected",
+        "20,000 flipped bits in journal, checkpoint and its manifest, demonstrations, policy, encoder, classifier and "
+        "frames: detected by the reader, which names the file, or harmless",
+        "%",
+        "more",
+        100,
+        "serl_bench.library.integrity:bitflip_detected",
+    ),
+    Benchmark(
+        "estop_ms",
+        "from the call of arm/estop until the arm is commanded to hold, p99 over 200 stops: idle, policy, person, "
+        "move_to in space and in joint space, just released, lockstep; with a flood on every topic beside it",
+        "ms",
+        "less",
+        100,
+        "serl_bench.safety.safety:estop_ms",
+    ),
+    Benchmark(
+        "death_to_hold_s",
+        "from kill -9 of who leads (policy, device, answering person, joint states) until the arm is commanded to "
+        "hold, real time, worst of 30 each; the goal is stale_timeout and one control period",
+        "s",
+        "less",
+        0.35,
+        "serl_bench.safety.safety:death_to_hold_s",
+    ),
+    Benchmark(
+        "acceleration_ratio",
+        "largest commanded acceleration over its limit in a million events: policy, person, episodes, resets, stops, "
+        "faults, goals, pushes, silence, garbled time",
+        "",
+        "less",
+        1.000001,
+        "serl_bench.safety.safety:acceleration_ratio",
+    ),
+    Benchmark(
+        "capture_ms",
+        "rendering two cameras of 128 x 128 and encoding them (K = 2, small encoder), for each env step, one process, "
+        "median",
+        "ms",
+        "less",
+        1.5,
+        "serl_bench.graph.capture:capture_ms",
+    ),
+    Benchmark(
+        "image_to_action_ms",
+        "two cameras of 640 x 480: from publishing the pictures until the action for them is back, p99; cropped, "
+        "resized to 128 x 128, encoded (K = 2) and acted on by another process",
+        "ms",
+        "less",
+        15,
+        "serl_bench.graph.vision:image_to_action_ms",
+    ),
+    Benchmark(
+        "replay_kb_cached",
+        "replay memory of a transition, two cameras, features 4 x 4 x 64 in two views; kB of 1024 bytes",
+        "kB",
+        "less",
+        10,
+        "serl_bench.library.replay:replay_kb_cached",
+    ),
+    Benchmark(
+        "replay_kb_jpeg",
+        "the same, pictures 128 x 128 as JPEG",
+        "kB",
+        "less",
+        20,
+        "serl_bench.library.replay:replay_kb_jpeg",
+    ),
+    Benchmark(
+        "replay_kb_raw",
+        "the same, pictures as they are",
+        "kB",
+        "less",
+        100,
+        "serl_bench.library.replay:replay_kb_raw",
+    ),
+    Benchmark(
+        "replay_jpeg_samples_per_s",
+        "minibatches of 256 two-camera transitions drawn from JPEG replay",
+        "samples/s",
+        "more",
+        20,
+        "serl_bench.library.replay:replay_jpeg_samples_per_s",
+    ),
+    Benchmark(
+        "fuzz_messages",
+        "hostile messages, requests and goals for everything that the graphs listen to, survived: no exit, no wrong "
+        "target, every service answers, training goes on",
+        "messages",
+        "more",
+        100_000,
+        "serl_bench.fuzz.fuzz_graph:fuzz_messages",
+        by_default=False,
+    ),
+    Benchmark(
+        "ci_minutes",
+        ".ci/run from an empty clone, set-up included",
+        "min",
+        "less",
+        20,
+        "serl_bench.ci:ci_minutes",
+        by_default=False,
+    ),
+)
+
+
+def select(keys: Iterable[str], benchmarks: Iterable[Benchmark] = BENCHMARKS) -> list[Benchmark]:
+    """The benchmarks of `keys` in the order of the registry; without keys those that run by default.
+
+    Raises:
+        UsageError: a key is unknown.
+    """
+    benchmarks, wanted = list(benchmarks), list(keys)
+    unknown = set(wanted) - {each.key for each in benchmarks}
+    if unknown:
+        known = ", ".join(each.key for each in benchmarks)
+        raise UsageError(f"no benchmark {', '.join(sorted(unknown))}: there are {known}")
+    return [each for each in benchmarks if (each.key in wanted if wanted else each.by_default)]

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark framework: selection, verdicts, files. The benchmarks themselves are not run here."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import cast
+
+import pytest
+from serl_bench.registry import BENCHMARKS, Bench, Benchmark, Measurement, select
+from serl_launch.errors import CommandError, UsageError
+
+from serl_bench import runner
+from serl_launch import system
+
+
+def fast(bench: Bench) -> Measurement:
+    return Measurement(10.0 + len(bench.seeds), "none", {"seeds": list(bench.seeds)})
+
+
+def slow(bench: Bench) -> Measurement:
+    return Measurement(5.0, "none")
+
+
+def broken(bench: Bench) -> Measurement:
+    raise CommandError("the machine is on fire", details=["line 1"])
+
+
+def no_number(bench: Bench) -> Measurement:
+    return Measurement(float("nan"), "nothing came")
+
+
+def _benchmark(key: str, function: str, goal: float = 10.0, *, by_default: bool = True) -> Benchmark:
+    return Benchmark(key, f"what {key} is", "steps/s", "more", goal, f"{__name__}:{function}", by_default)
+
+
+SOME = [_benchmark("fast", "fast"), _benchmark("slow", "slow"), _benchmark("late", "fast", by_default=False)]
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks are named by module and function; pytest does not put a test file among the modules."""
+    monkeypatch.setitem(sys.modules, __name__, cast(ModuleType, SimpleNamespace(**globals())))
+
+
+def test_every_registered_benchmark_has_a_function_a_goal_and_an_own_key() -> None:
+    for each in BENCHMARKS:
+        module, _, name = each.function.partition(":")
+        assert callable(getattr(importlib.import_module(module), name)), each.key
+        assert each.goal >= 0
+        assert each.what
+    assert len({each.key for each in BENCHMARKS}) == len(BENCHMARKS)
+
+
+def test_without_keys_those_run_that_do_by_default() -> None:
+    assert [each.key for each in select([], SOME)] == ["fast", "slow"]
+    assert [each.key for each in select(["late", "fast"], SOME)] == ["fast", "late"]
+
+
+def test_an_unknown_key_is_a_usage_error_that_names_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"no benchmark nonsense.*fast, slow, late"):
+        select(["fast", "nonsense"], SOME)
+
+
+@pytest.mark.parametrize(
+    ("better", "value", "reached"), [("more", 10, True), ("more", 9, False), ("less", 10, True), ("less", 11, False)]
+)
+def test_a_goal_is_reached_from_its_better_side(better: str, value: float, reached: bool) -> None:
+    benchmark = Benchmark("k", "w", "u", better, 10, "m:f")  # type: ignore[arg-type]
+    assert benchmark.reached(value) is reached
+    assert not benchmark.reached(float("nan"))
+
+
+def test_the_json_file_is_a_flat_map_and_the_report_has_the_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers, report = tmp_path / "numbers.json", tmp_path / "report.json"
+    assert not runner.run_benchmarks([], 3, numbers, report, SOME)
+    assert json.loads(numbers.read_text()) == {"fast": 13.0, "slow": 5.0}
+    full = json.loads(report.read_text())
+    assert full["system"]["machine"] == system.machine()
+    assert full["benchmarks"]["fast"]["details"] == {"seeds": [0, 1, 2]}
+    assert full["benchmarks"]["slow"]["reached"] is False
+    table = capsys.readouterr().out
+    assert "missed" in table
+    assert "ok" in table
+
+
+def test_all_goals_reached_is_success() -> None:
+    assert runner.run_benchmarks(["fast"], 3, None, None, SOME)
+
+
+def test_a_benchmark_that_fails_keeps_the_rows_before_it(tmp_path: Path) -> None:
+    numbers = tmp_path / "numbers.json"
+    with pytest.raises(CommandError, match="broken: the machine is on fire") as raised:
+        runner.run_benchmarks([], 1, numbers, None, [SOME[0], _benchmark("broken", "broken"), SOME[1]])
+    assert raised.value.details == ("line 1",)
+    assert json.loads(numbers.read_text()) == {"fast": 11.0}
+
+
+def test_what_is_not_a_number_is_an_error_and_never_in_the_file(tmp_path: Path) -> None:
+    numbers = tmp_path / "numbers.json"
+    with pytest.raises(CommandError, match="measured no number: nothing came"):
+        runner.run_benchmarks([], 1, numbers, None, [_benchmark("nan", "no_number")])
+    assert not numbers.exists()
+
+
+def test_listing_shows_every_goal(capsys: pytest.CaptureFixture[str]) -> None:
+    runner.list_benchmarks([])
+    shown = capsys.readouterr().out
+    assert all(each.key in shown for each in BENCHMARKS)
+
+
+def test_the_machine_is_described() -> None:
+    description = system.describe()
+    assert "core" in description["machine"]
+    assert description["numpy"] != "missing"

@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""The command line ``serl``: one module for each command, nothing heavy imported before it is needed."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web page on which a camera's crop is chosen."""

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where pictures come from: the protocol that every source implements, and how one is made."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo
+
+SOURCES = ("v4l2", "realsense", "file")
+
+
+class SourceError(Exception):
+    """There is no picture, and may be one after another try: unplugged, in use, damaged."""
+
+
+class SourceSettingsError(ValueError):
+    """The source can never work as it was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSettings:
+    """What to open, and how."""
+
+    video_device: str = ""
+    """V4L2 device, such as /dev/video0 or one of the lasting names in /dev/v4l/by-id."""
+    pixel_format: str = ""
+    """V4L2 format as four characters, such as YUYV or MJPG; empty: as the driver has it."""
+    serial_no: str = ""
+    """Of a RealSense; empty: the only one that is plugged in."""
+    path: str = ""
+    """Video file, or folder of pictures."""
+    width: int = 0
+    """Of the pictures [pixels]; 0: as the source has it."""
+    height: int = 0
+    """Of the pictures [pixels]; 0: as the source has it."""
+    framerate: float = 30.0
+    """Pictures in a second that are asked for [Hz]."""
+
+
+class Source(Protocol):
+    """One camera. All methods are called from one thread."""
+
+    def open(self) -> CameraInfo | None:
+        """Begin to take pictures; intrinsics (without a frame) where the device knows its own.
+
+        Raises:
+            SourceError: not possible now.
+        """
+
+    def read(self) -> NDArray[np.uint8]:
+        """Wait for the next picture: RGB, uint8 (H, W, 3), an array of its own.
+
+        Raises:
+            SourceError: none comes; the source must be closed.
+        """
+
+    def close(self) -> None:
+        """Let go of the device; also after a failed `open`, and twice."""
+
+
+def make_source(kind: str, settings: SourceSettings) -> Source:
+    """Make the source that one of `SOURCES` names; only its own library is imported.
+
+    Raises:
+        SourceSettingsError: the settings cannot be used, or the library is missing.
+    """
+    if (settings.width == 0) != (settings.height == 0):
+        raise SourceSettingsError(
+            f"image_width and image_height: expected both or none, found {settings.width} and {settings.height}"
+        )
+    if kind == "v4l2":
+        from serl_cameras.sources.v4l2 import V4l2Source
+
+        return V4l2Source(settings)
+    if kind == "realsense":
+        from serl_cameras.sources.realsense import RealsenseSource
+
+        return RealsenseSource(settings)
+    if kind == "file":
+        from serl_cameras.sources.file import FileSource
+
+        return FileSource(settings)
+    raise SourceSettingsError(f"source: expected one of {', '.join(SOURCES)}, found {kind!r}")

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``serl encoder``: the networks that turn a camera's pictures into features."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from serl_launch.errors import CommandError
+
+from serl_cli.commands.options import SeedOption
+
+encoder = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+
+
+@encoder.callback()
+def encoder_overview() -> None:
+    """Train encoders on rendered scenes, and convert those of others.
+
+    Examples:
+        ./serl encoder train
+        ./serl encoder convert resnet10_params.pkl
+    """
+
+
+@encoder.command("train")
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name in config/encoders, or path of a YAML file.")] = "small",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: RECIPE.safetensors.")
+    ] = None,
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+) -> None:
+    """Train an encoder on rendered scenes with random light, colours, textures and camera poses: some minutes.
+
+    Examples:
+        ./serl encoder train
+        ./serl encoder train my_recipe.yaml --out my.safetensors
+    """
+    from serl_cli.work.encoder_recipe import load_recipe
+    from serl_cli.work.encoder_recipe import train as train_encoder
+
+    name = Path(recipe).stem
+    path = out or Path(f"{name}.safetensors")
+    _check_free(path, force)
+    train_encoder(load_recipe(recipe), name, seed, path, typer.echo)
+
+
+@encoder.command("convert")
+def convert(
+    source: Annotated[Path, typer.Argument(help="The published resnet10_params.pkl.", exists=True, dir_okay=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: SOURCE.safetensors.")
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Convert SERL's published ResNet-10, a pickle, into a safetensors file.
+
+    The pickle is read, never run: whatever it holds besides arrays is refused. Its SHA-256 is shown and kept.
+
+    Examples:
+        ./serl encoder convert resnet10_params.pkl
+    """
+    from serl_rl.encoders.file import EncoderDescription, write_encoder
+    from serl_rl.encoders.resnet_params import read_pickled_arrays, sha256
+    from serl_rl.jax.encoders.encoder import Encoder, parameter_shapes
+
+    path = out or Path(f"{source.stem}.safetensors")
+    _check_free(path, force)
+    arrays, digest, kind = read_pickled_arrays(source), sha256(source), "resnet10"
+    wanted = {name: values for name, values in arrays.items() if name in parameter_shapes(kind)}
+    weights = Encoder.from_weights(kind, wanted, str(source)).weights
+    recipe = {"source": source.name, "sha256": digest}
+    written = write_encoder(path, weights, EncoderDescription(kind, source.stem, recipe=recipe))
+    typer.echo(f"{source}: SHA-256 {digest}")
+    if others := sorted(arrays.keys() - wanted.keys()):
+        typer.echo(f"left out, because a {kind} encoder has no such parameters: {', '.join(others)}")
+    typer.echo(f"{path}: {kind}, {path.stat().st_size / 1e6:.1f} MB, hash {written.hash}")
+
+
+def _check_free(path: Path, force: bool) -> None:
+    if path.suffix != ".safetensors":
+        raise CommandError(f"{path}: expected a name that ends in .safetensors")
+    if path.exists() and not force:
+        raise CommandError(f"{path} exists: choose another --out, or --force to replace it")
+    if not path.absolute().parent.is_dir():
+        raise CommandError(f"{path}: there is no folder {path.absolute().parent}")

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``serl launch``: hands its arguments to the launch runner."""
+
+from typing import Annotated
+
+import typer
+
+from serl_cli.commands.options import complete_launch_file
+
+# Everything behind the file belongs to the runner, which has options of its own.
+CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def launch(
+    context: typer.Context,
+    file: Annotated[
+        str,
+        typer.Argument(help="Launch file: a path, or the name of one in launch/.", autocompletion=complete_launch_file),
+    ],
+) -> None:
+    """Run a ROS 2 XML launch file where only the pip packages of ROS 2 are installed.
+
+    Arguments of the file follow as NAME:=VALUE; --show-args lists them, --print shows what would be started,
+    --log-dir FOLDER says where logs go. docs/launch.md says what a file may contain.
+
+    Examples:
+        ./serl launch sim.launch.xml task:=pick_cube real_time_factor:=1.0
+        ./serl launch sim.launch.xml --show-args
+    """
+    from serl_launch.__main__ import main
+    from serl_launch.occupants import refuse_doubles
+
+    status = main([file, *context.args], refuse_doubles)
+    if status:
+        raise typer.Exit(status)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options and completions that several commands share."""
+
+import math
+from typing import Annotated
+
+import typer
+from serl_config.resources import listing
+from serl_launch.runs import run_names, runs_root
+
+from serl_cli.ranges import LARGEST_COUNT
+from serl_launch import domain
+
+
+def complete_task(incomplete: str) -> list[str]:
+    """Names of tasks."""
+    return _complete_config("tasks", incomplete)
+
+
+def complete_learning(incomplete: str) -> list[str]:
+    """Names of learning configurations."""
+    return _complete_config("learning", incomplete)
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Names of runs, newest first."""
+    return [name for name in run_names(runs_root()) if name.startswith(incomplete)]
+
+
+def complete_graph(incomplete: str) -> list[tuple[str, str]]:
+    """Names of the graphs that run now."""
+    graphs = domain.running_graphs()
+    return [(graph.name, f"domain {graph.domain_id}") for graph in graphs if graph.name.startswith(incomplete)]
+
+
+def complete_benchmark(incomplete: str) -> list[tuple[str, str]]:
+    """Keys of benchmarks."""
+    from serl_bench.registry import BENCHMARKS
+
+    return [(each.key, each.what) for each in BENCHMARKS if each.key.startswith(incomplete)]
+
+
+def complete_launch_file(incomplete: str) -> list[str]:
+    """Launch files that the workspace installs."""
+    return [f"{name}.launch.xml" for name in listing("launch", ".launch.xml") if name.startswith(incomplete)]
+
+
+def _complete_config(folder: str, incomplete: str) -> list[str]:
+    return [name for name in listing(f"config/{folder}", ".yaml") if name.startswith(incomplete)]
+
+
+def _finite(value: float) -> float:
+    """Refuse infinity and NaN, which are above any minimum."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, found {value}")
+    return value
+
+
+TaskArgument = Annotated[str, typer.Argument(help="Name of the task.", autocompletion=complete_task)]
+RunArgument = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=complete_run)]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=LARGEST_COUNT)]
+ViewerOption = Annotated[bool, typer.Option("--viewer", help="Open MuJoCo's window.")]
+RtfOption = Annotated[
+    float,
+    typer.Option(
+        "--rtf", min=0.0, callback=_finite, help="Real-time factor; 0: lockstep, as fast as the machine allows."
+    ),
+]
+GraphOption = Annotated[
+    str,
+    typer.Option(
+        "--graph",
+        help="Name of the running graph to look at. Not needed when there is only one, or when ROS_DOMAIN_ID is set.",
+        autocompletion=complete_graph,
+    ),
+]

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``serl repair``: what can be read of a damaged run becomes a new one."""
+
+from typing import Annotated
+
+import typer
+
+from serl_cli.commands.options import complete_run
+
+
+def repair(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder.", autocompletion=complete_run)],
+    name: Annotated[str, typer.Option(help="Name of the new run. Default: RUN-repaired.")] = "",
+) -> None:
+    """Save what can be read of a run whose journal is damaged.
+
+    A damaged journal is refused and never changed. This writes all transitions that can be read, and the newest
+    checkpoint that was trained on nothing else, into a new run. The old one stays as it is.
+
+    Examples:
+        ./serl repair pick_cube-20260101-120000
+    """
+    from serl_cli.work.repair import repair as write
+    from serl_launch import runs
+
+    damaged = runs.find_run(runs.runs_root(), run)
+    target = runs.create_run(runs.runs_root(), name or f"{damaged.name}-repaired")
+    saved = write(damaged, target)
+    goes_on = (
+        "no checkpoint fits them: it is trained anew" if saved.step is None else f"checkpoint of step {saved.step}"
+    )
+    typer.echo(f"{saved.transitions} transitions, {saved.behind} of them behind the damage; {goes_on}")
+    typer.echo(f"go on: ./serl train --resume {target.name}")

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``serl train``: one command from nothing to a trained policy."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from serl_launch.errors import UsageError
+
+from serl_cli.commands.options import RtfOption, SeedOption, TaskArgument, ViewerOption, complete_learning, complete_run
+from serl_cli.ranges import LARGEST_COUNT
+
+_GOAL, _START = "When it ends", "How it starts"
+
+
+def train(
+    context: typer.Context,
+    task: TaskArgument = "pick_cube_vision",
+    name: Annotated[
+        str, typer.Option(help="Name of the run; its folder is runs/NAME. Default: the task and the time.")
+    ] = "",
+    seed: SeedOption = 0,
+    demos: Annotated[
+        int,
+        typer.Option(
+            min=0, max=LARGEST_COUNT, help="Demonstrations that the person gives first.", rich_help_panel=_START
+        ),
+    ] = 20,
+    demo_file: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Demonstrations recorded by [bold]./serl record[/bold], instead of new ones.",
+            rich_help_panel=_START,
+        ),
+    ] = None,
+    max_steps: Annotated[
+        int,
+        typer.Option(min=1, max=LARGEST_COUNT, help="Online env steps after which to give up.", rich_help_panel=_GOAL),
+    ] = 10_000,
+    goal: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Success rate of an evaluation that ends it.", rich_help_panel=_GOAL),
+    ] = 0.95,
+    eval_every: Annotated[
+        int, typer.Option(min=1, max=LARGEST_COUNT, help="Env steps between evaluations.", rich_help_panel=_GOAL)
+    ] = 250,
+    eval_episodes: Annotated[
+        int, typer.Option(min=1, max=LARGEST_COUNT, help="Episodes of an evaluation.", rich_help_panel=_GOAL)
+    ] = 50,
+    interventions: Annotated[bool, typer.Option(help="The scripted person takes over when the policy drifts.")] = False,
+    rtf: RtfOption = 0.0,
+    resume: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN",
+            help="Continue this run; only --max-steps, --goal, --eval-*, --rtf and --viewer may change.",
+            autocompletion=complete_run,
+            rich_help_panel=_START,
+        ),
+    ] = "",
+    learning: Annotated[
+        str,
+        typer.Option(
+            help="Learning configuration, a file of config/learning. Default: the task's own.",
+            autocompletion=complete_learning,
+            rich_help_panel=_START,
+        ),
+    ] = "",
+    viewer: ViewerOption = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change one value of the learning configuration; may be given several times.",
+            rich_help_panel=_START,
+        ),
+    ] = None,
+    reward: Annotated[
+        Literal["truth", "classifier", "human"],
+        typer.Option(
+            help="Who judges: the simulator, a classifier of pictures, a person with [bold]./serl reward label[/bold].",
+            rich_help_panel=_START,
+        ),
+    ] = "truth",
+    classifier: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Classifier trained by [bold]./serl reward train[/bold], for --reward classifier.",
+            rich_help_panel=_START,
+        ),
+    ] = None,
+    report: Annotated[bool, typer.Option(help="Draw the learning curve and film the policy at the end.")] = True,
+) -> None:
+    """Train a policy until it succeeds, through the whole ROS graph.
+
+    Ends by itself when an evaluation reaches the goal. Everything is in runs/NAME then: configuration, metrics (CSV
+    and TensorBoard), learning curve, a video of the policy, checkpoint, logs. The exit status is 1 when the goal was
+    not reached.
+
+    Examples:
+        ./serl train
+        ./serl train pick_cube --seed 3 --demos 5
+        ./serl train --resume pick_cube_vision-20260101-120000
+        ./serl train --demos 1 --interventions
+    """
+    from serl_cli.work import training
+    from serl_cli.work.plan import Plan
+
+    plan = Plan(
+        task=task,
+        seed=seed,
+        demos=demos,
+        demo_file=str(demo_file.absolute()) if demo_file else "",
+        max_steps=max_steps,
+        eval_every=eval_every,
+        eval_episodes=eval_episodes,
+        goal=goal,
+        interventions=interventions,
+        rtf=rtf,
+        learning=learning,
+        settings=tuple(settings or ()),
+        viewer=viewer,
+        reward=reward,
+        classifier=str(classifier.absolute()) if classifier else "",
+    )
+    if resume:
+        if name:
+            raise UsageError("--name and --resume exclude each other: a continued run keeps its name")
+        given = {parameter for parameter in context.params if _was_given(context, parameter)}
+        reached = training.resume(resume, plan, given, report)
+    else:
+        reached = training.start(plan, name, report)
+    if not reached:
+        raise typer.Exit(1)
+
+
+def _was_given(context: typer.Context, parameter: str) -> bool:
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes what people look at after a run, and says where everything is."""
+
+from rich.console import Console
+from rich.table import Table
+from serl_launch.errors import CommandError
+from serl_launch.runs import Run
+from serl_training.learner.run_log import METRICS_FILE, TENSORBOARD_DIR, RunLogError, read_metrics
+
+from serl_cli.work.plan import Plan
+
+
+def make(run: Run, plan: Plan, console: Console) -> None:
+    """Draws the learning curve and films the policy. A run is not lost because one of them cannot be made."""
+    from serl_cli.report.curve import plot_learning_curve
+    from serl_cli.report.video import film_policy
+
+    with console.status("drawing the learning curve"):
+        try:
+            title = f"{plan.task}, seed {plan.seed} ({run.name})"
+            plot_learning_curve(read_metrics(run.path), run.curve_file, title=title, goal=plan.goal)
+        except (CommandError, RunLogError) as error:
+            console.print(f"no learning curve: {error}", style="yellow", soft_wrap=True)
+    with console.status("filming the policy"):
+        try:
+            film_policy(run, plan.task, run.video_file)
+        except CommandError as error:
+            console.print(f"no video: {error}", style="yellow", soft_wrap=True)
+
+
+def show(run: Run, console: Console) -> None:
+    """Prints a table of what there is and where."""
+    files = [
+        ("configuration", run.config_file),
+        ("result", run.result_file),
+        ("metrics", run.path / METRICS_FILE),
+        ("TensorBoard", run.path / TENSORBOARD_DIR),
+        ("learning curve", run.curve_file),
+        ("video of the policy", run.video_file),
+        ("checkpoints", run.checkpoints),
+        ("logs", run.log_dir),
+    ]
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for what, path in files:
+        if path.exists():
+            table.add_row(what, str(path))
+    console.print(table, soft_wrap=True)
+    console.print(f"go on: ./serl eval {run.name}, ./serl train --resume {run.name}", style="dim", highlight=False)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A short film of a policy in the simulated world, made without the graph."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+from numpy.typing import NDArray
+from serl_launch.errors import CommandError
+from serl_launch.runs import Run
+from serl_rl.checkpoint import CheckpointError
+from serl_rl.config import LearningConfig
+from serl_rl.encoders.file import EncoderError
+from serl_rl.policy.snapshot import PolicySnapshot
+from serl_rl.spec import DataError
+from serl_sim.envs import TaskEnv
+from serl_sim.pictures.rendering import Appearance, RenderError
+from serl_sim.scene.scene import OVERVIEW
+from serl_training.actor.perception import FrameStacker, make_perception
+from serl_training.learning import load_learning
+
+from serl_rl import checkpoint
+from serl_tasks import get_task
+
+EPISODES = 5
+SIZE = (320, 240)  # [pixels]
+# Shadows help the eye to see depth, and cost a tenth of what the finest ones do.
+FILM = Appearance(shadow_map=2048, samples=4, slices=24, stacks=12, backdrop=True)
+HOLD = 0.5  # [s] that the last picture of an episode stays
+FIRST_SEED = 2_000_000  # far from those that training counts from
+
+
+def film_policy(run: Run, task: str, path: Path, episodes: int = EPISODES) -> None:
+    """Writes an MP4 of some episodes of the newest policy of a run, in the time of the simulated robot.
+
+    Args:
+        run: whose newest checkpoint is used.
+        task: name of the task.
+        path: of the MP4.
+        episodes: to film.
+
+    Raises:
+        CommandError: there is no policy, no rendering on this machine, or no room for the file.
+    """
+    try:
+        newest = checkpoint.latest(run.checkpoints)
+        if newest is None:
+            raise CommandError(f"{run.checkpoints} has no checkpoint yet")
+        config = load_learning(str(run.learning_file.absolute()), get_task(task))
+        frames = _frames(checkpoint.load_policy(newest), config, task, episodes)
+        write_video(path, frames, fps=TaskEnv.metadata["render_fps"])
+    except (CheckpointError, DataError, EncoderError, RenderError) as error:
+        raise CommandError(str(error)) from error
+
+
+def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], fps: float) -> None:
+    """Writes RGB frames, uint8 (H, W, 3) each, as H.264 in an MP4 that appears when it is complete.
+
+    Raises:
+        CommandError: ffmpeg cannot write it.
+    """
+    part = path.with_name(f".part.{path.name}")
+    try:
+        with imageio.get_writer(part, format="FFMPEG", fps=fps, codec="libx264", quality=7) as writer:
+            for frame in frames:
+                writer.append_data(frame)  # type: ignore[attr-defined]
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CommandError(f"{path} cannot be written: {error}") from error
+
+
+def _frames(snapshot: PolicySnapshot, config: LearningConfig, task: str, episodes: int) -> Iterator[NDArray[np.uint8]]:
+    scene = TaskEnv(task)
+    try:
+        scene.reset(seed=FIRST_SEED)
+        # The first picture starts ffmpeg, which must not be forked from a process with JAX's threads.
+        yield scene.world.render(OVERVIEW, *SIZE, FILM)
+        perception = make_perception(scene.task, config, seed=0)
+        env, stack = perception.wrap(scene), FrameStacker(perception.spec)
+        policy = snapshot.policy(perception.weights)
+        policy.check(perception.spec)
+        for seed in range(FIRST_SEED, FIRST_SEED + episodes):
+            observation, _ = env.reset(seed=seed)
+            stack.reset()
+            policy.reset()
+            over = False
+            while not over:
+                yield scene.world.render(OVERVIEW, *SIZE, FILM)
+                action = policy.act(stack(observation), deterministic=True)
+                observation, _, terminated, truncated, _ = env.step(action)
+                over = terminated or truncated
+            last = scene.world.render(OVERVIEW, *SIZE, FILM)
+            for _ in range(max(1, round(HOLD * scene.metadata["render_fps"]))):
+                yield last
+    finally:
+        scene.close()

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An evaluation of a finished run, from the command line."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from serl_launch.errors import CommandError, Interrupted
+from serl_launch.runs import Run
+from serl_launch.session import scratch_folder, simulated
+
+from serl_cli.work import plan as plans
+from serl_launch import runs
+from serl_rl import checkpoint
+
+
+def evaluate(
+    reference: str, *, episodes: int, seed: int, rtf: float, viewer: bool, video: bool, json_output: bool
+) -> None:
+    """Runs the newest policy of a run on new starts and prints how often it succeeds.
+
+    Args:
+        reference: name or folder of the run.
+        episodes: to run.
+        seed: of their starts.
+        rtf: real-time factor; 0: lockstep.
+        viewer: whether MuJoCo's window opens.
+        video: whether to film some episodes.
+        json_output: print JSON and nothing else on stdout.
+
+    Raises:
+        CommandError: the run has no policy, or the graph failed.
+        Interrupted: a person pressed Ctrl-C.
+    """
+    from serl_interfaces.action import Evaluate
+
+    run = runs.find_run(runs.runs_root(), reference)
+    plan = plans.read_plan(run)
+    newest = checkpoint.latest(run.checkpoints)
+    if newest is None:
+        raise CommandError(f"{run.path} has no checkpoint: train first")
+    console = Console(file=sys.stderr if json_output else sys.stdout)
+    try:
+        with (
+            scratch_folder("serl_eval_") as scratch,
+            simulated(
+                console,
+                name=f"eval-{run.name}",
+                task=plan.task,
+                seed=plan.seed,
+                rtf=rtf,
+                viewer=viewer,
+                run_dir=_copy(newest, scratch / "run"),
+                log_dir=scratch / "log",
+                learning=str(run.learning_file.absolute()),
+            ) as graph,
+            console.status("starting the graph") as status,
+        ):
+            result = graph.run_action(
+                Evaluate,
+                "evaluate",
+                Evaluate.Goal(episodes=episodes, seed=seed, stop_below=0.0),
+                executable="actor",
+                on_feedback=lambda feedback: status.update(
+                    f"{feedback.episodes}/{episodes} episodes, {feedback.successes} successes"
+                ),
+            )
+    except KeyboardInterrupt:
+        raise Interrupted("evaluation interrupted; the run is as it was") from None
+    if not result.success:
+        raise CommandError(f"evaluation ended early ({result.termination_reason}): {result.message}")
+    _print(run.name, result, console, json_output)
+    if video:
+        from serl_cli.report.video import film_policy
+
+        film_policy(run, plan.task, run.video_file)
+        console.print(f"video: {run.video_file}", highlight=False, soft_wrap=True)
+
+
+def _copy(newest: Path, path: Path) -> Path:
+    """A run directory with this checkpoint and nothing to train on: the run itself stays as it is."""
+    checkpoint.copy_elsewhere(newest, Run(path).checkpoints)
+    return path
+
+
+def _print(name: str, result: Any, console: Console, json_output: bool) -> None:
+    if json_output:
+        numbers = ("episodes", "successes", "success_rate", "interval_low", "interval_high", "mean_length")
+        print(json.dumps({"run": name, **{number: getattr(result, number) for number in numbers}}, indent=2))
+        return
+    console.print(
+        f"{name}: {result.successes} of {result.episodes} episodes succeed: {result.success_rate:.1%}, "
+        f"95 % interval {result.interval_low:.1%} to {result.interval_high:.1%} (Wilson), "
+        f"{result.mean_length:.1f} steps on average",
+        highlight=False,
+        soft_wrap=True,
+    )

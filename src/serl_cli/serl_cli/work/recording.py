@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recording of demonstrations into a file, from the command line."""
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from serl_launch.errors import CommandError, Interrupted
+from serl_launch.session import scratch_folder, simulated
+
+from serl_cli.work import plan as plans
+
+
+def record(task: str, path: Path, *, episodes: int, seed: int, rtf: float, viewer: bool, force: bool) -> None:
+    """Records successful demonstrations of the person who leads.
+
+    Args:
+        task: to demonstrate.
+        path: of the file; it appears when it is complete.
+        episodes: successful ones wanted.
+        seed: of their starts.
+        rtf: real-time factor; 0: lockstep.
+        viewer: whether MuJoCo's window opens.
+        force: replace an existing file.
+
+    Raises:
+        CommandError: the file is there already or cannot be written, or the graph failed.
+        Interrupted: a person pressed Ctrl-C.
+    """
+    plans.check_task(task)
+    if path.is_dir():
+        raise CommandError(f"{path} is a folder: choose a file with --out")
+    if path.exists() and not force:
+        raise CommandError(f"{path} exists: choose another --out, or --force to replace it")
+    if not path.absolute().parent.is_dir():
+        raise CommandError(f"{path}: there is no folder {path.absolute().parent}")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise CommandError(f"{path}: the folder {path.absolute().parent} cannot be written")
+
+    from serl_interfaces.action import Record
+
+    console = Console()
+    try:
+        with (
+            scratch_folder("serl_record_") as scratch,
+            simulated(
+                console,
+                name=f"record-{path.stem}",
+                task=task,
+                seed=seed,
+                rtf=rtf,
+                viewer=viewer,
+                run_dir=scratch,
+                log_dir=scratch / "log",
+            ) as graph,
+            console.status("starting the graph") as status,
+        ):
+            result = graph.run_action(
+                Record,
+                "record",
+                Record.Goal(episodes=episodes, seed=seed, path=str(path.absolute())),
+                executable="actor",
+                on_feedback=lambda feedback: status.update(
+                    f"{feedback.episodes}/{episodes} demonstrations in {feedback.attempts} attempts"
+                ),
+            )
+    except KeyboardInterrupt:
+        raise Interrupted(f"recording interrupted; {path} was not {'changed' if path.exists() else 'made'}") from None
+    if not result.success:
+        raise CommandError(f"recording ended early ({result.termination_reason}): {result.message}")
+    console.print(
+        f"{result.path}: {result.episodes} demonstrations, {result.transitions} transitions, "
+        f"{result.attempts} attempts; use it with ./serl train {task} --demo-file {path}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training from the command line: run directory, graph, progress, result, report."""
+
+import shutil
+import time
+from dataclasses import replace
+from typing import Any
+
+import yaml
+from rich.console import Console
+from serl_launch.errors import CommandError, DomainTakenError, Interrupted
+from serl_launch.runs import Run
+from serl_launch.session import GraphSession, simulated
+from serl_launch.system import describe
+
+from serl_cli.progress import TrainingStatus, make_display
+from serl_cli.report import summary
+from serl_cli.work import plan as plans
+from serl_cli.work.plan import Plan
+from serl_launch import runs
+from serl_tasks import get_task
+
+WAITING_TIMEOUT = 180.0  # [s] until the learner is ready: it compiles for half a minute on a slow machine
+
+
+def start(plan: Plan, name: str, report: bool) -> bool:
+    """Trains in a new run directory.
+
+    Args:
+        plan: what to do.
+        name: of the run; empty: task and time.
+        report: draw and film at the end.
+
+    Returns:
+        Whether the goal was reached.
+
+    Raises:
+        CommandError: the plan cannot be followed, or the graph failed.
+        Interrupted: a person pressed Ctrl-C.
+    """
+    plans.check_task(plan.task)
+    plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
+    learning = plans.resolve_learning(plan.learning, plan.settings)
+    plans.check_reward(plan)
+    run = runs.create_run(runs.runs_root(), name or runs.default_name(plan.task))
+    runs.write_atomically(run.learning_file, yaml.safe_dump(learning, sort_keys=False))
+    if plan.classifier:
+        shutil.copyfile(plan.classifier, run.classifier_file)  # the run goes on with it, whatever becomes of the other
+    plans.write_plan(run, plan)
+    try:
+        return _train(run, plan, report, resumed=False)
+    except DomainTakenError:
+        shutil.rmtree(run.path)  # so that the name is free for another try
+        raise
+
+
+def resume(reference: str, wanted: Plan, given: set[str], report: bool) -> bool:
+    """Continues a run; as ``start`` otherwise.
+
+    Args:
+        reference: name or folder of the run.
+        wanted: as the command line says.
+        given: options of the command line that the person gave; the others are as they were.
+        report: draw and film at the end.
+    """
+    run = runs.find_run(runs.runs_root(), reference)
+    before = plans.read_plan(run)
+    plan = plans.continued(before, wanted, given)
+    plans.check_unchanged(run, plan)
+    if plan != before:
+        plans.write_plan(run, plan)
+    return _train(run, plan, report, resumed=True)
+
+
+def _train(run: Run, plan: Plan, report: bool, *, resumed: bool) -> bool:
+    console = Console()
+    started = time.monotonic()
+    try:
+        with simulated(
+            console,
+            name=run.name,
+            task=plan.task,
+            seed=plan.seed,
+            rtf=plan.rtf,
+            viewer=plan.viewer,
+            run_dir=run.path,
+            log_dir=run.log_dir,
+            learning=str(run.learning_file.absolute()),
+            interventions=str(plan.interventions).lower(),
+            reward=plan.reward,
+            classifier=str(run.classifier_file.absolute()) if plan.classifier else "",
+        ) as graph:
+            console.print(f"run {run.path}, ROS_DOMAIN_ID {graph.domain_id}", highlight=False, soft_wrap=True)
+            result = _send_goal(graph, plan, console)
+            wall_seconds = time.monotonic() - started
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; go on with ./serl train --resume {run.name}") from None
+    if result.termination_reason not in ("goal", "max_env_steps"):
+        raise CommandError(f"training ended early ({result.termination_reason}): {result.message}; logs: {run.log_dir}")
+    runs.write_result(run, _result(plan, result, wall_seconds, resumed))
+    if graph.unfinished:
+        raise CommandError(
+            f"{graph.unfinished[0]} - the newest policy is not saved; the journal has everything that it was trained "
+            f"on: go on with ./serl train --resume {run.name}"
+        )
+    if report:
+        summary.make(run, plan, console)
+    if result.success:
+        console.print(f"goal reached: {result.success_rate:.0%} after {result.env_steps_to_goal} env steps, ", end="")
+        console.print(f"{wall_seconds:.1f} s", highlight=False)
+    else:
+        console.print(
+            f"goal not reached: {result.success_rate:.0%} after {result.env_steps} env steps; go on with "
+            f"./serl train --resume {run.name} --max-steps {2 * plan.max_steps}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if plan.reward != "truth":
+        console.print(
+            f"that is what the {plan.reward} believed; ./serl eval {run.name} asks the truth", highlight=False
+        )
+    summary.show(run, console)
+    return bool(result.success)
+
+
+def _send_goal(graph: GraphSession, plan: Plan, console: Console) -> Any:
+    """Sends the goal of the `train` action and shows what happens until its result is there."""
+    from serl_interfaces.action import Train
+
+    status = TrainingStatus(plan.max_steps, plan.goal)
+    graph.on_metrics(lambda _node, env_steps, values: status.update_metrics(env_steps, values))
+    goal = Train.Goal(
+        demonstrations=plan.demos,
+        demonstration_file=plan.demo_file,
+        max_env_steps=plan.max_steps,
+        eval_every=plan.eval_every,
+        eval_episodes=plan.eval_episodes,
+        success_goal=plan.goal,
+        seed=plan.seed,
+    )
+    with make_display(status, console) as display:
+        waiting_since = time.monotonic()
+
+        def tick() -> None:
+            display.update()
+            if status.stage != "waiting":
+                return
+            if time.monotonic() - waiting_since > WAITING_TIMEOUT:
+                raise graph.missing("learner/insert and learner/policy of the learner", WAITING_TIMEOUT)
+
+        return graph.run_action(
+            Train,
+            "train",
+            goal,
+            executable="actor",
+            on_feedback=lambda feedback: status.update_feedback(feedback.stage, feedback.env_steps),
+            tick=tick,
+        )
+
+
+def _result(plan: Plan, result: Any, wall_seconds: float, resumed: bool) -> dict[str, Any]:
+    return {
+        "task": plan.task,
+        "seed": plan.seed,
+        "success": result.success,
+        "termination_reason": result.termination_reason,
+        "env_steps": result.env_steps,
+        "env_steps_to_goal": result.env_steps_to_goal,
+        "success_rate": result.success_rate,
+        "judged_by": plan.reward,
+        "wall_seconds": wall_seconds,  # from the start of the graph
+        "training_seconds": result.wall_seconds,  # from the goal's acceptance
+        "resumed": resumed,
+        "system": describe(),
+    }

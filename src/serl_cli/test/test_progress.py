@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The progress display shows what is known and does not invent the rest."""
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+from serl_cli.progress import LineDisplay, LiveDisplay, TrainingStatus, duration, make_display
+
+
+def _full() -> TrainingStatus:
+    status = TrainingStatus(3000, 0.95)
+    status.update_feedback("training", 1000)
+    status.update_metrics(1000, {"train/env_steps_per_s": 100.0, "train/success": 1.0, "train/intervention_rate": 0.25})
+    status.update_metrics(1000, {"learner/updates_per_s": 400.0, "learner/critic_loss": 0.0123})
+    status.update_metrics(1000, {"train/policy_lag": 8.0})
+    status.update_metrics(1000, {"eval/success_rate": 0.5, "eval/interval_low": 0.37, "eval/interval_high": 0.63})
+    return status
+
+
+def test_everything_is_shown_once_it_is_known() -> None:
+    line = _full().line()
+    for part in ("training 1000/3000", "100", "400", "0.0123", "50% [37%, 63%] at 1000 (goal 95%)", "25%", "8 steps"):
+        assert part in line
+    assert "nan" not in line
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    line = TrainingStatus(3000, 0.95).line()
+    assert line.startswith("starting 0/3000")
+    assert "updates/s" not in line
+    assert "nan" not in line
+
+
+def test_time_left_is_that_to_the_step_limit() -> None:
+    assert _full().time_left() == pytest.approx(20.0)
+    assert TrainingStatus(3000, 0.95).time_left() is None
+
+
+def test_training_success_is_a_mean_over_recent_episodes() -> None:
+    status = TrainingStatus(100, 1.0)
+    for success in (1.0, 0.0, 0.0, 1.0):
+        status.update_metrics(1, {"train/success": success})
+    assert status.values["train/success"] == 0.5
+
+
+def test_a_late_message_does_not_turn_the_counter_back() -> None:
+    status = TrainingStatus(100, 1.0)
+    status.update_metrics(50, {})
+    status.update_metrics(40, {})
+    assert status.env_steps == 50
+
+
+def test_a_file_gets_a_line_for_each_stage_and_evaluation_and_nothing_in_between() -> None:
+    output = io.StringIO()
+    status = TrainingStatus(100, 1.0)
+    with LineDisplay(status, Console(file=output), period=1000.0) as display:
+        for step in range(5):
+            status.update_feedback("training", step)
+            display.update()
+        status.update_metrics(5, {"eval/success_rate": 0.1})
+        display.update()
+    assert len(output.getvalue().splitlines()) == 2
+    assert "\x1b" not in output.getvalue()
+
+
+def test_the_display_suits_the_output() -> None:
+    status = TrainingStatus(100, 1.0)
+    assert isinstance(make_display(status, Console(file=io.StringIO(), force_terminal=True)), LiveDisplay)
+    assert isinstance(make_display(status, Console(file=io.StringIO())), LineDisplay)
+
+
+def test_the_live_display_draws_the_status() -> None:
+    output = io.StringIO()
+    with LiveDisplay(_full(), Console(file=output, force_terminal=True, width=100)) as display:
+        display.update()
+    assert "1000/3000" in output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00"), (69.6, "1:10"), (3723, "1:02:03"), (None, "–"), (math.inf, "–")]
+)
+def test_durations_read_like_a_clock(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text

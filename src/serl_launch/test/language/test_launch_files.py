@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch files of this workspace: what they start, and that the nodes know what they are given."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from serl_launch.language.arguments import declared_arguments, show_args
+from serl_launch.language.errors import LaunchError
+from serl_launch.language.plan import Plan, make_plan
+
+ROOT = Path(__file__).resolve().parents[4]
+SIM = ROOT / "launch/sim.launch.xml"
+RVIZ = ROOT / "launch/rviz.launch.xml"
+LEARNER = ROOT / "launch/learner.launch.xml"
+EXECUTABLES = {
+    "serl_sim": ["mujoco_bridge"],
+    "serl_robots": ["arm_controller"],
+    "serl_teleop": ["scripted_human"],
+    "serl_training": ["reward", "actor", "learner"],
+    "serl_bringup": [],
+    "rviz2": ["rviz2"],
+}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """As on a machine where everything is installed; the programs are never started."""
+    for package, executables in EXECUTABLES.items():
+        marker = tmp_path / "share/ament_index/resource_index/packages" / package
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        for name in executables:
+            path = tmp_path / "lib" / package / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o755)
+    return {"AMENT_PREFIX_PATH": str(tmp_path)}
+
+
+def plan(file: Path, environment: dict[str, str], **arguments: str) -> Plan:
+    return make_plan(file, arguments, environment, Path("/log"))
+
+
+def parameters(made: Plan) -> dict[str, dict[str, Any]]:
+    """Parameters of each node by its full name."""
+    found: dict[str, dict[str, Any]] = {}
+    for process in made.processes:
+        assert process.node is not None
+        found[process.node] = {}
+        for file in process.files:
+            found[process.node].update(yaml.safe_load(file.text)[process.node]["ros__parameters"])
+    return found
+
+
+def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
+    made = plan(SIM, environment)
+    assert parameters(made) == {
+        "/mujoco_bridge": {
+            "task": "pick_cube_vision",
+            "seed": 0,
+            "real_time_factor": 0.0,
+            "headless": True,
+            "publish_robot_state": True,
+        },
+        "/arm_controller": {"task": "pick_cube_vision", "lockstep": True},
+        "/reward": {"task": "pick_cube_vision"},
+        "/scripted_human": {"task": "pick_cube_vision", "seed": 0, "interventions": False},
+        "/learner": {"task": "pick_cube_vision", "learning": "", "run_dir": "runs/launch", "graph_id": "", "seed": 0},
+        "/actor": {
+            "task": "pick_cube_vision",
+            "learning": "",
+            "seed": 0,
+            "graph_id": "",
+            "lockstep": True,
+            "scripted_human": True,
+            "interventions": False,
+        },
+    }
+    reward = next(process for process in made.processes if process.node == "/reward")
+    assert reward.command == (
+        *(f"{tmp_path}/lib/serl_training/reward", "--ros-args", "-r", "__node:=reward", "-r", "__ns:=/"),
+        *("-p", "use_sim_time:=True", "--params-file", "/log/reward-3-0.yaml", "-r", "/clock:=clock"),
+    )
+
+
+def test_every_node_uses_the_time_of_the_simulation(environment: dict[str, str]) -> None:
+    for process in plan(SIM, environment).processes:
+        assert "use_sim_time:=True" in process.command
+
+
+def test_only_what_cannot_be_restored_ends_the_graph(environment: dict[str, str]) -> None:
+    processes = plan(SIM, environment).processes
+    assert {process.node for process in processes if process.required} == {"/mujoco_bridge", "/arm_controller"}
+    assert all(process.required != process.respawn for process in processes)
+
+
+def test_a_namespace_holds_the_whole_graph(environment: dict[str, str]) -> None:
+    found = parameters(plan(SIM, environment, namespace="left"))
+    assert all(name.startswith("/left/") for name in found)
+    assert found["/left/learner"]["run_dir"] == "runs/left"
+
+
+def test_running_in_time_is_no_lockstep(environment: dict[str, str]) -> None:
+    for factor, lockstep in (("0", True), ("0.0", True), ("1", False), ("0.5", False)):
+        found = parameters(plan(SIM, environment, real_time_factor=factor))
+        assert found["/mujoco_bridge"]["real_time_factor"] == float(factor)
+        assert found["/arm_controller"]["lockstep"] is found["/actor"]["lockstep"] is lockstep
+
+
+def test_parts_can_be_left_out(environment: dict[str, str]) -> None:
+    found = parameters(plan(SIM, environment, teleop="none", reward="none"))
+    assert found.keys() == {"/mujoco_bridge", "/arm_controller", "/learner", "/actor"}
+    assert found["/actor"]["scripted_human"] is False
+    assert parameters(plan(SIM, environment, learning_nodes="false")).keys() == {
+        *("/mujoco_bridge", "/arm_controller", "/reward", "/scripted_human"),
+    }
+
+
+def test_the_learning_side_alone_is_what_the_whole_graph_lacks_without_it(environment: dict[str, str]) -> None:
+    arguments = {"namespace": "left", "run_dir": "there", "seed": "3", "learning": "fast", "graph_id": "a"}
+    whole = parameters(plan(SIM, environment, **arguments))
+    rest = parameters(plan(SIM, environment, **arguments, learner="false"))
+    (process,) = plan(LEARNER, environment, **arguments, use_sim_time="true").processes
+    alone = parameters(plan(LEARNER, environment, **arguments, use_sim_time="true"))
+    assert alone["/left/learner"].pop("use_sim_time") is True
+    assert rest | alone == whole and rest.keys().isdisjoint(alone)
+    assert process.respawn and process.command[-2:] == ("-r", "/clock:=clock")
+
+
+def test_a_text_that_looks_like_a_number_stays_a_text(environment: dict[str, str]) -> None:
+    found = parameters(plan(SIM, environment, task="1", learning="2.5", run_dir="3", seed="4"))
+    assert found["/learner"] == {"task": "1", "learning": "2.5", "run_dir": "3", "graph_id": "", "seed": 4}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"teleop": "spacemouse"}, "argument 'teleop': expected one of scripted, none, found 'spacemouse'"),
+        ({"headless": "no"}, "argument 'headless': expected one of true, false"),
+        ({"seed": "one"}, "expected int, found 'one'"),
+        ({"real_time_factor": "fast"}, "expected float, found 'fast'"),
+        ({"namespace": "left arm"}, "'/left arm' is not a valid namespace"),
+        ({"tsk": "pick_cube"}, "no argument 'tsk', did you mean 'task'"),
+        ({"robot_state_publisher": "true"}, r"\$\(command ...\) is not supported"),
+    ],
+)
+def test_wrong_arguments(environment: dict[str, str], arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(LaunchError, match=message):
+        plan(SIM, environment, **arguments)
+
+
+def test_rviz_gets_its_configuration_and_namespace(environment: dict[str, str], tmp_path: Path) -> None:
+    (process,) = plan(RVIZ, environment, namespace="left").processes
+    assert process.command[:3] == (
+        *(f"{tmp_path}/lib/rviz2/rviz2", "-d"),
+        f"{tmp_path}/share/serl_bringup/config/rviz/serl.rviz",
+    )
+    assert process.node == "/left/rviz"
+    assert process.command[3:5] == ("-f", "left/world")
+    (process,) = plan(RVIZ, environment).processes
+    assert process.command[3:5] == ("-f", "world")
+
+
+def test_rviz_shows_what_the_bridge_publishes() -> None:
+    manager = yaml.safe_load((ROOT / "config/rviz/serl.rviz").read_text())["Visualization Manager"]
+    assert manager["Global Options"]["Fixed Frame"] == "world"
+    topics = {
+        display["Class"].partition("/")[2]: display.get("Topic", display.get("Description Topic", {})).get("Value")
+        for display in manager["Displays"]
+    }
+    assert topics["RobotModel"] == "robot_description"
+    assert topics["MarkerArray"] == "markers"
+    images = [display["Topic"]["Value"] for display in manager["Displays"] if display["Class"].endswith("/Image")]
+    assert images == ["front/color/image_raw", "wrist/color/image_raw"]
+
+
+@pytest.mark.parametrize("file", [SIM, RVIZ, LEARNER])
+def test_every_argument_is_described_and_closed_sets_have_choices(file: Path, environment: dict[str, str]) -> None:
+    for argument in declared_arguments(file, environment):
+        assert argument.description, argument.name
+        assert argument.default not in ("true", "false") or argument.choices == ("true", "false")
+        assert f"'{argument.name}':" in show_args(file, environment)
+
+
+def test_every_program_is_installed_by_its_package() -> None:
+    for package in ("serl_sim", "serl_robots", "serl_teleop", "serl_training"):
+        setup = (ROOT / "src" / package / "setup.py").read_text()
+        for name in EXECUTABLES[package]:
+            assert f'"{name} = serl_ros.console:{package}.{name}_node"' in setup
+
+
+def test_every_parameter_is_declared_by_its_node(environment: dict[str, str]) -> None:
+    packages = {name: package for package, names in EXECUTABLES.items() for name in names}
+    for node, values in parameters(plan(SIM, environment)).items():
+        name = node.removeprefix("/")
+        folder = ROOT / "src" / packages[name] / packages[name]
+        source = (folder / f"{name}_node.py").read_text()
+        # what it declares, and what the modules of its package declare for it that it imports by name
+        parts = re.findall(rf"^from {packages[name]}\.(\w+) import", source, re.MULTILINE)
+        sources = [source, *((folder / f"{part}.py").read_text() for part in parts)]
+        declared = {name for text in sources for name in re.findall(r'declare\(\s*(?:self|node),\s*"(\w+)"', text)}
+        assert values.keys() <= declared, f"{node} does not declare {values.keys() - declared}"

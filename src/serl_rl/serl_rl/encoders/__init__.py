@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of picture encoders: files, names and shapes. Knows no backend."""

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Soft actor-critic as an immutable PyTree with a pure update, for vectors, cached features and pictures.
+
+What observations with frames go through ("vision": heads and, where it is trained, the encoder) belongs to the critics:
+their loss trains it, their target has a copy of its own, and the actor takes what it gives as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from serl_rl.config import SACConfig, VisionConfig
+from serl_rl.jax.agent_state import NamedState
+from serl_rl.jax.encoders.encoder import Encoder
+from serl_rl.jax.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianPolicy, critic_ensemble, squashed_sample
+from serl_rl.jax.snapshots import make_snapshot
+from serl_rl.jax.update import Batch, Info, Params, Update, divided_encoder
+from serl_rl.jax.vision import encode_observation, encoded_width, init_vision
+from serl_rl.policy.acting import SquashedGaussian
+from serl_rl.policy.snapshot import PolicySnapshot
+from serl_rl.spec import TransitionSpec
+
+
+class SACAgent(NamedState, struct.PyTreeNode):
+    """Parameters, optimizer states and random key of soft actor-critic.
+
+    Actor, critics and temperature have optimizers of their own: a critic step touches nothing of the other two.
+    `critic` and `target_critic` hold "params" of the ensemble and "vision", which is empty without frames.
+    """
+
+    key: jax.Array
+    actor: Params
+    actor_optimizer: optax.OptState
+    critic: Params
+    critic_optimizer: optax.OptState
+    target_critic: Params
+    log_temperature: jax.Array
+    temperature_optimizer: optax.OptState
+    updates: jax.Array
+    frozen_encoder: Params
+    """Of pictures that are encoded in every update; None otherwise. Never changes and is not part of `arrays()`."""
+    spec: TransitionSpec = struct.field(pytree_node=False)
+    config: SACConfig = struct.field(pytree_node=False)
+    vision: VisionConfig = struct.field(pytree_node=False)
+    encoder_hash: str = struct.field(pytree_node=False)
+    """Of the encoder that acting needs beside the policy; empty where there is none."""
+
+    @classmethod
+    def create(
+        cls,
+        seed: int,
+        spec: TransitionSpec,
+        config: SACConfig,
+        vision: VisionConfig | None = None,
+        encoder: Encoder | None = None,
+    ) -> SACAgent:
+        """New networks for the observations of `spec`.
+
+        Args:
+            seed: of the parameters and of all that is drawn in updates.
+            spec: of the transitions.
+            config: of the algorithm.
+            vision: for observations with frames.
+            encoder: needed where the frames are pictures; the first weights of a trained one.
+
+        Raises:
+            DataError: the observations do not fit `vision`, or the encoder is missing or of another kind.
+        """
+        vision = vision or VisionConfig()
+        trained, frozen, encoder_hash = divided_encoder(spec, vision, encoder)
+        agent = _create(jax.random.key(seed), spec, config, vision, trained)
+        return agent.replace(frozen_encoder=frozen, encoder_hash=encoder_hash)
+
+    def update(self, batch: Batch) -> tuple[SACAgent, Info]:
+        """Critic updates on all minibatches, and one actor and temperature update per environment step.
+
+        Args:
+            batch: leaves (n_steps, utd_ratio, B, ...), as of `SymmetricSampler.sample`.
+
+        Returns:
+            The new agent and scalars averaged over the call. The buffers of the old agent are reused: it is gone.
+        """
+        return _update(self, batch)
+
+    def policy_snapshot(self) -> PolicySnapshot:
+        """Copy of what acting needs."""
+        return make_snapshot(
+            self.spec,
+            self.vision,
+            self.encoder_hash,
+            self.critic["vision"],
+            self.actor,
+            self.config.activation,
+            SquashedGaussian((LOG_STD_MIN, LOG_STD_MAX)),
+        )
+
+
+def policy(agent: SACAgent, actor: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and log standard deviation (B, A) of the policy with parameters `actor`."""
+    return cast(tuple[jax.Array, jax.Array], _actor_network(agent.spec, agent.config).apply(actor, observation))
+
+
+def q_values(agent: SACAgent, critic: Params, size: int, observation: jax.Array, action: jax.Array) -> jax.Array:
+    """Values (size, B) by an ensemble of `size` critics with stacked parameters `critic`, of encoded observations."""
+    ensemble = {"params": critic["params"]}
+    return cast(jax.Array, _critic_network(agent.config, size).apply(ensemble, observation, action))
+
+
+def encoded(agent: SACAgent, critic: Params, observation: Mapping[str, jax.Array]) -> jax.Array:
+    """Vectors (B, D) that the vision of `critic` makes of prepared observations."""
+    return encode_observation(agent.spec, agent.vision, critic["vision"], observation)
+
+
+def _actor_network(spec: TransitionSpec, config: SACConfig) -> nn.Module:
+    return GaussianPolicy(config.hidden_sizes, config.activation, config.layer_norm, spec.action_dim)
+
+
+def _critic_network(config: SACConfig, size: int) -> nn.Module:
+    return critic_ensemble(size, config.hidden_sizes, config.activation, config.layer_norm)
+
+
+def _optimizers(config: SACConfig) -> tuple[optax.GradientTransformation, ...]:
+    return tuple(optax.adam(rate) for rate in (config.actor_lr, config.critic_lr, config.temperature_lr))
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _create(
+    key: jax.Array, spec: TransitionSpec, config: SACConfig, vision: VisionConfig, trained_encoder: Params
+) -> SACAgent:
+    key, actor_key, critic_key = jax.random.split(key, 3)
+    vision_params = init_vision(jax.random.fold_in(critic_key, 1), spec, vision, trained_encoder)
+    observation = jnp.zeros((1, encoded_width(spec, vision)), jnp.float32)
+    action = jnp.zeros((1, spec.action_dim), jnp.float32)
+    actor = _actor_network(spec, config).init(actor_key, observation)
+    ensemble = _critic_network(config, config.critics).init(critic_key, observation, action)
+    critic = {"params": ensemble["params"], "vision": vision_params}
+    log_temperature = jnp.log(jnp.asarray(config.initial_temperature, jnp.float32))
+    actor_optimizer, critic_optimizer, temperature_optimizer = _optimizers(config)
+    return SACAgent(
+        key=key,
+        actor=actor,
+        actor_optimizer=actor_optimizer.init(actor),
+        critic=critic,
+        critic_optimizer=critic_optimizer.init(critic),
+        target_critic=jax.tree.map(jnp.copy, critic),
+        log_temperature=log_temperature,
+        temperature_optimizer=temperature_optimizer.init(log_temperature),
+        updates=jnp.asarray(0, jnp.int32),
+        frozen_encoder=None,
+        spec=spec,
+        config=config,
+        vision=vision,
+        encoder_hash="",
+    )
+
+
+def critic_loss(agent: SACAgent, critic: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Info]:
+    """Mean squared error of all critics against the soft Bellman target; leaves of the batch are (B, ...)."""
+    config = agent.config
+    noise_key, subset_key = jax.random.split(key)
+    mean, log_std = policy(agent, agent.actor, encoded(agent, agent.critic, batch["next_observation"]))
+    next_action, next_log_prob = squashed_sample(mean, log_std, jax.random.normal(noise_key, mean.shape))
+    target_critic, size = agent.target_critic, config.critics
+    next_observation = encoded(agent, target_critic, batch["next_observation"])
+    if config.critic_subset:
+        size = config.critic_subset
+        chosen = jax.random.permutation(subset_key, config.critics)[:size]
+        target_critic = {"params": jax.tree.map(lambda leaf: leaf[chosen], target_critic["params"])}
+    next_q = q_values(agent, target_critic, size, next_observation, next_action).min(axis=0)
+    if config.backup_entropy:
+        next_q -= jnp.exp(agent.log_temperature) * next_log_prob
+    target = jax.lax.stop_gradient(batch["reward"] + config.discount * batch["mask"] * next_q)
+    observation = encoded(agent, critic, batch["observation"])
+    q = q_values(agent, critic, config.critics, observation, batch["action"])
+    loss = jnp.mean(jnp.square(q - target))
+    return loss, {"critic_loss": loss, "q": jnp.mean(q)}
+
+
+def actor_loss(agent: SACAgent, actor: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Info]:
+    """Entropy-regularized negative value of the policy's actions; leaves of the batch are (B, ...)."""
+    observation = jax.lax.stop_gradient(encoded(agent, agent.critic, batch["observation"]))
+    mean, log_std = policy(agent, actor, observation)
+    action, log_prob = squashed_sample(mean, log_std, jax.random.normal(key, mean.shape))
+    q = q_values(agent, agent.critic, agent.config.critics, observation, action).mean(axis=0)
+    loss = jnp.mean(jnp.exp(agent.log_temperature) * log_prob - q)
+    return loss, {"actor_loss": loss, "entropy": -jnp.mean(log_prob)}
+
+
+def temperature_loss(agent: SACAgent, log_temperature: jax.Array, entropy: jax.Array) -> jax.Array:
+    """Raises the temperature while the entropy of the policy is below its target, and lowers it above."""
+    target = agent.config.target_entropy
+    if target is None:
+        target = -0.5 * agent.spec.action_dim
+    return jnp.exp(log_temperature) * jax.lax.stop_gradient(entropy - target)
+
+
+def critic_step(agent: SACAgent, batch: Batch) -> tuple[SACAgent, Info]:
+    """One update of critics and target critics on one minibatch. Touches neither actor nor temperature."""
+    key, step_key = jax.random.split(agent.key)
+    gradients, info = jax.grad(critic_loss, argnums=1, has_aux=True)(agent, agent.critic, batch, step_key)
+    steps, optimizer = _optimizers(agent.config)[1].update(gradients, agent.critic_optimizer)
+    critic = optax.apply_updates(agent.critic, steps)
+    target = optax.incremental_update(critic, agent.target_critic, agent.config.target_rate)
+    agent = agent.replace(
+        key=key, critic=critic, critic_optimizer=optimizer, target_critic=target, updates=agent.updates + 1
+    )
+    return agent, info
+
+
+def actor_step(agent: SACAgent, batch: Batch) -> tuple[SACAgent, Info]:
+    """One update of actor and temperature on one minibatch. Touches no critic."""
+    actor_optimizer, _, temperature_optimizer = _optimizers(agent.config)
+    key, step_key = jax.random.split(agent.key)
+    gradients, info = jax.grad(actor_loss, argnums=1, has_aux=True)(agent, agent.actor, batch, step_key)
+    steps, optimizer = actor_optimizer.update(gradients, agent.actor_optimizer)
+    slope = jax.grad(temperature_loss, argnums=1)(agent, agent.log_temperature, info["entropy"])
+    temperature_step, temperature_state = temperature_optimizer.update(slope, agent.temperature_optimizer)
+    agent = agent.replace(
+        key=key,
+        actor=optax.apply_updates(agent.actor, steps),
+        actor_optimizer=optimizer,
+        log_temperature=optax.apply_updates(agent.log_temperature, temperature_step),
+        temperature_optimizer=temperature_state,
+    )
+    return agent, info | {"temperature": jnp.exp(agent.log_temperature)}
+
+
+_update = Update(critic_step, actor_step)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the parameters of an agent to the policy that it publishes."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import jax
+from flax.traverse_util import flatten_dict
+
+from serl_rl.config import Activation, VisionConfig
+from serl_rl.jax.vision import has_pictures
+from serl_rl.policy.acting import Actor
+from serl_rl.policy.snapshot import FrameInput, PolicySnapshot
+from serl_rl.spec import TransitionSpec
+
+Params = Any
+
+
+def make_snapshot(
+    spec: TransitionSpec,
+    vision: VisionConfig,
+    encoder_hash: str,
+    vision_params: Params,
+    network: Params,
+    activation: Activation,
+    actor: Actor,
+    **further: Params,
+) -> PolicySnapshot:
+    """Copy of what acting with networks behind an `ObservationEncoder` needs.
+
+    Args:
+        spec: of the transitions.
+        vision: of the `ObservationEncoder`.
+        encoder_hash: of the frozen encoder whose features it takes; empty where there is none.
+        vision_params: parameters of the `ObservationEncoder`.
+        network: parameters of the actor, a trunk and a head.
+        activation: of the hidden layers of all networks.
+        actor: what the outputs mean.
+        further: parameters of other networks that the actor needs, by name.
+    """
+    arrays = flatten_dict(jax.device_get(network["params"]), sep="/")
+    for name, params in further.items():
+        arrays |= flatten_dict({name: jax.device_get(params["params"])}, sep="/")
+    frames = None
+    if spec.frame_names:
+        arrays |= flatten_dict({"vision": jax.device_get(vision_params["params"])}, sep="/")
+        frames = FrameInput(
+            shapes={name: cast(tuple[int, int, int], spec.drawn_shape(name)) for name in spec.frame_names},
+            pictures=has_pictures(spec),
+            frame_stack=spec.frame_stack,
+            pooling=vision.pooling,
+            encoder_kind=vision.encoder.kind if has_pictures(spec) else "",
+            encoder=encoder_hash,
+        )
+    widths = {name: spec.observation[name].elements for name in spec.vector_names}
+    return PolicySnapshot(arrays, widths, activation, actor, frames, spec.meaning)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How agents look at observations with pictures: random shifts, encoders, pooling, and one vector in the end.
+
+Pictures and feature maps have the batch axis first and the shapes of `TransitionSpec.drawn_shape`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from serl_rl.config import VisionConfig
+from serl_rl.jax.encoders.encoder import Encoder, make_encoder
+from serl_rl.spec import DataError, TransitionSpec
+
+Params = Any
+Observation = Mapping[str, jax.Array]
+
+PICTURE_CHANNELS = 3
+
+
+class SpatialEmbeddings(nn.Module):
+    """Learned weightings of the positions, `embeddings` for each channel (Luo et al., SERL, arXiv 2401.16013)."""
+
+    embeddings: int
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Weighted sums over the positions (B, c * embeddings) of feature maps (B, h, w, c)."""
+        batch, height, width, channels = features.shape
+        shape = (height, width, channels, self.embeddings)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        return jnp.einsum("bhwc,hwce->bce", features, kernel).reshape(batch, channels * self.embeddings)
+
+
+class SpatialSoftmax(nn.Module):
+    """Expected position of each channel under a softmax over positions (Levine et al., arXiv 1504.00702)."""
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Expected x, then y, in [-1, 1] for each channel, (B, 2 c), of feature maps (B, h, w, c)."""
+        batch, height, width, channels = features.shape
+        temperature = self.param("temperature", nn.initializers.ones, ())
+        y, x = jnp.meshgrid(jnp.linspace(-1.0, 1.0, height), jnp.linspace(-1.0, 1.0, width), indexing="ij")
+        positions = jnp.stack([x.ravel(), y.ravel()])
+        attention = jax.nn.softmax(features.reshape(batch, -1, channels) / temperature, axis=1)
+        return jnp.einsum("bpc,np->bnc", attention, positions).reshape(batch, 2 * channels)
+
+
+class CameraHead(nn.Module):
+    """What follows the encoder for one camera: pooling, a dense layer, layer normalization, tanh."""
+
+    vision: VisionConfig
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Vectors (B, width) of feature maps (B, h, w, c)."""
+        x = self._pool(features.astype(jnp.float32))
+        x = nn.Dense(self.vision.width, name="dense")(x)
+        return nn.tanh(nn.LayerNorm(name="norm")(x))
+
+    def _pool(self, features: jax.Array) -> jax.Array:
+        match self.vision.pooling:
+            case "spatial_embeddings":
+                return SpatialEmbeddings(self.vision.embeddings, name="pooling")(features)
+            case "spatial_softmax":
+                return SpatialSoftmax(name="pooling")(features)
+            case "average":
+                return features.mean(axis=(1, 2))
+
+
+class ObservationEncoder(nn.Module):
+    """Makes one vector of an observation: each camera has a head of its own, vectors are passed on as they are.
+
+    uint8 pictures go through an encoder that belongs to the parameters and serves all cameras. Anything else is taken
+    for feature maps; without any frames this is the concatenation of the vectors and has no parameters.
+    """
+
+    spec: TransitionSpec
+    vision: VisionConfig
+
+    def setup(self) -> None:  # noqa: D102
+        self.encoder = make_encoder(self.vision.encoder.kind)
+        self.heads = {name: CameraHead(self.vision) for name in self.spec.frame_names}
+
+    def __call__(self, observation: Observation) -> jax.Array:
+        """Vectors (B, D) of observations with leaves (B, ...)."""
+        parts = []
+        for name, head in self.heads.items():
+            frames = observation[name]
+            parts.append(head(encode_stack(self.encoder, frames) if frames.dtype == jnp.uint8 else frames))
+        parts.extend(observation[name] for name in self.spec.vector_names)
+        return jnp.concatenate(parts, axis=-1)
+
+
+def encode_stack(encode: Any, pictures: jax.Array) -> jax.Array:
+    """Feature maps (B, h, w, S * c) of S pictures side by side (B, H, W, S * 3), each encoded for itself."""
+    batch, height, width, channels = pictures.shape
+    stack = channels // PICTURE_CHANNELS
+    single = pictures.reshape(batch, height, width, stack, PICTURE_CHANNELS)
+    features = encode(jnp.moveaxis(single, 3, 1).reshape(batch * stack, height, width, PICTURE_CHANNELS))
+    _, h, w, c = features.shape
+    return jnp.moveaxis(features.reshape(batch, stack, h, w, c), 1, 3).reshape(batch, h, w, stack * c)
+
+
+def random_shift(key: jax.Array, images: jax.Array, shift: int) -> jax.Array:
+    """Each image (B, H, W, C) moved by its own random -shift to shift pixels along each axis, its edge repeated.
+
+    Random crops of the padded image (Kostrikov et al., DrQ, arXiv 2004.13649).
+    """
+    batch, height, width, _ = images.shape
+    dy, dx = jax.random.randint(key, (2, batch, 1), -shift, shift + 1)
+    rows = jnp.clip(jnp.arange(height) + dy, 0, height - 1)
+    columns = jnp.clip(jnp.arange(width) + dx, 0, width - 1)
+    return jax.vmap(lambda image, row, column: image[row][:, column])(images, rows, columns)
+
+
+def check_vision(spec: TransitionSpec, vision: VisionConfig, encoder: Encoder | None) -> None:
+    """Raise DataError unless observations of `spec` are what the configuration expects and an encoder is there."""
+    kinds = {name: spec.observation[name].kind for name in spec.frame_names}
+    expected = "features" if vision.encoder.caches_features else "image"
+    for name, kind in kinds.items():
+        if kind != expected:
+            entry = spec.observation[name]
+            raise DataError(f"observation {name}", expected, f"{kind}: {entry.dtype} {entry.shape}")
+        if kind == "image" and spec.observation[name].shape[2] != PICTURE_CHANNELS:
+            raise DataError(f"observation {name}", "pictures with 3 channels", str(spec.observation[name].shape))
+    if kinds and spec.frame_stack != vision.frame_stack:
+        raise DataError("frame_stack", str(vision.frame_stack), str(spec.frame_stack))
+    if "image" in kinds.values():
+        if encoder is None:
+            raise DataError("encoder", "an encoder for the pictures", "none")
+        if encoder.kind != vision.encoder.kind:
+            raise DataError("encoder", vision.encoder.kind, encoder.kind)
+
+
+def has_pictures(spec: TransitionSpec) -> bool:
+    """Whether observations contain pictures, as against features or nothing but vectors."""
+    return any(spec.observation[name].kind == "image" for name in spec.frame_names)
+
+
+def init_vision(key: jax.Array, spec: TransitionSpec, vision: VisionConfig, trained_encoder: Params) -> Params:
+    """Parameters of an `ObservationEncoder`; `trained_encoder` are the first ones of an encoder that is trained."""
+    observation: dict[str, jax.Array] = {}
+    for name, entry in spec.observation.items():
+        observation[name] = jnp.zeros((1, *spec.drawn_shape(name)), entry.dtype)
+    if vision.encoder.frozen and has_pictures(spec):
+        features = jax.eval_shape(partial(_random_features, vision.encoder.kind), observation)
+        observation = jax.tree.map(lambda entry: jnp.zeros(entry.shape, entry.dtype), features)
+    params = ObservationEncoder(spec, vision).init(key, observation)
+    if trained_encoder is None:
+        return params
+    return {"params": params["params"] | {"encoder": trained_encoder["params"]}}
+
+
+def _random_features(kind: str, observation: Observation) -> dict[str, jax.Array]:
+    encoder = make_encoder(kind).init(jax.random.key(0), jnp.zeros((1, 32, 32, PICTURE_CHANNELS)))
+    return encode_pictures(encoder, kind, observation)
+
+
+def encoded_width(spec: TransitionSpec, vision: VisionConfig) -> int:
+    """Length D of what an `ObservationEncoder` makes of an observation."""
+    vectors = sum(spec.observation[name].elements for name in spec.vector_names)
+    return vectors + vision.width * len(spec.frame_names)
+
+
+def encode_observation(
+    spec: TransitionSpec, vision: VisionConfig, params: Params, observation: Observation
+) -> jax.Array:
+    """Vectors (B, D) by an `ObservationEncoder` with these parameters."""
+    return cast(jax.Array, ObservationEncoder(spec, vision).apply(params, observation))
+
+
+def shift_pictures(key: jax.Array, observation: Observation, vision: VisionConfig) -> dict[str, jax.Array]:
+    """The observation with randomly shifted pictures, every camera by shifts of its own."""
+    shifted = dict(observation)
+    for index, name in enumerate(sorted(observation)):
+        if observation[name].dtype == jnp.uint8:
+            own_key = jax.random.fold_in(key, index)
+            shifted[name] = random_shift(own_key, observation[name], vision.encoder.shift)
+    return shifted
+
+
+def encode_pictures(encoder: Params, kind: str, observation: Observation) -> dict[str, jax.Array]:
+    """The observation with what a frozen encoder with parameters `encoder` makes of its pictures."""
+    encode = partial(make_encoder(kind).apply, encoder)
+    return {
+        name: encode_stack(encode, entry) if entry.dtype == jnp.uint8 else entry for name, entry in observation.items()
+    }

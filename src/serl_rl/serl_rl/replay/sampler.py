@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Symmetric sampling: half demonstrations, half own experience (Ball et al., RLPD, arXiv 2302.02948).
+
+What some algorithms want otherwise of a batch is arranged by `make_sampler`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serl_rl.config import LearningConfig
+from serl_rl.replay.batch_memory import BatchMemory
+from serl_rl.replay.buffer import (
+    SINGLE,
+    Batch,
+    ReplayBuffer,
+    Sampling,
+    batch_bytes,
+    empty_batch,
+    machine_memory,
+    map_batch,
+)
+
+
+class SymmetricSampler:
+    """Fills a batch for several environment steps' worth of updates at once.
+
+    The first half of the rows of every minibatch comes from the demonstrations, the rest from the online buffer; while
+    one of the buffers is empty, all rows come from the other.
+
+    Args:
+        online, demonstrations: the buffers, of the same spec.
+        batch_size: transitions in one minibatch B.
+        seed: of the sampling.
+        sampling: what is drawn from each of them.
+        demonstrations_only: leave the online buffer alone.
+        goals: transitions that ended in success. Batches then have `goal`: next observations of these, as many as there
+            are rows of own experience.
+    """
+
+    def __init__(
+        self,
+        online: ReplayBuffer,
+        demonstrations: ReplayBuffer,
+        batch_size: int,
+        seed: int,
+        sampling: Sampling = SINGLE,
+        *,
+        demonstrations_only: bool = False,
+        goals: ReplayBuffer | None = None,
+    ) -> None:
+        if batch_size < 2:
+            raise ValueError(f"batch_size: expected at least 2, one row of each buffer, found {batch_size}")
+        self.online = online
+        self.demonstrations = demonstrations
+        self.batch_size = batch_size
+        self.rng = np.random.default_rng(seed)
+        self.sampling = sampling
+        self.demonstrations_only = demonstrations_only
+        self.goals = goals
+        self._memory = BatchMemory()
+
+    def sample(self, n_steps: int, utd_ratio: int) -> Batch:
+        """Minibatches for `n_steps` environment steps of `utd_ratio` updates: leaves (n_steps, utd_ratio, B, ...).
+
+        Raises ValueError while there is nothing to draw from, or no goal although goals are wanted.
+        """
+        batch = self._empty(n_steps, utd_ratio)
+        if self.demonstrations_only and not len(self.demonstrations):
+            raise ValueError("demonstrations: expected at least one to learn from, found none; record some")
+        if self.demonstrations_only or not len(self.online):
+            self.demonstrations.sample_into(self.rng, batch, self.sampling)
+        elif not len(self.demonstrations):
+            self.online.sample_into(self.rng, batch, self.sampling)
+        else:
+            half = self.batch_size // 2
+            self.demonstrations.sample_into(self.rng, map_batch(lambda rows: rows[:, :, :half], batch), self.sampling)
+            self.online.sample_into(self.rng, map_batch(lambda rows: rows[:, :, half:], batch), self.sampling)
+        if self.goals is not None:
+            goals = self._empty_goals(n_steps, utd_ratio)
+            if not len(self.goals):
+                raise ValueError("goals: expected at least one demonstration that succeeded, found none; record some")
+            self.goals.sample_into(self.rng, goals)
+            batch["goal"] = goals["next_observation"]
+        return batch
+
+    def empty(self, n_steps: int, utd_ratio: int) -> Batch:
+        """A batch like those of `sample` with anything in it."""
+        batch = self._empty(n_steps, utd_ratio)
+        if self.goals is not None:
+            batch["goal"] = self._empty_goals(n_steps, utd_ratio)["next_observation"]
+        return batch
+
+    def _empty(self, n_steps: int, utd_ratio: int) -> Batch:
+        # Other arrays than those of batches in use: JAX may still be reading them, it does not copy what it is given.
+        shape = (n_steps, utd_ratio, self.batch_size)
+        return empty_batch(self.online.spec, shape, self.sampling, self._memory.empty)
+
+    def _empty_goals(self, n_steps: int, utd_ratio: int) -> Batch:
+        shape = (n_steps, utd_ratio, self.batch_size - self.batch_size // 2)
+        return empty_batch(self.online.spec, shape, empty=self._memory.empty)
+
+
+def make_sampler(
+    config: LearningConfig, online: ReplayBuffer, demonstrations: ReplayBuffer, goals: ReplayBuffer | None, seed: int
+) -> SymmetricSampler:
+    """The sampler for the algorithm of a configuration.
+
+    Args:
+        config: of the learning.
+        online: own experience.
+        demonstrations: of the same specification.
+        goals: transitions that ended in success, where the algorithm wants them.
+        seed: of the sampling.
+
+    Raises:
+        ValueError: its batches cannot fit into the memory of this machine.
+    """
+    count, each = config.utd_ratio * config.batch_size, batch_bytes(online.spec)
+    if count * each > machine_memory():
+        raise ValueError(
+            f"utd_ratio, batch_size: expected at most {machine_memory() // each} transitions of {each / 1024:.1f} kB "
+            f"for an environment step, which fill the memory of this machine, found {config.utd_ratio} x "
+            f"{config.batch_size}; lower one of them"
+        )
+    sampling = SINGLE
+    if config.agent == "bc":
+        sampling = Sampling(action_chunk=config.bc.chunk)
+    elif config.agent == "drqv2":
+        sampling = Sampling(n_step=config.drqv2.n_step, discount=config.drqv2.discount)
+    return SymmetricSampler(
+        online,
+        demonstrations,
+        config.batch_size,
+        seed,
+        sampling,
+        demonstrations_only=config.agent == "bc",
+        goals=goals,
+    )

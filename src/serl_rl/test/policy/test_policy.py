@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serl_rl.config import Gripper
+from serl_rl.policy.acting import ActionChunk, ArmAndGrasp, SquashedGaussian
+from serl_rl.policy.snapshot import NumpyPolicy, PolicySnapshot
+from serl_rl.storage import tensors
+from serl_rl.storage.chunk import DataError
+
+
+def make_snapshot(seed: int = 0) -> PolicySnapshot:
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    arrays = {
+        "trunk/dense_0/kernel": normal(5, 8),
+        "trunk/dense_0/bias": normal(8),
+        "trunk/norm_0/scale": normal(8),
+        "trunk/norm_0/bias": normal(8),
+        "head/kernel": normal(8, 4),
+        "head/bias": normal(4),
+    }
+    return PolicySnapshot(arrays, {"state": 5}, "tanh", SquashedGaussian((-10.0, 2.0)))
+
+
+SNAPSHOT = make_snapshot()
+OBSERVATION = {"state": np.linspace(-1, 1, 5, dtype=np.float32)}
+
+
+def test_a_policy_survives_its_bytes():
+    again = PolicySnapshot.from_bytes(SNAPSHOT.to_bytes())
+    first, second = (snapshot.policy().act(OBSERVATION, deterministic=True) for snapshot in (SNAPSHOT, again))
+    assert np.array_equal(first, second)
+    assert first.shape == (2,)
+    assert first.dtype == np.float32
+
+
+def test_sampled_actions_follow_the_distribution():
+    policy, rng = SNAPSHOT.policy(), np.random.default_rng(0)
+    mean, log_std = policy.acting.distribution(policy.encode(OBSERVATION))
+    actions = np.array([policy.act(OBSERVATION, deterministic=False, rng=rng) for _ in range(4000)])
+    # tanh is monotonic: half of the actions lie below the squashed mean, and 84 % below one standard deviation more.
+    for bound, share in ((mean, 0.5), (mean + np.exp(log_std), 0.8413)):
+        assert (actions <= np.tanh(bound)).mean(axis=0) == pytest.approx(share, abs=0.04)
+    with pytest.raises(ValueError, match="rng"):
+        policy.act(OBSERVATION, deterministic=False)
+
+
+def test_acting_leaves_the_observation_as_it_was():
+    before = OBSERVATION["state"].copy()
+    SNAPSHOT.policy().act(OBSERVATION, deterministic=True)
+    assert np.array_equal(before, OBSERVATION["state"])
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("head/kernel", None, "head/kernel: expected an array"),
+        ("head/bias", np.zeros(3, np.float32), "head/bias: expected float32"),
+        ("head/kernel", np.zeros((8, 3), np.float32), "head/bias"),
+        ("head/kernel", np.full((8, 4), np.nan, np.float32), "finite"),
+        ("trunk/dense_0/kernel", np.zeros((6, 8), np.float32), "trunk/dense_0/kernel"),
+        ("trunk/dense_0/bias", np.zeros(8, np.float64), "float64"),
+        ("trunk/norm_0/scale", np.zeros((8, 1), np.float32), "trunk/norm_0/scale"),
+        ("trunk/dense_2/kernel", np.zeros((8, 8), np.float32), "only"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_name(name, array, message):
+    arrays = {key: value for key, value in SNAPSHOT.arrays.items() if key != name}
+    if array is not None:
+        arrays[name] = array
+    with pytest.raises(DataError, match=message):
+        replace(SNAPSHOT, arrays=arrays).policy()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"activation": "gelu"},
+        {"observation": {}},
+        {"actor": SquashedGaussian((3.0, 1.0))},
+        {"actor": ActionChunk(3, 2)},
+        {"actor": ActionChunk(2, 4)},
+        {"actor": ArmAndGrasp((-1.0, 1.0), (Gripper(),), 0.0)},
+        {"observation": {"state": 4}},
+    ],
+)
+def test_descriptions_that_do_not_fit_are_refused(change):
+    with pytest.raises(DataError):
+        replace(SNAPSHOT, **change).policy()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"policy": "no json"},
+        {"policy": "[]"},
+        {"policy": '{"format": "serl-policy-1"}'},
+        {"policy": '{"format": "serl-policy-2", "observation": [["state", 1e999]], "actor": {"kind": "noisy_mean"}}'},
+    ],
+)
+def test_foreign_descriptions_are_refused(metadata):
+    with pytest.raises(DataError):
+        PolicySnapshot.from_bytes(tensors.pack(SNAPSHOT.arrays, metadata))
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_changed_bytes_give_a_policy_or_a_data_error(data):
+    encoded = bytearray(SNAPSHOT.to_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        policy = NumpyPolicy.from_bytes(bytes(encoded))
+    except DataError:
+        return
+    assert np.abs(policy.act({name: np.zeros(5, np.float32) for name in policy._widths}, deterministic=True)).max() <= 1
+
+
+def test_a_policy_for_another_task_is_noticed(state_spec, image_spec):
+    SNAPSHOT.policy().check(state_spec)
+    with pytest.raises(DataError, match="observation"):
+        SNAPSHOT.policy().check(image_spec)
+    with pytest.raises(DataError, match="action_dim"):
+        SNAPSHOT.policy().check(replace(state_spec, action_dim=3))
+
+
+def test_actors_do_not_load_jax():
+    code = (
+        "import sys; import serl_rl.policy.snapshot, serl_rl.storage.chunk, serl_rl.config; "
+        "import serl_rl.success_rate, serl_rl.checkpoint; "
+        "sys.exit(any(name.split('.')[0] in ('jax', 'flax', 'optax') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who leads the arm: e-stop, then a person, then `move_to`, then the policy, then nobody."""
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+from serl_robots.control.action import ActionSpec
+
+
+class Source(IntEnum):
+    """Who leads; the numbers are those of `ExecutedAction.SOURCE_*` and `SafetyStatus.MODE_*`."""
+
+    IDLE = 0
+    POLICY = 1
+    HUMAN = 2
+    MOVE_TO = 3
+    ESTOP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ActionInput:
+    """One `ActionCommand`: a normalized action and the control step it is meant for."""
+
+    episode: int
+    step: int
+    action: tuple[float, ...]
+    stamp_ns: int = 0  # of the state it answers; 0: not said
+    active: bool = True
+    synchronous: bool = False
+
+    def problem(self, spec: ActionSpec) -> str | None:
+        """Why it cannot be executed, or None."""
+        return spec.problem(self.action) if self.active else None
+
+
+class Policy:
+    """What the policy has said.
+
+    Attributes:
+        pending: a step that is not commanded yet.
+        pending_since: local time [s] since when there is one.
+    """
+
+    def __init__(self) -> None:
+        """Begin unheard."""
+        self.pending: ActionInput | None = None
+        self.pending_since = 0.0
+        self._last: tuple[int, int] | None = None  # newest step
+        self._heard_ns: int | None = None  # state time
+        self._heard_at = -math.inf  # local time
+
+    def is_old(self, message: ActionInput, episode: int | None) -> bool:
+        """Whether a step is doubled, or from an episode that is over; `episode` is the newest one announced."""
+        if self._last is not None and message.episode == self._last[0]:
+            return message.step <= self._last[1]
+        if episode is None and self._last is not None:
+            episode = self._last[0]
+        return episode is not None and message.episode < episode
+
+    def take(self, message: ActionInput, now: float) -> bool:
+        """Takes in a step that is not old, at the local time `now` [s]; whether it replaces one that was pending."""
+        replaces = self.pending is not None
+        if not replaces:
+            self.pending_since = now
+        self.pending, self._last = message, (message.episode, message.step)
+        return replaces
+
+    def hear(self, stamp_ns: int | None, now: float) -> None:
+        """It is alive, at the state time `stamp_ns`, if there is one, and the local time `now` [s]."""
+        self._heard_at = now
+        if stamp_ns is not None:
+            self._heard_ns = stamp_ns
+
+    def begin(self, episode: int) -> None:
+        """A new episode is announced: its steps begin anew."""
+        self._last = None
+        if self.pending is not None and self.pending.episode != episode:
+            self.pending = None
+
+    def forget_state_time(self) -> None:
+        """State time has begun anew."""
+        self._heard_ns = None
+
+    def is_silent(self, now: float, patience: float) -> bool:
+        """Whether it has not been heard for `patience` [s] of local time."""
+        return now - self._heard_at > patience
+
+    def was_heard(self, stamp_ns: int, within_ns: float) -> bool:
+        """Whether it was heard within so much state time."""
+        return self._heard_ns is not None and stamp_ns - self._heard_ns <= within_ns
+
+
+class Person:
+    """What the person's device has said."""
+
+    def __init__(self, stale_timeout: float) -> None:
+        """A device that is silent for longer than `stale_timeout` [s] no longer leads."""
+        self._stale_timeout = stale_timeout
+        self._newest: ActionInput | None = None
+        self._heard_at = 0.0
+        self._stamp_ns = 0
+        self.lost = False  # a synchronous person was waited for in vain, and not heard since
+
+    def repeats(self, message: ActionInput) -> bool:
+        """Whether an active message is nothing new: its stamp is not after that of the one before.
+
+        A device that says the same again and again is dead, whoever sends it. One that was started again, with another
+        clock, is heard from its second message on.
+        """
+        before, self._stamp_ns = self._stamp_ns, message.stamp_ns
+        return message.active and 0 < message.stamp_ns <= before
+
+    def hear(self, message: ActionInput, now: float) -> None:
+        """Takes a message in; `now` [s] is the local time of its arrival."""
+        self._newest = message
+        self._heard_at = now
+        if message.synchronous:
+            self.lost = False
+
+    def forget(self) -> None:
+        """Nobody leads until the next message."""
+        self._heard_at = -math.inf
+
+    @property
+    def has_let_go(self) -> bool:
+        """Whether the newest message says that the person does not lead."""
+        return self._newest is not None and not self._newest.active
+
+    def answer(self, episode: int, step: int) -> ActionInput | None:
+        """What a synchronous person said to this step, if they did."""
+        newest = self._newest
+        if newest is not None and newest.synchronous and (newest.episode, newest.step) == (episode, step):
+            return newest
+        return None
+
+    def leading(self, now: float, *, lockstep: bool) -> ActionInput | None:
+        """The newest action, while the person leads.
+
+        In lockstep the answers of a synchronous person count for their own step only; see `answer`.
+        """
+        newest = self._newest
+        if newest is None or not newest.active or now - self._heard_at > self._stale_timeout:
+            return None
+        return None if lockstep and newest.synchronous else newest

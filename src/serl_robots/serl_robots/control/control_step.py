@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes into the arm controller with each state, and what comes out of it for the low level."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serl_robots.control.arbitration import Source
+from serl_robots.model.pose import Pose
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the newest joint states say."""
+
+    stamp_ns: int
+    tcp: Pose
+    joints: NDArray[np.float64]  # arm joints [rad]
+    gripper_width: float  # [m]
+    received_at: float  # local time [s]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to publish: a target for the low level, and the report of the control step it belongs to."""
+
+    stamp_ns: int  # of the measured state it starts from
+    source: Source
+    target: Pose
+    gripper_width: float  # [m]
+    joint_positions: NDArray[np.float64] | None = None  # [rad]; commanded instead of the tool pose in a joint motion
+    episode: int = 0
+    step: int = 0
+    executed: NDArray[np.float32] | None = None  # None: a hold, which is nobody's control step
+    limits: tuple[str, ...] = ()

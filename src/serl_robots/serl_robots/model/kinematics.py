@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forward kinematics of a robot's tool, computed by MuJoCo from its URDF."""
+
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from serl_robots.model.pose import Pose
+from serl_robots.model.robot import RobotModel
+
+Joints = Sequence[float] | NDArray[np.float64]
+
+
+class Kinematics:
+    """Pose and velocity of the tool centre point in the base frame. Not thread-safe: it reuses its work space.
+
+    Attributes:
+        lower: smallest arm joint positions, float64[n] [rad].
+        upper: largest arm joint positions, float64[n] [rad].
+        velocity: largest arm joint speeds, float64[n] [rad/s].
+
+    Raises:
+        ValueError: the URDF lacks a frame, a joint or a limit that is needed.
+    """
+
+    def __init__(self, robot: RobotModel) -> None:
+        self._robot = robot
+        urdf = robot.urdf_xml()
+        spec = mujoco.MjSpec.from_string(urdf)
+        for geom in [*spec.geoms]:  # shapes take no part in it
+            spec.delete(geom)
+        self._model = spec.compile()
+        self._data = mujoco.MjData(self._model)
+        self._positions = self._data.qpos
+        self._tcp = self._id(mujoco.mjtObj.mjOBJ_BODY, robot.tcp_frame)
+        joints = [self._id(mujoco.mjtObj.mjOBJ_JOINT, name) for name in robot.arm_joints]
+        self._qpos = self._model.jnt_qposadr[joints]
+        self._dofs = self._model.jnt_dofadr[joints]
+        self._tcp_position = self._data.xpos[self._tcp]
+        self._tcp_quaternion = self._data.xquat[self._tcp]
+        self._jacobian = np.zeros((6, self._model.nv))
+        self._linear, self._angular = self._jacobian[:3], self._jacobian[3:]
+        self.lower: NDArray[np.float64] = self._model.jnt_range[joints, 0].copy()
+        self.upper: NDArray[np.float64] = self._model.jnt_range[joints, 1].copy()
+        self.velocity: NDArray[np.float64] = np.array(_velocity_limits(urdf, robot.arm_joints))
+
+        mujoco.mj_kinematics(self._model, self._data)
+        base = self._id(mujoco.mjtObj.mjOBJ_BODY, robot.base_frame)
+        w, x, y, z = self._data.xquat[base].tolist()
+        self._base = Pose(self._data.xpos[base], (x, y, z, w))
+        self._base_is_world = self._base == Pose.identity()
+
+    def __reduce__(self) -> Any:
+        return Kinematics, (self._robot,)  # a copy has a work space of its own
+
+    def tcp(self, positions: Joints) -> Pose:
+        """Pose of the tool centre point for arm joint positions float64[n] [rad]."""
+        self._place(positions)
+        return self._pose()
+
+    def tcp_velocity(self, positions: Joints, velocities: Joints) -> NDArray[np.float64]:
+        """Linear [m/s], then angular [rad/s] velocity in the base frame, float64[6], for joint velocities [rad/s]."""
+        self._place(positions)
+        return self._velocity(velocities)
+
+    def tcp_state(self, positions: Joints, velocities: Joints) -> tuple[Pose, NDArray[np.float64]]:
+        """`tcp` and `tcp_velocity` together, the same numbers for less."""
+        self._place(positions)
+        return self._pose(), self._velocity(velocities)
+
+    def _place(self, positions: Joints) -> None:
+        self._positions[self._qpos] = positions
+        mujoco.mj_kinematics(self._model, self._data)
+
+    def _pose(self) -> Pose:
+        x, y, z = self._tcp_position.tolist()
+        qw, qx, qy, qz = self._tcp_quaternion.tolist()
+        if self._base_is_world:
+            return Pose.trusted((x, y, z), (qx, qy, qz, qw))
+        return self._base.inverse().compose(Pose((x, y, z), (qx, qy, qz, qw)))
+
+    def _velocity(self, velocities: Joints) -> NDArray[np.float64]:
+        mujoco.mj_comPos(self._model, self._data)
+        mujoco.mj_jacBody(self._model, self._data, self._linear, self._angular, self._tcp)
+        velocity: NDArray[np.float64] = self._jacobian[:, self._dofs] @ np.asarray(velocities)
+        if self._base_is_world:
+            return velocity
+        to_base = self._base.inverse()
+        return np.concatenate([to_base.rotate(velocity[:3]), to_base.rotate(velocity[3:])])
+
+    def _id(self, kind: mujoco.mjtObj, name: str) -> int:
+        number = mujoco.mj_name2id(self._model, kind, name)
+        if number < 0:
+            raise ValueError(f"kinematics: the URDF has no {kind.name.removeprefix('mjOBJ_').lower()} {name!r}")
+        return int(number)
+
+
+def _velocity_limits(urdf: str, joints: Sequence[str]) -> list[float]:
+    """`<limit velocity>` of each joint: the one limit that MuJoCo does not keep."""
+    limits = {joint.get("name"): joint.find("limit") for joint in ElementTree.fromstring(urdf).iter("joint")}
+    velocities = []
+    for name in joints:
+        limit = limits.get(name)
+        value = None if limit is None else limit.get("velocity")
+        if value is None:
+            raise ValueError(f"kinematics: the URDF has no velocity limit for joint {name!r}")
+        velocities.append(float(value))
+    return velocities

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What limits a commanded motion: the numbers, and the names under which limits report that they acted."""
+
+import math
+from typing import Final
+
+from serl_config.schema import Field, config, model_validator
+
+from serl_robots.model.pose import Quaternion, Vector3
+
+# Every limit, by the name under which it shows in `arm/safety`.
+LIMIT_NAMES: Final = (
+    "estop",  # latched stop
+    "fault",  # latched stop because of an error of the controller itself
+    "joint_states",  # no measured state, or too old
+    "action",  # refused: wrong length, not finite or outside [-1, 1]
+    "stale_command",  # refused because it answers an old state, or the arm is held because no command came
+    "rate",  # refused: more commands than control periods
+    "finite",  # desired pose is not finite
+    "workspace",
+    "orientation",
+    "step",
+    "rotation_step",
+    "velocity",
+    "angular_velocity",
+    "acceleration",
+    "angular_acceleration",
+    "gripper",
+    "gripper_velocity",
+    "joint_limits",
+    "tracking_error",  # target set back to the measured pose
+)
+
+# A ball of rotations smaller than this radius is convex, so a path is inside when its ends are [rad].
+CONVEX_ANGLE: Final = 0.5 * math.pi
+
+_FARTHEST: Final = 100.0  # [m] that a corner of a workspace may be away: numbers beyond are a mistake
+
+
+@config
+class SafetyLimits:
+    """What a commanded motion may do. A task's file sets its own under `limits:`, the controller's parameters override.
+
+    The defaults are careful ones for a 7-axis arm beside a person, near those that HIL-SERL and MoveIt Servo ship.
+    """
+
+    workspace_min: Vector3 = Field(default=(0.25, -0.40, 0.01), description="corner of the tool's box, base frame [m]")
+    workspace_max: Vector3 = Field(default=(0.75, 0.40, 0.60), description="opposite corner of the box [m]")
+    reference_orientation: Quaternion = Field(
+        default=(1.0, 0.0, 0.0, 0.0), description="centre of the cone, xyzw; tool down"
+    )
+    orientation_cone: float = Field(
+        default=0.5, gt=0.0, lt=CONVEX_ANGLE, description="largest rotation away from the reference orientation [rad]"
+    )
+    max_step: float = Field(default=0.01, gt=0.0, le=0.05, description="translation in one control step [m]")
+    max_rotation_step: float = Field(default=0.06, gt=0.0, le=0.5, description="rotation in one control step [rad]")
+    max_velocity: float = Field(default=0.25, gt=0.0, le=2.0, description="[m/s]")
+    max_angular_velocity: float = Field(default=0.8, gt=0.0, le=3.0, description="[rad/s]")
+    max_acceleration: float = Field(default=2.0, ge=0.1, le=15.0, description="[m/s^2]")
+    max_angular_acceleration: float = Field(default=6.0, ge=0.1, le=30.0, description="[rad/s^2]")
+    min_gripper_width: float = Field(default=0.0, ge=0.0, le=1.0, description="[m]")
+    max_gripper_width: float = Field(default=0.08, gt=0.0, le=1.0, description="[m]")
+    max_gripper_velocity: float = Field(default=0.1, gt=0.0, le=10.0, description="change of width [m/s]")
+    stale_timeout: float = Field(
+        default=0.25, gt=0.0, le=10.0, description="a source that is silent for longer no longer leads, local time [s]"
+    )
+    joint_state_timeout: float = Field(
+        default=0.25, gt=0.0, le=10.0, description="no motion on joint states older than this, local time [s]"
+    )
+    tracking_error: float = Field(
+        default=0.05, gt=0.0, le=1.0, description="distance of target and tool that may not last [m]"
+    )
+    tracking_rotation_error: float = Field(default=0.5, gt=0.0, le=math.pi, description="the same for rotation [rad]")
+    tracking_progress: float = Field(
+        default=0.01, gt=0.0, le=1.0, description="decrease of the error that is progress [m, rad]"
+    )
+    tracking_timeout: float = Field(
+        default=2.0, gt=0.0, le=60.0, description="time without progress until the reset [s]"
+    )
+    joint_margin: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="distance kept from joint limits in move_to [rad]"
+    )
+    joint_velocity_scaling: float = Field(
+        default=0.5, gt=0.0, le=1.0, description="share of joint velocity limits in move_to"
+    )
+    joint_acceleration: float = Field(default=2.5, gt=0.0, le=20.0, description="of each joint in move_to [rad/s^2]")
+
+    def width_within(self, width: float) -> float:
+        """The gripper width [m] nearest to `width` that may be commanded."""
+        return min(max(width, self.min_gripper_width), self.max_gripper_width)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SafetyLimits":
+        if not all(low < high for low, high in zip(self.workspace_min, self.workspace_max, strict=True)):
+            raise ValueError(
+                f"expected workspace_min below workspace_max on every axis, found {list(self.workspace_min)} and "
+                f"{list(self.workspace_max)}"
+            )
+        if max(map(abs, (*self.workspace_min, *self.workspace_max))) > _FARTHEST:
+            raise ValueError(
+                f"expected workspace_min and workspace_max within {_FARTHEST:g} m of the base, found "
+                f"{list(self.workspace_min)} and {list(self.workspace_max)}"
+            )
+        length = math.hypot(*self.reference_orientation)
+        if abs(length - 1.0) > 1e-3:
+            raise ValueError(f"reference_orientation: expected a unit quaternion (xyzw), found length {length:g}")
+        if self.min_gripper_width >= self.max_gripper_width:
+            raise ValueError(
+                f"expected min_gripper_width below max_gripper_width, found {self.min_gripper_width} and "
+                f"{self.max_gripper_width}"
+            )
+        return self

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pick up a cube and lift it, with a sparse reward."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from serl_config.schema import Field, config, model_validator
+from serl_robots.model.pose import Pose
+
+from serl_tasks.observation import ArmSample
+from serl_tasks.registry import register
+from serl_tasks.task import Judgement, Task, with_noise
+
+CUBE = "cube"
+
+
+@config(kw_only=True)
+class PickSuccess:
+    """When the cube counts as picked up."""
+
+    lift: float = Field(gt=0.0, description="height of the cube above where it stood [m]")
+    in_hand: float = Field(gt=0.0, description="largest distance of its centre from the tool centre point [m]")
+
+
+@register("pick_cube")
+@config(kw_only=True)
+class PickCube(Task):
+    """Reward 1 and the end when the cube is lifted and in the hand, else 0."""
+
+    success: PickSuccess
+
+    @model_validator(mode="after")
+    def _has_a_cube(self) -> "PickCube":
+        if CUBE not in self.objects:
+            raise ValueError(f"objects: expected one named {CUBE!r}, found {', '.join(self.objects) or 'none'}")
+        if self.action.names != ("dx", "dy", "dz", "gripper"):
+            raise ValueError(f"action.names: expected dx dy dz gripper, found {' '.join(self.action.names)}")
+        return self
+
+    @property
+    def _goal_height(self) -> float:
+        return 0.5 * self.objects[CUBE].size[2] + self.success.lift
+
+    def judge(self, objects: Mapping[str, Pose]) -> Judgement:
+        """See :meth:`Task.judge`."""
+        cube = objects[CUBE]
+        success = bool(cube.position[2] >= self._goal_height and cube.distance(objects["tcp"]) <= self.success.in_hand)
+        return Judgement(reward=float(success), success=success, terminated=success)
+
+    def distance_to_goal(self, objects: Mapping[str, Pose]) -> float:
+        """Way of the tool to the cube plus what the cube has to rise [m]."""
+        cube = objects[CUBE]
+        return cube.distance(objects["tcp"]) + max(0.0, self._goal_height - float(cube.position[2]))
+
+    def make_expert(self, rng: np.random.Generator, noise: float = 0.0) -> "PickExpert":
+        """See :meth:`Task.make_expert`."""
+        return PickExpert(self, rng, noise)
+
+
+class PickExpert:
+    """Above the cube, down, close, up; which of these is read off the state, so it may take over at any time."""
+
+    APPROACH = 0.06  # height above the cube's centre from which the open fingers come down [m]
+    ALIGNED = 0.015  # horizontal distance at which they may come down, and close [m]
+    LEVEL = 0.012  # vertical distance at which they close [m]
+    LOST = 0.03  # distance at which what closed fingers hold is not the cube [m]
+    LAG = 0.05  # how far the commanded tool is ahead of the measured one [s]
+
+    def __init__(self, task: PickCube, rng: np.random.Generator, noise: float) -> None:
+        """Act in `task` with Gaussian `noise` on the normalized actions."""
+        if not noise >= 0.0:
+            raise ValueError(f"noise: expected a standard deviation from 0, found {noise}")
+        self._rng = rng
+        self._noise = noise
+        self._scale = np.array(task.action.scale[:3])
+        self._cube_width = min(task.objects[CUBE].size[:2])
+        self._lift = np.array([0.0, 0.0, task.success.lift])
+        self._above = np.array([0.0, 0.0, self.APPROACH])
+
+    def reset(self) -> None:
+        """Begin an episode: there is nothing to forget."""
+
+    def act(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32]:
+        """See :meth:`serl_tasks.task.Expert.act`."""
+        cube = objects[CUBE].position
+        tool = arm.tcp.position + self.LAG * arm.tcp_velocity[:3]
+        way, closed = self._plan(arm, cube, tool)
+        action = np.append(way / self._scale, -1.0 if closed else 1.0)
+        return with_noise(np.clip(action, -1.0, 1.0), self._noise, self._rng)
+
+    def _plan(
+        self, arm: ArmSample, cube: NDArray[np.float64], tool: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], bool]:
+        """Where to go from the commanded `tool` [m], and whether the fingers should be closed."""
+        dx, dy, dz = (cube - arm.tcp.position).tolist()
+        horizontal, vertical = math.hypot(dx, dy), abs(dz)
+        closing = arm.gripper_target < 0.9 * self._cube_width
+        if closing and horizontal < self.LOST and vertical < self.LOST:
+            gripped = arm.gripper_width < self._cube_width + 0.004
+            return (self._lift if gripped else cube - tool), True
+        if horizontal < self.ALIGNED and vertical < self.LEVEL:
+            return cube - tool, True
+        is_open = arm.gripper_width > self._cube_width + 0.015
+        aligned = math.hypot(*(cube - tool)[:2].tolist()) < self.ALIGNED
+        if is_open and aligned:
+            return cube - tool, False
+        return cube + self._above - tool, False

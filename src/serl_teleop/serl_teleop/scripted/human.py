@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A person made of code: demonstrates, watches the policy, takes over when it drifts and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from serl_robots.model.pose import Pose
+from serl_tasks.drift import DriftMonitor
+
+from serl_tasks import ArmSample, Task
+
+
+class ScriptedHuman:
+    """Decides for each control step whether the person leads, and with which action."""
+
+    def __init__(self, task: Task, seed: int, *, demonstration_noise: float = 0.3, interventions: bool = True) -> None:
+        """Make a person.
+
+        Args:
+            task: with a scripted expert.
+            seed: of the person's own randomness.
+            demonstration_noise: standard deviation added to the normalized actions of demonstrations, so that they
+                show recoveries too.
+            interventions: whether the person takes over during training.
+        """
+        self._task, self._seed = task, seed
+        self._noise, self._interventions = demonstration_noise, interventions
+        self.begin(0, demonstrating=False)
+
+    def begin(self, episode: int, *, demonstrating: bool) -> None:
+        """Start an episode; the same seed and episode give the same person."""
+        rng = np.random.default_rng([self._seed, episode])
+        self._demonstrating = demonstrating
+        self._expert = self._task.make_expert(rng, noise=self._noise if demonstrating else 0.0)
+        self._drift = DriftMonitor(rng)
+
+    def act(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32] | None:
+        """Return the person's action (n,) in [-1, 1], or None while the policy leads. Call it once for each step."""
+        leads = self._demonstrating or (self._interventions and self._drift.leads(self._task.distance_to_goal(objects)))
+        return self._expert.act(arm, objects) if leads else None

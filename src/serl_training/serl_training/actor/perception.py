@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an actor makes of pictures before it acts on them and sends them: features of a frozen encoder, stacks."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from serl_rl.config import LearningConfig
+from serl_rl.spec import TransitionSpec
+
+from serl_tasks import Task
+from serl_training.env.rollout import Observation
+from serl_training.learning import find_encoder, transition_spec
+
+if TYPE_CHECKING:
+    from serl_rl.jax.encoders.encoder import Encoder, FrameEncoder
+
+
+@dataclass(frozen=True)
+class Perception:
+    """What stands between an environment of a task and the transitions of its episodes."""
+
+    spec: TransitionSpec
+    weights: Encoder | None
+    """Of the encoder for the task's cameras, None if it has none."""
+    encoder: FrameEncoder | None
+    """Where pictures are encoded as they come."""
+
+    def wrap(self, env: gym.Env[Observation, NDArray[np.float32]]) -> gym.Env[Observation, NDArray[np.float32]]:
+        """The environment with observations as `spec` has them."""
+        return env if self.encoder is None else EncodedEnv(env, self.encoder, self.spec)
+
+
+def make_perception(task: Task, config: LearningConfig, seed: int) -> Perception:
+    """Load and compile what a task's pictures need. Imports JAX where it has cameras.
+
+    Args:
+        task: with or without cameras.
+        config: of the learning.
+        seed: of the random shifts.
+
+    Raises:
+        EncoderError: the encoder's file is missing, damaged or of another shape.
+    """
+    weights = find_encoder(task, config)
+    spec = transition_spec(task, config, weights)
+    settings = config.vision.encoder
+    if weights is None or not settings.caches_features:
+        return Perception(spec, weights, None)
+    from serl_rl.jax.encoders.encoder import FrameEncoder
+
+    encoder = FrameEncoder(weights, views=settings.views, shift=settings.shift, seed=seed)
+    encoder.encode({name: np.zeros(view.shape, np.uint8) for name, view in task.cameras.items()})  # compiles
+    return Perception(spec, weights, encoder)
+
+
+class EncodedEnv(gym.ObservationWrapper[Observation, NDArray[np.float32], Observation]):
+    """An environment whose pictures are encoded as they come: each becomes features, float16 (K, h, w, C)."""
+
+    def __init__(
+        self, env: gym.Env[Observation, NDArray[np.float32]], encoder: FrameEncoder, spec: TransitionSpec
+    ) -> None:
+        """Wrap an environment.
+
+        Args:
+            env: whose observations hold pictures.
+            encoder: of the pictures.
+            spec: of the transitions; its features are the cameras.
+        """
+        super().__init__(env)
+        self._encoder = encoder
+        self._cameras = tuple(name for name, entry in spec.observation.items() if entry.kind == "features")
+        spaces: dict[str, gym.Space[Any]] = {
+            name: gym.spaces.Box(-np.inf, np.inf, entry.shape, np.dtype(entry.dtype).type)
+            for name, entry in spec.observation.items()
+        }
+        self.observation_space = cast(gym.Space[Observation], gym.spaces.Dict(spaces))
+
+    def observation(self, observation: Observation) -> Observation:
+        """The observation with features instead of pictures."""
+        features = self._encoder.encode({name: observation[name] for name in self._cameras})
+        return {**observation, **features}
+
+
+class FrameStacker:
+    """Puts the newest `frame_stack` frames of an episode side by side, as a policy with such a spec expects them."""
+
+    def __init__(self, spec: TransitionSpec) -> None:
+        """Make a stacker for the frames of `spec`."""
+        self._views = {name: spec.observation[name].kind == "features" for name in spec.frame_names}
+        self._frames: dict[str, deque[NDArray[Any]]] = {
+            name: deque(maxlen=spec.frame_stack) for name in spec.frame_names if spec.frame_stack > 1
+        }
+
+    def reset(self) -> None:
+        """Begin an episode: its first frame stands for those before it."""
+        for frames in self._frames.values():
+            frames.clear()
+
+    def __call__(self, observation: Observation) -> Observation:
+        """Add the frames of an observation; returns it with stacks (H, W, frame_stack * C), oldest first."""
+        if not self._frames:
+            return observation
+        stacked = dict(observation)
+        for name, frames in self._frames.items():
+            frame = observation[name][0] if self._views[name] else observation[name]
+            frames.extend([frame] * (1 if frames else frames.maxlen or 1))
+            stacked[name] = np.concatenate(frames, axis=-1)
+        return stacked

@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The learner without ROS: stores what actors send, trains in a thread of its own, publishes and saves.
+
+Insertion never waits for a gradient step: it shares only the short moments in which buffers are written or sampled.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from serl_rl.checkpoint import CheckpointError
+from serl_rl.config import LearningConfig
+from serl_rl.ingest import Ingest, InsertResult, Mark, Totals
+from serl_rl.jax.agents import Agent, create_agent
+from serl_rl.jax.encoders.encoder import Encoder
+from serl_rl.replay.buffer import ReplayBuffer
+from serl_rl.replay.sampler import make_sampler
+from serl_rl.spec import TransitionSpec
+from serl_rl.storage import tensors
+from serl_rl.storage.journal import Journal, JournalError, JournalLost
+
+from serl_rl import checkpoint
+
+JOURNAL = "journal"
+CHECKPOINTS = "checkpoints"
+_REPORT_PERIOD = 0.5  # [s]
+_LONGEST_UPDATE = 1.0  # [s] that the end waits for
+
+_log = logging.getLogger(__name__)
+
+
+def _log_failure(reason: str) -> None:
+    if reason:
+        _log.error("%s", reason)
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; what was stored and saved before is still there."""
+
+
+@dataclass(frozen=True)
+class PublishedPolicy:
+    """A version of the policy, ready to be sent."""
+
+    version: int
+    updates: int
+    env_steps: int
+    env_steps_trained: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How training keeps step with the data.
+
+    coupled: train once for each online env step, no more; otherwise train without end on what there is
+    n_steps: env steps' worth of updates in one compiled call
+    checkpoint_period: between checkpoints [s]
+    """
+
+    coupled: bool = True
+    n_steps: int = 8
+    checkpoint_period: float = 20.0
+
+
+@contextmanager
+def _telling_of_memory() -> Iterator[None]:
+    """Make what NumPy and XLA raise when the memory does not suffice an error that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise TrainingError(
+            f"the memory does not suffice ({reason}); choose a smaller network, batch_size or utd_ratio"
+        ) from error
+
+
+class Learner:
+    """One run: its journal, buffers, agent and checkpoints. `session` tells restarts apart."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        spec: TransitionSpec,
+        config: LearningConfig,
+        encoder: Encoder | None = None,
+        *,
+        seed: int,
+        pace: Pace,
+        publish: Callable[[PublishedPolicy], None],
+        report: Callable[[int, dict[str, float]], None],
+        save_failed: Callable[[str], None] = _log_failure,
+    ) -> None:
+        """Open a run directory, new or old; an old one goes on from its newest checkpoint and its journal.
+
+        Args:
+            run_dir: gets `journal/` and `checkpoints/`.
+            spec: of the transitions.
+            config: of the learning.
+            encoder: weights for an agent that sees pictures; None where there are none, or only features of them.
+            seed: of networks and sampling.
+            pace: how training keeps step with the data.
+            publish: takes each new policy, in the training thread.
+            report: takes env steps and named numbers, in the training thread.
+            save_failed: told why a checkpoint could not be saved, or "" when one was saved, in the training thread.
+
+        Raises:
+            JournalError: the journal is damaged, foreign, in use by another learner, or lacks something that the newest
+                checkpoint was trained on.
+            CheckpointError: no checkpoint can be read although there are some.
+            TrainingError: the networks do not fit into the memory.
+        """
+        self.session = uuid.uuid4().hex
+        self._config, self._pace = config, pace
+        self._publish, self._report, self._save_failed = publish, report, save_failed
+        make_buffer = partial(
+            ReplayBuffer, spec, storage=config.vision.storage, jpeg_quality=config.vision.jpeg_quality
+        )
+        online, demonstrations = make_buffer(config.replay_capacity), make_buffer(config.demonstration_capacity)
+        self._make_agent = partial(create_agent, spec=spec, config=config, encoder=encoder)
+        with _telling_of_memory():
+            self._agent: Agent = self._make_agent(seed)
+        self._checkpoints = run_dir / CHECKPOINTS
+        restored = checkpoint.load_latest(self._checkpoints, self._agent)
+        if restored is not None and restored.position is not None and not (run_dir / JOURNAL).is_dir():
+            raise JournalError(
+                f"{run_dir / JOURNAL}: is missing, but {restored.path} was trained on it; restore it, or move "
+                f"{self._checkpoints} away to begin anew"
+            )
+        self._journal = Journal(run_dir / JOURNAL, spec)
+        checkpoint.remove_incomplete(self._checkpoints)  # the journal is locked: nobody else saves here
+        goals = make_buffer(config.vice.goal_capacity) if config.agent == "vice" else None
+        self._ingest = Ingest(spec, self._journal, online, demonstrations, goals)
+        self._sampler = make_sampler(config, online, demonstrations, goals, seed)
+        self._version = 0
+        self._trained = 0  # online env steps
+        self._rehearsed = 0  # updates before the policy acts
+        self._awaited = False
+        self._saved = 0  # updates
+        try:
+            self._restore(restored)
+        except BaseException:
+            self._journal.close()
+            raise
+        self._changed = threading.Condition()  # guards totals, announces new data
+        self._stop = False
+        self._thread = threading.Thread(target=self._train, name="training", daemon=True)
+        self._failure: Exception | None = None
+
+    @property
+    def totals(self) -> Totals:
+        """What is stored."""
+        return self._ingest.totals
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended training, if it ended by itself."""
+        return self._failure
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the training thread runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Publish the policy and begin to train."""
+        self._thread.start()
+
+    def insert(self, actor_id: str, session_id: str, first_sequence: int, count: int, data: memoryview) -> InsertResult:
+        """Store a chunk; see `serl_rl.ingest.Ingest.insert`. A journal that is gone ends training.
+
+        An actor that only asks, when there are demonstrations, has no more of them and waits for a policy.
+        """
+        with self._changed:
+            try:
+                result = self._ingest.insert(actor_id, session_id, first_sequence, count, data)
+            except JournalLost as error:
+                self._failure, self._stop = error, True
+                self._changed.notify()
+                raise
+            self._awaited |= count == 0 and len(self._ingest.demonstrations) > 0
+            if result.stored or self._awaited:
+                self._changed.notify()
+            return result
+
+    def close(self) -> None:
+        """End training, save a checkpoint, close the journal.
+
+        An update that compiles just now is not waited for: then the newest checkpoint stays, and the journal has all.
+
+        Raises:
+            CheckpointError, JournalError: the checkpoint, or the newest transitions, may not be on the disk.
+        """
+        with self._changed:
+            self._stop = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(_LONGEST_UPDATE)
+        try:
+            if not self.is_training and self._failure is None and self._updates > self._saved:
+                self._save()
+        finally:
+            self._journal.close()
+
+    # Training thread
+
+    def _train(self) -> None:
+        try:
+            with _telling_of_memory():
+                self._publish_policy()
+                self._warm_up(seed=0)
+                self._loop()
+        except Exception as error:  # noqa: BLE001 - the main thread raises it
+            self._failure = error
+
+    def _warm_up(self, seed: int) -> None:
+        """Compile the update before there is data, on an agent that is thrown away."""
+        self._make_agent(seed).update(self._sampler.empty(self._pace.n_steps, self._config.utd_ratio))
+
+    def _loop(self) -> None:
+        config, n_steps = self._config, self._pace.n_steps
+        saved_at = reported_at = time.monotonic()
+        updates_then = self._updates
+        losses: list[dict[str, Any]] = []
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stop or self._due())
+                if self._stop:
+                    return
+                rehearsing = self._rehearsing()
+                waiting = not rehearsing and self._ingest.totals.env_steps < config.training_starts
+                if waiting:
+                    self._trained = self._ingest.totals.env_steps
+            if waiting:
+                self._publish_policy()
+                continue
+            # Insertion waits only for what the buffers guard themselves, not for pictures to be decoded.
+            batch = self._sampler.sample(n_steps, config.utd_ratio)
+            self._agent, info = self._agent.update(batch)
+            if wrong := _unbounded(info):
+                raise TrainingError(
+                    f"training went wrong: {wrong} is NaN or infinite; {self._describe(batch)}; {_RESUME}"
+                )
+            if rehearsing:
+                self._rehearsed += n_steps * config.utd_ratio
+            else:
+                self._trained += n_steps
+            losses.append(info)
+            self._publish_policy()
+            now = time.monotonic()
+            if now - reported_at >= _REPORT_PERIOD:
+                self._report_losses(losses, (self._updates - updates_then) / (now - reported_at))
+                reported_at, updates_then = now, self._updates
+                losses.clear()
+            if now - saved_at >= self._pace.checkpoint_period:
+                self._try_to_save()
+                saved_at = now
+
+    def _describe(self, batch: Mapping[str, Any]) -> str:
+        """What stands out in a batch, and where it came from."""
+        value, name, place = max(_magnitudes(batch))
+        try:
+            source = self._ingest.find(name.rpartition(".")[2], value)
+        except JournalError as error:  # must not stand in for what went wrong
+            source = f"(where it came from cannot be told: {error})"
+        return f"the largest number of the batch is {value:g} in {name}, minibatch and row {place} {source}".rstrip()
+
+    def _rehearsing(self) -> bool:
+        """Whether demonstrations are complete, and the updates on them alone are not."""
+        return self._awaited and self._rehearsed < self._config.updates_before_acting
+
+    def _due(self) -> bool:
+        if self._rehearsing():
+            return True
+        stored = self._ingest.totals.env_steps
+        if stored < self._config.training_starts:
+            return self._pace.coupled and self._trained < stored
+        return stored - self._trained >= self._pace.n_steps if self._pace.coupled else stored > 0
+
+    def _publish_policy(self) -> None:
+        policy = self._agent.policy_snapshot()
+        if (name := tensors.first_unbounded(policy.arrays)) is not None:
+            raise TrainingError(f"training went wrong: {name} of the policy holds NaN or infinity; {_RESUME}")
+        self._version += 1
+        self._publish(
+            PublishedPolicy(
+                version=self._version,
+                updates=self._updates,
+                env_steps=self._ingest.totals.env_steps,
+                env_steps_trained=self._trained,
+                data=policy.to_bytes(),
+            )
+        )
+
+    @property
+    def _updates(self) -> int:
+        return self._rehearsed + self._trained * self._config.utd_ratio
+
+    def _report_losses(self, losses: list[dict[str, Any]], rate: float) -> None:
+        totals = self._ingest.totals
+        means = {name: float(np.mean([float(info[name]) for info in losses])) for name in losses[0]}
+        values = {f"learner/{name}": value for name, value in means.items() if math.isfinite(value)}
+        values |= {
+            "learner/updates_per_s": rate,
+            "learner/updates": float(self._updates),
+            "learner/online_size": float(len(self._ingest.online)),
+            "learner/demo_size": float(len(self._ingest.demonstrations)),
+            "learner/env_steps": float(totals.env_steps),
+        }
+        self._report(totals.env_steps, values)
+
+    # Checkpoints
+
+    def _try_to_save(self) -> None:
+        """Save; a full disk is told, and training goes on: the journal has everything, and the next try may succeed."""
+        try:
+            self._save()
+        except JournalLost:
+            raise
+        except (CheckpointError, JournalError) as error:
+            self._save_failed(f"{error}; training goes on, the earlier checkpoints are untouched")
+        else:
+            self._save_failed("")
+
+    def _save(self) -> None:
+        """Raises CheckpointError, JournalError: it could not be saved. JournalLost: the run is no longer there."""
+        self._journal.check()  # to save would make a directory again that was deleted
+        self._journal.sync()  # the checkpoint says what the journal holds: that must be so after a power failure, too
+        position, totals = self._ingest.state()
+        counters = {"trained": self._trained, "rehearsed": self._rehearsed, "env_steps": totals.env_steps}
+        checkpoint.save(
+            self._checkpoints,
+            self._trained,
+            self._agent,
+            counters=counters,
+            rng=self._sampler.rng,
+            position=position,
+            journal=self._journal.id,
+        )
+        self._saved = self._updates
+
+    def _restore(self, restored: checkpoint.Checkpoint[Agent] | None) -> None:
+        mark = None
+        if restored is not None and restored.position is not None:
+            mark = Mark(restored.journal, restored.position, restored.counters["env_steps"])
+        self._ingest.restore(mark)
+        if restored is None:
+            return
+        self._agent = restored.agent
+        self._sampler.rng = restored.rng
+        self._trained, self._rehearsed = restored.counters["trained"], restored.counters["rehearsed"]
+        self._saved = self._updates
+
+
+_RESUME = "it is stopped before anything of it is saved; --resume goes on from the last good checkpoint"
+
+
+def _unbounded(info: Mapping[str, Any]) -> str:
+    """Names of the losses that are not finite numbers."""
+    return ", ".join(name for name, value in info.items() if "loss" in name and not math.isfinite(float(value)))
+
+
+def _magnitudes(batch: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[float, str, tuple[int, ...]]]:
+    """Largest magnitude of each array of a batch, its name and its place."""
+    for name, rows in batch.items():
+        if isinstance(rows, Mapping):
+            yield from _magnitudes(rows, f"{prefix}{name}.")
+        elif rows.dtype.kind == "f":
+            magnitudes: NDArray[Any] = np.nan_to_num(np.abs(rows.astype(np.float64)), nan=np.inf)
+            place = np.unravel_index(np.argmax(magnitudes), rows.shape)
+            yield float(magnitudes[place]), f"{prefix}{name}", tuple(map(int, place))

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The learner as an actor sees it, over `learner/insert` and `learner/policy`; and the learner's side of the former."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from array import array
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from serl_config.text import printable
+from serl_rl.ingest import InsertResult, Totals
+from serl_rl.policy.snapshot import NumpyPolicy, PolicySnapshot
+from serl_rl.spec import DataError, TransitionSpec
+from serl_rl.storage.chunk import Chunk, encode_chunk
+from serl_rl.storage.journal import JournalError, JournalLost
+from serl_ros.execution.executor import FastExecutor
+from serl_ros.incoming import refuse
+from serl_ros.log import INFO, WARN, log
+from serl_ros.qos import LATCHED
+
+from serl_interfaces.msg import PolicyParameters
+from serl_interfaces.srv import InsertTransitions
+from serl_training.actor.actor import JobFailed, LearnerTotals
+from serl_training.link.graph_id import belong_together, mismatch
+from serl_training.link.insertion_window import InsertionError, InsertionWindow
+
+if TYPE_CHECKING:
+    from serl_rl.jax.encoders.encoder import Encoder
+
+_REPLY_TIMEOUT = 3.0  # [s] after which a chunk is sent again
+_LONGEST_ID = 200  # characters
+_RETRY_PERIOD = 1.0  # [s] after which what could not be stored is sent again
+_NOTICE_PERIOD = 5.0  # [s] between log lines about something that is waited for
+
+
+class GraphLearner:
+    """The learner node as the actor sees it: `learner/insert` and `learner/policy`."""
+
+    def __init__(
+        self,
+        node: Node,
+        executor: FastExecutor,
+        *,
+        spec: TransitionSpec,
+        encoder: Encoder | None = None,
+        actor_id: str,
+        graph_id: str = "",
+        max_lead: int,
+        max_backlog: int,
+        check: Callable[[], None],
+    ) -> None:
+        """Connect.
+
+        Args:
+            node: to use; spun by `executor`.
+            executor: spins while waiting.
+            spec: of the transitions.
+            encoder: for policies that act on pictures and have none of their own.
+            actor_id: of the transitions.
+            graph_id: of the graph, empty for any; the learner of another one is not talked to.
+            max_lead: wait while the policy lags by more env steps than this; 0 never waits.
+            max_backlog: wait while more transitions than this are unacknowledged.
+            check: called while waiting; may raise to leave.
+        """
+        self._node, self._executor, self._check = node, executor, check
+        self._spec, self._encoder = spec, encoder
+        self._actor_id, self._max_lead, self._max_backlog = actor_id, max_lead, max_backlog
+        self._graph_id = graph_id
+        self._replies: list[tuple[float, Any]] = []
+        self._stored = LearnerTotals()
+        self._begin_session()
+        self._retry_at = 0.0
+        self._sent_episode = 0
+        self._connected = False
+        self._policy: NumpyPolicy | None = None
+        self._learner_session = ""
+        self._policy_version = 0
+        self._updates = 0
+        self._trained = 0
+        self._client = node.create_client(InsertTransitions, "learner/insert")
+        self._subscription = self._listen()
+
+    def _begin_session(self) -> None:
+        self._session = uuid.uuid4().hex
+        self._window = InsertionWindow()
+        self._pending_online = 0
+
+    @property
+    def totals(self) -> LearnerTotals:
+        """What is stored or on its way."""
+        return LearnerTotals(
+            env_steps=self._stored.env_steps + self._pending_online,
+            demonstrations=self._stored.demonstrations,
+            episodes=max(self._stored.episodes, self._sent_episode),
+        )
+
+    @property
+    def policy(self) -> NumpyPolicy:
+        """The newest policy.
+
+        Raises:
+            JobFailed: none has arrived; `connect` waits for one.
+        """
+        if self._policy is None:
+            raise JobFailed("no policy has arrived on learner/policy; is the learner running?")
+        return self._policy
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the newest policy within the learner's session."""
+        return self._policy_version
+
+    @property
+    def lag(self) -> int:
+        """Online env steps that the newest policy has not been trained for."""
+        return max(0, self.totals.env_steps - self._trained)
+
+    @property
+    def backlog(self) -> int:
+        """Transitions that are not acknowledged."""
+        return self._window.backlog
+
+    @property
+    def session(self) -> str:
+        """Of this actor; new for every start."""
+        return self._session
+
+    @property
+    def acknowledged(self) -> int:
+        """Transitions of this session that the learner has stored."""
+        return self._window.next_sequence - self._window.backlog
+
+    def connect(self) -> None:
+        """Wait until the learner has told its totals and sent a policy."""
+        self._wait(lambda: self._ask() and self._policy is not None, "learner/insert and learner/policy (learner)")
+
+    def send(self, chunk: Chunk) -> None:
+        """Hand over a chunk; raises DataError if it does not fit the specification."""
+        self._window.add(len(chunk), encode_chunk(chunk, self._spec))
+        if not chunk.demonstration:
+            self._pending_online += len(chunk)
+        self._sent_episode = max(self._sent_episode, chunk.episode)
+        self.pump()
+
+    def throttle(self) -> None:
+        """Wait while the actor is too far ahead of the learner."""
+        self.pump()
+        if not self._ahead():
+            return
+        self._wait(
+            lambda: not self._ahead(),
+            f"the learner to catch up (policy lag {self.lag}, {self._window.backlog} transitions not acknowledged)",
+        )
+
+    def await_updates(self, count: int) -> None:
+        """Tell the learner that demonstrations are complete; wait for a policy with so many updates behind it."""
+        self._connected = False  # to ask is what tells it
+        self._wait(lambda: self._ask() and self._updates >= count, f"a policy after {count} updates")
+
+    def flush(self) -> None:
+        """Wait until everything sent is acknowledged."""
+        self._wait(lambda: self._window.backlog == 0, "the learner to acknowledge everything")
+
+    def pump(self) -> None:
+        """Take replies, send what may be sent, send again what got lost. Never waits."""
+        self._take_replies()
+        if not self._client.service_is_ready() or time.monotonic() < self._retry_at:
+            return
+        for chunk in self._window.to_send():
+            request = InsertTransitions.Request(
+                actor_id=self._actor_id,
+                session_id=self._session,
+                first_sequence=chunk.first_sequence,
+                count=chunk.count,
+                graph_id=self._graph_id,
+                data=array("B", chunk.data),
+            )
+            self._replies.append((time.monotonic() + _REPLY_TIMEOUT, self._client.call_async(request)))
+
+    def _ahead(self) -> bool:
+        too_far = self._max_lead > 0 and self.lag > self._max_lead
+        return too_far or self._window.backlog > self._max_backlog
+
+    def _ask(self) -> bool:
+        """Ask for the totals once; True when they are known."""
+        if not self._connected and not self._replies and self._client.service_is_ready():
+            request = InsertTransitions.Request(
+                actor_id=self._actor_id, session_id=self._session, graph_id=self._graph_id
+            )
+            self._replies.append((time.monotonic() + _REPLY_TIMEOUT, self._client.call_async(request)))
+        return self._connected
+
+    def _take_replies(self) -> None:
+        now = time.monotonic()
+        while self._replies:
+            deadline, future = self._replies[0]
+            if future.done():
+                self._replies.pop(0)
+                self._on_reply(future.result())
+            elif now > deadline:
+                log(self._node, WARN, f"learner/insert: no answer for {_REPLY_TIMEOUT} s; sending again")
+                self._resend()
+            else:
+                return
+
+    def _on_reply(self, reply: InsertTransitions.Response) -> None:
+        if not reply.success and reply.retry:
+            self._node.get_logger().error(
+                f"transitions are kept until the learner can store them: {reply.message}",
+                throttle_duration_sec=_NOTICE_PERIOD,
+            )
+            self._retry_at = time.monotonic() + _RETRY_PERIOD
+            self._resend()
+            return
+        if not reply.success:
+            # It would be refused for ever, and all behind it: what is not stored is given up, the next job begins anew.
+            lost, message = self._window.backlog, reply.message
+            self._resend()
+            self._begin_session()
+            raise JobFailed(f"the learner refused transitions, {lost} are given up: {message}")
+        try:
+            self._window.acknowledge(reply.next_expected)
+        except InsertionError as error:
+            raise JobFailed(str(error)) from error
+        self._connected = True
+        self._stored = LearnerTotals(reply.env_steps, reply.demonstrations, reply.episodes)
+        self._pending_online = min(self._pending_online, self._window.backlog)
+        if reply.message:  # a gap: something before it got lost
+            self._resend()
+
+    def _resend(self) -> None:
+        for _, future in self._replies:
+            self._client.remove_pending_request(future)
+        self._replies.clear()
+        self._window.resend()
+
+    def _on_policy(self, message: PolicyParameters) -> None:
+        if not belong_together(message.graph_id, self._graph_id):
+            refuse(self._node, "learner/policy", f"it is of {mismatch(message.graph_id, self._graph_id)}")
+            return
+        # Another one, not a larger one: a wrong number that was believed once must not silence the learner for good.
+        if message.session == self._learner_session and message.version == self._policy_version:
+            return
+        try:
+            policy = PolicySnapshot.from_bytes(message.data.tobytes()).policy(self._encoder)
+            policy.check(self._spec)
+        except ValueError as error:
+            refuse(self._node, "learner/policy", f"version {message.version}: {error}")
+            return
+        self._policy = policy
+        if self._learner_session and message.session != self._learner_session:
+            text = "the learner was restarted; sending again what it has not acknowledged"
+            log(self._node, INFO, text, throttle=1.0)
+            self._resend()
+        self._learner_session = message.session
+        self._policy_version = message.version
+        self._updates = message.updates
+        self._trained = message.env_steps_trained
+
+    def _listen(self) -> Subscription:
+        return self._node.create_subscription(PolicyParameters, "learner/policy", self._on_policy, LATCHED)
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        notice = time.monotonic() + _NOTICE_PERIOD
+
+        def ready() -> bool:
+            self.pump()
+            return condition()
+
+        while not self._executor.spin_until(ready, 0.2):
+            self._check()
+            if time.monotonic() >= notice:
+                notice = time.monotonic() + _NOTICE_PERIOD
+                log(self._node, WARN, f"waiting for {what}")
+                # The learner's newest policy is latched: hear it again, in case what we have is not from there.
+                self._node.destroy_subscription(self._subscription)
+                self._subscription = self._listen()
+
+
+class InsertionService:
+    """Serves `learner/insert` for whatever stores transitions."""
+
+    def __init__(
+        self,
+        node: Node,
+        insert: Callable[[str, str, int, int, memoryview], InsertResult],
+        totals: Callable[[], Totals],
+        refused: Callable[[str], None],
+        graph_id: str = "",
+    ) -> None:
+        """Begin to serve.
+
+        Args:
+            node: that serves.
+            insert: stores a chunk, as `serl_rl.ingest.Ingest.insert` does.
+            totals: says what is stored.
+            refused: told why something was refused.
+            graph_id: of the graph; what comes from another one is refused. Empty: takes everything.
+        """
+        self._insert, self._totals, self._refused, self._graph_id = insert, totals, refused, graph_id
+        self._service = node.create_service(InsertTransitions, "learner/insert", self._serve)
+
+    def _serve(
+        self, request: InsertTransitions.Request, response: InsertTransitions.Response
+    ) -> InsertTransitions.Response:
+        if not belong_together(request.graph_id, self._graph_id):
+            response.message = f"they are of {mismatch(request.graph_id, self._graph_id)}"
+            self._refused(f"transitions of '{printable(request.actor_id, 40)}' refused: {response.message}")
+            return response
+        try:
+            for name, text in (("actor_id", request.actor_id), ("session_id", request.session_id)):
+                if len(text) > _LONGEST_ID or not text.isprintable():
+                    raise DataError(name, f"at most {_LONGEST_ID} printable characters", f"{text[:40]!r} ({len(text)})")
+            result = self._insert(
+                request.actor_id, request.session_id, request.first_sequence, request.count, memoryview(request.data)
+            )
+        except (DataError, JournalError) as error:
+            self._refused(f"transitions of '{printable(request.actor_id, 40)}' refused: {error}")
+            response.message = printable(error)
+            response.retry = isinstance(error, JournalError) and not isinstance(error, JournalLost)
+            return response
+        totals = self._totals()
+        response.success = True
+        response.message = result.message
+        response.next_expected = result.next_expected
+        response.env_steps = totals.env_steps
+        response.demonstrations = totals.demonstrations
+        response.episodes = totals.largest_episode
+        return response
