@@ -27,7 +27,7 @@ from serl_ros.qos import LATCHED
 from serl_tasks.camera_view import CameraView
 from serl_training.env.graph_env import EpisodeMode, GraphEnv, GraphError
 from serl_training.learner.run_log import read_metrics
-from serl_training.learning import find_encoder, load_learning, transition_spec
+from serl_training.link.contract import find_encoder, load_learning, transition_spec
 
 from serl_interfaces.msg import SafetyStatus
 from serl_tasks import get_task

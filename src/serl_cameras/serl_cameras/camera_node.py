@@ -20,7 +20,8 @@ from tf2_msgs.msg import TFMessage
 from serl_cameras.calibration import load_calibration
 from serl_cameras.capture import Capture
 from serl_cameras.health import Limits, State
-from serl_cameras.sources.source import SOURCES, SourceSettings, make_source
+from serl_cameras.make_source import make_source
+from serl_cameras.sources.source import SOURCES, SourceSettings
 
 _CHECK_PERIOD = 0.2  # [s] of wall time between two looks at the camera's health
 _LEVELS = {State.RUNNING: OK, State.OPENING: WARN, State.SLOW: WARN}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from serl_cameras.capture import Capture
 from serl_cameras.health import Limits, State
-from serl_cameras.sources.source import SourceError, SourceSettings, make_source
+from serl_cameras.make_source import make_source
+from serl_cameras.sources.source import SourceError, SourceSettings
 
 LIMITS = Limits(timeout=0.3, frozen_after=0.3, min_rate=0.0)
 

@@ -4,7 +4,8 @@ import time
 
 import numpy as np
 import pytest
-from serl_cameras.sources.source import SourceError, SourceSettings, SourceSettingsError, make_source
+from serl_cameras.make_source import make_source
+from serl_cameras.sources.source import SourceError, SourceSettings, SourceSettingsError
 
 
 def open_file(path, framerate=1000.0):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 from rich.console import Console
-from serl_cli.progress import LineDisplay, LiveDisplay, TrainingStatus, duration, make_display
+from serl_cli.report.progress import LineDisplay, LiveDisplay, TrainingStatus, duration, make_display
 
 
 def _full() -> TrainingStatus:

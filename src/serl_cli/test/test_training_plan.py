@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from serl_cli.work import plan as plans
-from serl_cli.work.plan import Plan
+from serl_cli.run_plan import Plan
 from serl_launch.domain import claim
 from serl_launch.errors import CommandError, UsageError
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.journal import Journal
-from serl_training.learning import meaning_of
+from serl_training.link.contract import meaning_of
 
+from serl_cli import run_plan as plans
 from serl_launch import runs
 from serl_tasks import get_task
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from serl_robots.control.arm_command import CommandIntegrator
 
-from serl_sim.pictures.rendering import PRETTY
+from serl_sim.rendering import PRETTY
 from serl_sim.scene.scene import OVERVIEW
 from serl_sim.world import World
 from serl_tasks import Task, get_task

@@ -16,7 +16,7 @@ from serl_tasks.camera_view import CameraView
 from serl_tasks.observation import ArmSample
 from serl_tasks.task import Task
 
-from serl_sim.pictures.rendering import LEAN, Appearance, ImageRenderer
+from serl_sim.rendering import LEAN, Appearance, ImageRenderer
 from serl_sim.scene.actuators import CARTESIAN, GRIPPER, JOINTS
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP, build_model
 from serl_sim.scene.world_file import load_world_file

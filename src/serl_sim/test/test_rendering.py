@@ -7,7 +7,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from serl_robots.model.camera_info import ideal_camera_info, optical_frame
 from serl_robots.model.pose import Pose
-from serl_sim.pictures.rendering import PRETTY, RenderError
+from serl_sim.rendering import PRETTY, RenderError
 from serl_sim.transforms import RobotFrames, camera_transforms
 
 

@@ -37,7 +37,7 @@ from serl_training.env.graph_cameras import Transport
 from serl_training.env.graph_env import EpisodeMode, GraphEnv
 from serl_training.env.rollout import EpisodeLost
 from serl_training.graph_jax import declare_compile_cache, prepare
-from serl_training.learning import LEARNING, load_learning
+from serl_training.link.contract import LEARNING, load_learning
 from serl_training.link.graph_id import GRAPH_ID, belong_together, mismatch
 from serl_training.link.graph_learner import GraphLearner
 

@@ -27,7 +27,7 @@ from serl_interfaces.msg import Metrics, PolicyParameters
 from serl_tasks import get_task, task_names
 from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.learner.run_log import RunLog
-from serl_training.learning import LEARNING, find_encoder, load_learning, transition_spec
+from serl_training.link.contract import LEARNING, find_encoder, load_learning, transition_spec
 from serl_training.link.graph_id import GRAPH_ID
 from serl_training.link.graph_learner import InsertionService
 

@@ -15,7 +15,7 @@ from serl_robots.control.action import ActionSpec
 from serl_tasks.camera_view import CameraView
 from serl_tasks.kinds.pick_cube import PickSuccess
 from serl_training.actor.perception import FrameStacker, make_perception
-from serl_training.learning import find_encoder, load_learning, transition_spec
+from serl_training.link.contract import find_encoder, load_learning, transition_spec
 
 import serl_sim
 from serl_tasks import Task, get_task

@@ -20,7 +20,7 @@ from serl_rl.jax.encoders.encoder import Encoder
 from serl_rl.jax.reward.classifier import RewardClassifier
 from serl_rl.storage.chunk import encode_chunk
 from serl_ros.images import encode_jpeg
-from serl_training.learning import find_encoder, load_learning, transition_spec
+from serl_training.link.contract import find_encoder, load_learning, transition_spec
 from serl_training.reward.reward_frames import frame_source
 from std_srvs.srv import SetBool, Trigger
 

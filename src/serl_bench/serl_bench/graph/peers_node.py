@@ -23,7 +23,7 @@ from serl_ros.qos import RELIABLE_10
 from serl_training.actor.perception import make_perception
 from serl_training.env.graph_cameras import CameraInputs
 from serl_training.graph_jax import prepare
-from serl_training.learning import load_learning
+from serl_training.link.contract import load_learning
 from serl_training.link.graph_learner import GraphLearner, InsertionService
 
 from serl_interfaces.msg import ActionCommand

@@ -108,8 +108,8 @@ def train(
         ./serl train --resume pick_cube_vision-20260101-120000
         ./serl train --demos 1 --interventions
     """
+    from serl_cli.run_plan import Plan
     from serl_cli.work import training
-    from serl_cli.work.plan import Plan
 
     plan = Plan(
         task=task,

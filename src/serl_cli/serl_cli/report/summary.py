@@ -7,7 +7,7 @@ from serl_launch.errors import CommandError
 from serl_launch.runs import Run
 from serl_training.learner.run_log import METRICS_FILE, TENSORBOARD_DIR, RunLogError, read_metrics
 
-from serl_cli.work.plan import Plan
+from serl_cli.run_plan import Plan
 
 
 def make(run: Run, plan: Plan, console: Console) -> None:

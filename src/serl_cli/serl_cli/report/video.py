@@ -15,10 +15,10 @@ from serl_rl.encoders.file import EncoderError
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import DataError
 from serl_sim.envs import TaskEnv
-from serl_sim.pictures.rendering import Appearance, RenderError
+from serl_sim.rendering import Appearance, RenderError
 from serl_sim.scene.scene import OVERVIEW
 from serl_training.actor.perception import FrameStacker, make_perception
-from serl_training.learning import load_learning
+from serl_training.link.contract import load_learning
 
 from serl_rl import checkpoint
 from serl_tasks import get_task

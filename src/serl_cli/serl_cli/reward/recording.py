@@ -17,8 +17,8 @@ from serl_training.env.graph_env import GraphEnv, GraphError
 from serl_training.reward.graph_recorder import FrameListener, drive_episode
 from serl_training.reward.reward_frames import frame_source
 
+from serl_cli import run_plan as plans
 from serl_cli.reward.keys import pressed_keys
-from serl_cli.work import plan as plans
 from serl_launch import domain
 from serl_tasks import Task, get_task
 

@@ -11,7 +11,7 @@ from serl_launch.errors import CommandError, Interrupted
 from serl_launch.runs import Run
 from serl_launch.session import scratch_folder, simulated
 
-from serl_cli.work import plan as plans
+from serl_cli import run_plan as plans
 from serl_launch import runs
 from serl_rl import checkpoint
 

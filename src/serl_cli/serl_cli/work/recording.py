@@ -8,7 +8,7 @@ from rich.console import Console
 from serl_launch.errors import CommandError, Interrupted
 from serl_launch.session import scratch_folder, simulated
 
-from serl_cli.work import plan as plans
+from serl_cli import run_plan as plans
 
 
 def record(task: str, path: Path, *, episodes: int, seed: int, rtf: float, viewer: bool, force: bool) -> None:

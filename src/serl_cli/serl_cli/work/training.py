@@ -13,10 +13,10 @@ from serl_launch.runs import Run
 from serl_launch.session import GraphSession, simulated
 from serl_launch.system import describe
 
-from serl_cli.progress import TrainingStatus, make_display
+from serl_cli import run_plan as plans
 from serl_cli.report import summary
-from serl_cli.work import plan as plans
-from serl_cli.work.plan import Plan
+from serl_cli.report.progress import TrainingStatus, make_display
+from serl_cli.run_plan import Plan
 from serl_launch import runs
 from serl_tasks import get_task
 

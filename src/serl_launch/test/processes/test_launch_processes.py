@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from serl_launch import Event, LaunchError, LaunchRunner, Message, OutputLine, ProcessExited, shown
+from serl_launch.language.errors import LaunchError
+from serl_launch.processes.events import Event, Message, OutputLine, ProcessExited, shown
+from serl_launch.processes.runner import LaunchRunner
 
 WriteLaunch = Callable[..., Path]
 Shell = Callable[..., str]

@@ -57,7 +57,7 @@ def test_a_directory_that_cannot_be_used_raises(tmp_path, place):
 
 @pytest.mark.parametrize("platform", ["nonsense", "cuda" if jax.default_backend() == "cpu" else "tpu"])
 def test_a_device_that_is_not_there_is_told_by_the_variable_that_asks_for_it(platform: str) -> None:
-    code = "from serl_rl import compile_cache\ntry: compile_cache.check_backend()\nexcept ValueError as e: print(e)"
+    code = "from serl_rl.jax import compile_cache\ntry: compile_cache.check_backend()\nexcept ValueError as e: print(e)"
     environment = {**os.environ, "JAX_PLATFORMS": platform}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     (line,) = run.stdout.splitlines()

@@ -14,7 +14,7 @@ from mujoco import mjtTexture, mjtTextureRole
 from numpy.typing import NDArray
 from serl_config.schema import Field, config
 
-from serl_sim.pictures.rendering import LEAN, ImageRenderer
+from serl_sim.rendering import LEAN, ImageRenderer
 from serl_sim.scene.actuators import HELPER_GROUP
 from serl_sim.scene.scene import BACKDROP_GROUP, describe_model
 from serl_sim.world import World

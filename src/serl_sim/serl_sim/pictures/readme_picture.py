@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from serl_sim.envs import TaskEnv
-from serl_sim.pictures.rendering import STUDIO
+from serl_sim.rendering import STUDIO
 from serl_sim.scene.scene import OVERVIEW
 
 _DRAWN = (1280, 960)  # [pixels]

@@ -15,7 +15,7 @@ from serl_rl.spec import TransitionSpec
 
 from serl_tasks import Task
 from serl_training.env.rollout import Observation
-from serl_training.learning import find_encoder, transition_spec
+from serl_training.link.contract import find_encoder, transition_spec
 
 if TYPE_CHECKING:
     from serl_rl.jax.encoders.encoder import Encoder, FrameEncoder

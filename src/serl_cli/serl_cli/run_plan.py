@@ -19,7 +19,7 @@ from serl_launch.system import describe
 from serl_rl.reward.classifier_file import read_classifier
 from serl_rl.spec import differences
 from serl_rl.storage.journal import JournalError, check_free, journal_spec
-from serl_training.learning import meaning_of
+from serl_training.link.contract import meaning_of
 from serl_training.reward.reward_frames import check_source, frame_source
 
 from serl_cli import __version__
