@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from documented_pages import Checkout
     from rclpy.node import Node
 
 ROOT = Path(__file__).resolve().parent
@@ -183,6 +184,14 @@ def processes(ros_domain: int, tmp_path: Path) -> Iterator[Processes]:
     group = Processes(tmp_path)
     yield group
     group.stop()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """A copy of the sources in which a page can be followed: `checkout.follow(ROOT / "docs/concepts.md")`."""
+    from documented_pages import Checkout
+
+    return Checkout(tmp_path / "checkout")
 
 
 @pytest.fixture

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blocks of code in the documentation run, its files load, and its links lead somewhere."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from documented_pages import PAGES, ROOT, PageError, blocks, followed
+
+# Pages that cannot be followed yet.
+TO_MEND = {"README", "add_a_camera", "add_a_robot", "add_a_task", "add_a_teleop_device", "launch", "two_hosts"}
+# Blocks that are shown and not run: each with its reason, so that they stay few.
+NOT_RUN: set[str] = set()
+
+
+def pages(*, beside: bool) -> list[Any]:
+    """Pages with blocks, those that need a graph beside them or the others."""
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    chosen = [page for page, text in texts.items() if "\n```" in text and ("<!-- beside:" in text) is beside]
+    mend = pytest.mark.xfail(strict=True)
+    return [pytest.param(page, id=page.stem, marks=[mend] if page.stem in TO_MEND else []) for page in chosen]
+
+
+@pytest.mark.parametrize("page", pages(beside=False))
+def test_a_page_can_be_followed(page, checkout):
+    checkout.follow(page)
+
+
+@pytest.mark.parametrize("page", pages(beside=True))
+def test_a_page_can_be_followed_beside_what_it_starts(page, checkout, processes):
+    for block in followed(page):
+        if block.beside:
+            command, *arguments = shlex.split(block.beside)
+            assert (command, arguments[0]) == ("./serl", "launch")
+            processes.start(sys.executable, "-m", "serl_cli", *arguments)
+    checkout.follow(page)
+
+
+def test_what_is_not_run_is_known():
+    assert {
+        f"{block.page.name}: {block.not_run}" for page in PAGES for block in blocks(page) if block.not_run
+    } == NOT_RUN
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, heading = target.partition("#")
+        if "://" in file:
+            continue
+        linked = page.parent / file if file else page
+        assert linked.exists(), f"{page.name}: {target}"
+        if heading:
+            assert heading in headings(linked), f"{page.name}: {target}"
+
+
+def headings(page: Path) -> set[str]:
+    """Names of a page's headings, as links have them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("Run this:\n\n```python\n1 / 0\n```\n", "ZeroDivisionError"),
+        (
+            "`config/tasks/mine.yaml`:\n\n```yaml\nname: mine\nextends: pick_cube\nhorizn: 3\n```\n",
+            "unknown key 'horizn'",
+        ),
+        ("`launch/mine.launch.xml`:\n\n```xml\n<launch><nod/></launch>\n```\n", "nod"),
+        ("`src/serl_rl/serl_rl/mine.py`:\n\n```python\nimport serl_rl.nothing\n```\n", "serl_rl.nothing"),
+        ("`src/serl_rl/serl_rl/spec.py`:\n\n```diff\n-never written\n+now\n```\n", "found 0 times"),
+    ],
+)
+def test_a_page_that_is_wrong_fails(text, error, checkout):
+    page = checkout.root / "docs" / "wrong.md"
+    page.parent.mkdir()
+    page.write_text(text)
+    with pytest.raises(PageError, match=error):
+        checkout.follow(page)
+
+
+@pytest.mark.parametrize("text", ["```\nls\n```\n", "Without a path:\n\n```yaml\na: 1\n```\n"])
+def test_a_block_says_what_it_is(text, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(PageError, match=r"page\.md:"):
+        blocks(page)
+
+
+def test_code_of_a_test_sees_what_a_page_has_written(checkout):
+    page = checkout.root / "page.md"
+    page.write_text("Write `src/serl_rl/serl_rl/policy/mine.py`:\n\n```python\nANSWER = 42\n```\n")
+    checkout.follow(page)
+    assert checkout.python("from serl_rl.policy.mine import ANSWER; print(ANSWER)") == "42\n"
