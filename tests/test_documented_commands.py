@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 from serl_cli.app import app
-from serl_cli.run_plan import resolve_learning
+from serl_cli.training_plan import resolve_learning
 from serl_launch.language.arguments import declared_arguments, parse_arguments, refuse_unknown
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serl_launch.session import GraphSession
+from serl_launch.graph_session import GraphSession
 from serl_ros.execution.executor import CHOICE
 from serl_training.env.graph_env import GraphEnv
 

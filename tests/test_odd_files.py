@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-import serl_cameras.calibration
+import serl_cameras.camera_calibration
 import serl_cameras.sources.file
 import serl_launch.runs
 import serl_rl.checkpoint
@@ -30,7 +30,7 @@ from serl_cameras.sources.source import SourceSettings
 from serl_cli.work.encoder_recipe import load_recipe
 from serl_config.schema import load_yaml
 from serl_config.text import printable
-from serl_launch.language.plan import make_plan
+from serl_launch.language.launch_plan import make_plan
 from serl_rl.spec import TransitionSpec
 from serl_robots.model.robot import RobotModel
 from serl_sim.scene.world_file import WorldFile
@@ -130,7 +130,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "robot": lambda path: load_yaml(path, RobotModel),
     "world": lambda path: load_yaml(path, WorldFile),
     "recipe": lambda path: load_recipe(str(path)),
-    "calibration": lambda path: serl_cameras.calibration.load_calibration(str(path), "frame"),
+    "calibration": lambda path: serl_cameras.camera_calibration.load_calibration(str(path), "frame"),
     "launch file": lambda path: make_plan(path, {}, {}, path.parent),
     "parameters": read_parameters,
     "run": read_run,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from serl_cli.reward.keys import pressed_keys
-from serl_launch.session import GraphSession
+from serl_launch.graph_session import GraphSession
 from serl_rl.config import RewardClassifierConfig
 from serl_rl.jax.encoders.encoder import Encoder
 from serl_rl.jax.reward.classifier import RewardClassifier

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sensor_msgs.msg import Image
-from serl_launch.session import GraphSession
+from serl_launch.graph_session import GraphSession
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import decode_chunk
 from serl_rl.storage.demonstrations import DemonstrationFile

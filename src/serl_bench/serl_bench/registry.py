@@ -75,7 +75,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "env steps",
         "less",
         3000,
-        "serl_bench.graph.training:pick_state_steps",
+        "serl_bench.graph.training_runs:pick_state_steps",
     ),
     Benchmark(
         "pick_state_wall_s",
@@ -83,7 +83,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "s",
         "less",
         30,
-        "serl_bench.graph.training:pick_state_wall_s",
+        "serl_bench.graph.training_runs:pick_state_wall_s",
     ),
     Benchmark(
         "pick_pixels_steps",
@@ -92,7 +92,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "env steps",
         "less",
         2500,
-        "serl_bench.graph.training:pick_pixels_steps",
+        "serl_bench.graph.training_runs:pick_pixels_steps",
     ),
     Benchmark(
         "pick_pixels_wall_s",
@@ -100,7 +100,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "s",
         "less",
         45,
-        "serl_bench.graph.training:pick_pixels_wall_s",
+        "serl_bench.graph.training_runs:pick_pixels_wall_s",
     ),
     Benchmark(
         "pick_classifier_success",
@@ -109,7 +109,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "%",
         "more",
         90,
-        "serl_bench.graph.reward:pick_classifier_success",
+        "serl_bench.graph.classifier_reward:pick_classifier_success",
     ),
     Benchmark(
         "classifier_hz",
@@ -117,7 +117,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "Hz",
         "more",
         30,
-        "serl_bench.graph.reward:classifier_hz",
+        "serl_bench.graph.classifier_reward:classifier_hz",
     ),
     Benchmark(
         "graph_steps_per_s",
@@ -125,7 +125,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "env steps/s",
         "more",
         500,
-        "serl_bench.graph.graph:graph_steps_per_s",
+        "serl_bench.graph.stepping:graph_steps_per_s",
     ),
     Benchmark(
         "learner_share",
@@ -133,7 +133,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "",
         "more",
         0.7,
-        "serl_bench.graph.graph:learner_share",
+        "serl_bench.graph.stepping:learner_share",
     ),
     Benchmark(
         "sac_ref_updates_per_s",
@@ -141,7 +141,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "updates/s",
         "more",
         140,
-        "serl_bench.library.learning:sac_ref_updates_per_s",
+        "serl_bench.library.update_rate:sac_ref_updates_per_s",
     ),
     Benchmark(
         "cached_small_updates_per_s",
@@ -150,7 +150,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "updates/s",
         "more",
         350,
-        "serl_bench.library.learning:cached_small_updates_per_s",
+        "serl_bench.library.update_rate:cached_small_updates_per_s",
     ),
     Benchmark(
         "cached_resnet10_updates_per_s",
@@ -158,7 +158,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "updates/s",
         "more",
         100,
-        "serl_bench.library.learning:cached_resnet10_updates_per_s",
+        "serl_bench.library.update_rate:cached_resnet10_updates_per_s",
     ),
     Benchmark(
         "pixels_small_updates_per_s",
@@ -166,7 +166,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "updates/s",
         "more",
         10,
-        "serl_bench.library.learning:pixels_small_updates_per_s",
+        "serl_bench.library.update_rate:pixels_small_updates_per_s",
     ),
     Benchmark(
         "pixels_resnet10_updates_per_s",
@@ -174,7 +174,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "updates/s",
         "more",
         0.36,
-        "serl_bench.library.learning:pixels_resnet10_updates_per_s",
+        "serl_bench.library.update_rate:pixels_resnet10_updates_per_s",
     ),
     Benchmark(
         "insert_state_per_s",
@@ -215,7 +215,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "%",
         "more",
         100,
-        "serl_bench.library.integrity:bitflip_detected",
+        "serl_bench.library.bit_flips:bitflip_detected",
     ),
     Benchmark(
         "estop_ms",
@@ -224,7 +224,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "ms",
         "less",
         100,
-        "serl_bench.safety.safety:estop_ms",
+        "serl_bench.safety.stopping:estop_ms",
     ),
     Benchmark(
         "death_to_hold_s",
@@ -233,7 +233,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "s",
         "less",
         0.35,
-        "serl_bench.safety.safety:death_to_hold_s",
+        "serl_bench.safety.stopping:death_to_hold_s",
     ),
     Benchmark(
         "acceleration_ratio",
@@ -242,7 +242,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "",
         "less",
         1.000001,
-        "serl_bench.safety.safety:acceleration_ratio",
+        "serl_bench.safety.stopping:acceleration_ratio",
     ),
     Benchmark(
         "capture_ms",
@@ -251,7 +251,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "ms",
         "less",
         1.5,
-        "serl_bench.graph.capture:capture_ms",
+        "serl_bench.library.capture:capture_ms",
     ),
     Benchmark(
         "image_to_action_ms",
@@ -260,7 +260,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "ms",
         "less",
         15,
-        "serl_bench.graph.vision:image_to_action_ms",
+        "serl_bench.graph.image_to_action:image_to_action_ms",
     ),
     Benchmark(
         "replay_kb_cached",
@@ -268,7 +268,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "kB",
         "less",
         10,
-        "serl_bench.library.replay:replay_kb_cached",
+        "serl_bench.library.replay_memory:replay_kb_cached",
     ),
     Benchmark(
         "replay_kb_jpeg",
@@ -276,7 +276,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "kB",
         "less",
         20,
-        "serl_bench.library.replay:replay_kb_jpeg",
+        "serl_bench.library.replay_memory:replay_kb_jpeg",
     ),
     Benchmark(
         "replay_kb_raw",
@@ -284,7 +284,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "kB",
         "less",
         100,
-        "serl_bench.library.replay:replay_kb_raw",
+        "serl_bench.library.replay_memory:replay_kb_raw",
     ),
     Benchmark(
         "replay_jpeg_samples_per_s",
@@ -292,7 +292,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "samples/s",
         "more",
         20,
-        "serl_bench.library.replay:replay_jpeg_samples_per_s",
+        "serl_bench.library.replay_memory:replay_jpeg_samples_per_s",
     ),
     Benchmark(
         "fuzz_messages",

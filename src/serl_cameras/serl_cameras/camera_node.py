@@ -17,7 +17,7 @@ from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import LATCHED
 from tf2_msgs.msg import TFMessage
 
-from serl_cameras.calibration import load_calibration
+from serl_cameras.camera_calibration import load_calibration
 from serl_cameras.capture import Capture
 from serl_cameras.health import Limits, State
 from serl_cameras.make_source import make_source

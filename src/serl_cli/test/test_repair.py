@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from serl_bench.graph.peers_node import STATE, numbered_chunk
 from serl_cli.app import main
-from serl_cli.work.repair import repair
+from serl_cli.work.repair_run import repair
 from serl_launch.runs import Run
 from serl_rl.policy.acting import SquashedGaussian
 from serl_rl.policy.snapshot import PolicySnapshot

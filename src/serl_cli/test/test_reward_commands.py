@@ -87,7 +87,7 @@ class _Page(HTMLParser):
 
 
 def test_the_page_of_mistakes_needs_no_other_file(tmp_path):
-    from serl_cli.reward.page import MOST_MISTAKES, render
+    from serl_cli.reward.classifier_page import MOST_MISTAKES, render
     from serl_rl.jax.reward.training import Judgements, report
     from serl_rl.reward.classifier_file import ClassifierInfo
 

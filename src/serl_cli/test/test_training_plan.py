@@ -6,20 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from serl_cli.run_plan import Plan
+from serl_cli.training_plan import TrainingPlan
 from serl_launch.domain import claim
 from serl_launch.errors import CommandError, UsageError
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.journal import Journal
 from serl_training.link.contract import meaning_of
 
-from serl_cli import run_plan as plans
+from serl_cli import run_config, training_plan
 from serl_launch import runs
 from serl_tasks import get_task
 
 SHAPES = {"state": ((3,), "float32")}
 
-PLAN = Plan(
+PLAN = TrainingPlan(
     task="pick_cube",
     seed=3,
     demos=20,
@@ -44,8 +44,8 @@ def _run(tmp_path: Path) -> runs.Run:
 
 def test_a_plan_round_trips_through_the_run(tmp_path: Path) -> None:
     run = _run(tmp_path)
-    plans.write_plan(run, PLAN)
-    assert plans.read_plan(run) == PLAN
+    run_config.write_run_config(run, PLAN)
+    assert run_config.read_run_config(run).plan == PLAN
     config = runs.read_config(run)
     assert config["learning"] == {"utd_ratio": 4}
     assert config["task"]["name"] == "pick_cube"
@@ -57,7 +57,7 @@ def test_a_damaged_plan_is_one_readable_error(tmp_path: Path, stored: object) ->
     run = _run(tmp_path)
     runs.write_config(run, {"plan": stored})
     with pytest.raises(CommandError, match=r"config\.yaml: .*this run cannot be used"):
-        plans.read_plan(run)
+        run_config.read_run_config(run)
 
 
 @pytest.mark.parametrize(
@@ -79,42 +79,44 @@ def test_a_damaged_plan_is_one_readable_error(tmp_path: Path, stored: object) ->
 )
 def test_a_plan_that_was_edited_is_refused_by_the_name_of_the_key(tmp_path: Path, key: str, value: object) -> None:
     run = _run(tmp_path)
-    plans.write_plan(run, PLAN)
+    run_config.write_run_config(run, PLAN)
     config = runs.read_config(run)
     config["plan"][key] = value
     runs.write_config(run, config)
     with pytest.raises(CommandError, match=rf"(?s)config\.yaml.*{value if key == 'task' else key}"):
-        plans.read_plan(run)
+        run_config.read_run_config(run)
 
 
 def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
     run = _run(tmp_path)
-    plans.write_plan(run, PLAN)
-    plans.check_unchanged(run, PLAN)  # nothing was stored yet
+    run_config.write_run_config(run, PLAN)
+    run_config.check_unchanged(run, PLAN)  # nothing was stored yet
     meaning = meaning_of(get_task("pick_cube"))
     with (
         Journal(run.journal, TransitionSpec(SHAPES, 4, meaning=meaning)),
         pytest.raises(CommandError, match="another learner"),
     ):
-        plans.check_unchanged(run, PLAN)
+        run_config.check_unchanged(run, PLAN)
     with claim("x", run.path), pytest.raises(CommandError, match="trains it already"):
-        plans.check_unchanged(run, PLAN)
-    plans.check_unchanged(run, PLAN)
+        run_config.check_unchanged(run, PLAN)
+    run_config.check_unchanged(run, PLAN)
     shutil.rmtree(run.journal)
     Journal(run.journal, TransitionSpec(SHAPES, 4, meaning=meaning | {"base_frame": "table"})).close()
     with pytest.raises(CommandError, match=r"journal: .*base_frame: expected panda_link0, found table"):
-        plans.check_unchanged(run, PLAN)
+        run_config.check_unchanged(run, PLAN)
     runs.write_atomically(run.learning_file, "utd_ratio: 2\n")
     with pytest.raises(CommandError, match=r"learning\.yaml: .*utd_ratio: expected 4, found 2"):
-        plans.check_unchanged(run, PLAN)
+        run_config.check_unchanged(run, PLAN)
 
 
 def test_settings_change_the_learning_configuration() -> None:
-    values = plans.resolve_learning("rlpd_state", ["utd_ratio=7", "sac.hidden_sizes=[32, 32]", "sac.actor_lr=1.0e-3"])
+    values = training_plan.resolve_learning(
+        "rlpd_state", ["utd_ratio=7", "sac.hidden_sizes=[32, 32]", "sac.actor_lr=1.0e-3"]
+    )
     assert values["utd_ratio"] == 7
     assert values["sac"]["hidden_sizes"] == [32, 32]
     assert values["sac"]["actor_lr"] == 1e-3
-    assert values["batch_size"] == plans.resolve_learning("rlpd_state", [])["batch_size"]
+    assert values["batch_size"] == training_plan.resolve_learning("rlpd_state", [])["batch_size"]
 
 
 @pytest.mark.parametrize(
@@ -132,16 +134,18 @@ def test_settings_change_the_learning_configuration() -> None:
 )
 def test_a_wrong_setting_is_a_usage_error_that_names_it(setting: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        plans.resolve_learning("rlpd_state", [setting])
+        training_plan.resolve_learning("rlpd_state", [setting])
 
 
 def test_on_resume_what_was_not_given_stays_as_it_was() -> None:
     wanted = replace(PLAN, seed=0, demos=5, max_steps=9000, goal=0.5, settings=())
-    assert plans.continued(PLAN, wanted, {"resume", "max_steps"}) == replace(PLAN, max_steps=9000)
+    assert training_plan.continued(PLAN, wanted, {"resume", "max_steps"}) == replace(PLAN, max_steps=9000)
 
 
 def test_on_resume_the_same_value_may_be_given_again() -> None:
-    assert plans.continued(PLAN, replace(PLAN, viewer=True), {"seed", "task", "viewer"}) == replace(PLAN, viewer=True)
+    assert training_plan.continued(PLAN, replace(PLAN, viewer=True), {"seed", "task", "viewer"}) == replace(
+        PLAN, viewer=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,9 +161,9 @@ def test_on_resume_the_same_value_may_be_given_again() -> None:
 )
 def test_on_resume_what_is_in_the_data_cannot_change(change: dict[str, object], shown: str) -> None:
     with pytest.raises(UsageError, match=f"{shown} cannot change"):
-        plans.continued(PLAN, replace(PLAN, **change), set(change))  # type: ignore[arg-type]
+        training_plan.continued(PLAN, replace(PLAN, **change), set(change))  # type: ignore[arg-type]
 
 
 def test_an_unknown_task_names_those_there_are() -> None:
     with pytest.raises(UsageError, match=r"no task 'x': there are .*pick_cube"):
-        plans.check_task("x")
+        training_plan.check_task("x")

@@ -4,6 +4,9 @@
 import os
 from pathlib import Path
 
+SHARE_VARIABLE = "SERL_SHARE"
+"""Environment variable: folders with files of one's own, which are looked at first."""
+
 _MARKER = Path("src") / "serl_robots" / "package.xml"
 
 
@@ -18,7 +21,7 @@ def roots() -> tuple[Path, ...]:
     2. `share/serl_bringup` of every prefix in `AMENT_PREFIX_PATH`;
     3. the source checkout that this module lies in, if it does.
     """
-    own = [Path(entry) for entry in os.environ.get("SERL_SHARE", "").split(os.pathsep) if entry]
+    own = [Path(entry) for entry in os.environ.get(SHARE_VARIABLE, "").split(os.pathsep) if entry]
     prefixes = [entry for entry in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if entry]
     installed = [Path(prefix) / "share" / "serl_bringup" for prefix in prefixes]
     parents = Path(__file__).resolve().parents

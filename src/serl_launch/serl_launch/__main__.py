@@ -16,15 +16,15 @@ from pathlib import Path
 
 from serl_launch.language.arguments import parse_arguments, show_args
 from serl_launch.language.errors import LaunchError
+from serl_launch.language.launch_plan import LaunchPlan, Log, Shutdown
 from serl_launch.language.packages import PackageError, package_share
-from serl_launch.language.plan import Log, Plan, Shutdown
 from serl_launch.processes.events import Event, shown
 from serl_launch.processes.runner import LaunchRunner
 
 _USAGE_ERROR = 2
 
 
-def main(argv: Sequence[str] | None = None, check: Callable[[Plan], None] = lambda _: None) -> int:
+def main(argv: Sequence[str] | None = None, check: Callable[[LaunchPlan], None] = lambda _: None) -> int:
     """Run the command; returns its exit status. `check` sees the plan before it starts, and may raise to refuse it.
 
     0: all ended well, or Ctrl-C ended it; 1: a process failed; 2: the files or the arguments cannot be used.
@@ -64,7 +64,7 @@ def run(runner: LaunchRunner) -> int:
     return runner.exit_status
 
 
-def describe(plan: Plan) -> str:
+def describe(plan: LaunchPlan) -> str:
     """What a plan will start, as commands that could be typed."""
     lines = []
     for step in plan.steps:

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 from serl_launch import domain
 from serl_launch.errors import DomainTakenError
-from serl_launch.language.plan import Plan
+from serl_launch.language.launch_plan import LaunchPlan
 
 _DISCOVERY = 0.8  # [s] in which the nodes of a domain show up
 
 
-def refuse_doubles(plan: Plan) -> None:
+def refuse_doubles(plan: LaunchPlan) -> None:
     """Looks whether nodes that a plan starts run already, in the domain of the environment.
 
     Raises:

@@ -7,10 +7,10 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import pytest
-from serl_launch.language.plan import Plan, make_plan
+from serl_launch.language.launch_plan import LaunchPlan, make_plan
 
 WriteLaunch = Callable[..., Path]
-MakePlan = Callable[..., Plan]
+MakePlan = Callable[..., LaunchPlan]
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def environment(prefix: Path) -> dict[str, str]:
 def plan(write_launch: WriteLaunch, environment: dict[str, str], tmp_path: Path) -> MakePlan:
     """`plan(content, name=value, ...)` plans a launch file of that content with these arguments."""
 
-    def make(content: str, **arguments: str) -> Plan:
+    def make(content: str, **arguments: str) -> LaunchPlan:
         return make_plan(write_launch(content), arguments, environment, tmp_path / "params")
 
     return make

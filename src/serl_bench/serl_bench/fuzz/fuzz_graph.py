@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from rclpy.action import ActionClient
 from serl_launch.errors import CommandError
+from serl_launch.graph_session import GraphSession
 from serl_launch.language.packages import find_executable
-from serl_launch.session import GraphSession
 from serl_rl.config import RewardClassifierConfig
 from serl_rl.jax.encoders.encoder import Encoder
 from serl_rl.jax.reward.classifier import RewardClassifier
@@ -24,9 +24,9 @@ from serl_training.link.contract import find_encoder, load_learning, transition_
 from serl_training.reward.reward_frames import frame_source
 from std_srvs.srv import SetBool, Trigger
 
-from serl_bench.fuzz.fuzz import MOVES_THE_WORLD, Found, Fuzzer, LogWatch
+from serl_bench.fuzz.fuzzer import MOVES_THE_WORLD, Found, Fuzzer, LogWatch
 from serl_bench.graph.peers_node import numbered_chunk
-from serl_bench.processes import stop
+from serl_bench.peer_processes import stop
 from serl_bench.registry import Bench, Measurement
 from serl_interfaces.action import Train
 from serl_interfaces.srv import InsertTransitions

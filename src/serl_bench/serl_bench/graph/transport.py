@@ -26,7 +26,7 @@ from serl_ros.qos import LATCHED, RELIABLE_10
 from serl_training.link.graph_learner import GraphLearner
 
 from serl_bench.graph.peers_node import CHUNK, SPECS, STATE, number_code, number_reward, numbered_chunk
-from serl_bench.processes import start, stop
+from serl_bench.peer_processes import start, stop
 from serl_bench.registry import Bench, Measurement
 from serl_interfaces.msg import ActionCommand, PolicyParameters
 from serl_launch import domain

@@ -25,6 +25,8 @@ def evaluate(
         ./serl eval runs/mine --episodes 200
         ./serl eval mine --json
     """
-    from serl_cli.work import evaluation
+    from serl_cli.work import evaluate_policy
 
-    evaluation.evaluate(run, episodes=episodes, seed=seed, rtf=rtf, viewer=viewer, video=video, json_output=json_output)
+    evaluate_policy.evaluate(
+        run, episodes=episodes, seed=seed, rtf=rtf, viewer=viewer, video=video, json_output=json_output
+    )

@@ -30,8 +30,8 @@ def record(
         ./serl record
         ./serl record pick_cube --episodes 5 --out five.serl
     """
-    from serl_cli.work import recording
+    from serl_cli.work import record_demonstrations
 
-    recording.record(
+    record_demonstrations.record(
         task, out or Path(f"{task}.serl"), episodes=episodes, seed=seed, rtf=rtf, viewer=viewer, force=force
     )

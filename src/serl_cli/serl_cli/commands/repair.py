@@ -20,7 +20,7 @@ def repair(
     Examples:
         ./serl repair pick_cube-20260101-120000
     """
-    from serl_cli.work.repair import repair as write
+    from serl_cli.work.repair_run import repair as write
     from serl_launch import runs
 
     damaged = runs.find_run(runs.runs_root(), run)

@@ -54,16 +54,16 @@ def _record(
         ./serl reward record --label keys --max-skew 0.05
         ./serl reward record --attach --out policy.frames
     """
-    from serl_cli.reward import recording
+    from serl_cli.reward import record_frames
 
     names = tuple(name.strip() for name in stages.split(","))
     path = out or Path(f"{task}.frames")
     if label == "truth" and names != ("failure", "success"):
         raise UsageError("--stages: the truth knows failure and success only; other stages need --label keys")
     if label == "truth" and not attach:
-        recording.drive(task, path, episodes=episodes, frames=frames, seed=seed, force=force)
+        record_frames.drive(task, path, episodes=episodes, frames=frames, seed=seed, force=force)
     else:
-        recording.listen(
+        record_frames.listen(
             task,
             path,
             episodes=episodes,
@@ -108,7 +108,7 @@ def _train(
     from serl_config.schema import ConfigError, build
     from serl_rl.config import RewardClassifierConfig
 
-    from serl_cli.reward import training
+    from serl_cli.reward import train_classifier
 
     values = {
         "encoder": encoder,
@@ -123,7 +123,7 @@ def _train(
         config = build(RewardClassifierConfig, values, "options")
     except ConfigError as error:
         raise UsageError(str(error)) from error
-    training.train(files, out, validation or [], config, seed)
+    train_classifier.train(files, out, validation or [], config, seed)
 
 
 def _check(
@@ -138,9 +138,9 @@ def _check(
     Examples:
         ./serl reward check pick_cube_vision.classifier.safetensors pick_cube_vision.frames
     """
-    from serl_cli.reward import check
+    from serl_cli.reward import check_classifier
 
-    check.check(classifier, files, out)
+    check_classifier.check(classifier, files, out)
 
 
 def _label(graph: GraphOption = "", namespace: Annotated[str, typer.Option(help="Namespace of the arm.")] = "") -> None:

@@ -108,10 +108,10 @@ def train(
         ./serl train --resume pick_cube_vision-20260101-120000
         ./serl train --demos 1 --interventions
     """
-    from serl_cli.run_plan import Plan
-    from serl_cli.work import training
+    from serl_cli.training_plan import TrainingPlan
+    from serl_cli.work import train_policy
 
-    plan = Plan(
+    plan = TrainingPlan(
         task=task,
         seed=seed,
         demos=demos,
@@ -132,9 +132,9 @@ def train(
         if name:
             raise UsageError("--name and --resume exclude each other: a continued run keeps its name")
         given = {parameter for parameter in context.params if _was_given(context, parameter)}
-        reached = training.resume(resume, plan, given, report)
+        reached = train_policy.resume(resume, plan, given, report)
     else:
-        reached = training.start(plan, name, report)
+        reached = train_policy.start(plan, name, report)
     if not reached:
         raise typer.Exit(1)
 

@@ -7,10 +7,10 @@ from serl_launch.errors import CommandError
 from serl_launch.runs import Run
 from serl_training.learner.run_log import METRICS_FILE, TENSORBOARD_DIR, RunLogError, read_metrics
 
-from serl_cli.run_plan import Plan
+from serl_cli.training_plan import TrainingPlan
 
 
-def make(run: Run, plan: Plan, console: Console) -> None:
+def make(run: Run, plan: TrainingPlan, console: Console) -> None:
     """Draws the learning curve and films the policy. A run is not lost because one of them cannot be made."""
     from serl_cli.report.curve import plot_learning_curve
     from serl_cli.report.video import film_policy

@@ -13,7 +13,7 @@ import typer
 from aiohttp import web
 from serl_cameras.crop_page.crop_file import save_crop, task_cameras
 from serl_cameras.crop_page.crop_server import CropServer
-from serl_cameras.crop_page.graph_pictures import CameraListener
+from serl_cameras.crop_page.graph_camera_listener import CameraListener
 
 from serl_launch import domain
 from serl_launch.clients.client_node import Client

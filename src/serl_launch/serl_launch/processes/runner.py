@@ -14,7 +14,7 @@ from types import TracebackType
 
 from serl_launch.language.commands import ProcessSpec
 from serl_launch.language.errors import LaunchError
-from serl_launch.language.plan import Log, Plan, Shutdown, Step, make_plan
+from serl_launch.language.launch_plan import LaunchPlan, Log, Shutdown, Step, make_plan
 from serl_launch.processes.events import (
     Event,
     Level,
@@ -77,7 +77,7 @@ class LaunchRunner:
     ) -> None:
         self.log_dir = Path(log_dir).absolute()
         environment = os.environ if environment is None else environment
-        self.plan: Plan = make_plan(Path(file), arguments, environment, self.log_dir / "params")
+        self.plan: LaunchPlan = make_plan(Path(file), arguments, environment, self.log_dir / "params")
         self._sink = sink
         self._supervised = tuple(_Supervised(spec) for spec in self.plan.processes)
         self._failures: list[str] = []

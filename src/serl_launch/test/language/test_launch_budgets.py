@@ -10,7 +10,7 @@ import pytest
 from serl_config.text import printable
 from serl_launch.language.arguments import show_args
 from serl_launch.language.errors import LaunchError
-from serl_launch.language.plan import make_plan
+from serl_launch.language.launch_plan import make_plan
 
 DOUBLING = '<let name="x" value="0123456789"/>' + '<let name="x" value="$(var x)$(var x)"/>' * 60
 LAUGHS = (

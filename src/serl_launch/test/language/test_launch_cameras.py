@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from serl_launch.language.plan import Plan, make_plan
+from serl_launch.language.launch_plan import LaunchPlan, make_plan
 
 ROOT = Path(__file__).resolve().parents[4]
 LAUNCH = ROOT / "launch/cameras.launch.xml"
@@ -26,7 +26,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {"AMENT_PREFIX_PATH": str(tmp_path)}
 
 
-def plan(environment: dict[str, str], **arguments: str) -> Plan:
+def plan(environment: dict[str, str], **arguments: str) -> LaunchPlan:
     return make_plan(LAUNCH, arguments, environment, Path("/log"))
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from serl_launch.language.arguments import declared_arguments, show_args
 from serl_launch.language.errors import LaunchError
-from serl_launch.language.plan import Plan, make_plan
+from serl_launch.language.launch_plan import LaunchPlan, make_plan
 
 ROOT = Path(__file__).resolve().parents[4]
 SIM = ROOT / "launch/sim.launch.xml"
@@ -39,11 +39,11 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {"AMENT_PREFIX_PATH": str(tmp_path)}
 
 
-def plan(file: Path, environment: dict[str, str], **arguments: str) -> Plan:
+def plan(file: Path, environment: dict[str, str], **arguments: str) -> LaunchPlan:
     return make_plan(file, arguments, environment, Path("/log"))
 
 
-def parameters(made: Plan) -> dict[str, dict[str, Any]]:
+def parameters(made: LaunchPlan) -> dict[str, dict[str, Any]]:
     """Parameters of each node by its full name."""
     found: dict[str, dict[str, Any]] = {}
     for process in made.processes:

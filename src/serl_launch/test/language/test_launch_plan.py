@@ -8,12 +8,12 @@ import pytest
 import yaml
 from serl_launch.language.commands import ProcessSpec
 from serl_launch.language.errors import LaunchError
-from serl_launch.language.plan import Log, Plan, Shutdown
+from serl_launch.language.launch_plan import LaunchPlan, Log, Shutdown
 
-MakePlan = Callable[..., Plan]
+MakePlan = Callable[..., LaunchPlan]
 
 
-def node(plan: Plan) -> ProcessSpec:
+def node(plan: LaunchPlan) -> ProcessSpec:
     (process,) = plan.processes
     return process
 
@@ -26,7 +26,7 @@ def parameters(process: ProcessSpec) -> list[object]:
     return [yaml.safe_load(file.text) for file in process.files]
 
 
-def logged(plan: Plan) -> list[str]:
+def logged(plan: LaunchPlan) -> list[str]:
     return [step.action.message for step in plan.steps if isinstance(step.action, Log)]
 
 

@@ -67,7 +67,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """All that a launch file does with its arguments."""
 
     file: Path
@@ -80,7 +80,7 @@ class Plan:
         return tuple(step.action for step in self.steps if isinstance(step.action, ProcessSpec))
 
 
-def make_plan(file: Path, arguments: Mapping[str, str], environment: Mapping[str, str], folder: Path) -> Plan:
+def make_plan(file: Path, arguments: Mapping[str, str], environment: Mapping[str, str], folder: Path) -> LaunchPlan:
     """Walk a launch file. `folder` is where parameter files will be written. Raises LaunchError."""
     return _Planner(absolute(file), arguments, environment, folder).plan()
 
@@ -130,7 +130,7 @@ class _Planner:
             "shutdown": self._shutdown,
         }
 
-    def plan(self) -> Plan:
+    def plan(self) -> LaunchPlan:
         try:
             self._load(self._root)
             self._walk(self._root)
@@ -139,7 +139,7 @@ class _Planner:
         except RecursionError as error:
             raise LaunchError(f"{self._file}: files and groups are nested too deep within each other") from error
         refuse_unknown(self._given, self._declared, self._file)
-        return Plan(self._file, tuple(self._steps), dict(self._arguments))
+        return LaunchPlan(self._file, tuple(self._steps), dict(self._arguments))
 
     def _load(self, root: Element) -> None:
         for element in _descendants(root):

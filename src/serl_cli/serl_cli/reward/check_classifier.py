@@ -30,7 +30,7 @@ def check(classifier_file: Path, files: Sequence[Path], out: Path | None) -> Non
     from serl_rl.jax.reward.classifier import load_classifier
     from serl_rl.jax.reward.training import judge, report
 
-    from serl_cli.reward.page import render
+    from serl_cli.reward.classifier_page import render
 
     classifier = load_classifier(classifier_file, find)
     info = classifier.info

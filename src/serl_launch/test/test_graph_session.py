@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from serl_launch.errors import CommandError, DomainTakenError, Interrupted
-from serl_launch.session import GraphSession, scratch_folder
+from serl_launch.graph_session import GraphSession, scratch_folder
 
-from serl_launch import domain, session
+from serl_launch import domain, graph_session
 
 pytestmark = pytest.mark.graph
 
@@ -104,7 +104,7 @@ def test_a_goal_that_is_refused_says_so(graph: Callable[..., GraphSession]) -> N
 def test_a_node_that_never_comes_up_is_named_with_its_last_words(
     graph: Callable[..., GraphSession], process: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "START_TIMEOUT", 1.5)
+    monkeypatch.setattr(graph_session, "START_TIMEOUT", 1.5)
     with (
         graph(process("actor", "say('looking for the camera'); time.sleep(100)")) as running,
         pytest.raises(CommandError, match=r"waited 2 s for the action /train.*launch\.log") as raised,
@@ -137,7 +137,7 @@ def test_the_reason_of_a_node_that_gives_up_is_what_the_person_reads_first(
 def test_what_a_node_waits_for_is_told_now_and_then(
     graph: Callable[..., GraphSession], process: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "NOTICE_PERIOD", 1.0)
+    monkeypatch.setattr(graph_session, "NOTICE_PERIOD", 1.0)
     wait = "[WARN] [17.25] [actor]: waiting for a policy"
     again = f"for _ in range(9): say({wait!r})\nsay('[WARN] [1.2] [actor]: x')"
     line = process("actor", f"say({wait!r}); time.sleep(1.2)\n{again}\nsys.exit(2)")

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import yaml
-from serl_cameras.calibration import load_calibration
+from serl_cameras.camera_calibration import load_calibration
 from serl_config.schema import ConfigError
 
 CALIBRATION = """\

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 from serl_launch.errors import CommandError, Interrupted
-from serl_launch.session import scratch_folder, simulated
+from serl_launch.graph_session import scratch_folder, simulated
 
-from serl_cli import run_plan as plans
+from serl_cli.training_plan import check_task
 
 
 def record(task: str, path: Path, *, episodes: int, seed: int, rtf: float, viewer: bool, force: bool) -> None:
@@ -27,7 +27,7 @@ def record(task: str, path: Path, *, episodes: int, seed: int, rtf: float, viewe
         CommandError: the file is there already or cannot be written, or the graph failed.
         Interrupted: a person pressed Ctrl-C.
     """
-    plans.check_task(task)
+    check_task(task)
     if path.is_dir():
         raise CommandError(f"{path} is a folder: choose a file with --out")
     if path.exists() and not force:

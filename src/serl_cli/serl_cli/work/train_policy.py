@@ -9,21 +9,21 @@ from typing import Any
 import yaml
 from rich.console import Console
 from serl_launch.errors import CommandError, DomainTakenError, Interrupted
+from serl_launch.graph_session import GraphSession, simulated
 from serl_launch.runs import Run
-from serl_launch.session import GraphSession, simulated
 from serl_launch.system import describe
 
-from serl_cli import run_plan as plans
 from serl_cli.report import summary
 from serl_cli.report.progress import TrainingStatus, make_display
-from serl_cli.run_plan import Plan
+from serl_cli.run_config import check_unchanged, read_run_config, task_changes, write_run_config
+from serl_cli.training_plan import TrainingPlan, check_reward, check_task, continued, resolve_learning
 from serl_launch import runs
 from serl_tasks import get_task
 
 WAITING_TIMEOUT = 180.0  # [s] until the learner is ready: it compiles for half a minute on a slow machine
 
 
-def start(plan: Plan, name: str, report: bool) -> bool:
+def start(plan: TrainingPlan, name: str, report: bool) -> bool:
     """Trains in a new run directory.
 
     Args:
@@ -38,15 +38,15 @@ def start(plan: Plan, name: str, report: bool) -> bool:
         CommandError: the plan cannot be followed, or the graph failed.
         Interrupted: a person pressed Ctrl-C.
     """
-    plans.check_task(plan.task)
+    check_task(plan.task)
     plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
-    learning = plans.resolve_learning(plan.learning, plan.settings)
-    plans.check_reward(plan)
+    learning = resolve_learning(plan.learning, plan.settings)
+    check_reward(plan)
     run = runs.create_run(runs.runs_root(), name or runs.default_name(plan.task))
     runs.write_atomically(run.learning_file, yaml.safe_dump(learning, sort_keys=False))
     if plan.classifier:
         shutil.copyfile(plan.classifier, run.classifier_file)  # the run goes on with it, whatever becomes of the other
-    plans.write_plan(run, plan)
+    write_run_config(run, plan)
     try:
         return _train(run, plan, report, resumed=False)
     except DomainTakenError:
@@ -54,7 +54,7 @@ def start(plan: Plan, name: str, report: bool) -> bool:
         raise
 
 
-def resume(reference: str, wanted: Plan, given: set[str], report: bool) -> bool:
+def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool) -> bool:
     """Continues a run; as ``start`` otherwise.
 
     Args:
@@ -64,15 +64,19 @@ def resume(reference: str, wanted: Plan, given: set[str], report: bool) -> bool:
         report: draw and film at the end.
     """
     run = runs.find_run(runs.runs_root(), reference)
-    before = plans.read_plan(run)
-    plan = plans.continued(before, wanted, given)
-    plans.check_unchanged(run, plan)
-    if plan != before:
-        plans.write_plan(run, plan)
+    before = read_run_config(run)
+    plan = continued(before.plan, wanted, given)
+    check_unchanged(run, plan)
+    changes = task_changes(before)
+    for change in changes:
+        say = f"the task {plan.task} has changed since the run was begun: {change}"
+        Console(stderr=True).print(say, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if plan != before.plan or changes:
+        write_run_config(run, plan)
     return _train(run, plan, report, resumed=True)
 
 
-def _train(run: Run, plan: Plan, report: bool, *, resumed: bool) -> bool:
+def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool) -> bool:
     console = Console()
     started = time.monotonic()
     try:
@@ -123,7 +127,7 @@ def _train(run: Run, plan: Plan, report: bool, *, resumed: bool) -> bool:
     return bool(result.success)
 
 
-def _send_goal(graph: GraphSession, plan: Plan, console: Console) -> Any:
+def _send_goal(graph: GraphSession, plan: TrainingPlan, console: Console) -> Any:
     """Sends the goal of the `train` action and shows what happens until its result is there."""
     from serl_interfaces.action import Train
 
@@ -158,7 +162,7 @@ def _send_goal(graph: GraphSession, plan: Plan, console: Console) -> Any:
         )
 
 
-def _result(plan: Plan, result: Any, wall_seconds: float, resumed: bool) -> dict[str, Any]:
+def _result(plan: TrainingPlan, result: Any, wall_seconds: float, resumed: bool) -> dict[str, Any]:
     return {
         "task": plan.task,
         "seed": plan.seed,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.status import Status
 from serl_launch.clients.client_node import Client
 from serl_launch.errors import CommandError, Interrupted
-from serl_launch.session import scratch_folder, simulated
+from serl_launch.graph_session import scratch_folder, simulated
 from serl_rl.reward.data import STAGES, FrameSource, RewardDataFile, RewardEpisode
 from serl_rl.spec import DataError
 from serl_rl.storage.segment import SegmentError
@@ -17,8 +17,8 @@ from serl_training.env.graph_env import GraphEnv, GraphError
 from serl_training.reward.graph_recorder import FrameListener, drive_episode
 from serl_training.reward.reward_frames import frame_source
 
-from serl_cli import run_plan as plans
 from serl_cli.reward.keys import pressed_keys
+from serl_cli.training_plan import check_task
 from serl_launch import domain
 from serl_tasks import Task, get_task
 
@@ -168,7 +168,7 @@ def listen(
 
 
 def _prepare(task_name: str, stages: tuple[str, ...], path: Path, force: bool) -> tuple[Task, FrameSource]:
-    plans.check_task(task_name)
+    check_task(task_name)
     if not path.absolute().parent.is_dir():
         raise CommandError(f"{path}: there is no folder {path.absolute().parent}")
     task = get_task(task_name)

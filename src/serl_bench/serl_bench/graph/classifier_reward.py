@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from serl_config.resources import find
 from serl_launch.errors import CommandError
-from serl_launch.session import GraphSession
+from serl_launch.graph_session import GraphSession
 from serl_rl.config import EncoderConfig, RewardClassifierConfig
 from serl_training.env.graph_env import GraphEnv
 from serl_training.reward.reward_frames import frame_source
 
-from serl_bench.graph.graph import WINDOW_SECONDS, step_rates
-from serl_bench.graph.training import DEMONSTRATIONS, EVALUATION_EPISODES, VISION, run
+from serl_bench.graph.stepping import WINDOW_SECONDS, step_rates
+from serl_bench.graph.training_runs import DEMONSTRATIONS, EVALUATION_EPISODES, VISION, run
 from serl_bench.registry import Bench, Measurement
 from serl_tasks import get_task
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from rich.console import Console
 from serl_launch.errors import CommandError, Interrupted
+from serl_launch.graph_session import scratch_folder, simulated
 from serl_launch.runs import Run
-from serl_launch.session import scratch_folder, simulated
 
-from serl_cli import run_plan as plans
+from serl_cli.run_config import read_run_config, task_of_run
+from serl_cli.training_plan import TrainingPlan
 from serl_launch import runs
 from serl_rl import checkpoint
 
@@ -34,49 +35,59 @@ def evaluate(
         CommandError: the run has no policy, or the graph failed.
         Interrupted: a person pressed Ctrl-C.
     """
-    from serl_interfaces.action import Evaluate
-
     run = runs.find_run(runs.runs_root(), reference)
-    plan = plans.read_plan(run)
+    config = read_run_config(run)
     newest = checkpoint.latest(run.checkpoints)
     if newest is None:
         raise CommandError(f"{run.path} has no checkpoint: train first")
     console = Console(file=sys.stderr if json_output else sys.stdout)
-    try:
-        with (
-            scratch_folder("serl_eval_") as scratch,
-            simulated(
-                console,
-                name=f"eval-{run.name}",
-                task=plan.task,
-                seed=plan.seed,
-                rtf=rtf,
-                viewer=viewer,
-                run_dir=_copy(newest, scratch / "run"),
-                log_dir=scratch / "log",
-                learning=str(run.learning_file.absolute()),
-            ) as graph,
-            console.status("starting the graph") as status,
-        ):
-            result = graph.run_action(
-                Evaluate,
-                "evaluate",
-                Evaluate.Goal(episodes=episodes, seed=seed, stop_below=0.0),
-                executable="actor",
-                on_feedback=lambda feedback: status.update(
-                    f"{feedback.episodes}/{episodes} episodes, {feedback.successes} successes"
-                ),
-            )
-    except KeyboardInterrupt:
-        raise Interrupted("evaluation interrupted; the run is as it was") from None
-    if not result.success:
-        raise CommandError(f"evaluation ended early ({result.termination_reason}): {result.message}")
-    _print(run.name, result, console, json_output)
-    if video:
-        from serl_cli.report.video import film_policy
+    with task_of_run(config) as notes:
+        for note in notes:
+            console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        try:
+            result = _evaluate(run, config.plan, newest, episodes, seed, rtf, viewer, console)
+        except KeyboardInterrupt:
+            raise Interrupted("evaluation interrupted; the run is as it was") from None
+        if not result.success:
+            raise CommandError(f"evaluation ended early ({result.termination_reason}): {result.message}")
+        _print(run.name, result, console, json_output)
+        if video:
+            from serl_cli.report.video import film_policy
 
-        film_policy(run, plan.task, run.video_file)
-        console.print(f"video: {run.video_file}", highlight=False, soft_wrap=True)
+            film_policy(run, config.plan.task, run.video_file)
+            console.print(f"video: {run.video_file}", highlight=False, soft_wrap=True)
+
+
+def _evaluate(
+    run: Run, plan: TrainingPlan, newest: Path, episodes: int, seed: int, rtf: float, viewer: bool, console: Console
+) -> Any:
+    """Result of the action `evaluate`, of a graph that is started for it."""
+    from serl_interfaces.action import Evaluate
+
+    with (
+        scratch_folder("serl_eval_") as scratch,
+        simulated(
+            console,
+            name=f"eval-{run.name}",
+            task=plan.task,
+            seed=plan.seed,
+            rtf=rtf,
+            viewer=viewer,
+            run_dir=_copy(newest, scratch / "run"),
+            log_dir=scratch / "log",
+            learning=str(run.learning_file.absolute()),
+        ) as graph,
+        console.status("starting the graph") as status,
+    ):
+        return graph.run_action(
+            Evaluate,
+            "evaluate",
+            Evaluate.Goal(episodes=episodes, seed=seed, stop_below=0.0),
+            executable="actor",
+            on_feedback=lambda feedback: status.update(
+                f"{feedback.episodes}/{episodes} episodes, {feedback.successes} successes"
+            ),
+        )
 
 
 def _copy(newest: Path, path: Path) -> Path:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from serl_launch.errors import CommandError
+from serl_launch.graph_session import GraphSession
 from serl_launch.language.packages import find_executable
-from serl_launch.session import GraphSession
 from serl_rl.ingest import Ingest
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.spec import TransitionSpec
@@ -20,7 +20,7 @@ from serl_rl.storage.journal import Journal
 from serl_training.env.graph_env import GraphEnv
 
 from serl_bench.graph.peers_node import numbered_chunk
-from serl_bench.processes import start, stop
+from serl_bench.peer_processes import start, stop
 from serl_bench.registry import Bench, Measurement
 from serl_tasks import get_task
 

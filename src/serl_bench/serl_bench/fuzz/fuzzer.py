@@ -24,7 +24,7 @@ from serl_launch.clients.message_text import message_class
 from serl_launch.errors import CommandError
 from std_srvs.srv import SetBool, Trigger
 
-from serl_bench.fuzz.fuzz_messages import MessageMaker
+from serl_bench.fuzz.hostile_messages import MessageMaker
 from serl_tasks import Task
 
 ANSWER_TIMEOUT = 30.0  # [s] within which every service must have answered

@@ -28,7 +28,7 @@ from serl_ros.qos import LATCHED, RELIABLE_10
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from serl_bench.processes import start, stop
+from serl_bench.peer_processes import start, stop
 from serl_bench.registry import Bench, Measurement
 from serl_interfaces.action import MoveTo
 from serl_interfaces.msg import SafetyStatus

@@ -23,7 +23,7 @@ def capture_ms(bench: Bench) -> Measurement:
     """Milliseconds to render and encode a frame of each of two cameras, the median of many steps."""
     # One thread for XLA, as in the actor; it is read when JAX is imported, which this process may have done already.
     environment = {**os.environ, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-    command = [sys.executable, "-m", "serl_bench.graph.capture"]
+    command = [sys.executable, "-m", "serl_bench.library.capture"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     if run.returncode:
         raise CommandError("the cameras could not be captured", details=run.stderr.splitlines()[-5:])

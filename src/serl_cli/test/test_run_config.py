@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run says by itself what its task was: the task's file may change or go."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from serl_cli.run_config import RunConfig, read_run_config, resolved_task, task_changes, task_of_run, write_run_config
+from serl_cli.training_plan import TrainingPlan
+from serl_launch.errors import CommandError
+
+from serl_launch import runs
+from serl_tasks import task_names
+
+TASK = "pick_cube"
+
+
+def plan(task: str = TASK) -> TrainingPlan:
+    return TrainingPlan(
+        task=task,
+        seed=0,
+        demos=1,
+        demo_file="",
+        max_steps=10,
+        eval_every=10,
+        eval_episodes=1,
+        goal=1.0,
+        interventions=False,
+        rtf=0.0,
+        learning="rlpd_state",
+        settings=(),
+        viewer=False,
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> runs.Run:
+    """A run of `pick_cube` as it is written today."""
+    run = runs.create_run(tmp_path, "x")
+    runs.write_atomically(run.learning_file, "utd_ratio: 4\n")
+    write_run_config(run, plan())
+    return run
+
+
+def edit(run: runs.Run, **changes: Any) -> RunConfig:
+    """The run's config.yaml with other values, None for no such key, as it is read."""
+    config = runs.read_config(run) | changes
+    runs.write_config(run, {key: value for key, value in config.items() if value is not None})
+    return read_run_config(run)
+
+
+def spawned(code: str) -> str:
+    """What another process prints, which has loaded no task yet; it finds files by the environment alone."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_a_resolved_task_is_the_same_task_when_it_is_read_as_a_file(name: str, tmp_path: Path) -> None:
+    values = resolved_task(name)
+    own = tmp_path / "config/tasks"
+    own.mkdir(parents=True)
+    (own / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    os.environ["SERL_SHARE"] = str(tmp_path)
+    code = f"from serl_cli.run_config import resolved_task; import json; print(json.dumps(resolved_task({name!r})))"
+    assert yaml.safe_load(spawned(code)) == values
+
+
+def test_a_task_that_is_as_it_was_has_no_changes(run: runs.Run) -> None:
+    config = read_run_config(run)
+    assert task_changes(config) == []
+    with task_of_run(config) as notes:
+        assert notes == []
+
+
+def test_a_task_that_has_changed_is_told_value_by_value(run: runs.Run) -> None:
+    task = resolved_task(TASK)
+    config = edit(run, task={**task, "horizon": task["horizon"] + 7})
+    with task_of_run(config) as notes:
+        (note,) = notes
+    assert f"horizon: expected {task['horizon'] + 7}, found {task['horizon']}" in note
+
+
+def test_a_task_whose_file_is_gone_is_taken_from_the_run(run: runs.Run) -> None:
+    name = "task_of_last_year"
+    task = {**resolved_task(TASK), "name": name, "horizon": 43}
+    config = edit(run, task=task, plan={**runs.read_config(run)["plan"], "task": name})
+    before = os.environ.get("SERL_SHARE")
+    with task_of_run(config) as notes:
+        assert f"no file of the task {name}" in notes[0]
+        code = f"from serl_tasks import get_task; print(get_task({name!r}).horizon)"
+        assert spawned(code).strip() == "43"
+    assert os.environ.get("SERL_SHARE") == before
+
+
+def test_a_run_of_an_older_version_holds_no_task_and_opens(run: runs.Run) -> None:
+    config = edit(run, task=None)
+    assert config.task is None
+    assert config.plan == plan()
+    assert task_changes(config) == []
+
+
+def test_a_run_of_an_older_version_needs_the_file_of_its_task(run: runs.Run) -> None:
+    with pytest.raises(CommandError, match=r"config\.yaml: no task 'gone': .*restore the file of the task"):
+        edit(run, task=None, plan={**runs.read_config(run)["plan"], "task": "gone"})
+
+
+@pytest.mark.parametrize("task", [{"name": "other"}, {}, "pick_cube", 3])
+def test_a_task_that_is_not_that_of_the_plan_is_refused(run: runs.Run, task: object) -> None:
+    with pytest.raises(CommandError, match=r"config\.yaml: .*task.*this run cannot be used"):
+        edit(run, task=task)
