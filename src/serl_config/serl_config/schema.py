@@ -61,7 +61,8 @@ def load_yaml(path: Path | str, cls: type[T]) -> T:
         ConfigError: the file cannot be read, is not YAML, or does not fit `cls`.
     """
     data, root = read_yaml(path)
-    return build(cls, data, printable(path), lambda location: line_at(root, location))
+    source = printable(path)
+    return build(cls, data, source, lambda location: f"{source}:{line_at(root, location)}")
 
 
 def read_yaml(path: Path | str) -> tuple[dict[str, Any], yaml.Node]:
@@ -75,10 +76,14 @@ def read_yaml(path: Path | str) -> tuple[dict[str, Any], yaml.Node]:
     return data, node
 
 
-def build(
-    cls: type[T], data: dict[str, Any], source: str, line: Callable[[Location], int | None] = lambda location: None
-) -> T:
-    """`data` as an instance of `cls`; `source` names where it came from in errors.
+def build(cls: type[T], data: dict[str, Any], source: str, place: Callable[[Location], str] | None = None) -> T:
+    """`data` as an instance of `cls`.
+
+    Args:
+        cls: a class declared with `@config`.
+        data: its values.
+        source: where they came from, for errors.
+        place: the same of the value at a location, where that is known more exactly: `file:line`.
 
     Raises:
         ConfigError: `data` does not fit `cls`; the first ten problems are named, one a line.
@@ -89,8 +94,7 @@ def build(
     except ValidationError as error:
         details = error.errors(include_url=False)
         problems = [_problem(cls, dict(detail)) for detail in details[:_SHOWN_PROBLEMS]]
-        lines = [(line(location), text) for location, text in problems]
-        texts = [f"{source}:{n}: {t}" if n else f"{source}: {t}" for n, t in lines]
+        texts = [f"{place(location) if place else source}: {text}" for location, text in problems]
         if len(details) > _SHOWN_PROBLEMS:
             texts.append(f"{source}: and {len(details) - _SHOWN_PROBLEMS} problems more")
         raise ConfigError("\n".join(texts)) from error
@@ -163,7 +167,7 @@ def _keys_at(cls: Any, location: Location) -> list[str]:
     return list(cls.__pydantic_fields__) if isinstance(cls, type) and is_pydantic_dataclass(cls) else []
 
 
-def line_at(node: yaml.Node, location: Location) -> int | None:
+def line_at(node: yaml.Node, location: Location) -> int:
     """Line [1...] of the value at `location`, or of the innermost part of it that exists."""
     for step in location:
         child: yaml.Node | None = None

@@ -8,7 +8,8 @@ from serl_config.schema import build, fields
 from serl_ros.parameters import declare
 
 from serl_config import resources
-from serl_robots.control.arm_task import FOLDER, ArmTask, load_arm_task
+from serl_robots.control.arm_task import ArmTask, load_arm_task
+from serl_robots.control.task_file import FOLDER
 from serl_robots.safety.limits import SafetyLimits
 
 

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tasks: spaces, observations, rewards, limits and scripted experts, without ROS and without a simulator."""
 
-from serl_tasks.kinds import pick_cube as _pick_cube  # registers its kind
+from serl_tasks.kind_registry import register
 from serl_tasks.observation import ArmSample
-from serl_tasks.registry import get_task, register, task_names
-from serl_tasks.task import Expert, Judgement, Task
+from serl_tasks.registry import get_task, task_names
+from serl_tasks.task import Expert, Judgement, Task, with_noise
 
-__all__ = ["ArmSample", "Expert", "Judgement", "Task", "get_task", "register", "task_names"]
-
-del _pick_cube
+__all__ = ["ArmSample", "Expert", "Judgement", "Task", "get_task", "register", "task_names", "with_noise"]

@@ -3,10 +3,9 @@ import shutil
 
 import pytest
 from serl_config.schema import ConfigError
-from serl_tasks.task import Task
 
 from serl_config import resources
-from serl_tasks import get_task, register, task_names
+from serl_tasks import get_task, task_names
 
 
 @pytest.fixture
@@ -67,6 +66,13 @@ def test_a_wrong_task_file_says_what_is_wrong(own_task, old, new, message):
         get_task(name)
 
 
-def test_a_kind_belongs_to_one_class():
-    with pytest.raises(ValueError, match="registered already"):
-        register("pick_cube")(Task)
+def test_an_error_in_an_extended_file_has_its_place(own_task, tmp_path):
+    own_task("base", "mass: 0.08", "mass: heavy")
+    own = tmp_path / "config" / "tasks" / "mine.yaml"
+    own.write_text("name: mine\nextends: base\nobjects:\n  cube: {yaw_deg: -1.0}\nhorizon: 0\n")
+    with pytest.raises(ConfigError) as raised:
+        get_task("mine")
+    base = own.with_name("base.yaml")
+    line = next(n for n, text in enumerate(base.read_text().splitlines(), 1) if "heavy" in text)
+    said = sorted(str(raised.value).splitlines())
+    assert [text.partition(": ")[0] for text in said] == sorted([f"{base}:{line}", f"{own}:4", f"{own}:5"])

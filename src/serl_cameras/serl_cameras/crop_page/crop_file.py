@@ -3,13 +3,14 @@
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from serl_config.schema import ConfigError, build, read_yaml
 from serl_config.strict_yaml import compose_yaml
-from serl_robots.control.arm_task import TaskFile, read_task
+from serl_robots.control.task_file import TaskFile, read_task
 from serl_tasks.camera_view import CameraView
 
 from serl_tasks import get_task
@@ -23,7 +24,7 @@ def task_cameras(task: str) -> dict[str, CameraView]:
     Raises:
         ConfigError: there is no such task, its file is wrong, or it sees nothing.
     """
-    return _load(task, read_task(task).data, str(read_task(task).path))
+    return _load(read_task(task))
 
 
 def save_crop(task: str, camera: str, crop: Crop | None) -> Path:
@@ -40,14 +41,14 @@ def save_crop(task: str, camera: str, crop: Crop | None) -> Path:
         ConfigError: no such task or camera, no such crop, or a file in which it cannot be written. Nothing is changed.
     """
     file = read_task(task)
-    known = _load(task, file.data, str(file.path))
+    known = _load(file)
     if camera not in known:
         raise ConfigError(f"{file.path}: 'cameras': expected one of {', '.join(known)}, found {camera!r}")
     rounded = None if crop is None else _rounded(crop)
     path = file.path.resolve()  # an installed file may be a link to the one that a person edits
     try:
         text = path.read_bytes().decode()
-        _write_if_right(path, _edited(text, file, camera, rounded), task, file, camera, rounded)
+        _write_if_right(path, _edited(text, file, camera, rounded), file, camera, rounded)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
     return path
@@ -84,7 +85,7 @@ def _edited(text: str, file: TaskFile, camera: str, crop: Crop | None) -> str:
     return _replaced(text, first_key.start_mark.index, first_key.start_mark.index, f"crop: {value}{line_end}{indent}")
 
 
-def _write_if_right(path: Path, text: str, task: str, file: TaskFile, camera: str, crop: Crop | None) -> None:
+def _write_if_right(path: Path, text: str, file: TaskFile, camera: str, crop: Crop | None) -> None:
     """Replace the file, if the new text says what it should and nothing else."""
     expected = dict(file.data)
     expected["cameras"] = {name: dict(view) for name, view in file.data["cameras"].items()}
@@ -97,24 +98,25 @@ def _write_if_right(path: Path, text: str, task: str, file: TaskFile, camera: st
             output.flush()
             os.fsync(output.fileno())
         try:
-            data, _ = read_yaml(new)
+            data, root = read_yaml(new)
         except ConfigError:
-            data = {}
+            data, root = {}, file.root
         data.pop("extends", None)
-        found = file.data | data
-        if not data or found != expected:
+        written = replace(file, own=data, root=root)
+        if not data or written.data != expected:
             raise ConfigError(f"{path}: the crop of {camera} cannot be written without changing more; edit it by hand")
-        _load(task, found, str(path))
+        _load(written)
         new.chmod(path.stat().st_mode)
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
 
 
-def _load(task: str, data: dict[str, Any], source: str) -> dict[str, CameraView]:
-    cameras = build(type(get_task(task)), data, source).cameras
+def _load(file: TaskFile) -> dict[str, CameraView]:
+    data = file.data
+    cameras = build(type(get_task(data["name"])), data, str(file.path), file.place).cameras
     if not cameras:
-        raise ConfigError(f"{source}: 'cameras': expected at least one, the task sees nothing")
+        raise ConfigError(f"{file.path}: 'cameras': expected at least one, the task sees nothing")
     return cameras
 
 
