@@ -29,10 +29,10 @@ from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.learner.run_log import RunLog
 from serl_training.link.contract import LEARNING, find_encoder, load_learning, transition_spec
 from serl_training.link.graph_id import GRAPH_ID
-from serl_training.link.graph_learner import InsertionService
+from serl_training.link.graph_insertion_service import InsertionService
 
 if TYPE_CHECKING:
-    from serl_training.learner.learner import Learner, PublishedPolicy
+    from serl_training.learner.trainer import PublishedPolicy, Trainer
 
 
 _LAST_WORDS = 0.5  # [s]
@@ -69,12 +69,12 @@ class LearnerNode(Node):
         self._diagnostics = Diagnostics(self)
 
         prepare(self, cache)
-        from serl_training.learner.learner import Learner, Pace, TrainingError
+        from serl_training.learner.trainer import Pace, Trainer, TrainingError
 
         self._hopeless = (JournalLost, TrainingError)  # what starting again would not mend
         encoder = find_encoder(task, config)
         try:
-            self._learner: Learner = Learner(
+            self._trainer: Trainer = Trainer(
                 Path(run_dir),
                 transition_spec(task, config, encoder),
                 config,
@@ -101,15 +101,15 @@ class LearnerNode(Node):
             )
             raise SystemExit(CONFIGURATION_ERROR)
         self._policy_publisher = self.create_publisher(PolicyParameters, "learner/policy", LATCHED)
-        self._learner.start()
+        self._trainer.start()
         self._service = InsertionService(
-            self, self._insert, lambda: self._learner.totals, self._refused, self._graph_id
+            self, self._insert, lambda: self._trainer.totals, self._refused, self._graph_id
         )
         self._diagnostics.set("training", OK, "running")
         self._serving = True
         while not stop.is_set():
             executor.spin_once(0.1)
-            failure = self._learner.failure
+            failure = self._trainer.failure
             if isinstance(failure, self._hopeless):
                 self._diagnostics.set("training", ERROR, str(failure))
                 log(self, FATAL, str(failure))
@@ -121,18 +121,18 @@ class LearnerNode(Node):
     def close(self) -> None:
         """Save and put away; a process that could not save ends with an error."""
         try:
-            self._learner.close()
+            self._trainer.close()
         except (JournalError, CheckpointError) as error:
             log(self, FATAL, str(error))
             raise SystemExit(1) from None
         finally:
             self._log.close()
-        if self._learner.is_training:
+        if self._trainer.is_training:
             log(self, INFO, "ended while an update was compiled; the journal has everything")
             os._exit(0)  # the thread is inside XLA still: under it nothing can be taken apart
 
     def _on_policy(self, message: PolicyParameters) -> None:
-        if message.session == self._learner.session:
+        if message.session == self._trainer.session:
             return
         if self._serving:
             log(
@@ -159,7 +159,7 @@ class LearnerNode(Node):
             self._diagnostics.set("checkpoints", OK, "saved")
 
     def _insert(self, actor_id: str, session_id: str, first: int, count: int, data: memoryview) -> InsertResult:
-        result = self._learner.insert(actor_id, session_id, first, count, data)
+        result = self._trainer.insert(actor_id, session_id, first, count, data)
         if result.stored and self._refusing:
             self._refusing = False
             self._diagnostics.set("insert", OK, "stored")
@@ -172,7 +172,7 @@ class LearnerNode(Node):
 
     def _publish_policy(self, policy: PublishedPolicy) -> None:
         message = PolicyParameters(
-            session=self._learner.session,
+            session=self._trainer.session,
             graph_id=self._graph_id,
             version=policy.version,
             updates=policy.updates,

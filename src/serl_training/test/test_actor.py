@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from serl_rl.storage.chunk import Chunk, TransitionSpec
-from serl_training.actor.actor import Actor, Cancelled, JobFailed, LearnerTotals, TrainGoal
-from serl_training.env.rollout import EpisodeLost
+from serl_training.actor.actor import Actor, ActorSettings
+from serl_training.actor.job import Cancelled, TrainGoal
+from serl_training.env.episode import EpisodeLost, EpisodeMode
+from serl_training.link.learner_link import JobFailed, LearnerTotals
 
 HORIZON = 10
 
@@ -25,7 +28,7 @@ class Line(gym.Env):
     def __init__(self, person: bool = True) -> None:
         self.person = person
         self.lose_next = 0
-        self.episodes: list[tuple[str, int, int]] = []
+        self.episodes: list[tuple[EpisodeMode, int, int]] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         options = options or {}
@@ -37,7 +40,7 @@ class Line(gym.Env):
         if self.lose_next:
             self.lose_next -= 1
             raise EpisodeLost("arm/executed missing")
-        leads = self.person and self.mode == "demonstration"
+        leads = self.person and self.mode == EpisodeMode.DEMONSTRATION
         executed = np.ones(1, np.float32) if leads else action
         self.steps += 1
         self.x += 0.3 * float(executed[0])
@@ -102,20 +105,27 @@ class Memory:
         pass
 
 
-def make(env: Line, learner: Memory, **options: Any) -> tuple[Actor, list[dict[str, float]]]:
-    reports: list[dict[str, float]] = []
-    options.setdefault("check", lambda: None)
-    actor = Actor(
-        env,
-        learner,  # type: ignore[arg-type]
-        modes={mode: {"mode": mode} for mode in ("demonstration", "training", "evaluation")},
-        spec=TransitionSpec.from_spaces(env.observation_space, env.action_space),
-        actor_id="a",
-        report=lambda _steps, values: reports.append(values),
-        chunk_size=4,
-        **options,
-    )
-    return actor, reports
+class Host:
+    """Lets the actor go on, unless `check` raises, and keeps what it reports."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
+        self.reports: list[dict[str, float]] = []
+
+    def report(self, env_steps: int, values: dict[str, float]) -> None:
+        self.reports.append(values)
+
+    def wait_until_ready(self) -> None:
+        pass
+
+
+def make(
+    env: Line, learner: Memory, check: Callable[[], None] = lambda: None, **settings: Any
+) -> tuple[Actor, list[dict[str, float]]]:
+    host = Host(check)
+    spec = TransitionSpec.from_spaces(env.observation_space, env.action_space)
+    actor = Actor(env, learner, host, spec, ActorSettings("a", chunk_size=4, **settings))  # type: ignore[arg-type]
+    return actor, host.reports
 
 
 GOAL = TrainGoal(demonstrations=3, max_env_steps=500, eval_every=50, eval_episodes=20, success_goal=0.95, seed=0)
@@ -175,7 +185,7 @@ def test_a_resumed_actor_goes_on_with_the_next_episode_and_the_same_start_states
     make(env, learner)[0].train(GOAL, no_feedback)  # a new process with the old data
 
     def trained(line: Line) -> list[tuple[int, int]]:
-        return [(episode, seed) for mode, episode, seed in line.episodes if mode == "training"]
+        return [(episode, seed) for mode, episode, seed in line.episodes if mode == EpisodeMode.TRAINING]
 
     assert trained(env) == trained(whole_env)
 

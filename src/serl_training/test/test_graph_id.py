@@ -9,9 +9,10 @@ from serl_rl.ingest import InsertResult, Totals
 from serl_rl.spec import TransitionSpec
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.qos import LATCHED
-from serl_training.actor.actor import JobFailed
 from serl_training.link.graph_id import belong_together
-from serl_training.link.graph_learner import GraphLearner, InsertionService
+from serl_training.link.graph_insertion_service import InsertionService
+from serl_training.link.graph_learner_link import GraphLearnerLink
+from serl_training.link.learner_link import JobFailed
 
 from serl_interfaces.msg import PolicyParameters
 
@@ -49,7 +50,7 @@ def test_the_learner_of_another_graph_takes_nothing_and_gives_nothing(ros: Any) 
     def serve() -> None:
         ros.executor.spin_once(timeout_sec=0.02)
 
-    client = GraphLearner(
+    client = GraphLearnerLink(
         node, executor, spec=SPEC, actor_id="a", graph_id="ours", max_lead=0, max_backlog=10, check=serve
     )
     with pytest.raises(JobFailed, match=r"refused transitions.*graph 'ours', this is graph 'theirs'"):

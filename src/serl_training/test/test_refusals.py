@@ -17,8 +17,9 @@ from serl_rl.storage.chunk import Chunk, DataError, decode_chunk
 from serl_rl.storage.journal import JournalError, JournalLost
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.qos import LATCHED
-from serl_training.actor.actor import JobFailed
-from serl_training.link.graph_learner import GraphLearner, InsertionService
+from serl_training.link.graph_insertion_service import InsertionService
+from serl_training.link.graph_learner_link import GraphLearnerLink
+from serl_training.link.learner_link import JobFailed
 
 from serl_interfaces.msg import PolicyParameters
 
@@ -66,7 +67,7 @@ class Store:
 
 
 @pytest.fixture
-def peers(ros: Any) -> Iterator[tuple[Store, GraphLearner]]:
+def peers(ros: Any) -> Iterator[tuple[Store, GraphLearnerLink]]:
     import rclpy
 
     store = Store()
@@ -74,7 +75,7 @@ def peers(ros: Any) -> Iterator[tuple[Store, GraphLearner]]:
     node = rclpy.create_node("actor", context=ros.context)
     executor = FastExecutor(context=ros.context)
     executor.add_node(node)
-    client = GraphLearner(
+    client = GraphLearnerLink(
         node,
         executor,
         spec=SPEC,
@@ -89,7 +90,7 @@ def peers(ros: Any) -> Iterator[tuple[Store, GraphLearner]]:
     node.destroy_node()
 
 
-def test_what_cannot_be_stored_for_now_is_kept_and_sent_again(peers: tuple[Store, GraphLearner]) -> None:
+def test_what_cannot_be_stored_for_now_is_kept_and_sent_again(peers: tuple[Store, GraphLearnerLink]) -> None:
     store, client = peers
     tries = iter([JournalError("disk full"), JournalError("disk full")])
     store.problem = lambda _value: next(tries, None)
@@ -105,7 +106,7 @@ def test_what_cannot_be_stored_for_now_is_kept_and_sent_again(peers: tuple[Store
     "error", [DataError("state", "other values", "7"), JournalLost("the journal is gone")], ids=repr
 )
 def test_what_will_never_be_stored_ends_one_job_and_not_the_next(
-    peers: tuple[Store, GraphLearner], error: Exception
+    peers: tuple[Store, GraphLearnerLink], error: Exception
 ) -> None:
     store, client = peers
     store.problem = lambda value: error if value == 7.0 else None
@@ -122,7 +123,7 @@ def test_what_will_never_be_stored_ends_one_job_and_not_the_next(
     assert store.values == [1.0, 9.0]
 
 
-def test_absurd_values_are_not_even_sent(peers: tuple[Store, GraphLearner]) -> None:
+def test_absurd_values_are_not_even_sent(peers: tuple[Store, GraphLearnerLink]) -> None:
     store, client = peers
     with pytest.raises(DataError, match=r"observation\.state"):
         client.send(chunk(3e38))
@@ -132,7 +133,7 @@ def test_absurd_values_are_not_even_sent(peers: tuple[Store, GraphLearner]) -> N
 
 
 def test_a_learner_that_trains_more_often_than_transitions_come_is_followed(
-    ros: Any, peers: tuple[Store, GraphLearner]
+    ros: Any, peers: tuple[Store, GraphLearnerLink]
 ) -> None:
     """As in real time, and where a checkpoint is evaluated without its journal."""
     _, client = peers

@@ -12,9 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk
-from serl_training.env.rollout import EpisodeLost, episode_seed, run_episode
+from serl_training.actor.rollout import ChunkFormat, run_episode
+from serl_training.env.episode import EpisodeLost, EpisodeMode, EpisodeStart, episode_seed
 
 SPEC = TransitionSpec({"state": ((2,), "float32")}, 1)
+
+
+def start(number: int) -> EpisodeStart:
+    return EpisodeStart(EpisodeMode.TRAINING, number, seed=0)
 
 
 class Counting(gym.Env):
@@ -51,7 +56,7 @@ class Always:
     def reset(self) -> None:
         pass
 
-    def act(self, observation: dict) -> tuple[np.ndarray, int]:
+    def act(self, observation: dict, info: dict) -> tuple[np.ndarray, int]:
         return np.ones(1, np.float32), int(observation["state"][1])
 
 
@@ -59,7 +64,7 @@ class Always:
 def test_chunks_hold_the_episode_and_nothing_else(length: int, size: int, terminates: bool) -> None:
     chunks: list[Chunk] = []
     summary = run_episode(
-        Counting(length, terminates), Always(), seed=0, options={"episode": 7}, on_chunk=chunks.append, chunk_size=size
+        Counting(length, terminates), Always(), start(7), ChunkFormat(SPEC, size=size), on_chunk=chunks.append
     )
     for chunk in chunks:
         chunk.check(SPEC)
@@ -93,11 +98,9 @@ def test_chunks_have_the_frames_that_stacks_need(length: int, size: int, stack: 
     run_episode(
         Filmed(length, True),
         Always(),
-        seed=0,
-        options={"episode": 1},
+        start(1),
+        ChunkFormat(spec, size=size),
         on_chunk=chunks.append,
-        chunk_size=size,
-        frame_stack=stack,
     )
     for chunk in chunks:
         chunk.check(spec)
@@ -113,10 +116,9 @@ def test_a_lost_episode_hands_over_what_there_was(length: int, size: int, data: 
         run_episode(
             Counting(length, True, lost_at),
             Always(),
-            seed=0,
-            options={"episode": 1},
+            start(1),
+            ChunkFormat(SPEC, size=size),
             on_chunk=chunks.append,
-            chunk_size=size,
         )
     assert sum(len(chunk) for chunk in chunks) == lost_at
     assert not any(chunk.last for chunk in chunks)

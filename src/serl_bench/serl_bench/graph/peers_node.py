@@ -24,7 +24,8 @@ from serl_training.actor.perception import make_perception
 from serl_training.env.graph_cameras import CameraInputs
 from serl_training.graph_jax import prepare
 from serl_training.link.contract import load_learning
-from serl_training.link.graph_learner import GraphLearner, InsertionService
+from serl_training.link.graph_insertion_service import InsertionService
+from serl_training.link.graph_learner_link import GraphLearnerLink
 
 from serl_interfaces.msg import ActionCommand
 from serl_tasks import get_task
@@ -104,7 +105,7 @@ class Sender(Node):
 
     def run(self, executor: FastExecutor, stop: threading.Event) -> None:
         """Send until told to stop."""
-        learner = GraphLearner(
+        learner = GraphLearnerLink(
             self, executor, spec=STATE, actor_id="bench", max_lead=0, max_backlog=2000, check=lambda: None
         )
         rng = np.random.default_rng()
@@ -130,7 +131,7 @@ class PolicyEcho(Node):
 
     def run(self, executor: FastExecutor, stop: threading.Event) -> None:
         """Echo until told to stop."""
-        learner = GraphLearner(
+        learner = GraphLearnerLink(
             self, executor, spec=STATE, actor_id="bench", max_lead=0, max_backlog=1, check=lambda: None
         )
         acted = 0

@@ -23,7 +23,7 @@ from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.storage.chunk import decode_chunk
 from serl_rl.storage.journal import read_journal
 from serl_ros.qos import LATCHED, RELIABLE_10
-from serl_training.link.graph_learner import GraphLearner
+from serl_training.link.graph_learner_link import GraphLearnerLink
 
 from serl_bench.graph.peers_node import CHUNK, SPECS, STATE, number_code, number_reward, numbered_chunk
 from serl_bench.peer_processes import start, stop
@@ -55,7 +55,7 @@ def _insert(bench: Bench, kind: str) -> Measurement:
     directory = bench.scratch / f"insert-{kind}"
     directory.mkdir(exist_ok=True)
     with domain.claim(f"bench insert {kind}"), peer("store", "--dir", str(directory), "--kind", kind), Client() as us:
-        learner = GraphLearner(
+        learner = GraphLearnerLink(
             us.node, us.executor, spec=spec, actor_id="bench", max_lead=0, max_backlog=8 * size, check=lambda: None
         )
         chunks = itertools.cycle([numbered_chunk(spec, 0, size, rng) for _ in range(8)])

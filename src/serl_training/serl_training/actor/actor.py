@@ -10,21 +10,23 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from serl_rl.policy.snapshot import NumpyPolicy
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage.chunk import Chunk
 from serl_rl.success_rate import out_of_reach, wilson_interval
 
+from serl_training.actor.behaviours import Behaviour, Exploring, Greedy, Still
+from serl_training.actor.job import EvaluationResult, JobHost, RecordResult, TrainGoal, TrainResult
 from serl_training.actor.perception import FrameStacker
-from serl_training.env.rollout import EpisodeLost, EpisodeSummary, Observation, episode_seed, episode_seeds, run_episode
+from serl_training.actor.rollout import ChunkFormat, EpisodeSummary, run_episode
+from serl_training.env.episode import EpisodeLost, EpisodeMode, EpisodeStart, Observation, episode_seed, episode_seeds
+from serl_training.link.learner_link import JobFailed, LearnerLink
 
 _log = logging.getLogger(__name__)
 
@@ -33,154 +35,22 @@ FIRST_EVALUATION = 2**40
 """Number of the first evaluation episode: those are not stored, and stay clear of those that are."""
 
 
-class Cancelled(Exception):
-    """The job was cancelled or the process is asked to end."""
-
-
-class JobFailed(RuntimeError):
-    """A job cannot go on: says why and what to do."""
-
-
 @dataclass(frozen=True)
-class LearnerTotals:
-    """What the learner has stored in this run."""
+class ActorSettings:
+    """How an actor acts."""
 
-    env_steps: int = 0
-    demonstrations: int = 0
-    episodes: int = 0
-
-
-class Learner(Protocol):
-    """The learner as an actor sees it."""
-
-    @property
-    def totals(self) -> LearnerTotals:
-        """What is stored or on its way, over all actors."""
-
-    @property
-    def policy(self) -> NumpyPolicy:
-        """The newest policy."""
-
-    @property
-    def policy_version(self) -> int:
-        """Version of the newest policy."""
-
-    @property
-    def lag(self) -> int:
-        """Online env steps that the newest policy has not been trained for."""
-
-    def connect(self) -> None:
-        """Wait until the learner has told its totals and sent a policy."""
-
-    def send(self, chunk: Chunk) -> None:
-        """Hand over a chunk; it arrives in order, exactly once."""
-
-    def await_updates(self, count: int) -> None:
-        """Tell the learner that demonstrations are complete; wait for a policy with so many updates behind it."""
-
-    def throttle(self) -> None:
-        """Wait while the actor is too far ahead of the learner."""
-
-    def flush(self) -> None:
-        """Wait until everything sent is acknowledged."""
-
-
-@dataclass(frozen=True)
-class TrainGoal:
-    """What `Actor.train` should reach; fields as in the Train action."""
-
-    demonstrations: int
-    max_env_steps: int
-    eval_every: int
-    eval_episodes: int
-    success_goal: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.max_env_steps < 1 or self.eval_every < 1 or self.eval_episodes < 1:
-            raise ValueError("train: max_env_steps, eval_every and eval_episodes must be at least 1")
-        if not 0.0 <= self.success_goal <= 1.0:
-            raise ValueError(f"train: success_goal must be in [0, 1], found {self.success_goal}")
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How training ended."""
-
-    reached: bool
-    env_steps: int
-    env_steps_to_goal: int
-    success_rate: float
-    wall_seconds: float
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Successes of the deterministic policy; the interval is Wilson's, 95 %."""
-
-    episodes: int
-    successes: int
-    interval: tuple[float, float]
-    mean_length: float
-    policy_version: int
-    complete: bool
-    """False when it was stopped because the wanted rate was out of reach."""
-
-    @property
-    def rate(self) -> float:
-        """Share of successful episodes."""
-        return self.successes / max(1, self.episodes)
-
-
-class _Exploring:
-    """Uniformly random actions for the first steps of a run, then the newest policy with its own noise."""
-
-    def __init__(
-        self, learner: Learner, stack: FrameStacker, rng: np.random.Generator, random_steps: int, action_dim: int
-    ) -> None:
-        self._learner, self._stack, self._rng = learner, stack, rng
-        self._random_steps, self._action_dim = random_steps, action_dim
-
-    def reset(self) -> None:
-        self._stack.reset()
-        self._learner.policy.reset()
-
-    def act(self, observation: Observation) -> tuple[NDArray[np.float32], int]:
-        observation = self._stack(observation)
-        if self._learner.totals.env_steps < self._random_steps:
-            return self._rng.uniform(-1.0, 1.0, self._action_dim).astype(np.float32), self._learner.policy_version
-        return self._learner.policy.act(observation, deterministic=False, rng=self._rng), self._learner.policy_version
-
-
-class _Greedy:
-    """One policy, without noise."""
-
-    def __init__(self, policy: NumpyPolicy, stack: FrameStacker, version: int) -> None:
-        self._policy, self._stack, self._version = policy, stack, version
-
-    def reset(self) -> None:
-        self._stack.reset()
-        self._policy.reset()
-
-    def act(self, observation: Observation) -> tuple[NDArray[np.float32], int]:
-        return self._policy.act(self._stack(observation), deterministic=True, rng=None), self._version
-
-
-class _Still:
-    """No motion; the person leads. When they let go the arm keeps what was commanded last, the gripper too."""
-
-    def __init__(self, action_dim: int) -> None:
-        self._action = np.zeros(action_dim, np.float32)
-
-    def reset(self) -> None:
-        self._action = np.zeros_like(self._action)
-
-    def heed(self, info: dict[str, Any]) -> None:
-        """Take over from the environment which action changes nothing."""
-        self._action = np.asarray(info.get("rest_action", self._action), np.float32)
-
-    def act(self, observation: Observation) -> tuple[NDArray[np.float32], int]:
-        return self._action, 0
+    actor_id: str
+    """Stored with each transition."""
+    human_expected: frozenset[EpisodeMode] = frozenset()
+    """Episodes in which a synchronous person (the scripted one) answers each step."""
+    random_steps: int = 0
+    """Env steps of a run with uniformly random actions, before the policy acts."""
+    updates_before_acting: int = 0
+    """Updates on the demonstrations that the policy must have seen before it acts; it is evaluated then."""
+    chunk_size: int = 8
+    """Transitions that are handed over at once."""
+    lost_episodes_limit: int = 5
+    """Lost episodes in a row after which a job is given up."""
 
 
 class Actor:
@@ -189,18 +59,10 @@ class Actor:
     def __init__(
         self,
         env: gym.Env[Observation, NDArray[np.float32]],
-        learner: Learner,
-        *,
-        modes: Mapping[str, Any],
+        learner: LearnerLink,
+        host: JobHost,
         spec: TransitionSpec,
-        actor_id: str,
-        report: Callable[[int, dict[str, float]], None],
-        check: Callable[[], None],
-        ready: Callable[[], None] = lambda: None,
-        random_steps: int = 0,
-        updates_before_acting: int = 0,
-        chunk_size: int = 8,
-        lost_episodes_limit: int = 5,
+        settings: ActorSettings,
     ) -> None:
         """Put an actor together.
 
@@ -208,31 +70,25 @@ class Actor:
             env: the robot; raises `EpisodeLost` when a step cannot be finished. Its ``info`` has ``rest_action``, the
                 action that changes nothing, where that is not zero.
             learner: takes transitions, gives policies.
-            modes: reset options for "demonstration", "training" and "evaluation" episodes.
+            host: says whether to go on, takes named numbers.
             spec: of the transitions.
-            actor_id: stored with each transition.
-            report: takes the env steps and named numbers.
-            check: called often; raises `Cancelled` to end the job, `EpisodeLost` to leave the episode.
-            ready: called before each episode; waits until the arm may move.
-            random_steps: env steps of a run with uniformly random actions, before the policy acts.
-            updates_before_acting: updates on the demonstrations that the policy must have seen before it acts; it is
-                evaluated then.
-            chunk_size: transitions handed over at once.
-            lost_episodes_limit: give up after so many lost episodes in a row.
+            settings: how to act.
         """
-        self._env, self._learner, self._modes = env, learner, modes
+        self._env, self._learner, self._host, self._settings = env, learner, host, settings
         self._spec, self._stack = spec, FrameStacker(spec)
-        self._actor_id, self._report, self._check, self._ready = actor_id, report, check, ready
-        self._random_steps, self._chunk_size, self._lost_limit = random_steps, chunk_size, lost_episodes_limit
-        self._updates_before_acting = updates_before_acting
-        self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
+        self._format = ChunkFormat(spec, settings.actor_id, settings.chunk_size)
+        self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)  # seconds and steps of episodes
         self._evaluation_number = FIRST_EVALUATION
 
     def train(self, goal: TrainGoal, feedback: Callable[[str, int, float], None]) -> TrainResult:
         """Record the demonstrations that are missing, then learn online until an evaluation reaches the goal.
 
+        Args:
+            goal: to reach.
+            feedback: takes the stage, the env steps of the run and the last evaluation's success rate.
+
         Raises:
-            Cancelled: `check` said so.
+            Cancelled: the host said so.
             JobFailed: the graph does not work.
         """
         started = time.monotonic()
@@ -245,13 +101,13 @@ class Actor:
             self.record(missing, goal.seed, self._learner.send, lambda _done, _tried: None)
             self._learner.flush()
 
-        noise = np.random.default_rng([goal.seed, self._learner.totals.env_steps, *self._actor_id.encode()])
-        exploring = _Exploring(self._learner, self._stack, noise, self._random_steps, self._spec.action_dim)
+        noise = np.random.default_rng([goal.seed, self._learner.totals.env_steps, *self._settings.actor_id.encode()])
+        exploring = Exploring(self._learner, self._stack, noise, self._settings.random_steps)
         self._rates.clear()
         next_evaluation = (self._learner.totals.env_steps // goal.eval_every + 1) * goal.eval_every
-        if self._updates_before_acting:
+        if self._settings.updates_before_acting:
             feedback("pretraining", self._learner.totals.env_steps, rate)
-            self._learner.await_updates(self._updates_before_acting)
+            self._learner.await_updates(self._settings.updates_before_acting)
             next_evaluation = self._learner.totals.env_steps
         while True:
             env_steps = self._learner.totals.env_steps
@@ -285,13 +141,17 @@ class Actor:
             seed: of the start states.
             stop_below: stop once this success rate cannot be reached any more; 0 never stops.
             feedback: takes episodes done and successes.
+
+        Raises:
+            Cancelled: the host said so.
+            JobFailed: there is no policy, or the graph does not work.
         """
         version = self._learner.policy_version
-        greedy = _Greedy(self._learner.policy, self._stack, version)
+        greedy = Greedy(self._learner.policy, version, self._stack)
         lengths: list[int] = []
         done = 0
-        for start in islice(episode_seeds(seed, "evaluation"), episodes):
-            summary = self._episode("evaluation", start, self._evaluation_number, greedy)
+        for start_seed in islice(episode_seeds(seed, "evaluation"), episodes):
+            summary = self._episode(self._start(EpisodeMode.EVALUATION, self._evaluation_number, start_seed), greedy)
             self._evaluation_number += 1
             done += 1
             if summary.success:
@@ -307,7 +167,7 @@ class Actor:
             policy_version=version,
             complete=done == episodes,
         )
-        self._report(
+        self._host.report(
             self._learner.totals.env_steps,
             {
                 "eval/success_rate": result.rate,
@@ -321,25 +181,27 @@ class Actor:
 
     def record(
         self, episodes: int, seed: int, take: Callable[[Chunk], None], feedback: Callable[[int, int], None]
-    ) -> tuple[int, int, int]:
-        """Let the person who leads demonstrate until enough episodes succeeded; only those are handed to `take`.
+    ) -> RecordResult:
+        """Let the person who leads demonstrate until enough episodes succeeded.
 
-        Returns:
-            successful episodes, attempts, transitions handed over.
+        Args:
+            episodes: successful ones that are wanted.
+            seed: of the start states.
+            take: gets the chunks of each successful episode, once it has ended.
+            feedback: takes successes and attempts.
 
         Raises:
+            Cancelled: the host said so.
             JobFailed: nobody leads, or success stays away.
         """
         done = attempts = transitions = 0
         first_episode = self._learner.totals.episodes + 1
+        still = Still(self._spec.action_dim)
         while done < episodes:
-            chunks: list[Chunk] = []
             number = first_episode + attempts
-            start = episode_seed(seed, "demonstration", number)
-            still = _Still(self._spec.action_dim)
-            summary = self._episode(
-                "demonstration", start, number, still, chunks.append, on_info=still.heed, demonstration=True
-            )
+            start = self._start(EpisodeMode.DEMONSTRATION, number, episode_seed(seed, "demonstration", number))
+            chunks: list[Chunk] = []
+            summary = self._episode(start, still, on_chunk=chunks.append)
             attempts += 1
             if summary.interventions == 0:
                 raise JobFailed(
@@ -347,33 +209,33 @@ class Actor:
                 )
             if summary.success:
                 done += 1
-                chunks = _last_episode(chunks)
-                transitions += sum(len(chunk) for chunk in chunks)
-                _each(take, chunks)
+                for chunk in _last_episode(chunks):
+                    transitions += len(chunk)
+                    take(chunk)
             feedback(done, attempts)
             if attempts >= 10 + 5 * episodes:
                 raise JobFailed(f"record: only {done} of {attempts} demonstrations succeeded; {episodes} were wanted")
-        return done, attempts, transitions
+        return RecordResult(done, attempts, transitions)
 
-    def _train_episode(self, exploring: _Exploring, seed: int) -> None:
+    def _train_episode(self, exploring: Exploring, seed: int) -> None:
         number = self._learner.totals.episodes + 1
+        start_seed = episode_seed(seed, f"training/{self._settings.actor_id}", number)
         before = time.monotonic()
 
         def before_step() -> None:
-            self._check()
+            self._host.check()
             self._learner.throttle()
 
         summary = self._episode(
-            "training",
-            episode_seed(seed, f"training/{self._actor_id}", number),
-            number,
+            self._start(EpisodeMode.TRAINING, number, start_seed),
             exploring,
-            self._learner.send,
-            before_step,
+            on_chunk=self._learner.send,
+            before_step=before_step,
+            stored_as_it_goes=True,
         )
         self._rates.append((time.monotonic() - before, summary.length))
         seconds = sum(duration for duration, _ in self._rates)
-        self._report(
+        self._host.report(
             self._learner.totals.env_steps,
             {
                 "train/episode_return": summary.total_reward,
@@ -385,57 +247,47 @@ class Actor:
             },
         )
 
+    def _start(self, mode: EpisodeMode, number: int, seed: int) -> EpisodeStart:
+        return EpisodeStart(mode, number, seed, human_expected=mode in self._settings.human_expected)
+
     def _episode(
         self,
-        mode: str,
-        seed: int,
-        number: int,
-        behaviour: Any,
+        start: EpisodeStart,
+        behaviour: Behaviour,
+        *,
         on_chunk: Callable[[Chunk], None] = lambda _chunk: None,
         before_step: Callable[[], None] | None = None,
-        *,
-        on_info: Callable[[dict[str, Any]], None] = lambda _info: None,
-        demonstration: bool = False,
+        stored_as_it_goes: bool = False,
     ) -> EpisodeSummary:
-        """One episode; starts anew when it is lost, or when what was measured in it is nothing to learn from."""
+        """Run one episode; start anew when it is lost, or when what was measured in it is nothing to learn from.
 
-        def take(chunk: Chunk) -> None:
-            chunk.check(self._spec)
-            on_chunk(chunk)
-
+        Where chunks are stored as the episode goes, what a lost episode has left behind keeps its number, and the next
+        try gets the next one.
+        """
+        name = start.mode.name.lower()
         last: Exception | None = None
-        for attempt in range(self._lost_limit):
-            self._ready()
+        for _ in range(self._settings.lost_episodes_limit):
+            if last is not None and stored_as_it_goes:
+                start = replace(start, number=self._learner.totals.episodes + 1)
+            self._host.wait_until_ready()
             try:
                 return run_episode(
                     self._env,
                     behaviour,
-                    seed=seed,
-                    options={**self._modes[mode], "episode": number},
-                    before_step=before_step or self._check,
-                    on_chunk=take,
-                    on_info=on_info,
-                    actor_id=self._actor_id,
-                    demonstration=demonstration,
-                    chunk_size=self._chunk_size,
-                    encoder=self._spec.encoder,
-                    frame_stack=self._spec.frame_stack,
-                    meaning=self._spec.meaning_hash,
+                    start,
+                    self._format,
+                    on_chunk=on_chunk,
+                    before_step=before_step or self._host.check,
                 )
             except (EpisodeLost, DataError) as error:
-                _log.warning("%s episode %d is lost: %s", mode, number, error)
+                _log.warning("%s episode %d is lost: %s", name, start.number, error)
                 last = error
-                if attempt + 1 < self._lost_limit and on_chunk == self._learner.send:
-                    number = self._learner.totals.episodes + 1
-        raise JobFailed(f"{self._lost_limit} {mode} episodes in a row were lost; the last one: {last}")
+        raise JobFailed(
+            f"{self._settings.lost_episodes_limit} {name} episodes in a row were lost; the last one: {last}"
+        )
 
 
 def _last_episode(chunks: list[Chunk]) -> list[Chunk]:
     """Leave out what an episode that was lost and started anew has left behind."""
-    start = max(index for index, chunk in enumerate(chunks) if chunk.first_step == 0)
-    return chunks[start:]
-
-
-def _each(take: Callable[[Chunk], None], chunks: Iterable[Chunk]) -> None:
-    for chunk in chunks:
-        take(chunk)
+    begin = max(index for index, chunk in enumerate(chunks) if chunk.first_step == 0)
+    return chunks[begin:]

@@ -14,7 +14,7 @@ from serl_rl.config import LearningConfig
 from serl_rl.spec import TransitionSpec
 
 from serl_tasks import Task
-from serl_training.env.rollout import Observation
+from serl_training.env.episode import Observation
 from serl_training.link.contract import find_encoder, transition_spec
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class FrameStacker:
 
     def __init__(self, spec: TransitionSpec) -> None:
         """Make a stacker for the frames of `spec`."""
+        self.spec = spec
         self._views = {name: spec.observation[name].kind == "features" for name in spec.frame_names}
         self._frames: dict[str, deque[NDArray[Any]]] = {
             name: deque(maxlen=spec.frame_stack) for name in spec.frame_names if spec.frame_stack > 1

@@ -16,7 +16,6 @@ import os
 import time
 from array import array
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Any, cast
 
 import gymnasium as gym
@@ -37,8 +36,8 @@ from serl_tasks.observation import ArmSample
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, Reward, SafetyStatus, WorldState
 from serl_interfaces.srv import ResetWorld
 from serl_tasks import Task, get_task
+from serl_training.env.episode import EpisodeLost, EpisodeMode
 from serl_training.env.graph_cameras import CameraError, CameraInputs, Transport
-from serl_training.env.rollout import EpisodeLost
 
 _CHECK_PERIOD = 0.2  # [s] between looks at whether to wait on
 _LARGEST_REWARD = 1e6
@@ -47,14 +46,6 @@ _REPEAT_AFTER = 0.3  # [s] without an answer, after which a command in lockstep 
 
 class GraphError(EpisodeLost):
     """The graph did not do what a step needs: says what was missing and for how long."""
-
-
-class EpisodeMode(IntEnum):
-    """What an episode is for; a person acts accordingly."""
-
-    DEMONSTRATION = EpisodeStatus.MODE_DEMONSTRATION
-    TRAINING = EpisodeStatus.MODE_TRAINING
-    EVALUATION = EpisodeStatus.MODE_EVALUATION
 
 
 class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):

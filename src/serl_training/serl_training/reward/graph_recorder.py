@@ -16,9 +16,9 @@ from std_msgs.msg import Bool
 
 from serl_interfaces.msg import EpisodeStatus, WorldState
 from serl_tasks import Task
+from serl_training.env.episode import episode_seed
 from serl_training.env.graph_cameras import CameraError, CameraInputs
 from serl_training.env.graph_env import GraphEnv
-from serl_training.env.rollout import episode_seed
 from serl_training.reward.judging import PictureMatcher
 
 _SHORTEST = 2  # frames of an episode that is worth keeping

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The learner as an actor sees it, over `learner/insert` and `learner/policy`; and the learner's side of the former."""
+"""The actor's end of the link: the service `learner/insert` and the topic `learner/policy`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from serl_config.text import printable
-from serl_rl.ingest import InsertResult, Totals
 from serl_rl.policy.snapshot import NumpyPolicy, PolicySnapshot
-from serl_rl.spec import DataError, TransitionSpec
+from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk, encode_chunk
-from serl_rl.storage.journal import JournalError, JournalLost
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.incoming import refuse
 from serl_ros.log import INFO, WARN, log
@@ -24,21 +21,24 @@ from serl_ros.qos import LATCHED
 
 from serl_interfaces.msg import PolicyParameters
 from serl_interfaces.srv import InsertTransitions
-from serl_training.actor.actor import JobFailed, LearnerTotals
 from serl_training.link.graph_id import belong_together, mismatch
 from serl_training.link.insertion_window import InsertionError, InsertionWindow
+from serl_training.link.learner_link import JobFailed, LearnerTotals
 
 if TYPE_CHECKING:
     from serl_rl.jax.encoders.encoder import Encoder
 
 _REPLY_TIMEOUT = 3.0  # [s] after which a chunk is sent again
-_LONGEST_ID = 200  # characters
 _RETRY_PERIOD = 1.0  # [s] after which what could not be stored is sent again
 _NOTICE_PERIOD = 5.0  # [s] between log lines about something that is waited for
 
 
-class GraphLearner:
-    """The learner node as the actor sees it: `learner/insert` and `learner/policy`."""
+class GraphLearnerLink:
+    """A `LearnerLink` to the learner node of this graph.
+
+    Whatever waits says every few seconds for what, and ends with what `check` raises, or with `JobFailed` once the
+    learner refuses what it was sent.
+    """
 
     def __init__(
         self,
@@ -279,55 +279,3 @@ class GraphLearner:
                 # The learner's newest policy is latched: hear it again, in case what we have is not from there.
                 self._node.destroy_subscription(self._subscription)
                 self._subscription = self._listen()
-
-
-class InsertionService:
-    """Serves `learner/insert` for whatever stores transitions."""
-
-    def __init__(
-        self,
-        node: Node,
-        insert: Callable[[str, str, int, int, memoryview], InsertResult],
-        totals: Callable[[], Totals],
-        refused: Callable[[str], None],
-        graph_id: str = "",
-    ) -> None:
-        """Begin to serve.
-
-        Args:
-            node: that serves.
-            insert: stores a chunk, as `serl_rl.ingest.Ingest.insert` does.
-            totals: says what is stored.
-            refused: told why something was refused.
-            graph_id: of the graph; what comes from another one is refused. Empty: takes everything.
-        """
-        self._insert, self._totals, self._refused, self._graph_id = insert, totals, refused, graph_id
-        self._service = node.create_service(InsertTransitions, "learner/insert", self._serve)
-
-    def _serve(
-        self, request: InsertTransitions.Request, response: InsertTransitions.Response
-    ) -> InsertTransitions.Response:
-        if not belong_together(request.graph_id, self._graph_id):
-            response.message = f"they are of {mismatch(request.graph_id, self._graph_id)}"
-            self._refused(f"transitions of '{printable(request.actor_id, 40)}' refused: {response.message}")
-            return response
-        try:
-            for name, text in (("actor_id", request.actor_id), ("session_id", request.session_id)):
-                if len(text) > _LONGEST_ID or not text.isprintable():
-                    raise DataError(name, f"at most {_LONGEST_ID} printable characters", f"{text[:40]!r} ({len(text)})")
-            result = self._insert(
-                request.actor_id, request.session_id, request.first_sequence, request.count, memoryview(request.data)
-            )
-        except (DataError, JournalError) as error:
-            self._refused(f"transitions of '{printable(request.actor_id, 40)}' refused: {error}")
-            response.message = printable(error)
-            response.retry = isinstance(error, JournalError) and not isinstance(error, JournalLost)
-            return response
-        totals = self._totals()
-        response.success = True
-        response.message = result.message
-        response.next_expected = result.next_expected
-        response.env_steps = totals.env_steps
-        response.demonstrations = totals.demonstrations
-        response.episodes = totals.largest_episode
-        return response

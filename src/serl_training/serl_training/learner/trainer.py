@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The learner without ROS: stores what actors send, trains in a thread of its own, publishes and saves.
+"""What the learner does, without ROS: stores what actors send, trains in a thread of its own, publishes and saves.
 
 Insertion never waits for a gradient step: it shares only the short moments in which buffers are written or sampled.
 """
@@ -89,7 +89,7 @@ def _telling_of_memory() -> Iterator[None]:
         ) from error
 
 
-class Learner:
+class Trainer:
     """One run: its journal, buffers, agent and checkpoints. `session` tells restarts apart."""
 
     def __init__(

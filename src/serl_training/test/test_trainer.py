@@ -21,7 +21,7 @@ from serl_rl.spec import Plausible
 from serl_rl.storage.chunk import Chunk, TransitionSpec, encode_chunk
 from serl_rl.storage.journal import JournalError, JournalLost
 from serl_rl.storage.segment import scan
-from serl_training.learner.learner import Learner, Pace, PublishedPolicy, TrainingError
+from serl_training.learner.trainer import Pace, PublishedPolicy, Trainer, TrainingError
 
 ANYTHING = Plausible(vector=float("inf"), reward=float("inf"))
 
@@ -57,7 +57,7 @@ def demonstration(episode: int) -> Chunk:
     )
 
 
-def wait(condition: Callable[[], bool], learner: Learner) -> None:
+def wait(condition: Callable[[], bool], learner: Trainer) -> None:
     deadline = time.monotonic() + 60.0
     while not condition():
         if learner.failure is not None:
@@ -69,9 +69,9 @@ def wait(condition: Callable[[], bool], learner: Learner) -> None:
 @contextmanager
 def started(
     run_dir: Path, spec: TransitionSpec = SPEC, **options: Any
-) -> Iterator[tuple[Learner, list[PublishedPolicy]]]:
+) -> Iterator[tuple[Trainer, list[PublishedPolicy]]]:
     published: list[PublishedPolicy] = []
-    learner = Learner(
+    learner = Trainer(
         run_dir,
         spec,
         CONFIG,
@@ -87,7 +87,7 @@ def started(
         learner.close()
 
 
-def ask(learner: Learner) -> None:
+def ask(learner: Trainer) -> None:
     learner.insert("actor", "s", 0, 0, memoryview(b""))
 
 
@@ -129,14 +129,14 @@ def test_a_batch_that_fits_into_no_memory_is_told_in_one_line(tmp_path) -> None:
         wait(lambda: False, learner)
 
 
-def rehearse(learner: Learner, published: list[PublishedPolicy]) -> None:
+def rehearse(learner: Trainer, published: list[PublishedPolicy]) -> None:
     """Hand demonstrations over and wait until they are learned."""
     send(learner, *(demonstration(episode) for episode in range(3)))
     ask(learner)
     wait(lambda: bool(published) and published[-1].updates >= 100, learner)
 
 
-def send(learner: Learner, *chunks: Chunk, session: str = "s") -> None:
+def send(learner: Trainer, *chunks: Chunk, session: str = "s") -> None:
     for number, chunk in enumerate(chunks):
         data = encode_chunk(chunk, replace(SPEC, plausible=ANYTHING))
         learner.insert("actor", session, len(chunk) * number, len(chunk), memoryview(data))

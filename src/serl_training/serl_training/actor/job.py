@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an actor is asked to do and what came of it, and who it answers to meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class Cancelled(Exception):
+    """The job was cancelled or the process is asked to end."""
+
+
+class JobHost(Protocol):
+    """Who runs an actor's jobs: knows whether they may go on, and takes what they report."""
+
+    def report(self, env_steps: int, values: dict[str, float]) -> None:
+        """Take named numbers, as they were after `env_steps` of the run."""
+
+    def check(self) -> None:
+        """Look whether to go on; called before each step.
+
+        Raises:
+            Cancelled: the job is to end.
+            EpisodeLost: the episode is to be left.
+        """
+
+    def wait_until_ready(self) -> None:
+        """Wait until the arm may move; called before each episode.
+
+        Raises:
+            Cancelled: the job is to end.
+        """
+
+
+@dataclass(frozen=True)
+class TrainGoal:
+    """What `Actor.train` should reach; fields as in the Train action.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    demonstrations: int
+    max_env_steps: int
+    eval_every: int
+    eval_episodes: int
+    success_goal: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.max_env_steps < 1 or self.eval_every < 1 or self.eval_episodes < 1:
+            raise ValueError("train: max_env_steps, eval_every and eval_episodes must be at least 1")
+        if not 0.0 <= self.success_goal <= 1.0:
+            raise ValueError(f"train: success_goal must be in [0, 1], found {self.success_goal}")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How training ended."""
+
+    reached: bool
+    env_steps: int
+    env_steps_to_goal: int
+    """0 when the goal was not reached."""
+    success_rate: float
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Successes of the deterministic policy; the interval is Wilson's, 95 %."""
+
+    episodes: int
+    successes: int
+    interval: tuple[float, float]
+    mean_length: float
+    """Steps of the successful episodes, on average; 0 where there is none."""
+    policy_version: int
+    complete: bool
+    """False when it was stopped because the wanted rate was out of reach."""
+
+    @property
+    def rate(self) -> float:
+        """Share of successful episodes."""
+        return self.successes / max(1, self.episodes)
+
+
+class RecordResult(NamedTuple):
+    """How many demonstrations were recorded."""
+
+    successes: int
+    attempts: int
+    transitions: int
+    """Transitions of the successful episodes."""

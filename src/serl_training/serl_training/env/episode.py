@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an episode is for, which start state it has, and how it gets lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Observation = dict[str, NDArray[Any]]
+"""One observation, by the names of the task's observation space; arrays without a batch axis."""
+
+
+class EpisodeLost(RuntimeError):
+    """The running episode cannot be finished; a new one may work."""
+
+
+class EpisodeMode(IntEnum):
+    """What an episode is for, in the numbers of serl_interfaces/EpisodeStatus; a person acts accordingly."""
+
+    DEMONSTRATION = 1
+    TRAINING = 2
+    EVALUATION = 3
+
+
+@dataclass(frozen=True)
+class EpisodeStart:
+    """Which episode an environment is asked to start."""
+
+    mode: EpisodeMode
+    number: int
+    """The number under which its transitions are stored."""
+    seed: int
+    """The seed of its start state."""
+    human_expected: bool = False
+    """Whether a synchronous person (the scripted one) answers each of its steps."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that `reset` of the environment is given."""
+        return {"mode": self.mode, "episode": self.number, "human_expected": self.human_expected}
+
+
+def episode_seeds(seed: int, purpose: str) -> Iterator[int]:
+    """Endless start-state seeds for one purpose; different purposes never share a stream."""
+    generator = np.random.default_rng([seed, *purpose.encode()])
+    while True:
+        yield int(generator.integers(2**31))
+
+
+def episode_seed(seed: int, purpose: str, episode: int) -> int:
+    """The start-state seed of one numbered episode, the same after a restart."""
+    return int(np.random.default_rng([seed, episode, *purpose.encode()]).integers(2**31))

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The learner's end of the link: the service `learner/insert`, for whatever stores transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rclpy.node import Node
+from serl_config.text import printable
+from serl_rl.ingest import InsertResult, Totals
+from serl_rl.spec import DataError
+from serl_rl.storage.journal import JournalError, JournalLost
+
+from serl_interfaces.srv import InsertTransitions
+from serl_training.link.graph_id import belong_together, mismatch
+
+_LONGEST_ID = 200  # characters
+
+
+class InsertionService:
+    """Serves `learner/insert` for whatever stores transitions."""
+
+    def __init__(
+        self,
+        node: Node,
+        insert: Callable[[str, str, int, int, memoryview], InsertResult],
+        totals: Callable[[], Totals],
+        refused: Callable[[str], None],
+        graph_id: str = "",
+    ) -> None:
+        """Begin to serve.
+
+        Args:
+            node: that serves.
+            insert: stores a chunk, as `serl_rl.ingest.Ingest.insert` does.
+            totals: says what is stored.
+            refused: told why something was refused.
+            graph_id: of the graph; what comes from another one is refused. Empty: takes everything.
+        """
+        self._insert, self._totals, self._refused, self._graph_id = insert, totals, refused, graph_id
+        self._service = node.create_service(InsertTransitions, "learner/insert", self._serve)
+
+    def _serve(
+        self, request: InsertTransitions.Request, response: InsertTransitions.Response
+    ) -> InsertTransitions.Response:
+        if not belong_together(request.graph_id, self._graph_id):
+            response.message = f"they are of {mismatch(request.graph_id, self._graph_id)}"
+            self._refused(f"transitions of '{printable(request.actor_id, 40)}' refused: {response.message}")
+            return response
+        try:
+            for name, text in (("actor_id", request.actor_id), ("session_id", request.session_id)):
+                if len(text) > _LONGEST_ID or not text.isprintable():
+                    raise DataError(name, f"at most {_LONGEST_ID} printable characters", f"{text[:40]!r} ({len(text)})")
+            result = self._insert(
+                request.actor_id, request.session_id, request.first_sequence, request.count, memoryview(request.data)
+            )
+        except (DataError, JournalError) as error:
+            self._refused(f"transitions of '{printable(request.actor_id, 40)}' refused: {error}")
+            response.message = printable(error)
+            response.retry = isinstance(error, JournalError) and not isinstance(error, JournalLost)
+            return response
+        totals = self._totals()
+        response.success = True
+        response.message = result.message
+        response.next_expected = result.next_expected
+        response.env_steps = totals.env_steps
+        response.demonstrations = totals.demonstrations
+        response.episodes = totals.largest_episode
+        return response
