@@ -14,8 +14,8 @@ Each fenced block says in its language what becomes of it:
 A block is a *file* where the line before it ends with a colon and names a path last: "Write `config/tasks/mine.yaml`:".
 A YAML file that is there already keeps the keys that the block does not name. Directly above a block may stand
 
-    <!-- not run: why -->                  it is shown only
-    <!-- beside: ./serl launch ... -->     this is started first, and ended after the page
+    <!-- not run: why -->                   it is shown only
+    <!-- beside: ./serl launch ...; ... --> these commands are started first, and ended after the page
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Block:
     path: str | None
     """Of the file that it is or changes, relative to the checkout."""
     not_run: str | None
-    beside: str | None
+    beside: tuple[str, ...]
+    """Commands that run meanwhile."""
 
     @property
     def place(self) -> str:
@@ -76,9 +77,10 @@ def blocks(page: Path) -> list[Block]:
         before = text[: match.start()]
         mark = _MARK.search(before)
         caption = _CAPTION.search(before[: mark.start()] if mark else before)
-        marks = {mark[1]: mark[2]} if mark else {}
         path, language = caption[1] if caption else None, match[1]
-        block = Block(page, before.count("\n") + 1, language, match[2], path, marks.get("not run"), marks.get("beside"))
+        not_run = mark[2] if mark and mark[1] == "not run" else None
+        beside = tuple(mark[2].split("; ")) if mark and mark[1] == "beside" else ()
+        block = Block(page, before.count("\n") + 1, language, match[2], path, not_run, beside)
         if language not in LANGUAGES:
             raise PageError(f"{block.place}: expected a language of {sorted(LANGUAGES)}, found '{language}'")
         if language in FILES and path is None and block.not_run is None:
@@ -217,13 +219,16 @@ def _load_recipe(file: Path) -> None:
 def _load_camera(file: Path) -> None:
     """The node refuses values; that it has parameters of these names is told here."""
     import serl_cameras.camera_node
+    from serl_cameras.make_source import SOURCES
     from serl_config.schema import read_yaml
 
     source = Path(serl_cameras.camera_node.__file__).read_text(encoding="utf-8")
     declared = set(re.findall(r'declare\(\s*self,\s*"(\w+)"', source))
-    given = set(read_yaml(file)[0]["/**"]["ros__parameters"])
-    if not given <= declared:
-        raise PageError(f"{file}: the node camera has no parameter {', '.join(sorted(given - declared))}")
+    given = read_yaml(file)[0]["/**"]["ros__parameters"]
+    if not set(given) <= declared:
+        raise PageError(f"{file}: the node camera has no parameter {', '.join(sorted(set(given) - declared))}")
+    if given.get("source", "v4l2") not in SOURCES:
+        raise PageError(f"{file}: the node camera knows no source {given['source']}")
 
 
 _LOADERS: dict[str, Callable[[Path], None]] = {

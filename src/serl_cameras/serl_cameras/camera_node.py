@@ -20,8 +20,8 @@ from tf2_msgs.msg import TFMessage
 from serl_cameras.camera_calibration import load_calibration
 from serl_cameras.capture import Capture
 from serl_cameras.health import Limits, State
-from serl_cameras.make_source import make_source
-from serl_cameras.sources.source import SOURCES, SourceSettings
+from serl_cameras.make_source import SOURCES, make_source
+from serl_cameras.sources.source import SourceSettings
 
 _CHECK_PERIOD = 0.2  # [s] of wall time between two looks at the camera's health
 _LEVELS = {State.RUNNING: OK, State.OPENING: WARN, State.SLOW: WARN}
@@ -40,7 +40,7 @@ class CameraNode(Node):
         # Pictures are small: more threads cost more than they save.
         cv2.setNumThreads(1)
         self._name = declare(self, "camera_name", self.get_name(), "Name of the camera in topics and frames.")
-        kind = declare(self, "source", "v4l2", "Where pictures come from.", choices=SOURCES)
+        kind = declare(self, "source", "v4l2", "Where pictures come from.", choices=tuple(SOURCES))
         settings = SourceSettings(
             video_device=declare(self, "video_device", "/dev/video0", "v4l2: the device."),
             pixel_format=declare(self, "pixel_format", "", "v4l2: four characters, YUYV or MJPG; empty: the driver's."),

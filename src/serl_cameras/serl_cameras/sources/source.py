@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where pictures come from: the protocol that every source implements, and how one is made."""
+"""Where pictures come from: the protocol that every source implements, and what it is told and may raise."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,8 +7,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
-
-SOURCES = ("v4l2", "realsense", "file")
 
 
 class SourceError(Exception):
@@ -28,13 +26,13 @@ class SourceSettings:
     pixel_format: str = ""
     """V4L2 format as four characters, such as YUYV or MJPG; empty: as the driver has it."""
     serial_no: str = ""
-    """Of a RealSense; empty: the only one that is plugged in."""
+    """Serial number of a RealSense; empty: the only one that is plugged in."""
     path: str = ""
     """Video file, or folder of pictures."""
     width: int = 0
-    """Of the pictures [pixels]; 0: as the source has it."""
+    """Width of the pictures [pixels]; 0: as the source has it."""
     height: int = 0
-    """Of the pictures [pixels]; 0: as the source has it."""
+    """Height of the pictures [pixels]; 0: as the source has it."""
     framerate: float = 30.0
     """Pictures in a second that are asked for [Hz]."""
 
