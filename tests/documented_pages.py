@@ -175,7 +175,7 @@ def load(file: Path) -> None:
         case ("config", folder):
             _LOADERS[folder](file)
         case ("launch", _):
-            from serl_launch.language.plan import make_plan
+            from serl_launch.language.launch_plan import make_plan
 
             make_plan(file, {}, os.environ, Path("params"))
         case ("urdf", _):
