@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image
 from serl_launch.graph_session import GraphSession
 from serl_rl.spec import TransitionSpec
@@ -23,13 +24,14 @@ from serl_rl.storage.chunk import decode_chunk
 from serl_rl.storage.demonstrations import DemonstrationFile
 from serl_rl.storage.journal import read_journal
 from serl_ros.images import image_message
-from serl_ros.qos import LATCHED
+from serl_ros.qos import LATCHED, LOOP_1
 from serl_tasks.camera_view import CameraView
+from serl_tasks.messages import nanoseconds
 from serl_training.env.graph_env import EpisodeMode, GraphEnv, GraphError
 from serl_training.learner.run_log import read_metrics
 from serl_training.link.contract import find_encoder, load_learning, transition_spec
 
-from serl_interfaces.msg import SafetyStatus
+from serl_interfaces.msg import ArmState, SafetyStatus
 from serl_tasks import get_task
 
 pytestmark = pytest.mark.graph
@@ -135,14 +137,25 @@ def test_demonstrations_of_another_task_end_training_with_one_line(processes: An
     assert re.search(r"other\.serl: expected state: float32 \(14,\); found state: float32 \(3,\)", training.output())
 
 
-def test_an_e_stop_pauses_training_until_it_is_released(processes: Any, tmp_path: Path) -> None:
+def test_an_e_stop_pauses_training_until_it_is_released(ros: Any, processes: Any, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "stop"
+    paused_reports: list[str] = []
+
+    def on_diagnostics(message: DiagnosticArray) -> None:
+        paused_reports.extend(
+            status.message
+            for status in message.status
+            if status.name == "actor: job" and status.message.startswith("paused by the e-stop")
+        )
+
+    ros.node().create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
     training = train(processes, tmp_path, TASK.name, "--name", "stop", "--max-steps", "100000")
     wait_for(lambda: transitions(run) > 60, training)
     assert processes.start(*SERL, "estop", "--graph", "stop").wait() == 0
-    time.sleep(1.0)
+    ros.spin_until(lambda: paused_reports, 30.0, "the actor to say on /diagnostics that it is paused")
     paused = transitions(run)
-    time.sleep(2.0)
+    said = len(paused_reports)
+    ros.spin_until(lambda: len(paused_reports) >= said + 2, 30.0, "the actor to say so twice more")
     assert transitions(run) == paused
     assert processes.start(*SERL, "reset-estop", "--graph", "stop").wait() == 0
     wait_for(lambda: transitions(run) > paused + 60, training)
@@ -223,17 +236,23 @@ def test_in_real_time_the_arm_holds_when_nobody_commands(ros_domain: int, tmp_pa
         safety: list[SafetyStatus] = []
         client.node.create_subscription(SafetyStatus, "arm/safety", safety.append, LATCHED)
         env.reset(seed=0)
-        started = time.monotonic()
+        stamps: list[float] = []  # [s] of the arm's states
+        client.node.create_subscription(
+            ArmState, "arm/state", lambda message: stamps.append(nanoseconds(message.header.stamp) / 1e9), LOOP_1
+        )
+        assert client.spin_until(lambda: bool(stamps), 5.0)
+        started, began = time.monotonic(), stamps[-1]
         for _ in range(10):
             observation, *_ = env.step(np.array([0.0, 0.5, 0.0, 1.0], np.float32))
-        assert 0.8 < time.monotonic() - started < 3.0, "ten steps of 0.1 s"
+        assert stamps[-1] - began > 0.8, "ten steps of 0.1 s"
+        assert time.monotonic() - started > 0.8 * (stamps[-1] - began), "and no faster than the clock on the wall"
         moving = observation["state"][4]
         assert abs(moving) > 0.05
         # The actor is gone now: no more commands.
         assert client.spin_until(lambda: safety[-1].mode == SafetyStatus.MODE_IDLE, 5.0)
-        client.spin_until(lambda: False, 1.0)
-        before = env.observe()["state"]
-        client.spin_until(lambda: False, 0.5)
+        assert client.spin_until(lambda: np.abs(env.observe()["state"][3:6]).max() < 0.005, 10.0), "it comes to rest"
+        before, rest = env.observe()["state"], stamps[-1]
+        assert client.spin_until(lambda: stamps[-1] > rest + 0.5, 10.0)
         np.testing.assert_allclose(env.observe()["state"][:6], before[:6], atol=0.01)
 
 

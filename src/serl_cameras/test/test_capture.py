@@ -49,7 +49,7 @@ class Unsteady:
     def __init__(self):
         self.plugged = threading.Event()
         self.plugged.set()
-        self.opened = 0
+        self.opened = self.closed = self.reads = 0
 
     def open(self):
         if not self.plugged.is_set():
@@ -57,23 +57,40 @@ class Unsteady:
         self.opened += 1
 
     def read(self):
-        time.sleep(0.005)
+        time.sleep(0.005)  # as a camera that has no newer picture yet
+        self.reads += 1
         if not self.plugged.is_set():
             raise SourceError("gives no picture any more")
+        return self.picture()
+
+    def picture(self):
         return np.random.default_rng().integers(0, 256, (8, 8, 3), np.uint8)
 
     def close(self):
-        pass
+        self.closed += 1
 
 
-def test_a_camera_is_read_until_the_end(capture, folder):
-    made = capture(file_source(folder(5)))
+class Frozen(Unsteady):
+    """A camera that gives the same picture for ever."""
+
+    def picture(self):
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+def test_a_camera_is_read_until_the_end(capture):
+    source = Unsteady()
+    made = capture(source)
     wait_until(lambda: len(made.pictures) > 7)
     assert made.report().state is State.RUNNING
     made.stop()
-    count = len(made.pictures)
-    time.sleep(0.05)
-    assert len(made.pictures) == count
+    assert source.closed == source.opened == 1, "the thread has ended: nobody is left who could read"
+    assert source.reads - len(made.pictures) in (0, 1), "what was read while it was stopped is not shown"
+
+
+def test_a_file_is_a_camera_like_any_other(capture, folder):
+    made = capture(file_source(folder(5)))
+    wait_until(lambda: len(made.pictures) > 7)
+    assert made.report().state is State.RUNNING
 
 
 def test_a_camera_that_is_pulled_out_is_opened_again(capture):
@@ -83,22 +100,23 @@ def test_a_camera_that_is_pulled_out_is_opened_again(capture):
     source.plugged.clear()
     wait_until(lambda: made.report().state is State.LOST)
     count = len(made.pictures)
-    time.sleep(0.3)
+    wait_until(lambda: made.report().losses > 1)  # it was tried again
     assert len(made.pictures) == count
-    assert made.report().losses > 1, "it was tried again"
     source.plugged.set()
     wait_until(lambda: made.report().state is State.RUNNING)
     assert source.opened == 2
     assert len(made.pictures) > count
 
 
-def test_a_frozen_camera_shows_nothing_any_more(capture, folder):
-    made = capture(file_source(folder(1)))
+def test_a_frozen_camera_shows_nothing_any_more(capture):
+    source = Frozen()
+    made = capture(source)
     wait_until(lambda: made.report().state is State.FROZEN)
-    count = len(made.pictures)
-    assert 0 < count < 60
-    time.sleep(0.1)
-    assert len(made.pictures) == count
+    count, reads = len(made.pictures), source.reads
+    assert count > 0
+    wait_until(lambda: source.reads > reads + 20)
+    assert len(made.pictures) <= count + 1, "but for one that was on its way"
+    assert made.report().state is State.FROZEN
 
 
 def test_pictures_of_another_size_are_not_shown(capture, folder):

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import builtins
-import time
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from serl_cameras.make_source import make_source
+from serl_cameras.sources import file as file_source
 from serl_cameras.sources.source import SourceError, SourceSettings, SourceSettingsError
 
 
@@ -33,13 +36,45 @@ def test_pictures_are_arrays_of_their_own(folder):
     assert not np.shares_memory(first, second)
 
 
-def test_a_file_is_played_at_the_rate_that_was_asked_for(folder):
-    source = open_file(folder(3), framerate=50.0)
-    source.read()
-    start = time.monotonic()
-    for _ in range(10):
-        source.read()
-    assert time.monotonic() - start == pytest.approx(0.2, abs=0.1)
+class Clock:
+    """A clock in the place of the module `time`, on which nothing takes time but sleep and what a test adds."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        assert seconds > 0.0
+        self.now += seconds
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory):
+    """A folder with one picture."""
+    path = tmp_path_factory.mktemp("still")
+    cv2.imwrite(str(path / "0.png"), np.zeros((8, 8, 3), np.uint8))
+    return path
+
+
+@given(
+    framerate=st.floats(1.0, 240.0),
+    pauses=st.lists(st.one_of(st.just(0.0), st.floats(0.0, 0.5)), min_size=2, max_size=20),
+)
+def test_a_file_is_played_at_the_rate_that_was_asked_for_and_never_faster(still, framerate, pauses):
+    """A reader that pauses gets the next picture at once, and the one after that a whole period later."""
+    with pytest.MonkeyPatch.context() as patch:
+        clock = Clock()
+        patch.setattr(file_source, "time", clock)
+        source = open_file(still, framerate)
+        due = clock.now
+        for pause in pauses:
+            asked = clock.now
+            source.read()
+            assert clock.now == pytest.approx(max(asked, due), abs=1e-9)
+            due = max(asked, due) + 1.0 / framerate
+            clock.now += pause
 
 
 @pytest.mark.parametrize("make", ["nothing", "missing", "empty folder", "text", "cut-off video", "damaged picture"])

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -193,7 +192,6 @@ def test_a_signal_ends_a_waiting_command_with_its_status(number: signal.Signals)
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
-        time.sleep(0.05)
         process.send_signal(number)
         assert process.wait(10) == 128 + number
         assert b"Traceback" not in process.stderr.read()

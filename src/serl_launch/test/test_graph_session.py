@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -135,16 +136,29 @@ def test_the_reason_of_a_node_that_gives_up_is_what_the_person_reads_first(
 
 
 def test_what_a_node_waits_for_is_told_now_and_then(
-    graph: Callable[..., GraphSession], process: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    graph: Callable[..., GraphSession], process: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(graph_session, "NOTICE_PERIOD", 1.0)
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(graph_session, "time", clock)
     wait = "[WARN] [17.25] [actor]: waiting for a policy"
-    again = f"for _ in range(9): say({wait!r})\nsay('[WARN] [1.2] [actor]: x')"
-    line = process("actor", f"say({wait!r}); time.sleep(1.2)\n{again}\nsys.exit(2)")
+    # Each line of the input is answered by what a node says in a second, and by the end at last.
+    script = tmp_path / "turns"
+    os.mkfifo(script)
+    code = (
+        f"for turn in open({str(script)!r}):\n  for _ in range(3): say({wait!r})\n  say('[WARN] [1.2] [actor]:', turn)"
+    )
     told: list[str] = []
-    with graph(line, report=told.append) as running, pytest.raises(CommandError):
-        _poll_for(running)
-    assert told == [f"[actor-1] {wait}"]
+    with graph(process("actor", f"{code}\nsys.exit(2)"), report=told.append) as running:
+        with script.open("w") as turns:
+            for turn, now in enumerate([0.0, 0.9, 1.1, 1.2, 2.0, 2.2]):
+                clock.now = now * graph_session.NOTICE_PERIOD
+                print(turn, file=turns, flush=True)
+                log = tmp_path / "log" / "launch.log"
+                while f"[actor]: {turn}" not in (log.read_text() if log.exists() else ""):
+                    running.check()
+        with pytest.raises(CommandError):
+            _poll_for(running)
+    assert told == [f"[actor-1] {wait}"] * 2, "at 1.1 periods, and no sooner than a period later"
 
 
 def test_what_a_node_could_not_do_at_the_end_is_kept(

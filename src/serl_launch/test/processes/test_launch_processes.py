@@ -18,6 +18,7 @@ WriteLaunch = Callable[..., Path]
 Shell = Callable[..., str]
 WaitUntil = Callable[..., None]
 
+PATIENT = 'sigterm_timeout="1000" sigkill_timeout="1000"'
 STUBBORN = "trap 'echo got INT' INT; trap 'echo got TERM' TERM; echo ready; while :; do sleep 0.02; done"
 POLITE = "trap 'echo bye; exit 0' INT; echo ready; while :; do sleep 0.02; done"
 
@@ -242,7 +243,7 @@ def test_sigint_then_sigterm_then_sigkill(shell: Shell, graph: Callable[..., Gra
 
 
 def test_hasten_does_not_wait_for_the_timeouts(shell: Shell, graph: Callable[..., Graph]) -> None:
-    each = graph(shell(STUBBORN))
+    each = graph(shell(STUBBORN, PATIENT))
     each.runner.start()
     each.until(lambda: each.lines() == ["ready"])
     each.runner.shutdown()
@@ -250,16 +251,16 @@ def test_hasten_does_not_wait_for_the_timeouts(shell: Shell, graph: Callable[...
     each.runner.hasten()
     each.until(lambda: "got TERM" in each.lines())
     each.runner.hasten()
-    assert each.runner.wait(2.0)
+    assert each.runner.wait(10.0)
 
 
 def test_a_signal_reaches_what_a_shell_has_started(shell: Shell, graph: Callable[..., Graph]) -> None:
     python = f"{sys.executable} -c 'import time; print(1, flush=True); time.sleep(100)'"
-    each = graph(shell(f"{python}; echo after"))
+    each = graph(shell(f"{python}; echo after", PATIENT))
     each.runner.start()
     each.until(lambda: each.lines() == ["1"])
     each.runner.shutdown()
-    assert each.runner.wait(4.0), "a shell waits for its child, so SIGINT for it alone would have to be escalated"
+    assert each.runner.wait(10.0), "a shell waits for its child, so SIGINT for it alone would have to be escalated"
 
 
 def test_what_a_process_leaves_behind_is_killed(
@@ -287,11 +288,16 @@ def test_it_can_be_driven_from_another_thread(
 
 
 def test_requests_after_the_end_do_nothing(shell: Shell, graph: Callable[..., Graph]) -> None:
-    each = graph(shell("exit 0"))
-    each.run()
+    each = graph(shell("exit 3") + shell("exit 0"))
+    assert each.run() == 1
+    events, failures = list(each.events), each.runner.failures
     each.runner.shutdown()
     each.runner.hasten()
     each.runner.close()
+    assert not each.runner.poll()
+    assert each.events == events, "nothing is sent, started or said"
+    assert (each.runner.exit_status, each.runner.failures) == (1, failures)
+    assert failures == ("sh-1: exit code 3",)
 
 
 def test_an_error_of_the_sink_comes_out_and_leaves_nothing_running(
