@@ -25,7 +25,11 @@ case "$*" in
     mkdir -p "${!#}/bin" "${!#}/lib/python3.11/site-packages"
     echo "command = $0 -m venv ${!#}" >"${!#}/pyvenv.cfg"
     cp "$0" "${!#}/bin/python"
-    cp "$COLCON" "${!#}/bin/colcon" ;;
+    cp "$COLCON" "${!#}/bin/colcon"
+    for tool in ruff mypy lint-imports; do
+      printf '#!/bin/bash\necho "%s $*" >>"$CALLS"; [ ! -e "$CALLS.%s_fails" ]\n' $tool $tool >"${!#}/bin/$tool"
+      chmod +x "${!#}/bin/$tool"
+    done ;;
   *install_packages.py*)
     echo "$*" >>"$CALLS"
     [ ! -e "$CALLS.pip_hangs" ] || sleep 60
@@ -33,6 +37,7 @@ case "$*" in
     touch "$venv/lib/installed" ;;
   *check_venv.py\ *) ;;
   *check_venv.py) [ -e "$venv/lib/installed" ] || { echo "serl: lib/installed is missing" >&2; exit 1; } ;;
+  "-m pytest"*) echo "$*" >>"$CALLS" ;;
   "-m serl_cli"*) shift 2; printf '[%s]' "$@"; echo ;;
 esac
 """

@@ -55,8 +55,8 @@ PIP_PACKAGES = {
 OPTIONAL = {"pyrealsense2"}  # of one kind of camera, which says so where it is missing
 
 
-def modules(folder: Path) -> set[str]:
-    """Return what the files of a folder import from elsewhere, also inside of functions and by literal name."""
+def imported(folder: Path) -> set[str]:
+    """Return the modules that the files of a folder import, also inside of functions and by literal name."""
     found = set()
     for file in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -64,13 +64,27 @@ def modules(folder: Path) -> set[str]:
                 case ast.Import(names=names):
                     found |= {alias.name for alias in names}
                 case ast.ImportFrom(module=str(module), level=0):
-                    found.add(module)
+                    found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
                 case ast.Call(
                     func=ast.Attribute(attr="import_module" | "importorskip"), args=[ast.Constant(value), *_]
                 ):
                     found.add(value)
+    return found
+
+
+def modules(folder: Path) -> set[str]:
+    """Return the top-level modules that the files of a folder import from elsewhere."""
     own = {folder.name, *(file.stem for file in folder.rglob("*.py"))}
-    return {name.partition(".")[0] for name in found} - own - set(sys.stdlib_module_names) - OPTIONAL
+    return {name.partition(".")[0] for name in imported(folder)} - own - set(sys.stdlib_module_names) - OPTIONAL
+
+
+def below(package: str) -> set[str]:
+    """Return the packages of the workspace that a package needs, whatever they need themselves, and the package."""
+    found, new = set(), {package}
+    while new:
+        found |= new
+        new = {other for one in new for other in declared(one, "depend", "exec_depend") if other in PACKAGES} - found
+    return found
 
 
 def needed(names: set[str]) -> set[str]:
@@ -96,6 +110,8 @@ def test_what_a_package_imports_is_declared_and_nothing_else(package):
     expected = needed(modules(ROOT / "src" / package / package))
     if package == "serl_bringup":
         expected |= needed(launched()) | {"ros2launch"}
+    if "serl_config.resources" in imported(ROOT / "src" / package / package) and package not in below("serl_bringup"):
+        expected |= {"serl_bringup"}  # whose files it finds; what the launch files start cannot say so in return
     if package == "serl_cli":
         expected |= {"imageio-ffmpeg"}  # imageio's plug-in for films
     if package == "serl_interfaces":

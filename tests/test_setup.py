@@ -53,6 +53,32 @@ def test_a_change_builds_what_it_concerns(ready, changed, rebuilt):
     assert ready.builds() == []
 
 
+CHECKS = ["ruff check", "mypy ", "lint-imports "]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "calls"),
+    [
+        ([], [*CHECKS, "-m pytest"]),  # as CI: everything
+        (["--fast"], [*CHECKS, "-m pytest -m not graph and not slow"]),
+        (["src/serl_rl/test", "-k", "journal"], ["-m pytest src/serl_rl/test -k journal"]),
+        (["--fast", "tests"], ["-m pytest -m not graph and not slow tests"]),
+    ],
+)
+def test_what_is_tested(ready, arguments, calls):
+    assert ready.serl("test", *arguments).returncode == 0
+    assert ready.calls() == calls
+
+
+@pytest.mark.parametrize("tool", ["ruff", "mypy", "lint-imports"])
+def test_a_check_that_fails_fails_the_tests_which_run_all_the_same(ready, tool):
+    ready.calls_file.with_name(f"calls.{tool}_fails").touch()
+    result = ready.serl("test", "--fast")
+    assert result.returncode == 1
+    assert f"{'ruff check' if tool == 'ruff' else tool}: failed" in result.stderr
+    assert ready.calls()[-1].startswith("-m pytest")
+
+
 @pytest.mark.parametrize("command", ["estop", "reset-estop"])
 def test_who_stops_an_arm_waits_for_no_set_up(ready, command):
     ready.write("src/serl_a/package.xml", "changed\n")
