@@ -242,7 +242,10 @@ _LOADERS: dict[str, Callable[[Path], None]] = {
 
 
 def import_file(file: Path) -> None:
-    """Import the module of a file `src/PACKAGE/PACKAGE/...`, as others will."""
+    """Import the module of a file `src/PACKAGE/PACKAGE/...`, as others will; a setup.py is only compiled."""
+    if file.name == "setup.py":
+        compile(file.read_text(encoding="utf-8"), str(file), "exec")
+        return
     name = ".".join(file.with_suffix("").parts[2:])
     if importlib.util.find_spec(name) is None:
         raise PageError(f"{file}: Python does not find {name}")
