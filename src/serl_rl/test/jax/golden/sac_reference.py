@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Soft actor-critic (Haarnoja et al., arXiv 1812.05905) with the critics of RLPD (Ball et al., arXiv 2302.02948)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+from serl_rl.config import SACConfig
+
+from . import tape
+from .networks import Params, State, adam, below, mlp, q_values
+from .reference import Batch, Info, Keys, descend, follow, normal, parameters
+from .sight import Sight
+from .tape import Value
+
+
+class SACReference:
+    """One step after the other; `state` has the names of the agent's arrays."""
+
+    def __init__(self, state: State, key: NDArray, config: SACConfig, sight: Sight) -> None:
+        self.state, self.keys, self.config, self.sight = state, Keys(key), config, sight
+
+    def prepare(self, batch: Batch) -> Batch:
+        return self.sight.prepare(self.keys, batch)
+
+    def critic_step(self, batch: Batch) -> Info:
+        """Soft policy evaluation: every critic nears r + gamma mask (min of a subset of Q' - alpha log pi)."""
+        noise_key, subset_key = jax.random.split(self.keys.step())
+        config, state = self.config, parameters(self.state, "actor", "critic", "target_critic")
+        noise = normal(noise_key, batch["action"].shape)
+        seen = self.seen(state, "critic", batch["next_observation"])
+        action, log_prob = self.sample(state, seen, noise)
+        q_next = self.q(state, "target_critic", self.seen(state, "target_critic", batch["next_observation"]), action)
+        if config.critic_subset:
+            subset = np.asarray(jax.random.permutation(subset_key, config.critics))[: config.critic_subset]
+            q_next = q_next[subset]
+        soft_value = q_next.array.min(axis=0)
+        if config.backup_entropy:
+            soft_value = soft_value - np.exp(self.state["log_temperature"]) * log_prob.array
+        target = batch["reward"] + config.discount * batch["mask"] * soft_value
+        values: list[NDArray] = []
+
+        def loss(params: dict[str, Value]) -> Value:
+            q = self.q(params, "critic", self.seen(params, "critic", batch["observation"]), Value(batch["action"]))
+            values.append(q.array)
+            return ((q - target) ** 2.0).mean()
+
+        found = descend(self.state, "critic", loss, config.critic_lr)
+        follow(self.state, "target_critic", "critic", config.target_rate)
+        self.state["updates"] = self.state["updates"] + 1
+        return {"critic_loss": found, "q": float(values[0].mean())}
+
+    def actor_step(self, batch: Batch) -> Info:
+        """Soft policy improvement by alpha log pi - mean Q, and alpha by the distance from the target entropy."""
+        config = self.config
+        noise = normal(self.keys.step(), batch["action"].shape)
+        critic = parameters(self.state, "critic")
+        seen = tape.constant(self.seen(critic, "critic", batch["observation"]))
+        temperature = np.exp(self.state["log_temperature"])
+        entropies: list[float] = []
+
+        def loss(params: dict[str, Value]) -> Value:
+            action, log_prob = self.sample(params, seen, noise)
+            entropies.append(-float(log_prob.array.mean()))
+            return (temperature * log_prob - self.q(critic, "critic", seen, action).mean(0)).mean()
+
+        found = descend(self.state, "actor", loss, config.actor_lr)
+        target = -0.5 * batch["action"].shape[-1] if config.target_entropy is None else config.target_entropy
+        # The loss alpha (H - H_target) as a function of log alpha.
+        slope = temperature * (entropies[0] - target)
+        adam(self.state, "log_temperature", "temperature_optimizer", {"": np.asarray(slope)}, config.temperature_lr)
+        new = float(np.exp(self.state["log_temperature"]))
+        return {"actor_loss": found, "entropy": entropies[0], "temperature": new}
+
+    def seen(self, params: Params, critic: str, observation: Mapping[str, NDArray]) -> Value:
+        return self.sight.look(below(params, f"{critic}/vision/params"), observation)
+
+    def q(self, params: Params, critic: str, seen: Value, action: Value) -> Value:
+        network = below(params, f"{critic}/params")
+        return q_values(network, seen, action, self.config.activation, self.config.layer_norm)
+
+    def sample(self, params: Params, seen: Value, noise: NDArray) -> tuple[Value, Value]:
+        """Action tanh(u) of u = mean + deviation noise, and its log density by the change of variables.
+
+        The slope of tanh is 1 / cosh^2.
+        """
+        outputs = mlp(below(params, "actor/params"), seen, self.config.activation, self.config.layer_norm)
+        size = noise.shape[-1]
+        mean, log_std = outputs[:, :size], outputs[:, size:].clip(-10.0, 2.0)
+        u = mean + tape.exp(log_std) * noise
+        gaussian = -0.5 * noise**2 - log_std - 0.5 * np.log(2.0 * np.pi)
+        return tape.tanh(u), (gaussian + 2.0 * tape.log_cosh(u)).sum(1)
