@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from serl_rl.storage.tensors import pack
 
 SPEC = TransitionSpec({"state": ArraySpec((6,), "float32")}, 3, meaning={"state": [{"name": "x", "scale": 0.1}]})
 
+_SEEN = replace(SPEC, observation={**SPEC.observation, "wrist": ArraySpec((12, 16, 3), "uint8")})
 _ERRORS = (DataError, JournalError, checkpoint.CheckpointError, ClassifierError, ValueError)
 
 
@@ -79,7 +80,7 @@ def flip_bits(folder: Path, flips: int, seed: int) -> FlipReport:
 
 def _make_files(folder: Path, rng: np.random.Generator) -> dict[str, tuple[Path, Callable[[], Any]]]:
     """Path and reader of a file of each kind."""
-    journal, demonstrations = folder / "journal", folder / "a.demo"
+    journal, demonstrations, seen = folder / "journal", folder / "a.demo", folder / "seen.demo"
     with Journal(journal, SPEC, sync_interval=None) as written:
         for number in range(4):
             written.append(Record("actor", "session", 20 * number, 20, encode_chunk(_chunk(rng, number))))
@@ -87,6 +88,12 @@ def _make_files(folder: Path, rng: np.random.Generator) -> dict[str, tuple[Path,
     with DemonstrationFile(demonstrations, SPEC) as file:
         for number in range(4):
             file.append(_chunk(rng, number))
+
+    with DemonstrationFile(seen, _SEEN) as file:
+        for number in range(4):
+            chunk = _chunk(rng, number)
+            pictures = rng.integers(0, 256, (21, 12, 16, 3), np.uint8)
+            file.append(replace(chunk, observation={**chunk.observation, "wrist": pictures}))
 
     agent = _Arrays(_weights(rng))
     saved = checkpoint.save(
@@ -122,6 +129,7 @@ def _make_files(folder: Path, rng: np.random.Generator) -> dict[str, tuple[Path,
     return {
         "journal": (journal / "00000000.segment", lambda: list(read_journal(journal, SPEC))),
         "demonstrations": (demonstrations, lambda: list(read_demonstrations(demonstrations, SPEC))),
+        "pictures of demonstrations": (seen, lambda: list(read_demonstrations(seen, _SEEN))),
         "manifest": (saved / "manifest.json", read_checkpoint),
         "agent": (saved / "agent.safetensors", read_checkpoint),
         "checkpoint's policy": (saved / "policy.safetensors", read_checkpoint),

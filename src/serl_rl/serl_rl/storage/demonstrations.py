@@ -1,27 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Demonstration files: the chunks of successful episodes, one record each. Data, never code."""
+"""Demonstration files: the chunks of successful episodes, one record each. Data, never code.
+
+Of a task with cameras a file holds the pictures, as JPEG or raw, and not what an encoder made of them. So it can be
+read for any settings of `vision`: frames are stacked, and features made of them, when it is read (`Encoding`). Older
+files hold features; they can be read where the encoder is the one that made them.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from serl_config.atomic_files import sync_directory
 
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage import segment
 from serl_rl.storage.chunk import Chunk, decode_chunk, encode_chunk
+from serl_rl.storage.picture_chunk import decode_picture_chunk, encode_picture_chunk, jpeg_names
+from serl_rl.storage.pictures import JPEG_QUALITY
 from serl_rl.storage.segment import SegmentError, SegmentWriter
 
 DemonstrationError = SegmentError
 """A demonstration file that cannot be used or written; what it held before is still there."""
 
+PictureStorage = Literal["jpeg", "raw"]
+
 _KIND = "demonstrations"
+_JPEG = {"jpeg": JPEG_QUALITY}  # in the header: pictures are JPEG, of this quality
 _CLOSED = {"closed": True}  # in the header: the last record says how many chunks there are
 _END = struct.Struct("<8sI")
 _END_MAGIC = b"SERLEND1"
+
+Frames = Mapping[str, NDArray[Any]]
+"""Rows of the observation entries that are no vectors, by name."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How transitions with pictures become those with features.
+
+    pictures: specification of the former, of single frames
+    encode: from pictures (n, H, W, 3) uint8 of each camera to their features (n, K, h, w, C) float16
+    """
+
+    pictures: TransitionSpec
+    encode: Callable[[Mapping[str, NDArray[np.uint8]]], Frames]
 
 
 class DemonstrationFile:
@@ -30,22 +59,29 @@ class DemonstrationFile:
     It gets its name when it is complete: until then it is ``<name>.part`` beside it, so a recording that is interrupted
     neither replaces an older file nor looks like a whole one.
 
+    Args:
+        path: of the file.
+        spec: of the chunks.
+        pictures: whether pictures become JPEG, `serl_rl.storage.pictures` says of which quality, or stay as they are.
+
     Raises:
         DemonstrationError: it cannot be created.
     """
 
-    def __init__(self, path: Path, spec: TransitionSpec) -> None:
+    def __init__(self, path: Path, spec: TransitionSpec, pictures: PictureStorage = "jpeg") -> None:
         self._path = path
         self._part = path.with_name(path.name + ".part")
         self._spec = spec
         self._part.unlink(missing_ok=True)
         self._count = 0
-        segment.create(self._part, _KIND, spec, _CLOSED)
+        jpeg = pictures == "jpeg" and bool(jpeg_names(spec))
+        self._encode = encode_picture_chunk if jpeg else encode_chunk
+        segment.create(self._part, _KIND, spec, _CLOSED | (_JPEG if jpeg else {}))
         self._writer = SegmentWriter(self._part, _KIND, spec)
 
     def append(self, chunk: Chunk) -> None:
         """Write one chunk; raises DataError if it is not of the specification."""
-        self._writer.append([encode_chunk(chunk, self._spec)])
+        self._writer.append([self._encode(chunk, self._spec)])
         self._count += 1
 
     def __enter__(self) -> DemonstrationFile:
@@ -64,21 +100,87 @@ class DemonstrationFile:
             sync_directory(self._path.parent)
 
 
-def read_demonstrations(path: Path, spec: TransitionSpec) -> Iterator[Chunk]:
-    """Yield the chunks of a demonstration file.
+def read_demonstrations(path: Path, spec: TransitionSpec, encoding: Encoding | None = None) -> Iterator[Chunk]:
+    """Yield the chunks of a demonstration file, as `spec` has them.
+
+    Args:
+        path: of the file.
+        spec: of the chunks that are wanted.
+        encoding: makes the features of `spec` where the file holds pictures; none if `spec` has no features.
 
     Raises:
-        DemonstrationError: the file is missing, damaged, of another kind, or of another task.
+        DemonstrationError: the file is missing, damaged, of another kind, of another task, or holds features of another
+            encoder.
     """
-    count, closed = 0, not segment.read_header(path, _KIND).about.get("closed")  # older files have no end
+    held = segment.read_header(path, _KIND).spec
+    if held.encoder and not spec.agrees(held):
+        raise DemonstrationError(
+            f"{path}: {spec.difference(held)}; it was made for another task, or before such files held pictures, with "
+            "features of an encoder that do not fit others: record it again, which makes a file for any encoder, or "
+            "choose the settings that it was made with (--set vision.encoder...)"
+        )
+    source = encoding.pictures if encoding is not None and not held.encoder else spec
+    if not held.encoder:
+        source = replace(source, frame_stack=held.frame_stack)
+    chunks = _read(path, source)
+    if source.agrees(spec):
+        yield from chunks
+        return
+    convert = _Converter(spec, encoding)
+    for chunk in chunks:
+        try:
+            yield convert(chunk)
+        except DataError as error:
+            raise DemonstrationError(f"{path}: holds a chunk that cannot be used: {error}") from error
+
+
+def _read(path: Path, spec: TransitionSpec) -> Iterator[Chunk]:
+    """The chunks of a file of `spec` as they are in it."""
+    about = segment.read_header(path, _KIND).about
+    decode = decode_picture_chunk if "jpeg" in about else decode_chunk
+    count, closed = 0, not about.get("closed")  # older files have no end
     for _, payload in segment.scan(path, _KIND, spec):
         if payload.startswith(_END_MAGIC):
             closed = payload == _END.pack(_END_MAGIC, count)
             continue
         count += 1
         try:
-            yield decode_chunk(payload, spec)
+            yield decode(payload, spec)
         except DataError as error:
             raise DemonstrationError(f"{path}: holds a chunk that cannot be read: {error}") from error
     if not closed:
         raise DemonstrationError(f"{path}: ends behind {count} chunks, and not where it was closed; restore a copy")
+
+
+class _Converter:
+    """Turns the chunks of one file, in order, into those of another specification: other stacks, features.
+
+    Consecutive chunks of an episode share a frame, the last of one and the first of the next. It is encoded once, so
+    that its features are the same in both, as they are where an episode is encoded as it happens.
+    """
+
+    def __init__(self, spec: TransitionSpec, encoding: Encoding | None) -> None:
+        self._spec = spec
+        self._encode = encoding.encode if encoding is not None and spec.encoder else None
+        self._newest: dict[str, NDArray[Any]] = {}  # as many frames as the next chunk may need
+        self._next: tuple[str, int, int] | None = None  # actor, episode and step that would follow
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        """The chunk as the specification has it. Raises DataError if it needs frames of one that was left out."""
+        follows = self._next == (chunk.actor_id, chunk.episode, chunk.first_step)
+        if not follows and chunk.first_step and self._spec.frame_stack > 1:
+            raise DataError("first_step", "0, or the step behind the chunk before it", str(chunk.first_step))
+        new = {name: chunk.observation[name][chunk.history + follows :] for name in self._spec.frame_names}
+        frames = new if self._encode is None else self._encode(new)
+        if follows:
+            frames = {name: np.concatenate([self._newest[name], rows]) for name, rows in frames.items()}
+        self._newest = {name: rows[-self._spec.frame_stack :] for name, rows in frames.items()}
+        self._next = (chunk.actor_id, chunk.episode, chunk.first_step + len(chunk))
+        converted = replace(
+            chunk,
+            observation={**chunk.observation, **frames},
+            encoder=self._spec.encoder,
+            frame_stack=self._spec.frame_stack,
+        )
+        converted.check(self._spec)
+        return converted
