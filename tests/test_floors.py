@@ -6,6 +6,8 @@ is one all the same. The floors themselves are contracts of import-linter in pyp
 """
 
 import ast
+import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -184,6 +186,24 @@ def test_a_file_is_one_thing():
     most = {name: MOST_LINES_OF_A_TEST if any(part in name for part in tests) else MOST_LINES for name in sizes}
     long = {name: lines for name, lines in sizes.items() if lines > most[name]}
     assert not {name for name in long if Path(name).name not in NOT_YET["long files"]}
+
+
+def test_the_floors_are_drawn_as_they_are():
+    script = runpy.run_path(str(ROOT / "scripts/draw_floors.py"))
+    drawn = script["PICTURE"].read_text(encoding="utf-8")
+    assert script["draw"](*script["contracts"]()) == drawn, "run scripts/draw_floors.py: a contract has changed"
+
+
+def test_the_architecture_names_every_package_and_folder():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `serl_")}
+    assert set(rows) == {path.name for path in SOURCES.glob("serl_*")}
+    for package, row in rows.items():
+        inside = {
+            folder.removeprefix(f"{package}.").replace(".", "/") for folder in folders() if f"{package}." in folder
+        }
+        named = set(re.findall(r"`([a-z_/]+)/`", row.rpartition(" | ")[2])) if package != "serl_bringup" else set()
+        assert named == inside, package
 
 
 def plain_modules() -> list[Path]:

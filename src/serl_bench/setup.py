@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 setup(
     name="serl_bench",
     version="0.1.0",
-    description="Benchmarks of SERL for ROS 2.",
+    description="Measures every number that the documentation promises.",
     license="Apache-2.0",
     packages=find_packages(exclude=["test"]),
     data_files=[

@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 setup(
     name="serl_cli",
     version="0.1.0",
-    description="The command line of SERL for ROS 2.",
+    description="The command line: learn, evaluate, record, measure, look into a graph, stop an arm.",
     license="Apache-2.0",
     packages=find_packages(exclude=["test"]),
     data_files=[

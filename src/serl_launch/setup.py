@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 setup(
     name="serl_launch",
     version="0.1.0",
-    description="Launch runner, sessions, and clients of a running graph.",
+    description="The launch runner, graphs that a command starts for itself, and clients of a running graph.",
     license="Apache-2.0",
     packages=find_packages(exclude=["test"]),
     data_files=[

@@ -27,7 +27,7 @@ def launch(
         ./serl launch sim.launch.xml task:=pick_cube real_time_factor:=1.0
         ./serl launch sim.launch.xml --show-args
     """
-    from serl_launch.__main__ import main
+    from serl_launch.launch_command import main
     from serl_launch.occupants import refuse_doubles
 
     status = main([file, *context.args], refuse_doubles)
