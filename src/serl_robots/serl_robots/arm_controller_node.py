@@ -20,7 +20,6 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from serl_config.schema import ConfigError
 from serl_config.text import printable
 from serl_ros.arrays import from_array
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
@@ -39,10 +38,10 @@ from serl_robots.control.arm_controller import ArmController
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.control_step import Command, Measured
 from serl_robots.control.move_to import MoveRejected
+from serl_robots.control.task_robot import robot_of
 from serl_robots.model.joint_states import JointStateError, JointStateReader
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
-from serl_robots.model.robot import load_robot
 from serl_robots.move_to_server_node import MoveToServer
 from serl_robots.other_commanders_node import other_commanders
 from serl_robots.safety.limits import LIMIT_NAMES
@@ -68,12 +67,7 @@ class ArmControllerNode(Node):
         """
         super().__init__("arm_controller", **node_arguments)
         task = declare_task(self)
-        robot = load_robot(task.robot)
-        if task.limits.max_gripper_width > robot.gripper_max_width:
-            raise ConfigError(
-                f"task {task.name!r}: limits.max_gripper_width: expected at most the {robot.gripper_max_width} m that "
-                f"{robot.name!r} opens, found {task.limits.max_gripper_width}"
-            )
+        robot = robot_of(task)
         self._robot = robot
         self._base_frame = declare_frame_prefix(self) + robot.base_frame
         self._kinematics = Kinematics(robot)

@@ -24,6 +24,8 @@ ACTION = ActionSpec(names=("dx", "dy", "dz", "gripper"), scale=(SCALE, SCALE, SC
 LIMITS: dict[str, Any] = {
     "workspace_min": (0.3, -0.3, 0.02),
     "workspace_max": (0.7, 0.3, 0.5),
+    "min_gripper_width": 0.0,
+    "max_gripper_width": 0.08,
     "max_step": 0.05,
     "max_velocity": 0.5,
     "max_acceleration": 10.0,

@@ -8,12 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serl_robots.control.action import ActionError, ActionSpec
 from serl_robots.control.arm_command import CommandIntegrator
+from serl_robots.control.robot_limits import default_limits
 from serl_robots.model.pose import Pose
+from serl_robots.model.robot import load_robot
 from serl_robots.safety.limits import SafetyLimits
 
 DOWN = (1.0, 0.0, 0.0, 0.0)
 START = Pose((0.5, 0.0, 0.3), DOWN)
+OF_ROBOT = default_limits(load_robot("panda"))
 LIMITS = SafetyLimits(
+    **OF_ROBOT,
     max_step=0.05,
     max_velocity=1.0,
     max_acceleration=15.0,
@@ -59,7 +63,7 @@ def test_what_no_limit_touched_is_executed_bit_for_bit(sequence: list[np.ndarray
 
 @given(st.lists(actions(FULL), max_size=20))
 def test_the_executed_action_is_what_was_really_commanded(sequence: list[np.ndarray]) -> None:
-    careful = started(FULL, SafetyLimits(max_gripper_velocity=0.3))
+    careful = started(FULL, SafetyLimits(**OF_ROBOT, max_gripper_velocity=0.3))
     before = careful.target
     for action in sequence:
         result = careful.step(action)
@@ -152,7 +156,7 @@ def test_resync_near_the_commanded_pose_takes_one_step() -> None:
 def test_however_far_a_resync_reaches_it_arrives_without_breaking_a_limit(
     sequence: list[np.ndarray], offset: tuple[float, float, float]
 ) -> None:
-    limits = SafetyLimits(max_step=0.05, max_velocity=0.4, max_acceleration=0.5)
+    limits = SafetyLimits(**OF_ROBOT, max_step=0.05, max_velocity=0.4, max_acceleration=0.5)
     integrator = started(FULL, limits)
     targets = [START.position, START.position]
     for number, action in enumerate([*sequence, *[np.zeros(7, np.float32)] * 60]):

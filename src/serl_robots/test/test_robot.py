@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from serl_config.schema import ConfigError
 from serl_robots.control.arm_task import load_arm_task
 from serl_robots.model import robot as robot_module
 from serl_robots.model.kinematics import Kinematics
-from serl_robots.model.robot import RobotModel, load_robot
+from serl_robots.model.robot import load_robot
 
 from serl_config import resources
 
@@ -17,9 +18,20 @@ urdf: urdf/panda.urdf.xacro
 base_frame: panda_link0
 tcp_frame: {tcp}
 arm_joints: [{joint}]
-finger_joints: []
-gripper_max_width: 0.08
-named_configurations: {{zero: [{zero}]}}
+low_level: cartesian
+named_configurations: {{zero: [{zero}], home: [{zero}], ready: [{zero}]}}
+safety_box: {{lower: [0.2, -0.3, 0.0], upper: [0.7, 0.3, 0.5]}}
+gripper: {{joints: [panda_finger_joint1, panda_finger_joint2], min_width: 0.0, max_width: 0.08}}
+cameras: {{}}
+simulation:
+  cartesian:
+    linear: {{stiffness: 1000.0, damping: 100.0, limit: 50.0}}
+    angular: {{stiffness: 100.0, damping: 10.0, limit: 20.0}}
+  joints: {{stiffness: [{gains}], damping: [{gains}]}}
+  gripper: {{stiffness: 500.0, damping: 10.0, limit: 20.0}}
+  joint_damping: 1.0
+  posture_stiffness: 1.0
+  pad_friction: [1.0, 0.005, 0.0001]
 """
 TASK = """
 name: {name}
@@ -42,7 +54,7 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_robot(share: Path, file: str = "mine", **values: str) -> None:
-    defaults = {"name": file, "tcp": "panda_hand_tcp", "joint": "panda_joint1", "zero": "0.0"}
+    defaults = {"name": file, "tcp": "panda_hand_tcp", "joint": "panda_joint1", "zero": "0.0", "gains": "1.0"}
     (share / "config" / "robots" / f"{file}.yaml").write_text(ROBOT.format(**{**defaults, **values}))
 
 
@@ -112,16 +124,7 @@ def test_a_robot_whose_urdf_lacks_a_name_is_refused(share: Path, values: dict[st
 def test_a_broken_xacro_file_is_one_error_that_names_it(share: Path) -> None:
     (share / "urdf").mkdir()
     (share / "urdf" / "broken.urdf.xacro").write_text("<robot><unclosed></robot>")
-    robot = RobotModel(
-        name="broken",
-        urdf="urdf/broken.urdf.xacro",
-        base_frame="a",
-        tcp_frame="b",
-        arm_joints=("c",),
-        finger_joints=(),
-        gripper_max_width=0.1,
-        named_configurations={},
-    )
+    robot = replace(load_robot("panda"), urdf="urdf/broken.urdf.xacro")
     with pytest.raises(ConfigError, match=r"broken\.urdf\.xacro: xacro failed"):
         robot.urdf_xml()
 

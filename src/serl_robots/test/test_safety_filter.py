@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ PERIOD = 0.1
 LIMITS = SafetyLimits(
     workspace_min=(0.3, -0.2, 0.0),
     workspace_max=(0.6, 0.2, 0.3),
+    min_gripper_width=0.0,
+    max_gripper_width=0.08,
     max_step=0.04,
     max_velocity=0.5,
     max_acceleration=1.0,
@@ -40,6 +42,8 @@ def filter_limits(draw: st.DrawFn) -> SafetyLimits:
     return SafetyLimits(
         workspace_min=low,
         workspace_max=tuple(a + b for a, b in zip(low, size, strict=True)),
+        min_gripper_width=0.0,
+        max_gripper_width=0.08,
         reference_orientation=tuple(reference),
         orientation_cone=draw(st.floats(0.01, 1.57)),
         max_step=draw(st.floats(1e-3, 0.05)),
@@ -270,7 +274,14 @@ def test_a_tool_outside_the_box_stays_until_told_and_may_only_come_back(offset: 
 
 
 def test_full_acceleration_is_there_when_a_policy_turns_round_away_from_walls() -> None:
-    limits = SafetyLimits(max_step=0.05, max_velocity=0.5, max_acceleration=10.0)
+    limits = replace(
+        LIMITS,
+        workspace_min=(0.25, -0.4, 0.01),
+        workspace_max=(0.75, 0.4, 0.6),
+        max_step=0.05,
+        max_velocity=0.5,
+        max_acceleration=10.0,
+    )
     safety = started(limits, (0.5, 0.0, 0.3))
     for k in range(10):
         sign = 1.0 if k % 2 else -1.0

@@ -18,7 +18,9 @@ def test_whatever_happens_every_command_keeps_the_limits(seed: int, is_lockstep:
     robot, kinematics = panda()
     rng = np.random.default_rng(seed)
     ratios = Ratios()
-    storm = Storm(robot, kinematics, random_limits(rng), rng, ratios, lockstep=is_lockstep, joints=joints)
+    storm = Storm(
+        robot, kinematics, random_limits(rng, robot.gripper), rng, ratios, lockstep=is_lockstep, joints=joints
+    )
     storm.run(60 if joints else 200)
     for name in ("acceleration", "speed", "early"):
         assert getattr(ratios, name) <= 1.0 + 1e-6, (name, ratios.where)

@@ -17,7 +17,7 @@ from serl_sim.scene.scene import TIMESTEP
 from serl_sim.simulation import Simulation
 from serl_sim.trajectory import JointTrajectoryPlan, TrajectoryError
 
-_GRIPPER_TOLERANCE = 0.001  # [m] of a finger's position
+_GRIPPER_TOLERANCE = 0.002  # [m] of the width
 _STALL_VELOCITY = 0.001  # [m/s] below which a finger stands still
 _STALL_TIME = 0.3  # [s] of standing still away from the goal that is a stall
 _JOINT_TOLERANCE = 0.02  # [rad] at the end of a trajectory
@@ -54,7 +54,7 @@ class ControllerActions:
         self._node = node
         self._simulation = simulation
         self._wake = wake
-        self._finger = simulation.world.robot.finger_joints[0]
+        self._finger = simulation.world.robot.gripper.joints[0]
         self._gripper_action, self._trajectory_action = ParallelGripperCommand, FollowJointTrajectory
         self._servers = [
             GuardedActionServer(
@@ -75,7 +75,7 @@ class ControllerActions:
             ),
         ]
 
-    # Gripper: one joint, the position of one finger [m], half of the width.
+    # Gripper: the position of its first joint, one finger [m] or a jaw's hinge [rad].
 
     def _check_grip(self, goal: Any) -> GoalResponse:
         positions = list(goal.command.position)
@@ -88,8 +88,8 @@ class ControllerActions:
 
     async def _grip(self, goal: Any) -> Any:
         simulation, world = self._simulation, self._simulation.world
-        fingers = len(world.robot.finger_joints)
-        width = min(max(float(goal.request.command.position[0]) * fingers, 0.0), world.robot.gripper_max_width)
+        gripper = world.robot.gripper
+        width = gripper.within(gripper.width([float(goal.request.command.position[0])] * len(gripper.joints)))
         done: Future = Future()
         still = 0.0
         last_ns = simulation.stamp_ns
@@ -97,13 +97,12 @@ class ControllerActions:
         def observe(was_reset: bool) -> bool:
             nonlocal still, last_ns
             elapsed, last_ns = 1e-9 * (simulation.stamp_ns - last_ns), simulation.stamp_ns
-            speed = float(np.abs(world.joint_velocities[-fingers:]).max())
-            still = still + elapsed if speed < _STALL_VELOCITY else 0.0
+            still = still + elapsed if world.finger_speed < _STALL_VELOCITY else 0.0
             if was_reset or simulation.width != width:
                 done.set_result(_PREEMPTED)
             elif goal.is_cancel_requested:
                 done.set_result(_CANCELED)
-            elif abs(world.gripper_width - width) < _GRIPPER_TOLERANCE * fingers:
+            elif abs(world.gripper_width - width) < _GRIPPER_TOLERANCE:
                 done.set_result(_REACHED)
             elif still >= _STALL_TIME:
                 done.set_result(_STALLED)
@@ -115,7 +114,7 @@ class ControllerActions:
         outcome = await done
         result = self._gripper_action.Result(reached_goal=outcome == _REACHED, stalled=outcome == _STALLED)
         result.state.name = [self._finger]
-        result.state.position = [world.gripper_width / fingers]
+        result.state.position = [gripper.position(world.gripper_width)]
         _finish(goal, outcome)
         return result
 

@@ -59,9 +59,9 @@ class TaskEnv(gym.Env[Any, Any]):
         self.render_mode = render_mode
         self.render_size = render_size
         self.world = World(self.task)
-        unknown = self.task.cameras.keys() - self.world.file.cameras.keys()
+        unknown = self.task.cameras.keys() - self.world.cameras.keys()
         if unknown:
-            raise ValueError(f"no camera {', '.join(sorted(unknown))}; there are {', '.join(self.world.file.cameras)}")
+            raise ValueError(f"no camera {', '.join(sorted(unknown))}; there are {', '.join(self.world.cameras)}")
         self._integrator = CommandIntegrator(self.task.action, self.task.limits, self.task.control_period)
         self._steps = 0
         self._running = False

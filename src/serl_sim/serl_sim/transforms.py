@@ -5,10 +5,9 @@ import mujoco
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
 from serl_robots.model.camera_info import optical_frame
+from serl_robots.model.camera_mount import CameraMount
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
-
-from serl_sim.scene.world_file import CameraMount
 
 
 class RobotFrames:

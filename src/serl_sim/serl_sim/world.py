@@ -9,9 +9,10 @@ from typing import Any
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from serl_robots.control.task_robot import robot_of
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, quaternion_log, quaternion_multiply
-from serl_robots.model.robot import load_robot
+from serl_robots.model.robot import READY
 from serl_tasks.camera_view import CameraView
 from serl_tasks.observation import ArmSample
 from serl_tasks.task import Task
@@ -19,7 +20,7 @@ from serl_tasks.task import Task
 from serl_sim.rendering import LEAN, Appearance, ImageRenderer
 from serl_sim.scene.actuators import CARTESIAN, GRIPPER, JOINTS
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP, build_model
-from serl_sim.scene.world_file import load_world_file
+from serl_sim.scene.world_file import cameras_of, load_world_file
 
 _SETTLING_TIME = 3.0  # [s]
 _UNUSED = CameraView()  # of a camera that the task does not use
@@ -50,12 +51,15 @@ class World:
         """Build the world of `task`.
 
         Raises:
-            ConfigError: the task names a robot or a world that there is not.
-            ValueError: the start of the task is out of the robot's reach.
+            ConfigError: the task names a robot or a world that there is not, asks for what the robot cannot do, or
+                a camera of the world and one of the robot have the same name.
+            ValueError: the start of the task is out of the robot's reach, or its description lacks something.
         """
         self.task = task
-        self.robot = load_robot(task.robot)
+        self.robot = robot_of(task)
         self.file = load_world_file(task.world)
+        self.cameras = cameras_of(self.file, self.robot)
+        """Cameras of the world and of the robot by name; `overview` is not among them."""
         self.model = build_model(task, self.robot, self.file)
         self.data = mujoco.MjData(self.model)
         self.kinematics = Kinematics(self.robot)
@@ -75,7 +79,7 @@ class World:
         self._arm_positions, self._arm_velocities = self._positions[:arm], self._velocities[:arm]
         self.arm_limits = np.array([joint.range for joint in joints[:arm]])
         """Lowest and highest position of each arm joint, float64 (n, 2) [rad]."""
-        self._finger_positions = self._positions[arm:]
+        self._finger_positions, self._finger_velocities = self._positions[arm:], self._velocities[arm:]
         self._object_positions = {name: int(model.joint(name).qposadr[0]) for name in task.objects}
         groups = model.actuator_group
         self._pose_controls = slice(*_span(groups, CARTESIAN))
@@ -155,16 +159,17 @@ class World:
         self._select(JOINTS)
 
     def command_gripper(self, width: float) -> None:
-        """Move the fingers to a distance of `width` [m] from each other.
+        """Move the fingers to the nearest distance from each other to `width` [m] that the gripper has.
 
         Raises:
             ValueError: not finite.
         """
         if not math.isfinite(width):
             raise ValueError(f"gripper width: expected a finite number, found {width}")
-        self._gripper_target = min(max(width, 0.0), self.robot.gripper_max_width)
+        gripper = self.robot.gripper
+        self._gripper_target = gripper.within(width)
         self._measured = None
-        self.data.ctrl[self._gripper_control] = self._gripper_target / len(self._finger_positions)
+        self.data.ctrl[self._gripper_control] = gripper.position(self._gripper_target)
 
     def advance(self, steps: int) -> None:
         """Let `steps` physics steps pass.
@@ -189,24 +194,32 @@ class World:
 
     @property
     def joint_positions(self) -> NDArray[np.float64]:
-        """Arm [rad] and finger [m] positions, in the order of ``robot.joints``."""
+        """Positions in the order of ``robot.joints``, float64 (n,): arm and rotary jaw [rad], fingers [m]."""
         return self.data.qpos[self._positions]
 
     @property
     def joint_velocities(self) -> NDArray[np.float64]:
-        """Arm [rad/s] and finger [m/s] velocities, in the order of ``robot.joints``."""
+        """Velocities in the order of ``robot.joints``, float64 (n,): arm and rotary jaw [rad/s], fingers [m/s]."""
         return self.data.qvel[self._velocities]
 
     @property
     def joint_efforts(self) -> NDArray[np.float64]:
-        """What the motors give, gravity compensation included: [Nm] and [N], in the order of ``robot.joints``."""
+        """What the motors give, in the order of ``robot.joints``, float64 (n,) [Nm], fingers [N]; gravity included."""
         data = self.data
         return data.qfrc_actuator[self._velocities] + data.qfrc_gravcomp[self._velocities]
 
     @property
     def gripper_width(self) -> float:
         """Measured distance of the fingers [m]."""
-        return float(self.data.qpos[self._finger_positions].sum())
+        return self.robot.gripper.width(self.data.qpos[self._finger_positions].tolist())
+
+    @property
+    def finger_speed(self) -> float:
+        """Measured speed of the fastest finger [m/s]."""
+        data = self.data
+        return self.robot.gripper.finger_speed(
+            data.qpos[self._finger_positions].tolist(), data.qvel[self._finger_velocities].tolist()
+        )
 
     def arm_sample(self) -> ArmSample:
         """What an observation needs of the arm; computed as the arm controller computes it from joint states."""
@@ -233,7 +246,7 @@ class World:
         """Width and height in which `camera` is to be drawn for the task, or for nobody in particular [pixels].
 
         Args:
-            camera: one of ``file.cameras``.
+            camera: one of ``cameras``.
             scale: how many pixels in a row shall become one in the observation.
         """
         return self.task.cameras.get(camera, _UNUSED).picture_size(MAX_IMAGE, scale)
@@ -244,7 +257,7 @@ class World:
         The first image opens an OpenGL context in the calling thread, which then has to ask for all others as well.
 
         Args:
-            camera: one of ``file.cameras``, or ``overview``.
+            camera: one of ``cameras``, or ``overview``.
             width: of the image [pixels].
             height: of the image [pixels].
             appearance: how much to spend on looks.
@@ -295,7 +308,7 @@ class World:
         """State of the arm at rest at the task's start, everything on the table at rest too."""
         model, data = self.model, self.data
         start = Pose(self.task.start.tcp_position, self.task.limits.reference_orientation)
-        data.qpos[self._arm_positions] = self.robot.configuration("ready")
+        data.qpos[self._arm_positions] = self.robot.configuration(READY)
         self.command_pose(start)
         self.command_gripper(self.task.start.gripper_width)
         for _ in range(3):

@@ -120,7 +120,7 @@ class ScenePublisher:
         self._world, self._stamp = world, stamp
         self._frames = RobotFrames(world.model, world.robot, frame_prefix) if robot_state else None
         self._transforms = TFMessage()
-        fixed = camera_transforms(world.file.cameras, stamp, frame_prefix)
+        fixed = camera_transforms(world.cameras, stamp, frame_prefix)
         if self._frames is not None:
             fixed += self._frames.fixed(stamp)
             self._transforms_publisher = node.create_publisher(TFMessage, "/tf", RELIABLE_10)
@@ -128,11 +128,11 @@ class ScenePublisher:
             self._description_publisher.publish(String(data=world.robot.urdf_xml()))
         self._fixed_publisher = node.create_publisher(TFMessage, "/tf_static", LATCHED)
         self._fixed_publisher.publish(TFMessage(transforms=fixed))
-        self._cameras = {name: CameraPublisher(node, name) for name in world.file.cameras}
-        self._sizes = {name: image_size or world.picture_size(name) for name in world.file.cameras}
+        self._cameras = {name: CameraPublisher(node, name) for name in world.cameras}
+        self._sizes = {name: image_size or world.picture_size(name) for name in world.cameras}
         self._infos = {
             name: ideal_camera_info(mount.fovy_deg, *self._sizes[name], frame_prefix + optical_frame(name))
-            for name, mount in world.file.cameras.items()
+            for name, mount in world.cameras.items()
         }
         self._markers = SceneMarkers(world.task, frame_prefix + world.robot.base_frame)
         self._marker_publisher = node.create_publisher(MarkerArray, "markers", RELIABLE_1)

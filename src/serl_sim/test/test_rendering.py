@@ -56,14 +56,14 @@ def test_intrinsics_and_frames_say_where_the_cube_is_in_the_image(world, camera,
     stamp = Time()
     frames = RobotFrames(world.model, world.robot)
     transforms = [*frames.fixed(stamp), *frames.moving(world.data, stamp)]
-    transforms += camera_transforms(world.file.cameras, stamp)
+    transforms += camera_transforms(world.cameras, stamp)
     parents = {message.child_frame_id: message for message in transforms}
     frame, world_to_camera = optical_frame(camera), Pose.identity()
     while frame != "world":
         world_to_camera = pose_of(parents[frame].transform).compose(world_to_camera)
         frame = parents[frame].header.frame_id
     point = world_to_camera.inverse().transform(world.objects()["cube"].position)
-    info = ideal_camera_info(world.file.cameras[camera].fovy_deg, width, height, optical_frame(camera))
+    info = ideal_camera_info(world.cameras[camera].fovy_deg, width, height, optical_frame(camera))
     u, v, w = np.reshape(info.k, (3, 3)) @ point
     assert columns.mean() == pytest.approx(u / w, abs=0.02 * height)
     assert rows.mean() == pytest.approx(v / w, abs=0.02 * height)

@@ -4,7 +4,9 @@
 from functools import cache
 
 from serl_config.schema import ConfigError, build
+from serl_robots.control.robot_limits import completed
 from serl_robots.control.task_file import FOLDER, read_task
+from serl_robots.control.task_robot import robot_of
 
 from serl_config import resources
 from serl_tasks.kind_registry import KindError, find_kind
@@ -22,12 +24,14 @@ def get_task(name: str) -> Task:
 
     Raises:
         ConfigError: there is no such task (the message lists those there are), its file or one that it extends is
-            wrong, or its kind cannot be had.
+            wrong, its kind cannot be had, or its robot cannot do what it asks for.
     """
     file = read_task(name)
-    data = file.data
+    data = completed(file)
     try:
         cls = find_kind(data.get("kind"))
     except KindError as error:
         raise ConfigError(f"{file.place(('kind',))}: 'kind': {error}") from error
-    return build(cls, data, str(file.path), file.place)
+    task = build(cls, data, str(file.path), file.place)
+    robot_of(task)
+    return task

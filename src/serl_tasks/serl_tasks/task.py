@@ -78,6 +78,10 @@ class Task(ArmTask):
         StateVector(self.state, list(self.objects))
         return self
 
+    def asked_widths(self) -> dict[str, float]:
+        """Every opening of the gripper that the task asks for [m], by the key of its file that says so."""
+        return {**super().asked_widths(), "start.gripper_width": self.start.gripper_width}
+
     @cached_property
     def observation_space(self) -> gym.spaces.Dict:
         """``{"state": float32 (k,), "<camera>": uint8 (H, W, 3), ...}``."""

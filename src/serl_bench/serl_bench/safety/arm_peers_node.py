@@ -26,7 +26,9 @@ from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_1, RELIABLE_10
 from trajectory_msgs.msg import JointTrajectory
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus
+from serl_tasks import get_task
 
+TASK = "pick_cube"
 PERIOD = 0.1  # [s] of control
 STATE_PERIOD = 0.01  # [s] between joint states
 DEVICE_PERIOD = 0.02  # [s] between messages of a person's device
@@ -40,7 +42,7 @@ class Body(Node):
 
     def __init__(self, lockstep: bool) -> None:
         super().__init__("body")
-        robot = load_robot("panda")
+        robot = load_robot(get_task(TASK).robot)
         self._kinematics = Kinematics(robot)
         self._joints = np.array(robot.configuration("home"))
         self._message = JointState(name=list(robot.joints))

@@ -33,7 +33,9 @@ from serl_bench.registry import Bench, Measurement
 from serl_interfaces.action import MoveTo
 from serl_interfaces.msg import SafetyStatus
 from serl_launch import domain
+from serl_tasks import get_task
 
+TASK = "pick_cube"
 STOPS = 200
 DEATHS = 30
 EVENTS = 1_000_000
@@ -135,7 +137,7 @@ class Arm:
 def an_arm(name: str, *, lockstep: bool = False) -> Iterator[Arm]:
     """An arm controller of its own."""
     controller = str(find_executable("serl_robots", "arm_controller", os.environ))
-    parameters = ["-p", "task:=pick_cube", "-p", f"lockstep:={str(lockstep).lower()}"]
+    parameters = ["-p", f"task:={TASK}", "-p", f"lockstep:={str(lockstep).lower()}"]
     with domain.claim(name), ExitStack() as peers:
         process = start([controller, "--ros-args", *parameters])
         peers.callback(lambda: stop(process))
@@ -274,7 +276,7 @@ def _kill(arm: Arm, victim: subprocess.Popen[bytes], role: str, worst: dict[str,
 
 def acceleration_ratio(bench: Bench) -> Measurement:
     """Largest commanded acceleration over its limit, in a storm of random events."""
-    ratios = storm(load_robot("panda"), EVENTS, seed=0)
+    ratios = storm(load_robot(get_task(TASK).robot), EVENTS, seed=0)
     details = {
         "speed": ratios.speed,
         "outside_m": ratios.outside,
@@ -288,14 +290,14 @@ def acceleration_ratio(bench: Bench) -> Measurement:
 
 def _pose_goal(x: float) -> MoveTo.Goal:
     pose = PoseStamped()
-    pose.header.frame_id = "panda_link0"
+    pose.header.frame_id = load_robot(get_task(TASK).robot).base_frame
     pose.pose.position.x, pose.pose.position.y, pose.pose.position.z = x, 0.0, 0.2
     pose.pose.orientation.x, pose.pose.orientation.w = 1.0, 0.0
     return MoveTo.Goal(kind=MoveTo.Goal.KIND_POSE, pose=pose, velocity_scaling=0.2)
 
 
 def _joint_goal(turned: float) -> MoveTo.Goal:
-    robot = load_robot("panda")
+    robot = load_robot(get_task(TASK).robot)
     base, *others = robot.configuration("home")
     joints = JointState(name=list(robot.arm_joints), position=array("d", [base + turned, *others]))
     return MoveTo.Goal(kind=MoveTo.Goal.KIND_JOINTS, joints=joints, velocity_scaling=0.2)

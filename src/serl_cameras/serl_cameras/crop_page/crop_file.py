@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from serl_config.schema import ConfigError, build, read_yaml
 from serl_config.strict_yaml import compose_yaml
+from serl_robots.control.robot_limits import completed
 from serl_robots.control.task_file import TaskFile, read_task
 from serl_tasks.camera_view import CameraView
 
@@ -113,7 +114,7 @@ def _write_if_right(path: Path, text: str, file: TaskFile, camera: str, crop: Cr
 
 
 def _load(file: TaskFile) -> dict[str, CameraView]:
-    data = file.data
+    data = completed(file)
     cameras = build(type(get_task(data["name"])), data, str(file.path), file.place).cameras
     if not cameras:
         raise ConfigError(f"{file.path}: 'cameras': expected at least one, the task sees nothing")

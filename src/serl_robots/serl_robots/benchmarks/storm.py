@@ -15,6 +15,7 @@ from serl_robots.control.arm_controller import ArmController
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.control_step import Command, Measured
 from serl_robots.control.move_to import MoveRejected
+from serl_robots.model.gripper import Gripper
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
@@ -431,7 +432,7 @@ def solve_joints(kinematics: Kinematics, joints: NDArray[np.float64], goal: Pose
     return joints
 
 
-def random_limits(rng: np.random.Generator) -> SafetyLimits:
+def random_limits(rng: np.random.Generator, gripper: Gripper) -> SafetyLimits:
     """Limits from careful to the widest, so that braking takes from one to many periods."""
     centre = np.array([0.5, 0.0, 0.25])
     size = rng.uniform(0.05, 0.25, 3)
@@ -445,6 +446,8 @@ def random_limits(rng: np.random.Generator) -> SafetyLimits:
         max_angular_velocity=float(rng.uniform(0.2, 2.0)),
         max_acceleration=float(10.0 ** rng.uniform(-1.0, 1.0)),
         max_angular_acceleration=float(10.0 ** rng.uniform(-0.7, 1.3)),
+        min_gripper_width=gripper.min_width,
+        max_gripper_width=gripper.max_width,
     )
 
 
@@ -458,7 +461,9 @@ def storm(robot: RobotModel, events: int, seed: int, each: int = 500) -> Ratios:
     number = 0
     while ratios.events < events:
         lockstep, joints = number % 2 == 1, number % 8 < 2
-        Storm(robot, kinematics, random_limits(rng), rng, ratios, lockstep=lockstep, joints=joints).run(each)
+        Storm(robot, kinematics, random_limits(rng, robot.gripper), rng, ratios, lockstep=lockstep, joints=joints).run(
+            each
+        )
         number += 1
     return ratios
 

@@ -34,10 +34,11 @@ class JointStateReader:
         """Read the joints of `robot`, whose `kinematics` know their limits."""
         self._robot = robot
         self._lowest, self._highest = kinematics.lower - _JOINT_MARGIN, kinematics.upper + _JOINT_MARGIN
-        self._widest = _TOO_WIDE * robot.gripper_max_width
+        self._gripper = robot.gripper
+        self._widest = _TOO_WIDE * robot.gripper.max_width
         self._names: Sequence[str] | None = None
         self._arm = np.zeros(len(robot.arm_joints), dtype=np.intp)
-        self._fingers: list[int] = []
+        self._fingers = np.zeros(len(robot.gripper.joints), dtype=np.intp)
 
     def read(self, message: Any) -> JointReading:
         """The robot's joints.
@@ -56,16 +57,14 @@ class JointStateReader:
                 f"positions and {len(velocities)} velocities"
             )
         arm, speeds = positions[self._arm], velocities[self._arm]
-        width = 0.0
-        for index in self._fingers:
-            width += float(positions[index])
+        width = self._gripper.width(positions[self._fingers].tolist())
         if not math.isfinite(float(arm.sum()) + float(speeds.sum()) + width):
             raise JointStateError(
                 f"expected finite values, found positions {arm.tolist()}, velocities {speeds.tolist()}"
             )
         if not -self._widest <= width <= self._widest:
             raise JointStateError(
-                f"expected fingers that open at most {self._robot.gripper_max_width} m (gripper_max_width of "
+                f"expected fingers that open at most {self._gripper.max_width} m (gripper.max_width of "
                 f"{self._robot.name!r}), found {width} m"
             )
         beyond = (arm < self._lowest) | (arm > self._highest)
@@ -83,5 +82,5 @@ class JointStateReader:
         if missing:
             raise JointStateError(f"joints {', '.join(missing)} are missing; found {', '.join(names) or 'none'}")
         self._arm = np.array([index[name] for name in self._robot.arm_joints], dtype=np.intp)
-        self._fingers = [index[name] for name in self._robot.finger_joints]
+        self._fingers = np.array([index[name] for name in self._gripper.joints], dtype=np.intp)
         self._names = list(names)

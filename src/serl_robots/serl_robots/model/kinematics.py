@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
 
+_ROUNDING = 1e-9  # [m] or [rad]
+
 Joints = Sequence[float] | NDArray[np.float64]
 
 
@@ -24,7 +26,8 @@ class Kinematics:
         velocity: largest arm joint speeds, float64[n] [rad/s].
 
     Raises:
-        ValueError: the URDF lacks a frame, a joint or a limit that is needed.
+        ValueError: the URDF lacks a frame, a joint or a limit that is needed, or a named configuration or a width of
+            the gripper is beyond its limits.
     """
 
     def __init__(self, robot: RobotModel) -> None:
@@ -47,6 +50,8 @@ class Kinematics:
         self.lower: NDArray[np.float64] = self._model.jnt_range[joints, 0].copy()
         self.upper: NDArray[np.float64] = self._model.jnt_range[joints, 1].copy()
         self.velocity: NDArray[np.float64] = np.array(_velocity_limits(urdf, robot.arm_joints))
+
+        self._check_limits()
 
         mujoco.mj_kinematics(self._model, self._data)
         base = self._id(mujoco.mjtObj.mjOBJ_BODY, robot.base_frame)
@@ -91,6 +96,33 @@ class Kinematics:
             return velocity
         to_base = self._base.inverse()
         return np.concatenate([to_base.rotate(velocity[:3]), to_base.rotate(velocity[3:])])
+
+    def _check_limits(self) -> None:
+        """Refuse joints without limits, and what the robot's file says of positions beyond them."""
+        robot = self._robot
+        for name, low, high in zip(robot.arm_joints, self.lower, self.upper, strict=True):
+            if not low < high:
+                raise ValueError(
+                    f"kinematics: {robot.urdf}: joint {name!r}: expected <limit lower=... upper=...>, found {low:g} to "
+                    f"{high:g}; give a continuous joint the type revolute and limits"
+                )
+        for key, positions in robot.named_configurations.items():
+            for name, low, high, position in zip(robot.arm_joints, self.lower, self.upper, positions, strict=True):
+                if not low <= position <= high:
+                    raise ValueError(
+                        f"robot {robot.name!r}: named_configurations.{key}: expected joint {name!r} in [{low:g}, "
+                        f"{high:g}] rad as the URDF says, found {position:g}"
+                    )
+        gripper = robot.gripper
+        for name in gripper.joints:
+            low, high = self._model.jnt_range[self._id(mujoco.mjtObj.mjOBJ_JOINT, name)]
+            for key, width in (("min_width", gripper.min_width), ("max_width", gripper.max_width)):
+                position = gripper.position(width)
+                if not low - _ROUNDING <= position <= high + _ROUNDING:
+                    raise ValueError(
+                        f"robot {robot.name!r}: gripper.{key}: at {width:g} m expected joint {name!r} in [{low:g}, "
+                        f"{high:g}] as the URDF says, found {position:g}"
+                    )
 
     def _id(self, kind: mujoco.mjtObj, name: str) -> int:
         number = mujoco.mj_name2id(self._model, kind, name)

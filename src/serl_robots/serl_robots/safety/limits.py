@@ -37,15 +37,16 @@ CONVEX_ANGLE: Final = 0.5 * math.pi
 _FARTHEST: Final = 100.0  # [m] that a corner of a workspace may be away: numbers beyond are a mistake
 
 
-@config
+@config(kw_only=True)
 class SafetyLimits:
     """What a commanded motion may do. A task's file sets its own under `limits:`, the controller's parameters override.
 
-    The defaults are careful ones for a 7-axis arm beside a person, near those that HIL-SERL and MoveIt Servo ship.
+    Box and widths are the robot's where the task says nothing of them (`safety_box` and `gripper` of its file). The
+    defaults of the others are careful ones for an arm beside a person, near those that HIL-SERL and MoveIt Servo ship.
     """
 
-    workspace_min: Vector3 = Field(default=(0.25, -0.40, 0.01), description="corner of the tool's box, base frame [m]")
-    workspace_max: Vector3 = Field(default=(0.75, 0.40, 0.60), description="opposite corner of the box [m]")
+    workspace_min: Vector3 = Field(description="corner of the tool's box, base frame [m]")
+    workspace_max: Vector3 = Field(description="opposite corner of the box [m]")
     reference_orientation: Quaternion = Field(
         default=(1.0, 0.0, 0.0, 0.0), description="centre of the cone, xyzw; tool down"
     )
@@ -58,8 +59,8 @@ class SafetyLimits:
     max_angular_velocity: float = Field(default=0.8, gt=0.0, le=3.0, description="[rad/s]")
     max_acceleration: float = Field(default=2.0, ge=0.1, le=15.0, description="[m/s^2]")
     max_angular_acceleration: float = Field(default=6.0, ge=0.1, le=30.0, description="[rad/s^2]")
-    min_gripper_width: float = Field(default=0.0, ge=0.0, le=1.0, description="[m]")
-    max_gripper_width: float = Field(default=0.08, gt=0.0, le=1.0, description="[m]")
+    min_gripper_width: float = Field(ge=0.0, le=1.0, description="narrowest opening that is commanded [m]")
+    max_gripper_width: float = Field(gt=0.0, le=1.0, description="widest opening that is commanded [m]")
     max_gripper_velocity: float = Field(default=0.1, gt=0.0, le=10.0, description="change of width [m/s]")
     stale_timeout: float = Field(
         default=0.25, gt=0.0, le=10.0, description="a source that is silent for longer no longer leads, local time [s]"

@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from serl_config.schema import Field, config
 from serl_robots.control.arm_command import CommandIntegrator
+from serl_robots.control.task_robot import robot_of
 from serl_robots.model.pose import Pose, quaternion_exp
+from serl_robots.model.robot import RobotModel
 
 from serl_sim.pictures.randomize import LookRange, RandomLooks
 from serl_sim.world import SimulationError, World
 from serl_tasks import Task
 
-# What a value of one is worth, so that all labels are about as large.
+# What a value of one is worth, so that all labels are about as large; of a width it is half of the widest.
 _LENGTH: Final = 0.1  # [m]
-_WIDTH: Final = 0.04  # [m]
 
 
 @config(kw_only=True)
@@ -72,11 +73,11 @@ class LabelledPictures:
 
 
 def label_table(task: Task) -> tuple[Label, ...]:
-    """What `labelled_pictures` says of every picture."""
+    """What `labelled_pictures` says of every picture. Raises ConfigError when the task's robot cannot be used."""
     table = [
         Label("tcp_in_picture", 2, 1.0, "half pictures"),
         Label("tcp_position", 3, 1e3 * _LENGTH, "mm"),
-        Label("gripper_width", 1, 1e3 * _WIDTH, "mm"),
+        Label("gripper_width", 1, 1e3 * _half_width(robot_of(task)), "mm"),
     ]
     for name in task.objects:
         table += [
@@ -86,6 +87,10 @@ def label_table(task: Task) -> tuple[Label, ...]:
             Label(f"{name}_from_tcp", 3, 1e3 * _LENGTH, "mm"),
         ]
     return tuple(table)
+
+
+def _half_width(robot: RobotModel) -> float:
+    return 0.5 * robot.gripper.max_width
 
 
 def labelled_pictures(task: Task, scenes: SceneRange, count: int, seed: int) -> dict[str, LabelledPictures]:
@@ -127,6 +132,7 @@ def labelled_pictures(task: Task, scenes: SceneRange, count: int, seed: int) -> 
 def _moments(world: World, scenes: SceneRange, rng: np.random.Generator) -> Iterator[None]:
     """Yields after every control step of endless episodes; a world that diverged begins another."""
     task = world.task
+    gripper = world.robot.gripper
     integrator = CommandIntegrator(task.action, task.limits, task.control_period)
     low, high = np.array(task.limits.workspace_min), np.array(task.limits.workspace_max)
     while True:
@@ -142,7 +148,7 @@ def _moments(world: World, scenes: SceneRange, rng: np.random.Generator) -> Iter
                     command = integrator.step(expert.act(world.arm_sample(), world.objects()))
                 else:
                     if step % 5 == 0:
-                        place, width = rng.uniform(low, high), rng.uniform(0.0, world.robot.gripper_max_width)
+                        place, width = rng.uniform(low, high), rng.uniform(gripper.min_width, gripper.max_width)
                     command = integrator.move(tuple(place), task.limits.reference_orientation, width)
                 world.step(command.target, command.gripper_width)
             except SimulationError:
@@ -173,9 +179,9 @@ def _labels(world: World, looks: RandomLooks, camera: str) -> tuple[NDArray[np.f
     arm, objects = world.arm_sample(), world.objects()
     middle = 0.5 * np.add(world.task.limits.workspace_min, world.task.limits.workspace_max)
     # What the arm carries cannot tell where in the world it is.
-    fixed = float(world.file.cameras[camera].parent == "world")
+    fixed = float(world.cameras[camera].parent == "world")
     seen, place = _in_picture(looks, camera, world.task, arm.tcp.position)
-    labels = [*place, *(arm.tcp.position - middle) / _LENGTH, arm.gripper_width / _WIDTH - 1.0]
+    labels = [*place, *(arm.tcp.position - middle) / _LENGTH, arm.gripper_width / _half_width(world.robot) - 1.0]
     weights = [seen, seen, fixed, fixed, fixed, 1.0]
     for name in world.task.objects:
         position = objects[name].position

@@ -9,19 +9,16 @@ from typing import Final
 import mujoco
 import numpy as np
 from mujoco import mjtBuiltin, mjtGeom, mjtLightType, mjtTexture
+from serl_robots.model.camera_mount import CameraMount
 from serl_robots.model.pose import Quaternion
 from serl_robots.model.robot import RobotModel
 from serl_tasks.objects import BoxObject
 from serl_tasks.task import Task
 
 from serl_sim.scene.actuators import HELPER_GROUP, add_cartesian_control, add_gripper_control, add_joint_control
-from serl_sim.scene.world_file import CameraMount, Table, WorldFile
+from serl_sim.scene.world_file import Table, WorldFile, cameras_of
 
 TIMESTEP: Final = 0.002  # [s]
-
-# A weak spring to the start configuration keeps the elbow in place; one of 10 Nm/rad pulls the tool off its target.
-_POSTURE_STIFFNESS: Final = 1.0  # [Nm/rad]
-_JOINT_DAMPING: Final = 1.0  # [Nm s/rad]
 
 # Who meets whom: contype & conaffinity. The parts of the robot never meet each other.
 _ROBOT: Final = {"contype": 0, "conaffinity": 2}
@@ -29,6 +26,8 @@ _OBJECT: Final = {"contype": 3, "conaffinity": 1}
 _TABLE: Final = {"contype": 2, "conaffinity": 1}
 _NOTHING: Final = {"contype": 0, "conaffinity": 0}
 _STIFF_CONTACT: Final = (0.005, 1.0)  # time constant [s], damping ratio; with the default of 0.02 s the cube creeps
+
+_PAD: Final = "_pad"  # ends the names of the collision shapes that grip
 
 _TABLE_THICKNESS: Final = 0.04  # [m]
 
@@ -44,7 +43,8 @@ def build_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.MjMod
     """Compile the model. What only pictures for people show is in the group `BACKDROP_GROUP`.
 
     Raises:
-        ValueError: MuJoCo refuses the robot's description, or something in it is missing.
+        ValueError: MuJoCo refuses the robot's description, something in it is missing, or a camera has the name of
+            another (ConfigError).
     """
     return describe_model(task, robot, world).compile()
 
@@ -62,7 +62,7 @@ def describe_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.Mj
     _add_table(spec, world.table)
     for name, item in task.objects.items():
         _add_box(spec, name, item)
-    for name, camera in {**world.cameras, OVERVIEW: world.overview}.items():
+    for name, camera in {**cameras_of(world, robot), OVERVIEW: world.overview}.items():
         _add_camera(spec, name, camera)
     return spec
 
@@ -114,18 +114,25 @@ def _prepare_robot(spec: mujoco.MjSpec, robot: RobotModel) -> None:
             body.gravcomp = 1.0
     for name in robot.arm_joints:
         joint = spec.joint(name)
-        joint.stiffness[0] = _POSTURE_STIFFNESS
-        joint.damping[0] = _JOINT_DAMPING
+        joint.stiffness[0] = robot.simulation.posture_stiffness
+        joint.damping[0] = robot.simulation.joint_damping
+    pads = 0
     for geom in spec.geoms:
         if geom.contype == 0:
             continue  # only there to be seen
         geom.group = HELPER_GROUP
         geom.contype, geom.conaffinity = _ROBOT["contype"], _ROBOT["conaffinity"]
-        if geom.name.endswith("_pad"):
+        if geom.name.endswith(_PAD):
+            pads += 1
             geom.priority = 1
             geom.condim = 4
-            geom.friction = (1.5, 0.005, 0.0001)
+            geom.friction = robot.simulation.pad_friction
             geom.solref = _STIFF_CONTACT
+    if pads < 2:
+        raise ValueError(
+            f"robot {robot.name!r}: {robot.urdf}: expected at least two collision shapes whose name ends in {_PAD}, on "
+            f"what grips, found {pads}; without them nothing can be held"
+        )
 
 
 def _add_table(spec: mujoco.MjSpec, table: Table) -> None:

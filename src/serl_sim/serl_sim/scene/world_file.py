@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What surrounds the robot: ``config/worlds/<name>.yaml``."""
 
-import numpy as np
 from serl_config.schema import ConfigError, Field, config, load_yaml, model_validator, suggestion
-from serl_robots.model.pose import Pose, Vector3, quaternion_from_matrix
+from serl_robots.model.camera_mount import CameraMount
+from serl_robots.model.pose import Vector3
+from serl_robots.model.robot import FOLDER as ROBOTS
+from serl_robots.model.robot import RobotModel
 
 from serl_config import resources
 
@@ -27,34 +29,8 @@ class Table:
 
 
 @config(kw_only=True)
-class CameraMount:
-    """A pinhole camera, fixed to a frame."""
-
-    parent: str = Field(description="link of the robot that carries it, or world")
-    position: Vector3 = Field(description="in the parent's frame [m]")
-    target: Vector3 = Field(description="point in the middle of the image, in the parent's frame [m]")
-    up: Vector3 = Field(description="direction towards the upper edge of the image, in the parent's frame")
-    fovy_deg: float = Field(gt=1.0, lt=170.0, description="angle from the upper to the lower edge of the image")
-
-    @model_validator(mode="after")
-    def _looks_somewhere(self) -> "CameraMount":
-        if np.linalg.norm(np.cross(np.subtract(self.target, self.position), self.up)) < 1e-6:
-            raise ValueError("expected a target away from the position, and an up that is not along the view")
-        return self
-
-    def optical_frame(self) -> Pose:
-        """Pose in the parent's frame; z forward, x right, y down in the image (REP 103)."""
-        forward = np.subtract(self.target, self.position)
-        forward = forward / np.linalg.norm(forward)
-        right = np.cross(forward, self.up)
-        right = right / np.linalg.norm(right)
-        down = np.cross(forward, right)
-        return Pose(self.position, quaternion_from_matrix(np.column_stack((right, down, forward))))
-
-
-@config(kw_only=True)
 class WorldFile:
-    """Table and cameras."""
+    """Table and cameras, without the robot."""
 
     name: str
     table: Table
@@ -77,3 +53,18 @@ def load_world_file(name: str) -> WorldFile:
     if world.name != name:
         raise ConfigError(f"{known[name]}: 'name': expected {name!r} as the file's name says, found {world.name!r}")
     return world
+
+
+def cameras_of(world: WorldFile, robot: RobotModel) -> dict[str, CameraMount]:
+    """All cameras by their names: those of the world, then those that the robot carries.
+
+    Raises:
+        ConfigError: a name is given to two of them.
+    """
+    twice = world.cameras.keys() & robot.cameras.keys()
+    if twice:
+        raise ConfigError(
+            f"camera {', '.join(sorted(twice))} is in {FOLDER}/{world.name}.yaml and in "
+            f"{ROBOTS}/{robot.name}.yaml; give one of them another name"
+        )
+    return world.cameras | robot.cameras

@@ -15,6 +15,8 @@ from serl_tasks.task import Judgement, Task, with_noise
 
 CUBE = "cube"
 
+_LEAST_CLEARANCE = 0.004  # [m] on either side of the cube
+
 
 @config(kw_only=True)
 class PickSuccess:
@@ -39,6 +41,22 @@ class PickCube(Task):
             raise ValueError(f"action.names: expected dx dy dz gripper, found {' '.join(self.action.names)}")
         return self
 
+    def asked_widths(self) -> dict[str, float]:
+        """See :meth:`serl_robots.control.arm_task.ArmTask.asked_widths`: the open fingers pass by the cube."""
+        passing = self.gripped_width + 2.0 * _LEAST_CLEARANCE
+        return {**super().asked_widths(), f"objects.{CUBE}.size, with room for the fingers,": passing}
+
+    @property
+    def gripped_width(self) -> float:
+        """Width of the cube between the fingers [m]."""
+        return min(self.objects[CUBE].size[:2])
+
+    @property
+    def open_width(self) -> float:
+        """Width to which an action of 1 opens the gripper [m]."""
+        _, scale = self.action.gripper or (0, 0.0)
+        return self.limits.width_within(scale)
+
     @property
     def _goal_height(self) -> float:
         return 0.5 * self.objects[CUBE].size[2] + self.success.lift
@@ -60,10 +78,16 @@ class PickCube(Task):
 
 
 class PickExpert:
-    """Above the cube, down, close, up; which of these is read off the state, so it may take over at any time."""
+    """Above the cube, down, close, up; which of these is read off the state, so it may take over at any time.
+
+    How wide the fingers have to be open, and how well aligned with the cube before they come down, depends on the room
+    that the open gripper leaves on either side of the cube.
+    """
 
     APPROACH = 0.06  # height above the cube's centre from which the open fingers come down [m]
-    ALIGNED = 0.015  # horizontal distance at which they may come down, and close [m]
+    ALIGNED = 0.015  # largest horizontal distance at which they may come down, and close [m]
+    USED_CLEARANCE = 0.8  # largest share of the room beside the cube that this distance may be
+    OPEN = 0.015  # by how much fingers that come down are farther apart than the cube is wide, if they open so far [m]
     LEVEL = 0.012  # vertical distance at which they close [m]
     LOST = 0.03  # distance at which what closed fingers hold is not the cube [m]
     LAG = 0.05  # how far the commanded tool is ahead of the measured one [s]
@@ -75,7 +99,10 @@ class PickExpert:
         self._rng = rng
         self._noise = noise
         self._scale = np.array(task.action.scale[:3])
-        self._cube_width = min(task.objects[CUBE].size[:2])
+        self._cube_width = task.gripped_width
+        room = task.open_width - task.gripped_width
+        self._aligned = min(self.ALIGNED, self.USED_CLEARANCE * 0.5 * room)
+        self._open = min(self.OPEN, self.USED_CLEARANCE * room)
         self._lift = np.array([0.0, 0.0, task.success.lift])
         self._above = np.array([0.0, 0.0, self.APPROACH])
 
@@ -100,10 +127,10 @@ class PickExpert:
         if closing and horizontal < self.LOST and vertical < self.LOST:
             gripped = arm.gripper_width < self._cube_width + 0.004
             return (self._lift if gripped else cube - tool), True
-        if horizontal < self.ALIGNED and vertical < self.LEVEL:
+        if horizontal < self._aligned and vertical < self.LEVEL:
             return cube - tool, True
-        is_open = arm.gripper_width > self._cube_width + 0.015
-        aligned = math.hypot(*(cube - tool)[:2].tolist()) < self.ALIGNED
+        is_open = arm.gripper_width > self._cube_width + self._open
+        aligned = math.hypot(*(cube - tool)[:2].tolist()) < self._aligned
         if is_open and aligned:
             return cube - tool, False
         return cube + self._above - tool, False

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The robot of a task, checked that it can do what the task asks for."""
+
+from serl_config.schema import ConfigError
+
+from serl_robots.control.arm_task import ArmTask
+from serl_robots.control.task_file import FOLDER
+from serl_robots.model import robot as robots
+from serl_robots.model.robot import RobotModel, load_robot
+
+
+def robot_of(task: ArmTask) -> RobotModel:
+    """The robot that `task` names.
+
+    A width beyond the gripper's is refused here and not clipped later: an action of 1 would be executed as something
+    else, and a policy would learn from it.
+
+    Raises:
+        ConfigError: there is no such robot, its gripper does not open or close as far as the task asks, or its own
+            controller does not follow the kind of motion that the task commands.
+    """
+    robot = load_robot(task.robot)
+    gripper = robot.gripper
+    place = f"{robots.FOLDER}/{robot.name}.yaml"
+    remedy = f"change it in {FOLDER}/{task.name}.yaml, or name another robot there"
+    for key, width in task.asked_widths().items():
+        if width > gripper.max_width:
+            raise ConfigError(
+                f"task {task.name!r}: {key}: expected at most the {gripper.max_width} m that {robot.name!r} opens "
+                f"(gripper.max_width of {place}), found {width}; {remedy}"
+            )
+        if width < gripper.min_width:
+            raise ConfigError(
+                f"task {task.name!r}: {key}: expected at least the {gripper.min_width} m to which {robot.name!r} "
+                f"closes (gripper.min_width of {place}), found {width}; {remedy}"
+            )
+    if robot.low_level == "joint" and (task.action.translation or task.action.rotation):
+        raise ConfigError(
+            f"task {task.name!r}: action.names: expected joint motions only, as {robot.name!r} follows no tool poses "
+            f"(low_level of {place}), found {' '.join(task.action.names)}; {remedy}"
+        )
+    return robot
