@@ -113,7 +113,7 @@ class CameraNode(Node):
         return info
 
     def _on_picture(self, picture: NDArray[np.uint8], known: CameraInfo | None) -> None:
-        """In the capture's thread: what was seen must not wait for other callbacks."""
+        """Runs in the capture's thread: what was seen must not wait for other callbacks."""
         if self._info is None:
             height, width, _ = picture.shape
             self._info = known or ideal_camera_info(self._fovy_deg, width, height, self._frame)

@@ -12,9 +12,9 @@ class Device:
     """One camera, with the parameter that the camera node wants for it."""
 
     source: str
-    """As the node's parameter `source`."""
+    """Value of the node's parameter `source`."""
     name: str
-    """As the device calls itself."""
+    """What the device calls itself."""
     parameter: str
     """`video_device` or `serial_no`."""
     value: str

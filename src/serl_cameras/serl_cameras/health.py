@@ -21,7 +21,7 @@ class State(enum.Enum):
     SLOW = "slow"
     """Pictures come, but less often than they should."""
     FROZEN = "frozen"
-    """The same picture again and again."""
+    """One and the same picture comes again and again."""
     SILENT = "silent"
     """It is open, and no picture comes."""
     LOST = "lost"
@@ -50,7 +50,7 @@ class Report:
     rate: float
     """Pictures in a second [Hz]."""
     age: float | None
-    """Of the newest picture that differs from the one before [s]; None: there was none yet."""
+    """Age of the newest picture that differs from the one before [s]; None: there was none yet."""
     losses: int
     """How often the camera was lost."""
 
@@ -77,7 +77,7 @@ class Health:
             self._arrivals.clear()
 
     def arrived(self, picture: NDArray[np.uint8], now: float) -> bool:
-        """A picture came; whether it may be shown. Keeps the picture, which must not change any more."""
+        """Take note of a picture, uint8 (H, W, 3), and return whether it may be shown. It must not change any more."""
         with self._lock:
             self._arrivals.append(now)
             self._forget(now)

@@ -2,4 +2,4 @@
 """What the numbers of the command line may be."""
 
 LARGEST_COUNT = 2**31 - 1
-"""Of whatever is counted: messages hold no more."""
+"""Largest number of whatever is counted: messages hold no more."""

@@ -5,9 +5,9 @@ import struct
 from typing import NamedTuple
 
 PIXEL_LIMIT = 2**25
-"""Of a picture: 33.5 million, an 8K frame."""
+"""Most pixels of a picture: 33.5 million, an 8K frame."""
 SCAN_LIMIT = 100
-"""Of a JPEG picture: every scan goes over all pixels, and an ordinary progressive one has ten."""
+"""Most scans of a JPEG picture: every scan goes over all pixels, and an ordinary progressive one has ten."""
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without DHT, JPG and DAC
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length: TEM, RST0 to RST7, SOI

@@ -103,7 +103,7 @@ def build(cls: type[T], data: dict[str, Any], source: str, place: Callable[[Loca
 
 
 def _whole(value: Any) -> Any:
-    """The same with `1e5` as the whole number that it is: fields for whole numbers take no other."""
+    """The value with `1e5` as the whole number that it is: fields for whole numbers take no other."""
     if isinstance(value, dict):
         return {key: _whole(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -7,9 +7,9 @@ import re
 from typing import Any
 
 SIZE_LIMIT = 2**20
-"""[bytes]"""
+"""Largest text [bytes]."""
 DEPTH_LIMIT = 64
-"""Of arrays and objects within each other."""
+"""Most arrays and objects within each other."""
 
 _BRACKET_OR_STRING = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 

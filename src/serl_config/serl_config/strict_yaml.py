@@ -16,11 +16,11 @@ from serl_config.files import TEXT_LIMIT, read_text
 from serl_config.text import printable, shown
 
 VALUE_LIMIT = 10_000
-"""Keys and values in a document, aliases written out."""
+"""Most keys and values in a document, aliases written out."""
 DEPTH_LIMIT = 32
-"""Of lists and mappings within each other."""
+"""Most lists and mappings within each other."""
 NUMBER_LIMIT = 400
-"""[characters] of a number."""
+"""Longest number [characters]."""
 
 _PREFIX = "tag:yaml.org,2002:"
 _TEXT_TAG, _NUMBERS = f"{_PREFIX}str", ("int", "float", "bool")

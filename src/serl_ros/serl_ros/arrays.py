@@ -11,5 +11,5 @@ import numpy as np
 
 
 def from_array(field: array) -> np.ndarray:
-    """View a numeric message field as a 1-D array without a copy; it lives as long as the message does."""
+    """View a numeric message field as an array (n,) without a copy; it lives as long as the message does."""
     return np.frombuffer(field, dtype=field.typecode)

@@ -22,7 +22,7 @@ RELIABLE_50 = _profile(50)
 """Rare events that must all arrive: episode ends, metrics."""
 
 LOOP_1 = _profile(1, ReliabilityPolicy.BEST_EFFORT)
-"""For our own subscriptions in the control loop, where only the newest message counts.
+"""Our own subscriptions in the control loop, where only the newest message counts.
 
 The publishers there are reliable, so that any subscription matches them. A best-effort one is served without heartbeats
 and acknowledgements, which cost as much as the messages. What gets lost is repeated: a world in lockstep that stands
@@ -30,7 +30,7 @@ still repeats its state, an actor without an answer its action, and what answers
 """
 
 LOOP_10 = _profile(10, ReliabilityPolicy.BEST_EFFORT)
-"""The same with a short queue, for one message for each control step."""
+"""Our own subscriptions in the control loop to one message for each control step, with a short queue."""
 
 LATCHED = _profile(1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """The newest value, also for those who join later."""

@@ -32,7 +32,7 @@ class CameraView:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the result: height, width, 3."""
+        """Shape (H, W, 3) of the result."""
         return self.size[1], self.size[0], 3
 
     def picture_size(self, largest: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:

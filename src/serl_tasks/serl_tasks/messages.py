@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the graph's messages to what tasks and experts work on.
+"""What tasks and experts work on, read out of the graph's messages.
 
 Works on anything with the fields of the message, so that this package needs no ROS.
 """

@@ -36,7 +36,7 @@ class Expert(Protocol):
         """Begin an episode."""
 
     def act(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32]:
-        """Normalized action for this state, float32 in [-1, 1]."""
+        """Normalized action for this state, float32 (n,) in [-1, 1]."""
 
 
 @config(kw_only=True)
@@ -145,7 +145,7 @@ class Task(ArmTask):
 
 
 def with_noise(action: NDArray[Any], noise: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The action with Gaussian noise of standard deviation `noise`, clipped to [-1, 1]."""
+    """The action (n,) with Gaussian noise of standard deviation `noise`, clipped to [-1, 1], float32 (n,)."""
     if noise > 0.0:
         action = action + noise * rng.standard_normal(len(action))
     return np.clip(action, -1.0, 1.0).astype(np.float32)

@@ -39,7 +39,7 @@ class VariedExpert:
         self._look()
 
     def act(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32]:
-        """Normalized action for this state, float32 in [-1, 1]."""
+        """Normalized action for this state, float32 (n,) in [-1, 1]."""
         if self._left == 0:
             self._begin_piece()
         self._left -= 1

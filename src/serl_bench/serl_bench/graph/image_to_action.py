@@ -27,7 +27,7 @@ START_TIMEOUT = 60.0
 
 
 def image_to_action_ms(bench: Bench) -> Measurement:
-    """From before the pictures of two cameras are published until the action for them is back, p99 in ms."""
+    """Time from before the pictures of two cameras are published until the action for them is back, p99 in ms."""
     cameras = get_task(Eyes.TASK).cameras
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
     times: list[float] = []

@@ -68,12 +68,12 @@ def numbered_chunk(spec: TransitionSpec, first: int, count: int, rng: np.random.
 
 
 def number_code(numbers: np.ndarray) -> np.ndarray:
-    """A value in [-1, 1] that belongs to each number."""
+    """A value in [-1, 1], float32 (n,), that belongs to each of the `numbers` (n,)."""
     return (((numbers * 2654435761) % 2001 - 1000) / 1000.0).astype(np.float32)
 
 
 def number_reward(numbers: np.ndarray) -> np.ndarray:
-    """A plausible reward that belongs to each number."""
+    """A plausible reward, float32 (n,), that belongs to each of the `numbers` (n,)."""
     return (numbers % 8191).astype(np.float32)
 
 

@@ -82,7 +82,7 @@ class Body(Node):
 
 
 class Leader(Node):
-    """To and fro along x at full speed: as the policy, as a person's device, or as a person who answers each state."""
+    """Leads to and fro along x at full speed: as the policy, a person's device, or a person who answers each state."""
 
     def __init__(self, topic: str, period: float, synchronous: bool) -> None:
         super().__init__("leader")

@@ -39,7 +39,7 @@ class Seen:
     picture: NDArray[np.uint8] | None
     """RGB, uint8 (H, W, 3)."""
     age: float | None
-    """Of the newest message [s]; None: none came yet."""
+    """Age of the newest message [s]; None: none came yet."""
     problem: str
     """Why there is no picture."""
 

@@ -96,7 +96,7 @@ def train(recipe: EncoderRecipe, name: str, seed: int, path: Path, say: Callable
 
 
 def named_errors(errors: Mapping[str, NDArray[np.float64]], labels: tuple[Label, ...]) -> dict[str, float]:
-    """From errors (T,) by camera to means by "camera/label"; labels that a camera cannot tell are left out."""
+    """Means by "camera/label" of the errors (T,) of each camera; labels that a camera cannot tell are left out."""
     found = {}
     for camera, values in errors.items():
         ends = np.cumsum([label.size for label in labels])

@@ -17,9 +17,9 @@ class Repaired:
 
     transitions: int
     behind: int
-    """Of these, how many lay behind the first damage."""
+    """How many of the transitions lay behind the first damage."""
     step: int | None
-    """Of the newest checkpoint that fits; None: training begins anew, on all of them."""
+    """Step of the newest checkpoint that fits; None: training begins anew, on all transitions."""
 
 
 def repair(run: Run, target: Run) -> Repaired:

@@ -46,7 +46,7 @@ class _Arm:
 
     @property
     def answer(self) -> Any:
-        """Of its service; None when there is none yet."""
+        """Answer of its service; None while there is none."""
         return self.future.result() if self.future is not None and self.future.done() else None
 
     @property

@@ -16,7 +16,7 @@ from serl_launch.language.functions import SubstitutionError
 from serl_launch.language.scope import Scope
 
 _MAX_DEPTH = 20
-"""Of includes, so that a file that includes itself ends."""
+"""Most includes within each other, so that a file that includes itself ends."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a `<node>` or an `<executable>` to the process that it asks for."""
+"""The process that a `<node>` or an `<executable>` asks for."""
 
 from __future__ import annotations
 

@@ -23,13 +23,13 @@ from serl_launch.language.substitutions import SubstitutionSyntaxError, Template
 from serl_launch.language.values import Value, coerce
 
 ELEMENT_LIMIT = 10_000
-"""Of tags in a file."""
+"""Most tags in a file."""
 TOTAL_LIMIT = 50_000
-"""Of tags in all files of a launch, each file counted as often as it is included."""
+"""Most tags in all files of a launch, each file counted as often as it is included."""
 INCLUDE_LIMIT = 500
-"""Of files of a launch, counted so, too: files that include each other twice would make 2^n."""
+"""Most files of a launch, counted so, too: files that include each other twice would make 2^n."""
 DEPTH_LIMIT = 40
-"""Of tags within each other."""
+"""Most tags within each other."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class LaunchFiles:
         self._tags = 0
 
     def read(self, path: Path) -> Element:
-        """As `read_launch_file`. Raises LaunchError, also for more files or tags than the limits."""
+        """Read a file as `read_launch_file` does. Raises LaunchError, also for more files or tags than the limits."""
         self._includes += 1
         if self._includes > INCLUDE_LIMIT:
             raise LaunchError(f"{path}: more than {INCLUDE_LIMIT} includes in one launch; do files include each other?")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a launch file and its arguments to the list of what will happen.
+"""The list of what will happen, made of a launch file and its arguments.
 
 XML launch files cannot react to what runs, except by `on_exit`, so the whole walk is done before anything is started:
 a mistake in the last line of the last included file is found while nothing runs yet.
@@ -36,7 +36,7 @@ from serl_launch.language.scope import NAMESPACE, Scope
 from serl_launch.language.values import coerce
 
 _MAX_DEPTH = 50
-"""Of includes within each other, so that a file that includes itself ends with an error."""
+"""Most includes within each other, so that a file that includes itself ends with an error."""
 
 _RESERVED = ("global_params", "ros_remaps", "launch-prefix", "launch-prefix-filter", "emulate_tty")
 """Variables that change what upstream does, in ways that are not supported here."""
@@ -277,7 +277,7 @@ class _Planner:
         heapq.heappush(self._timers, _Timer(self._now + period, next(self._order), element, self._scope.file, cancel))
 
     def _fire(self, timer: _Timer) -> None:
-        """As upstream: a timer's actions see the outermost variables of the time at which it fires."""
+        """Walk a timer's actions. As upstream, they see the outermost variables of the time at which it fires."""
         self._now, self._cancel_on_shutdown = timer.at, timer.cancel_on_shutdown
         with self._scope.within(timer.file):
             self._walk(timer.element)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from serl_config.text import printable
 
 DEPTH_LIMIT = 32
-"""Of substitutions within each other."""
+"""Most substitutions within each other."""
 
 _SHOWN = 200
-"""[characters] of a text in an error."""
+"""Longest text in an error [characters]."""
 
 
 @dataclass(frozen=True)

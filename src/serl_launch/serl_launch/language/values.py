@@ -91,7 +91,7 @@ def _parse_text(value: Scalar) -> Scalar | Template:
 
 
 def _coerce(text: str, kind: str | None, *, keep_text: bool) -> Value:
-    """With keep_text, text that is not of the kind is kept: a substitution in it may still make it so."""
+    """The value of a text. With keep_text, one that is not of the kind is kept: a substitution may still make it so."""
     if kind in (None, "yaml"):
         return _from_yaml(text, keep_text=keep_text)
     if kind.startswith("list_of_"):

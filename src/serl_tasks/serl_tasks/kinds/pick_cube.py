@@ -78,7 +78,7 @@ class PickCube(Task):
 
 
 class PickExpert:
-    """Above the cube, down, close, up; which of these is read off the state, so it may take over at any time.
+    """Goes above the cube, down, closes, lifts; which of these is read off the state, so it may take over at any time.
 
     How wide the fingers have to be open, and how well aligned with the cube before they come down, depends on the room
     that the open gripper leaves on either side of the cube.
