@@ -3,7 +3,7 @@
 """Draw docs/images/floors.svg: packages on their floors, and in each what lies on its floors.
 
 The floors are the contracts of import-linter in pyproject.toml, which ./serl test holds, so the picture is true as long
-as it is drawn from them: tests/test_floors.py compares it. Run it after a contract has changed.
+as it is drawn from them: tests/workspace/test_floors.py compares it. Run it after a contract has changed.
 """
 
 import tomllib

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # Answers what ./serl asks of Python, and writes down what it was told to do.
 PYTHON = r"""#!/bin/bash

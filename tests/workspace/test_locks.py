@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("jazzy", "kilted", "native")
 NEWER = "99999"
 # What takes part in the installation itself has to be real; what has no wheel has to be built.

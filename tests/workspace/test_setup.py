@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-CONFIG = Path(__file__).resolve().parent.parent / "config"
+CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 def test_the_first_start_sets_up_with_hashes_and_hands_the_arguments_over(workspace):

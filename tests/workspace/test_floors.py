@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src"
 PLAIN_FOLDERS = {"language", "processes", "report"}
 ROS_MODULES = {"rclpy", "serl_ros", "serl_interfaces"}
@@ -171,7 +171,12 @@ def test_every_package_stands_on_a_floor_and_imports_only_what_is_below():
     assert not wrong
 
 
-@pytest.mark.parametrize("folder", sorted({file.parent for file in python_files("*")}), ids=lambda path: path.name)
+def all_folders() -> list[Path]:
+    """Every folder with Python files: of the packages, of their tests, and of those of the workspace."""
+    return sorted({file.parent for file in [*python_files("*"), *(ROOT / "tests").rglob("*.py")]})
+
+
+@pytest.mark.parametrize("folder", all_folders(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_folder_has_no_more_modules_than_a_reader_can_hold(folder):
     files = [file.name for file in folder.glob("*.py") if file.name not in ("__init__.py", "conftest.py")]
     if len(files) > MOST_MODULES and str(folder).endswith(tuple(NOT_YET["many modules"])):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted(folder.name for folder in (ROOT / "src").glob("serl_*"))
 
 # Module → key in rosdep's python.yaml, as of August 2026.

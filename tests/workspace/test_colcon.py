@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TESTS = "def test_that_passes():\n    pass\n\n\ndef test_that_fails():\n    assert False\n"
 
 
