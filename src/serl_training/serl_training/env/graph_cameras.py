@@ -43,7 +43,7 @@ class _Camera:
     problem: str = ""  # with the stamps
     odd: int = 0  # pictures in a row with the problem
 
-    def take(self, message: Any, now_ns: int) -> None:
+    def take(self, message: Any, now_ns: int, own_clock: bool) -> None:
         """Make a message the newest one."""
         stamp_ns = nanoseconds(message.header.stamp)
         # A picture that comes again is no newer than it was; a stamp that is zero or stands still does not tell.
@@ -52,7 +52,7 @@ class _Camera:
         if silent or not stands:
             self.received = time.monotonic()
             self.moment_ns = now_ns if silent else stamp_ns
-            self._note(stamp_ns, now_ns, silent)
+            self._note(stamp_ns, now_ns if own_clock else 0, silent)
         self.message, self.stamp_ns = message, stamp_ns
 
     def _note(self, stamp_ns: int, now_ns: int, silent: bool) -> None:
@@ -82,6 +82,8 @@ class CameraInputs:
         views: Mapping[str, CameraView],
         transport: Transport = "raw",
         on_picture: Callable[[], None] = lambda: None,
+        *,
+        own_clock: bool = True,
     ) -> None:
         """Subscribe to `<camera>/color/image_raw`, or with `transport` compressed to `.../compressed`.
 
@@ -90,8 +92,11 @@ class CameraInputs:
             views: what is seen of each camera, by its name.
             transport: which of the camera's topics.
             on_picture: called for each picture that comes, also for one that comes again.
+            own_clock: whether stamps are of the node's clock. They need not be where they are compared with each other
+                alone, as in lockstep.
         """
         self._node = node
+        self._own_clock = own_clock
         self._on_picture = on_picture
         suffix, kind = ("", Image) if transport == "raw" else ("/compressed", CompressedImage)
         self._cameras = {name: _Camera(view, f"{name}/color/image_raw{suffix}") for name, view in views.items()}
@@ -103,7 +108,7 @@ class CameraInputs:
     def _listener(self, camera: _Camera) -> Any:
         def on_image(message: Any) -> None:
             known = camera.problem
-            camera.take(message, self._node.get_clock().now().nanoseconds)
+            camera.take(message, self._node.get_clock().now().nanoseconds, self._own_clock)
             if camera.problem and not known:
                 use = "its pictures are used as they arrive; lockstep and reward from several cameras need stamps"
                 log(self._node, WARN, f"{camera.topic}: {camera.problem}: {use}")

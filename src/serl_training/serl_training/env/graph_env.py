@@ -139,7 +139,7 @@ class GraphEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
         self._action_publisher = node.create_publisher(ActionCommand, "policy/action", RELIABLE_1)
         self._episode_publisher = node.create_publisher(EpisodeStatus, "episode", LATCHED)
-        self._cameras = CameraInputs(node, self.task.cameras, image_transport)
+        self._cameras = CameraInputs(node, self.task.cameras, image_transport, own_clock=not lockstep)
         self._reset_client = node.create_client(ResetWorld, "sim/reset")
         self._subscriptions = [
             subscribe(node, ArmState, "arm/state", self._on_arm, LOOP_1, MessageError),
