@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from serl_bench.graph.peers_node import number_code, numbered_chunk
 from serl_launch.language.packages import find_executable
-from serl_rl.policy.snapshot import NumpyPolicy
+from serl_rl.backends import make_policy
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import decode_chunk, encode_chunk
 from serl_rl.storage.journal import read_journal
@@ -89,7 +90,7 @@ def test_a_run_from_start_to_sigint(ros: Any, processes: Any, tmp_path: Path) ->
     learner = processes.start(*command(tmp_path / "run"))
     peer = Peer(ros)
     first = peer.wait_for_policy()
-    NumpyPolicy.from_bytes(first.data.tobytes()).check(SPEC)
+    make_policy(PolicySnapshot.from_bytes(first.data.tobytes())).check(SPEC)
     for number in range(20):
         answer = peer.send(10 * number, 10)
         assert answer.success, answer.message

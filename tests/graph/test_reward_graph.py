@@ -14,7 +14,7 @@ import pytest
 from serl_cli.reward.keys import pressed_keys
 from serl_launch.graph_session import GraphSession
 from serl_rl.config import RewardClassifierConfig
-from serl_rl.jax.encoders.encoder import Encoder
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.reward.classifier import RewardClassifier
 from serl_rl.reward.data import RewardDataFile, RewardEpisode, read_reward_data
 from serl_training.env.graph_env import GraphEnv

@@ -69,7 +69,7 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_training_writes_a_file_that_says_how_it_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from serl_rl.config import EncoderConfig
     from serl_rl.encoders.file import read_encoder
-    from serl_rl.jax.encoders.encoder import load_encoder
+    from serl_rl.encoders.loading import load_encoder
 
     (tmp_path / "tiny.yaml").write_text(TINY)
     assert main(["encoder", "train", "tiny.yaml", "--seed", "4"]) == 0
@@ -92,8 +92,9 @@ def test_a_training_writes_a_file_that_says_how_it_was_made(tmp_path: Path, caps
 
 def test_published_weights_are_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from serl_rl.config import EncoderConfig
+    from serl_rl.encoders.architecture import parameter_shapes
+    from serl_rl.encoders.loading import load_encoder
     from serl_rl.encoders.resnet_params import sha256
-    from serl_rl.jax.encoders.encoder import load_encoder, parameter_shapes
 
     source = tmp_path / "resnet10_params.pkl"
     tree = nested(dict(parameter_shapes("resnet10"))) | {"head": {"kernel": np.zeros((3, 4), np.float32)}}
@@ -110,7 +111,7 @@ def test_published_weights_are_converted(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_what_cannot_be_converted_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from serl_rl.jax.encoders.encoder import parameter_shapes
+    from serl_rl.encoders.architecture import parameter_shapes
 
     source = tmp_path / "other.pkl"
     tree = nested(dict(parameter_shapes("resnet10")))

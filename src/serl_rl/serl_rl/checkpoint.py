@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from serl_config.atomic_files import remove_leftovers, sync_directory, write_syn
 from serl_config.files import FileError, read_bytes
 from serl_config.strict_json import SIZE_LIMIT, JsonError, parse_json
 
+from serl_rl.agent import Checkpointable
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage import tensors
@@ -51,24 +52,7 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be read or written: says which, what was expected and what was found."""
 
 
-class Agent(Protocol):
-    """What can be checkpointed."""
-
-    @property
-    def spec(self) -> TransitionSpec:
-        """Of the transitions that it learns from."""
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state as named arrays."""
-
-    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """The agent with that state. Raises DataError if names, shapes or dtypes are not those of `arrays()`."""
-
-    def policy_snapshot(self) -> PolicySnapshot:
-        """What acting needs."""
-
-
-AgentT = TypeVar("AgentT", bound=Agent)
+AgentT = TypeVar("AgentT", bound=Checkpointable)
 
 
 @dataclass(frozen=True)
@@ -93,7 +77,7 @@ class Checkpoint(Generic[AgentT]):
 def save(
     directory: Path,
     step: int,
-    agent: Agent,
+    agent: Checkpointable,
     *,
     counters: Mapping[str, int],
     rng: np.random.Generator,

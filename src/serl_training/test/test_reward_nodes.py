@@ -36,7 +36,7 @@ def node(name: str) -> tuple[str, ...]:
 def believer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier without any training that takes every picture for a success, two in a row needed."""
     import jax
-    from serl_rl.jax.encoders.encoder import Encoder
+    from serl_rl.encoders.encoder import Encoder
     from serl_rl.jax.reward.classifier import RewardClassifier, make_head
     from serl_rl.reward.classifier_file import ClassifierInfo
 

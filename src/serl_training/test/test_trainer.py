@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from serl_rl.backends import make_policy
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import BCConfig, LearningConfig
-from serl_rl.policy.snapshot import NumpyPolicy
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import Plausible
 from serl_rl.storage.chunk import Chunk, TransitionSpec, encode_chunk
 from serl_rl.storage.journal import JournalError, JournalLost
@@ -159,7 +160,7 @@ def test_numbers_that_ruin_the_training_end_it_before_they_are_saved_and_it_can_
         assert "3e+38 in observation.state" in str(error.value) or "observation.state, minibatch" in str(error.value)
         assert "from actor, episode 7, step" in str(error.value)
         for policy in published:
-            NumpyPolicy.from_bytes(policy.data)
+            make_policy(PolicySnapshot.from_bytes(policy.data))
     assert sorted((tmp_path / "checkpoints").iterdir()) == saved
     with started(tmp_path) as (learner, published):  # the poison is in the journal, and left out
         wait(lambda: bool(published), learner)

@@ -16,7 +16,7 @@ from serl_launch.errors import CommandError
 from serl_launch.graph_session import GraphSession
 from serl_launch.language.packages import find_executable
 from serl_rl.config import RewardClassifierConfig
-from serl_rl.jax.encoders.encoder import Encoder
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.reward.classifier import RewardClassifier
 from serl_rl.storage.chunk import encode_chunk
 from serl_ros.images import encode_jpeg

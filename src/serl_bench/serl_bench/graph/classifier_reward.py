@@ -36,7 +36,7 @@ def pick_classifier_success(bench: Bench) -> Measurement:
 
 def classifier_hz(bench: Bench) -> Measurement:
     """Answers per second of the classifier's node, two cameras, to a graph that steps as fast as it gets them."""
-    from serl_rl.jax.encoders.encoder import load_encoder
+    from serl_rl.encoders.loading import load_encoder
     from serl_rl.jax.reward.classifier import RewardClassifier
 
     task, config = get_task(VISION), RewardClassifierConfig()

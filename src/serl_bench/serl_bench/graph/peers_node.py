@@ -152,13 +152,13 @@ class Eyes(Node):
     def __init__(self) -> None:
         super().__init__("eyes")
         prepare(self, "")
-        from serl_rl.jax.agents import create_agent
+        from serl_rl.backends import create_agent, make_policy
 
         task = get_task(self.TASK)
         config = load_learning("", task)
         self._perception = make_perception(task, config, seed=0)
         agent = create_agent(0, self._perception.spec, config, self._perception.weights)
-        self._policy = agent.policy_snapshot().policy()
+        self._policy = make_policy(agent.policy_snapshot())
         self._state = np.zeros(self._perception.spec.observation["state"].shape, np.float32)
         self._cameras = CameraInputs(self, task.cameras)
         self._publisher = self.create_publisher(ActionCommand, "policy/action", RELIABLE_10)

@@ -41,7 +41,8 @@ def measure() -> tuple[list[float], list[float]]:
     """Times of rendering and of encoding [ms] in each of `STEPS` environment steps with random actions."""
     from serl_config.resources import find
     from serl_rl.config import EncoderConfig
-    from serl_rl.jax.encoders.encoder import FrameEncoder, load_encoder
+    from serl_rl.encoders.loading import load_encoder
+    from serl_rl.jax.encoders.frames import FrameEncoder
     from serl_sim.envs import TaskEnv
 
     from serl_tasks import get_task

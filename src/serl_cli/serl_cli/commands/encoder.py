@@ -63,9 +63,10 @@ def convert(
     Examples:
         ./serl encoder convert resnet10_params.pkl
     """
+    from serl_rl.encoders.architecture import parameter_shapes
+    from serl_rl.encoders.encoder import Encoder
     from serl_rl.encoders.file import EncoderDescription, write_encoder
     from serl_rl.encoders.resnet_params import read_pickled_arrays, sha256
-    from serl_rl.jax.encoders.encoder import Encoder, parameter_shapes
 
     path = out or Path(f"{source.stem}.safetensors")
     _check_free(path, force)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from serl_launch.errors import CommandError
 from serl_launch.runs import Run
+from serl_rl.backends import make_policy
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import LearningConfig
 from serl_rl.encoders.file import EncoderError
@@ -79,7 +80,7 @@ def _frames(snapshot: PolicySnapshot, config: LearningConfig, task: str, episode
         yield scene.world.render(OVERVIEW, *SIZE, FILM)
         perception = make_perception(scene.task, config, seed=0)
         env, stack = perception.wrap(scene), FrameStacker(perception.spec)
-        policy = snapshot.policy(perception.weights)
+        policy = make_policy(snapshot, perception.weights)
         policy.check(perception.spec)
         for seed in range(FIRST_SEED, FIRST_SEED + episodes):
             observation, _ = env.reset(seed=seed)

@@ -41,7 +41,7 @@ def train(
     started = time.monotonic()
     train_episodes, held_out = _split(files, validation_files, config, seed)
     check_split(train_episodes, held_out)
-    from serl_rl.jax.encoders.encoder import load_encoder
+    from serl_rl.encoders.loading import load_encoder
 
     cameras = tuple(train_episodes[0].source.views)
     encoder = load_encoder(EncoderConfig(kind=config.encoder, weights=config.weights), cameras, find)

@@ -60,7 +60,7 @@ def train(recipe: EncoderRecipe, name: str, seed: int, path: Path, say: Callable
         OSError: the file cannot be written.
     """
     from serl_rl.encoders.file import EncoderDescription, write_encoder
-    from serl_rl.jax.encoders.encoder import make_encoder
+    from serl_rl.jax.encoders.networks import make_encoder
     from serl_rl.jax.encoders.training import train_encoder
 
     make_encoder(recipe.kind)

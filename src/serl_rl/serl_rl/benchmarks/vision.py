@@ -13,8 +13,8 @@ import jax
 
 from serl_rl.benchmarks.learning import median_seconds, random_batch
 from serl_rl.config import EncoderConfig, EncoderKind, LearningConfig, SACConfig, VisionConfig
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.agents import create_agent
-from serl_rl.jax.encoders.encoder import Encoder
 from serl_rl.spec import ArraySpec, TransitionSpec
 
 CAMERAS = ("front", "wrist")

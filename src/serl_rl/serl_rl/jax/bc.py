@@ -18,8 +18,8 @@ import optax
 from flax import struct
 
 from serl_rl.config import BCConfig, VisionConfig
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.agent_state import NamedState
-from serl_rl.jax.encoders.encoder import Encoder
 from serl_rl.jax.networks import MLP
 from serl_rl.jax.snapshots import make_snapshot
 from serl_rl.jax.update import Batch, Info, Params, Update, divided_encoder

@@ -23,9 +23,9 @@ import optax
 from flax import struct
 
 from serl_rl.config import Gripper, HybridConfig, SACConfig, VisionConfig
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import sac
 from serl_rl.jax.agent_state import NamedState
-from serl_rl.jax.encoders.encoder import Encoder
 from serl_rl.jax.networks import LOG_STD_MAX, LOG_STD_MIN, MLP
 from serl_rl.jax.sac import SACAgent
 from serl_rl.jax.snapshots import make_snapshot

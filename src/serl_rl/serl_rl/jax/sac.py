@@ -18,8 +18,8 @@ import optax
 from flax import struct
 
 from serl_rl.config import SACConfig, VisionConfig
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.agent_state import NamedState
-from serl_rl.jax.encoders.encoder import Encoder
 from serl_rl.jax.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianPolicy, critic_ensemble, squashed_sample
 from serl_rl.jax.snapshots import make_snapshot
 from serl_rl.jax.update import Batch, Info, Params, Update, divided_encoder

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from serl_rl.config import VisionConfig
-from serl_rl.jax.encoders.encoder import Encoder
+from serl_rl.encoders.encoder import Encoder
+from serl_rl.jax.encoders.networks import encoder_params
 from serl_rl.jax.vision import check_vision, encode_pictures, has_pictures, shift_pictures
 from serl_rl.spec import TransitionSpec
 
@@ -133,5 +134,5 @@ def divided_encoder(spec: TransitionSpec, vision: VisionConfig, encoder: Encoder
     check_vision(spec, vision, encoder)
     if encoder is None or not has_pictures(spec):
         return None, None, spec.encoder
-    weights = jax.tree.map(jnp.asarray, encoder.params)
+    weights = jax.tree.map(jnp.asarray, encoder_params(encoder))
     return (None, weights, encoder.hash) if vision.encoder.frozen else (weights, None, "")

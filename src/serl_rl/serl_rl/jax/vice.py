@@ -18,9 +18,9 @@ import optax
 from flax import struct
 
 from serl_rl.config import SACConfig, VICEConfig, VisionConfig
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import sac
 from serl_rl.jax.agent_state import NamedState
-from serl_rl.jax.encoders.encoder import Encoder
 from serl_rl.jax.networks import MLP
 from serl_rl.jax.sac import SACAgent
 from serl_rl.jax.update import Batch, Info, Params, Update, divided_encoder

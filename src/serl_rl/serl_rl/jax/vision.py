@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from serl_rl.config import VisionConfig
-from serl_rl.jax.encoders.encoder import Encoder, make_encoder
+from serl_rl.encoders.architecture import PICTURE_CHANNELS
+from serl_rl.encoders.encoder import Encoder
+from serl_rl.jax.encoders.networks import make_encoder
 from serl_rl.spec import DataError, TransitionSpec
 
 Params = Any
 Observation = Mapping[str, jax.Array]
-
-PICTURE_CHANNELS = 3
 
 
 class SpatialEmbeddings(nn.Module):

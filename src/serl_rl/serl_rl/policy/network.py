@@ -40,11 +40,9 @@ class PolicyArrays:
         self._used.add(name)
         return array
 
-    def take_all(self, prefix: str) -> dict[str, NDArray[Any]]:
-        """All arrays below a prefix, by the rest of their names; for whoever knows their shapes."""
-        names = [name for name in self._arrays if name.startswith(f"{prefix}/")]
-        self._used.update(names)
-        return {name.removeprefix(f"{prefix}/"): self._arrays[name] for name in names}
+    def pass_over(self, prefix: str) -> None:
+        """Count all arrays below a prefix as taken: somebody else has checked and taken them."""
+        self._used.update(name for name in self._arrays if name.startswith(f"{prefix}/"))
 
     def dense(self, prefix: str, inputs: int, outputs: int | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
         """Kernel (inputs, outputs) and bias of a dense layer."""

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from serl_rl.agent import Agent
+from serl_rl.backends import create_agent, make_policy
 from serl_rl.config import (
     BCConfig,
     DrQv2Config,
@@ -20,8 +22,7 @@ from serl_rl.config import (
     VICEConfig,
     VisionConfig,
 )
-from serl_rl.jax.agents import Agent, create_agent
-from serl_rl.policy.snapshot import NumpyPolicy
+from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.replay.sampler import make_sampler
 from serl_rl.storage.chunk import Chunk, TransitionSpec, stack_observations
@@ -192,7 +193,7 @@ def learn(task: type[Reach], config: LearningConfig, seed: int, env_steps: int, 
     agent, trained = create_agent(seed, task.spec, config), 0
     for _ in range(config.updates_before_acting // 8):
         agent, _ = agent.update(sampler.sample(8, 1))
-    policy = agent.policy_snapshot().policy()
+    policy = make_policy(agent.policy_snapshot())
 
     def explore(observation: Observation) -> NDArray[np.float32]:
         if online.inserted < config.random_steps:
@@ -204,14 +205,14 @@ def learn(task: type[Reach], config: LearningConfig, seed: int, env_steps: int, 
         while online.inserted - trained >= 8:
             agent, _ = agent.update(sampler.sample(8, config.utd_ratio))
             trained += 8
-        policy = agent.policy_snapshot().policy()
+        policy = make_policy(agent.policy_snapshot())
     return agent
 
 
 def learned_rate(task: type[Reach], config: LearningConfig, seed: int, env_steps: int, shown: int) -> float:
     """Success rate after learning from so many demonstrations and own steps."""
     agent = learn(task, config, seed, env_steps, demonstrations(task, seed, shown))
-    return success_rate(task, agent.policy_snapshot().policy())
+    return success_rate(task, make_policy(agent.policy_snapshot()))
 
 
 DRQV2 = LearningConfig(
@@ -266,7 +267,8 @@ def test_vice_goes_to_what_it_was_shown_as_a_success_and_nowhere_else(shown, els
     wrong = []
 
     def rate(seed: int) -> float:
-        policy = learn(UnrewardedReach, VICE, seed, 3000, demonstrations(shown, seed, 20)).policy_snapshot().policy()
+        agent = learn(UnrewardedReach, VICE, seed, 3000, demonstrations(shown, seed, 20))
+        policy = make_policy(agent.policy_snapshot())
         wrong.append(success_rate(elsewhere, policy))
         return success_rate(shown, policy)
 
@@ -288,6 +290,6 @@ BC = LearningConfig(
 def test_bc_imitates(task):
     shown = demonstrations(task, 0, 40)
     agent = learn(task, BC, 0, 0, shown)
-    assert success_rate(task, agent.policy_snapshot().policy()) >= 0.8
-    untrained = create_agent(0, task.spec, BC).policy_snapshot().policy()
+    assert success_rate(task, make_policy(agent.policy_snapshot())) >= 0.8
+    untrained = make_policy(create_agent(0, task.spec, BC).policy_snapshot())
     assert success_rate(task, untrained) < 0.3

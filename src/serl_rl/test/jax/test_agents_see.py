@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from serl_rl.backends import create_agent, make_policy
 from serl_rl.config import EncoderConfig, Gripper, HybridConfig, LearningConfig, SACConfig, VICEConfig, VisionConfig
-from serl_rl.jax.agents import create_agent
-from serl_rl.jax.encoders.encoder import Encoder
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.replay.sampler import make_sampler
@@ -69,12 +69,12 @@ def test_an_update_moves_the_policy_that_is_acted_with(agent, spec, frozen, cach
     assert any("encoder" in name for name in moved) == (spec is PICTURES and not frozen)
     assert not any("frozen_encoder" in name for name in after)
 
-    policy = PolicySnapshot.from_bytes(new.policy_snapshot().to_bytes()).policy(encoder)
+    policy = make_policy(PolicySnapshot.from_bytes(new.policy_snapshot().to_bytes()), encoder)
     policy.check(spec)
     observation = {name: np.zeros(spec.drawn_shape(name), entry.dtype) for name, entry in spec.observation.items()}
     action = policy.act(observation, deterministic=True)
     assert action.shape == (2,)
     assert np.abs(action).max() <= 1.0
     again = create_agent(1, spec, config, encoder).with_arrays(after)
-    same = again.policy_snapshot().policy(encoder)
+    same = make_policy(again.policy_snapshot(), encoder)
     np.testing.assert_array_equal(same.act(observation, deterministic=True), action)

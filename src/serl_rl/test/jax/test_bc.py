@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from serl_rl.backends import make_policy
 from serl_rl.config import BCConfig, VisionConfig
 from serl_rl.jax import bc
 from serl_rl.jax.bc import BCAgent, ChunkPolicy
@@ -70,7 +71,7 @@ def test_dropout_is_random_in_training_and_absent_in_acting():
 def test_actors_execute_what_the_learner_predicts_and_then_look_again():
     agent = make_agent(seed=3)
     snapshot = agent.policy_snapshot()
-    policy = type(snapshot).from_bytes(snapshot.to_bytes()).policy()
+    policy = make_policy(type(snapshot).from_bytes(snapshot.to_bytes()))
     policy.check(SPEC)
     states = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     wanted = predicted(agent, states)
@@ -81,7 +82,7 @@ def test_actors_execute_what_the_learner_predicts_and_then_look_again():
 
 
 def test_a_new_episode_begins_with_a_look():
-    policy = make_agent(seed=3).policy_snapshot().policy()
+    policy = make_policy(make_agent(seed=3).policy_snapshot())
     first, second = np.zeros(3, np.float32), np.ones(3, np.float32)
     fresh = policy.act({"state": second}, deterministic=True)
     policy.reset()
@@ -91,7 +92,7 @@ def test_a_new_episode_begins_with_a_look():
 
 
 def test_it_does_not_explore():
-    policy = make_agent().policy_snapshot().policy()
+    policy = make_policy(make_agent().policy_snapshot())
     one = {"state": np.ones(3, np.float32)}
     drawn = []
     for _ in range(3):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from serl_rl.backends import make_policy
 from serl_rl.config import DrQv2Config, VisionConfig
 from serl_rl.jax import drqv2
 from serl_rl.jax.drqv2 import DrQv2Agent, noise_scale, noisy_action
@@ -118,7 +119,7 @@ def test_each_step_leaves_the_other_network_alone():
 def test_actors_compute_the_policy_of_the_learner_and_add_its_noise():
     agent = make_agent(seed=2).replace(env_steps=jnp.asarray(5, jnp.int32))
     snapshot = agent.policy_snapshot()
-    policy = type(snapshot).from_bytes(snapshot.to_bytes()).policy()
+    policy = make_policy(type(snapshot).from_bytes(snapshot.to_bytes()))
     policy.check(SPEC)
     one = {"state": np.asarray([0.3, -0.2, 0.9], np.float32)}
     mean = np.asarray(drqv2.policy(agent, agent.actor, one["state"][None])[0])

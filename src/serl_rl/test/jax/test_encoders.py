@@ -5,25 +5,23 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import get_args
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 from flax import linen
+from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serl_rl.config import EncoderConfig
+from serl_rl.config import EncoderConfig, EncoderKind
+from serl_rl.encoders.architecture import feature_shape, parameter_shapes
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.file import EncoderDescription, EncoderError, write_encoder
-from serl_rl.jax.encoders.encoder import (
-    Encoder,
-    FrameEncoder,
-    _shift_into,
-    load_encoder,
-    make_encoder,
-    parameter_shapes,
-)
-from serl_rl.jax.encoders.networks import DepthwiseConv
+from serl_rl.encoders.loading import load_encoder
+from serl_rl.jax.encoders.frames import FrameEncoder, _shift_into
+from serl_rl.jax.encoders.networks import DepthwiseConv, encoder_params, make_encoder
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
@@ -64,9 +62,21 @@ def test_every_kind_has_its_number_of_parameters_and_features(
     assert encoder.feature_shape(128, 128) == features
     module = make_encoder(kind)
     for dtype in (np.uint8, np.float32):
-        result = jax.eval_shape(module.apply, encoder.params, jax.ShapeDtypeStruct((3, 96, 128, 3), dtype))
+        result = jax.eval_shape(module.apply, encoder_params(encoder), jax.ShapeDtypeStruct((3, 96, 128, 3), dtype))
         assert result.shape == (3, 3, 4, features[2])
         assert result.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", get_args(EncoderKind))
+def test_what_is_known_without_a_backend_is_what_the_network_has(kind: str) -> None:
+    module = make_encoder(kind)
+    for size in ((1, 1), (2, 3), (7, 200), (33, 65), (128, 128)):
+        picture = jax.ShapeDtypeStruct((1, *size, 3), np.uint8)
+        features, params = jax.eval_shape(module.init_with_output, jax.random.key(0), picture)
+        assert feature_shape(kind, *size) == features.shape[1:]
+        found = {name: leaf.shape for name, leaf in flatten_dict(params["params"], sep="/").items()}
+        assert dict(parameter_shapes(kind)) == found
+        assert list(parameter_shapes(kind)) == sorted(found), "the order in which random weights are drawn"
 
 
 def test_resnet10_has_the_parameter_names_of_the_published_weights() -> None:
@@ -81,8 +91,8 @@ def test_resnet10_has_the_parameter_names_of_the_published_weights() -> None:
 
 def test_floats_and_bytes_of_the_same_values_are_the_same_picture() -> None:
     picture = np.stack(list(pictures("a").values()))
-    apply = jax.jit(make_encoder("small").apply)
-    np.testing.assert_array_equal(apply(SMALL.params, picture), apply(SMALL.params, picture.astype(np.float32)))
+    apply, params = jax.jit(make_encoder("small").apply), encoder_params(SMALL)
+    np.testing.assert_array_equal(apply(params, picture), apply(params, picture.astype(np.float32)))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -195,7 +205,7 @@ def test_view_0_is_the_picture_as_it_is() -> None:
     frames = FrameEncoder(SMALL, views=3, shift=4, seed=1)
     taken = pictures("front", "wrist")
     features = frames.encode(taken)
-    expected = make_encoder("small").apply(SMALL.params, np.stack(list(taken.values())))
+    expected = make_encoder("small").apply(encoder_params(SMALL), np.stack(list(taken.values())))
     for name, alone in zip(taken, np.asarray(expected), strict=True):
         assert features[name].shape == frames.feature_shape(32, 48) == (3, 1, 2, 64)
         assert features[name].dtype == np.float16

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serl_rl.backends import make_policy
 from serl_rl.config import Gripper, HybridConfig, SACConfig, VisionConfig
 from serl_rl.jax import hybrid, sac
 from serl_rl.jax.hybrid import HybridAgent, changes, matching_grasps
@@ -176,7 +177,7 @@ def observation(held: float) -> dict[str, np.ndarray]:
     [([1, 0, 0], 1.0, -1.0), ([0, 0, 1], -1.0, 1.0), ([0, 1, 0], -1.0, -1.0), ([0, 1, 0], 0.3, 0.3)],
 )
 def test_the_best_grasp_is_taken_and_staying_keeps_the_command(values, held, expected):
-    policy = make_agent().replace(grasp=linear(values)).policy_snapshot().policy()
+    policy = make_policy(make_agent().replace(grasp=linear(values)).policy_snapshot())
     policy.check(SPEC)
     action = policy.act(observation(held), deterministic=True)
     assert action.shape == (3,)
@@ -185,7 +186,7 @@ def test_the_best_grasp_is_taken_and_staying_keeps_the_command(values, held, exp
 
 def test_epsilon_of_the_grasps_are_random_while_exploring():
     agent = make_agent(epsilon=0.6).replace(grasp=linear([1.0, 0.0, 0.0]))
-    policy = agent.policy_snapshot().policy()
+    policy = make_policy(agent.policy_snapshot())
     rng = np.random.default_rng(0)
     seen = [float(policy.act(observation(0.5), deterministic=False, rng=rng)[1]) for _ in range(1000)]
     assert {value: seen.count(value) / 1000 for value in (0.5, 1.0)} == pytest.approx({0.5: 0.2, 1.0: 0.2}, abs=0.05)
@@ -194,7 +195,7 @@ def test_epsilon_of_the_grasps_are_random_while_exploring():
 
 def test_actors_compute_the_grasps_and_the_arm_of_the_learner():
     agent = make_agent(seed=5)
-    policy = agent.policy_snapshot().policy()
+    policy = make_policy(agent.policy_snapshot())
     for seed in range(5):
         one = {name: rows[0] for name, rows in make_batch(seed, size=1)["observation"].items()}
         vector = jnp.concatenate([one["arm"], one["state"]])[None]

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from serl_rl.backends import make_policy
 from serl_rl.config import SACConfig
 from serl_rl.jax.sac import SACAgent
-from serl_rl.policy.snapshot import NumpyPolicy
+from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.replay.sampler import SymmetricSampler
 from serl_rl.storage.chunk import Chunk, TransitionSpec, stack_observations
@@ -83,7 +84,7 @@ def train(config: SACConfig, seed: int, env_steps: int) -> float:
     for _ in range(5):
         shown.insert(run_episode(env, expert, demonstration=True))
     agent = SACAgent.create(seed, SPEC, config)
-    policy, trained = agent.policy_snapshot().policy(), 0
+    policy, trained = make_policy(agent.policy_snapshot()), 0
 
     def explore(observation: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         return policy.act(observation, deterministic=False, rng=rng)
@@ -93,7 +94,7 @@ def train(config: SACConfig, seed: int, env_steps: int) -> float:
         while online.inserted - trained >= 8:
             agent, _ = agent.update(sampler.sample(8, 2))
             trained += 8
-        policy = agent.policy_snapshot().policy()
+        policy = make_policy(agent.policy_snapshot())
     return success_rate(policy, episodes=100)
 
 
@@ -119,5 +120,5 @@ def test_without_a_moving_target_network_it_is_not_learned():
 
 
 def test_without_learning_the_task_is_not_solved():
-    policy = SACAgent.create(0, SPEC, CONFIG).policy_snapshot().policy()
+    policy = make_policy(SACAgent.create(0, SPEC, CONFIG).policy_snapshot())
     assert success_rate(policy, episodes=100) < 0.4

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from serl_rl.backends import create_agent, make_policy
 from serl_rl.config import EncoderConfig, LearningConfig, SACConfig, VisionConfig
-from serl_rl.jax.agents import create_agent
-from serl_rl.jax.encoders.encoder import Encoder, FrameEncoder
-from serl_rl.policy.snapshot import NumpyPolicy
+from serl_rl.encoders.encoder import Encoder
+from serl_rl.jax.encoders.frames import FrameEncoder
+from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.replay.sampler import SymmetricSampler
 from serl_rl.storage.chunk import Chunk, TransitionSpec, stack_observations
@@ -100,7 +101,7 @@ def train(config: LearningConfig, env_steps: int, *, visible: bool = True, seed:
         shown.insert(run_episode(env, lambda _: env.expert(), demonstration=True))
     sampler = SymmetricSampler(online, shown, config.batch_size, seed)
     agent = create_agent(seed, env.spec, config, env.encoder)
-    policy, trained = agent.policy_snapshot().policy(), 0
+    policy, trained = make_policy(agent.policy_snapshot()), 0
 
     def explore(seen: Observation) -> NDArray[np.float32]:
         return policy.act(seen, deterministic=False, rng=rng)
@@ -110,7 +111,7 @@ def train(config: LearningConfig, env_steps: int, *, visible: bool = True, seed:
         while online.inserted - trained >= 8:
             agent, _ = agent.update(sampler.sample(8, config.utd_ratio))
             trained += 8
-        policy = agent.policy_snapshot().policy()
+        policy = make_policy(agent.policy_snapshot())
     return success_rate(env, policy)
 
 

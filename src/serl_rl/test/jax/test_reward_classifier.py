@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from serl_rl.config import RewardClassifierConfig
-from serl_rl.jax.encoders.encoder import Encoder
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.reward.classifier import RewardClassifier, load_classifier
 from serl_rl.jax.reward.training import judge, train_classifier
 from serl_rl.reward.calibration import first_success, softmax

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from serl_rl.backends import make_policy
 from serl_rl.config import EncoderConfig, SACConfig, VisionConfig
 from serl_rl.jax import sac
 from serl_rl.jax.sac import SACAgent, temperature_loss
-from serl_rl.policy.snapshot import NumpyPolicy
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.replay.buffer import map_batch
 from serl_rl.storage.chunk import DataError, TransitionSpec
 
@@ -249,7 +250,7 @@ def test_squashed_samples_far_out_stay_finite():
 @pytest.mark.parametrize("changes", [{}, {"activation": "tanh", "hidden_sizes": (8, 4)}, {"layer_norm": False}])
 def test_actors_compute_the_policy_of_the_learner(changes):
     agent = make_agent(**changes)
-    policy = NumpyPolicy.from_bytes(agent.policy_snapshot().to_bytes())
+    policy = make_policy(PolicySnapshot.from_bytes(agent.policy_snapshot().to_bytes()))
     policy.check(SPEC)
     for seed in range(5):
         batch = make_batch(seed, size=1)

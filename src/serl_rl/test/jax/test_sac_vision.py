@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serl_rl.agent import Agent
+from serl_rl.backends import create_agent, make_policy
 from serl_rl.config import EncoderConfig, LearningConfig, SACConfig, VisionConfig
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import sac
-from serl_rl.jax.agents import Agent, create_agent
-from serl_rl.jax.encoders.encoder import Encoder
+from serl_rl.jax.encoders.networks import encoder_params
 from serl_rl.jax.sac import SACAgent
 from serl_rl.jax.update import _prepare
 from serl_rl.jax.vision import encode_pictures
-from serl_rl.policy.snapshot import NumpyPolicy, PolicySnapshot
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.replay.buffer import empty_batch, map_batch
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage import tensors
@@ -123,7 +125,7 @@ def test_a_frozen_encoder_is_in_no_state_and_stays_as_it_is():
     assert not [name for name in arrays if "encoder" in name]
     assert sum(array.nbytes for array in arrays.values()) < 200_000
     agent, _ = agent.update(make_batch(agent.spec, shape=(1, 1, 4)))
-    assert jax.tree.all(jax.tree.map(np.array_equal, agent.frozen_encoder, ENCODER.params))
+    assert jax.tree.all(jax.tree.map(np.array_equal, agent.frozen_encoder, encoder_params(ENCODER)))
 
 
 def test_recomputed_features_are_those_of_the_shifted_pictures():
@@ -135,7 +137,9 @@ def test_recomputed_features_are_those_of_the_shifted_pictures():
     _, prepared = prepare(agent.replace(frozen_encoder=None), agent.frozen_encoder, batch)
     for side, grey in (("observation", 100), ("next_observation", 200)):
         picture = np.full((1, 32, 32, 3), grey, np.uint8)
-        expected = jax.jit(encode_pictures, static_argnums=1)(ENCODER.params, "small", {"front": picture})["front"]
+        expected = jax.jit(encode_pictures, static_argnums=1)(encoder_params(ENCODER), "small", {"front": picture})[
+            "front"
+        ]
         np.testing.assert_allclose(prepared[side]["front"], np.repeat(expected, 4, axis=0), rtol=1e-4, atol=1e-5)
 
 
@@ -204,10 +208,10 @@ def test_updates_compile_once(kind):
 def test_actors_compute_the_policy_of_the_learner(kind, frame_stack, pooling):
     agent = make_agent(kind, 3, frame_stack, pooling)
     snapshot = PolicySnapshot.from_bytes(agent.policy_snapshot().to_bytes())
-    policy = snapshot.policy(ENCODER if kind == RECOMPUTED else None)
+    policy = make_policy(snapshot, ENCODER if kind == RECOMPUTED else None)
     policy.check(agent.spec)
     batch = make_batch(agent.spec)["observation"]
-    seen = encode_pictures(ENCODER.params, "small", batch) if kind == RECOMPUTED else batch
+    seen = encode_pictures(encoder_params(ENCODER), "small", batch) if kind == RECOMPUTED else batch
     mean, _ = jax.jit(lambda agent, seen: sac.policy(agent, agent.actor, sac.encoded(agent, agent.critic, seen)))(
         agent.replace(frozen_encoder=None), seen
     )
@@ -218,7 +222,7 @@ def test_actors_compute_the_policy_of_the_learner(kind, frame_stack, pooling):
 
 def test_of_several_views_actors_look_at_the_first():
     agent = make_agent(FEATURES)
-    policy = agent.policy_snapshot().policy()
+    policy = make_policy(agent.policy_snapshot())
     drawn = {name: rows[0] for name, rows in make_batch(agent.spec)["observation"].items()}
     stored = drawn | {name: np.stack([drawn[name], drawn[name] + 1]) for name in ("front", "wrist")}
     expected = policy.act(drawn, deterministic=True)
@@ -227,7 +231,7 @@ def test_of_several_views_actors_look_at_the_first():
 
 
 def test_a_policy_for_other_frames_is_noticed():
-    policy = make_agent(FEATURES).policy_snapshot().policy()
+    policy = make_policy(make_agent(FEATURES).policy_snapshot())
     policy.check(make_spec(FEATURES))
     entries = dict(make_spec(FEATURES).observation)
     with pytest.raises(DataError, match="encoder: expected features of the encoder other, found 'hash'"):
@@ -242,9 +246,9 @@ def test_a_policy_for_other_frames_is_noticed():
 def test_a_policy_on_pictures_needs_the_encoder_that_it_was_trained_with():
     snapshot = make_agent(RECOMPUTED).policy_snapshot()
     with pytest.raises(DataError, match="found none"):
-        snapshot.policy()
+        make_policy(snapshot)
     with pytest.raises(DataError, match=ENCODER.hash):
-        snapshot.policy(Encoder.random("small", 1))
+        make_policy(snapshot, Encoder.random("small", 1))
     assert not [name for name in snapshot.arrays if "encoder" in name]
 
 
@@ -273,7 +277,7 @@ def test_arrays_that_do_not_fit_are_refused_by_name(kind, name, array, message):
         arrays[name] = array
     damaged = PolicySnapshot(arrays, snapshot.observation, snapshot.activation, snapshot.actor, snapshot.frames)
     with pytest.raises(DataError, match=message):
-        damaged.policy()
+        make_policy(damaged)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +302,7 @@ def test_descriptions_that_do_not_fit_are_refused(kind, old, new):
     arrays, metadata = tensors.unpack(snapshot_of(kind).to_bytes())
     assert old in metadata["policy"]
     with pytest.raises(DataError):
-        PolicySnapshot.from_bytes(tensors.pack(arrays, {"policy": metadata["policy"].replace(old, new)})).policy()
+        make_policy(PolicySnapshot.from_bytes(tensors.pack(arrays, {"policy": metadata["policy"].replace(old, new)})))
 
 
 @given(st.data())
@@ -308,7 +312,7 @@ def test_changed_bytes_give_a_policy_or_a_data_error(data):
     for _ in range(data.draw(st.integers(1, 4))):
         encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
     try:
-        policy = NumpyPolicy.from_bytes(bytes(encoded))
+        policy = make_policy(PolicySnapshot.from_bytes(bytes(encoded)))
         policy.check(make_spec(FEATURES))
     except DataError:
         return

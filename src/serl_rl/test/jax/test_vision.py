@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from serl_rl.config import EncoderConfig, VisionConfig
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import vision
-from serl_rl.jax.encoders.encoder import Encoder
+from serl_rl.jax.encoders.networks import encoder_params
 from serl_rl.jax.vision import SpatialEmbeddings, SpatialSoftmax, check_vision, encode_stack, encoded_width
 from serl_rl.spec import DataError, TransitionSpec
 
@@ -120,9 +121,9 @@ def test_an_observation_becomes_one_vector_with_heads_for_each_camera(pooling):
 def test_a_trained_encoder_starts_with_the_given_weights_and_serves_all_cameras():
     spec, encoder = make_spec((32, 32, 3), "uint8"), Encoder.random("small", 3)
     config = VisionConfig(encoder=EncoderConfig(frozen=False))
-    params = init_vision(jax.random.key(0), spec, config, encoder.params)["params"]
+    params = init_vision(jax.random.key(0), spec, config, encoder_params(encoder))["params"]
     assert set(params) == {"encoder", "heads_front", "heads_wrist"}
-    assert jax.tree.all(jax.tree.map(np.array_equal, params["encoder"], encoder.params["params"]))
+    assert jax.tree.all(jax.tree.map(np.array_equal, params["encoder"], encoder_params(encoder)["params"]))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serl_rl.backends import make_policy
 from serl_rl.config import Gripper
 from serl_rl.policy.acting import ActionChunk, ArmAndGrasp, SquashedGaussian
-from serl_rl.policy.snapshot import NumpyPolicy, PolicySnapshot
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.storage import tensors
 from serl_rl.storage.chunk import DataError
 
@@ -39,14 +40,14 @@ OBSERVATION = {"state": np.linspace(-1, 1, 5, dtype=np.float32)}
 
 def test_a_policy_survives_its_bytes():
     again = PolicySnapshot.from_bytes(SNAPSHOT.to_bytes())
-    first, second = (snapshot.policy().act(OBSERVATION, deterministic=True) for snapshot in (SNAPSHOT, again))
+    first, second = (make_policy(snapshot).act(OBSERVATION, deterministic=True) for snapshot in (SNAPSHOT, again))
     assert np.array_equal(first, second)
     assert first.shape == (2,)
     assert first.dtype == np.float32
 
 
 def test_sampled_actions_follow_the_distribution():
-    policy, rng = SNAPSHOT.policy(), np.random.default_rng(0)
+    policy, rng = make_policy(SNAPSHOT), np.random.default_rng(0)
     mean, log_std = policy.acting.distribution(policy.encode(OBSERVATION))
     actions = np.array([policy.act(OBSERVATION, deterministic=False, rng=rng) for _ in range(4000)])
     # tanh is monotonic: half of the actions lie below the squashed mean, and 84 % below one standard deviation more.
@@ -58,7 +59,7 @@ def test_sampled_actions_follow_the_distribution():
 
 def test_acting_leaves_the_observation_as_it_was():
     before = OBSERVATION["state"].copy()
-    SNAPSHOT.policy().act(OBSERVATION, deterministic=True)
+    make_policy(SNAPSHOT).act(OBSERVATION, deterministic=True)
     assert np.array_equal(before, OBSERVATION["state"])
 
 
@@ -80,7 +81,7 @@ def test_arrays_that_do_not_fit_are_refused_by_name(name, array, message):
     if array is not None:
         arrays[name] = array
     with pytest.raises(DataError, match=message):
-        replace(SNAPSHOT, arrays=arrays).policy()
+        make_policy(replace(SNAPSHOT, arrays=arrays))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_arrays_that_do_not_fit_are_refused_by_name(name, array, message):
 )
 def test_descriptions_that_do_not_fit_are_refused(change):
     with pytest.raises(DataError):
-        replace(SNAPSHOT, **change).policy()
+        make_policy(replace(SNAPSHOT, **change))
 
 
 @pytest.mark.parametrize(
@@ -122,18 +123,18 @@ def test_changed_bytes_give_a_policy_or_a_data_error(data):
     for _ in range(data.draw(st.integers(1, 4))):
         encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
     try:
-        policy = NumpyPolicy.from_bytes(bytes(encoded))
+        policy = make_policy(PolicySnapshot.from_bytes(bytes(encoded)))
     except DataError:
         return
     assert np.abs(policy.act({name: np.zeros(5, np.float32) for name in policy._widths}, deterministic=True)).max() <= 1
 
 
 def test_a_policy_for_another_task_is_noticed(state_spec, image_spec):
-    SNAPSHOT.policy().check(state_spec)
+    make_policy(SNAPSHOT).check(state_spec)
     with pytest.raises(DataError, match="observation"):
-        SNAPSHOT.policy().check(image_spec)
+        make_policy(SNAPSHOT).check(image_spec)
     with pytest.raises(DataError, match="action_dim"):
-        SNAPSHOT.policy().check(replace(state_spec, action_dim=3))
+        make_policy(SNAPSHOT).check(replace(state_spec, action_dim=3))
 
 
 def test_actors_do_not_load_jax():

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from serl_rl.policy.snapshot import NumpyPolicy
+from serl_rl.policy.numpy_policy import NumpyPolicy
 
 from serl_training.actor.perception import FrameStacker
 from serl_training.env.episode import Observation

@@ -5,20 +5,20 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+from serl_rl.backends import make_frame_encoder
 from serl_rl.config import LearningConfig
+from serl_rl.encoders.encoder import Encoder
+from serl_rl.encoders.frames import FrameEncoder
 from serl_rl.spec import TransitionSpec
 
 from serl_tasks import Task
 from serl_training.env.episode import Observation
 from serl_training.link.contract import find_encoder, transition_spec
-
-if TYPE_CHECKING:
-    from serl_rl.jax.encoders.encoder import Encoder, FrameEncoder
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,7 @@ def make_perception(task: Task, config: LearningConfig, seed: int) -> Perception
     settings = config.vision.encoder
     if weights is None or not settings.caches_features:
         return Perception(spec, weights, None)
-    from serl_rl.jax.encoders.encoder import FrameEncoder
-
-    encoder = FrameEncoder(weights, views=settings.views, shift=settings.shift, seed=seed)
+    encoder = make_frame_encoder(weights, settings, seed)
     encoder.encode({name: np.zeros(view.shape, np.uint8) for name, view in task.cameras.items()})  # compiles
     return Perception(spec, weights, encoder)
 

@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_rl.agent import Agent
+from serl_rl.backends import create_agent
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import LearningConfig
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.ingest import Ingest, InsertResult, Mark, Totals
-from serl_rl.jax.agents import Agent, create_agent
-from serl_rl.jax.encoders.encoder import Encoder
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.replay.sampler import make_sampler
 from serl_rl.spec import TransitionSpec

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from serl_config.resources import find
 from serl_config.schema import load_yaml
 from serl_rl.config import LearningConfig
+from serl_rl.encoders.encoder import Encoder
+from serl_rl.encoders.loading import load_encoder
 from serl_rl.spec import ArraySpec, Plausible, TransitionSpec
 from serl_robots.model.robot import load_robot
 
 from serl_tasks import Task
-
-if TYPE_CHECKING:
-    from serl_rl.jax.encoders.encoder import Encoder
 
 LEARNING = "Name in config/learning, or path of a YAML file; empty: the task's own."
 """What the parameter `learning` of nodes means."""
@@ -34,15 +33,13 @@ def load_learning(name: str, task: Task) -> LearningConfig:
 
 
 def find_encoder(task: Task, config: LearningConfig) -> Encoder | None:
-    """The encoder for the task's cameras, None if it has no cameras. Imports JAX if it has.
+    """The encoder for the task's cameras, None if it has no cameras.
 
     Raises:
         EncoderError: its file is missing, damaged or of another shape.
     """
     if not task.cameras:
         return None
-    from serl_rl.jax.encoders.encoder import load_encoder
-
     return load_encoder(config.vision.encoder, tuple(task.cameras), find)
 
 

@@ -7,11 +7,14 @@ import time
 import uuid
 from array import array
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from serl_rl.policy.snapshot import NumpyPolicy, PolicySnapshot
+from serl_rl.backends import make_policy
+from serl_rl.encoders.encoder import Encoder
+from serl_rl.policy.numpy_policy import NumpyPolicy
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk, encode_chunk
 from serl_ros.execution.executor import FastExecutor
@@ -24,9 +27,6 @@ from serl_interfaces.srv import InsertTransitions
 from serl_training.link.graph_id import belong_together, mismatch
 from serl_training.link.insertion_window import InsertionError, InsertionWindow
 from serl_training.link.learner_link import JobFailed, LearnerTotals
-
-if TYPE_CHECKING:
-    from serl_rl.jax.encoders.encoder import Encoder
 
 _REPLY_TIMEOUT = 3.0  # [s] after which a chunk is sent again
 _RETRY_PERIOD = 1.0  # [s] after which what could not be stored is sent again
@@ -246,7 +246,7 @@ class GraphLearnerLink:
         if message.session == self._learner_session and message.version == self._policy_version:
             return
         try:
-            policy = PolicySnapshot.from_bytes(message.data.tobytes()).policy(self._encoder)
+            policy = make_policy(PolicySnapshot.from_bytes(message.data.tobytes()), self._encoder)
             policy.check(self._spec)
         except ValueError as error:
             refuse(self._node, "learner/policy", f"version {message.version}: {error}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from serl_rl.policy.snapshot import NumpyPolicy
+from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.storage.chunk import Chunk
 
 

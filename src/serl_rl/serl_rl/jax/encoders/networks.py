@@ -6,9 +6,17 @@ Sizes below are for pictures of 128 x 128 pixels; any other size does, too.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from numpy.typing import NDArray
+
+from serl_rl.encoders import architecture
+from serl_rl.encoders.encoder import Encoder
 
 # Of ImageNet, red, green, blue, from 0 to 1: what published weights expect their input to be normalized by.
 _MEAN = (0.485, 0.456, 0.406)
@@ -22,7 +30,7 @@ class SmallEncoder(nn.Module):
     def __call__(self, pictures: jax.Array) -> jax.Array:
         """Feature maps of pictures."""
         x = pictures.astype(jnp.float32) / 127.5 - 1.0
-        for index, (channels, size, stride) in enumerate(((16, 5, 4), (32, 3, 2), (64, 3, 2), (64, 3, 2))):
+        for index, (channels, size, stride) in enumerate(architecture.SMALL):
             x = nn.relu(nn.Conv(channels, (size, size), stride, name=f"conv_{index}")(x))
         return x
 
@@ -33,22 +41,18 @@ class ResNet(nn.Module):
     Parameters are named as in SERL's published ResNet-10, so that its weights fit.
     """
 
-    blocks: tuple[int, int, int, int]
-    """In each stage."""
+    stages: tuple[int, ...]
+    """Blocks in each."""
 
     @nn.compact
     def __call__(self, pictures: jax.Array) -> jax.Array:
         """Feature maps of pictures."""
         x = (pictures.astype(jnp.float32) / 255.0 - jnp.array(_MEAN)) / jnp.array(_DEVIATION)
-        x = nn.Conv(64, (7, 7), 2, padding=3, use_bias=False, name="conv_init")(x)
+        x = nn.Conv(architecture.RESNET_WIDTH, (7, 7), 2, padding=3, use_bias=False, name="conv_init")(x)
         x = nn.relu(nn.GroupNorm(4, epsilon=1e-5, name="norm_init")(x))
         x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
-        index = 0
-        for stage, count in enumerate(self.blocks):
-            for position in range(count):
-                stride = 2 if stage > 0 and position == 0 else 1
-                x = ResNetBlock(64 * 2**stage, stride, name=f"ResNetBlock_{index}")(x)
-                index += 1
+        for index, (channels, stride) in enumerate(architecture.resnet_blocks(self.stages)):
+            x = ResNetBlock(channels, stride, name=f"ResNetBlock_{index}")(x)
         return x
 
 
@@ -74,32 +78,19 @@ class ResNetBlock(nn.Module):
 class MobileNet(nn.Module):
     """A narrow MobileNetV2 (Sandler et al., arXiv 1801.04381) with GroupNorm of 8 groups; 4 x 4 x 64 features."""
 
-    blocks: tuple[tuple[int, int], ...] = (
-        (16, 1),
-        (24, 2),
-        (24, 1),
-        (32, 2),
-        (32, 1),
-        (48, 2),
-        (48, 1),
-        (64, 2),
-        (64, 1),
-    )
-    """Channels and stride of each."""
-
     @nn.compact
     def __call__(self, pictures: jax.Array) -> jax.Array:
         """Feature maps of pictures."""
         x = (pictures.astype(jnp.float32) / 255.0 - jnp.array(_MEAN)) / jnp.array(_DEVIATION)
-        x = nn.Conv(16, (3, 3), 2, use_bias=False, name="conv_init")(x)
+        x = nn.Conv(architecture.MOBILENET_WIDTH, (3, 3), 2, use_bias=False, name="conv_init")(x)
         x = nn.relu6(nn.GroupNorm(8, name="norm_init")(x))
-        for index, (channels, stride) in enumerate(self.blocks):
+        for index, (channels, stride) in enumerate(architecture.MOBILENET_BLOCKS):
             x = InvertedResidual(channels, stride, name=f"block_{index}")(x)
         return nn.relu(x)
 
 
 class InvertedResidual(nn.Module):
-    """Widens the channels four times, filters each by itself, narrows them again."""
+    """Widens the channels, filters each by itself, narrows them again."""
 
     channels: int
     stride: int
@@ -107,7 +98,7 @@ class InvertedResidual(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Feature maps of feature maps."""
-        wide = 4 * x.shape[-1]
+        wide = architecture.MOBILENET_WIDENING * x.shape[-1]
         y = nn.Conv(wide, (1, 1), use_bias=False, name="conv_widen")(x)
         y = nn.relu6(nn.GroupNorm(8, name="norm_widen")(y))
         y = DepthwiseConv(self.stride, name="conv_each")(y)
@@ -141,3 +132,27 @@ class DepthwiseConv(nn.Module):
         """As "SAME" pads: evenly, what is left over at the end."""
         total = max((result - 1) * self.stride + 3 - size, 0)
         return total // 2, total - total // 2
+
+
+def make_encoder(kind: str) -> nn.Module:
+    """The network of a kind, as in `EncoderConfig`.
+
+    Of RGB pictures (B, H, W, 3), uint8 or float, with values 0 to 255 it makes feature maps float32 (B, h, w, c).
+
+    Raises:
+        EncoderError: there is no such kind.
+    """
+    architecture.parameter_shapes(kind)
+    if kind == "small":
+        return SmallEncoder()
+    return MobileNet() if kind == "mobilenet" else ResNet(architecture.RESNET_BLOCKS[kind])
+
+
+def encoder_params(encoder: Encoder) -> dict[str, Any]:
+    """The weights of an encoder as `make_encoder(encoder.kind).apply` takes them, in the memory of the encoder."""
+    return {"params": unflatten_dict(dict(encoder.weights), sep="/")}
+
+
+def named_weights(params: Any) -> dict[str, NDArray[np.float32]]:
+    """Inverse of `encoder_params`: the weights by name, as `Encoder.from_weights` takes them."""
+    return flatten_dict(jax.device_get(params["params"]), sep="/")

@@ -15,7 +15,8 @@ import optax
 from numpy.typing import NDArray
 
 from serl_rl.config import EncoderTrainingConfig
-from serl_rl.jax.encoders.encoder import Encoder, make_encoder
+from serl_rl.encoders.encoder import Encoder
+from serl_rl.jax.encoders.networks import encoder_params, make_encoder, named_weights
 
 _EMBEDDINGS = 8
 _WIDTH = 64
@@ -63,12 +64,12 @@ class TrainedEncoder:
     def errors(self, data: Mapping[str, LabelledPictures]) -> dict[str, NDArray[np.float64]]:
         """Mean absolute error (T,) of each label, by camera, over the rows in which it has weight; NaN where none."""
         predict = jax.jit(lambda params, head, pictures: _predict(self.encoder.kind, params, head, pictures))
-        found = {}
+        params, found = encoder_params(self.encoder), {}
         for name, rows in data.items():
             total, weight = np.zeros(rows.labels.shape[1]), np.zeros(rows.labels.shape[1])
             for start in range(0, len(rows.pictures), 250):
                 part = slice(start, start + 250)
-                labels = np.asarray(predict(self.encoder.params, self.heads[name], rows.pictures[part]))
+                labels = np.asarray(predict(params, self.heads[name], rows.pictures[part]))
                 total += (rows.weights[part] * np.abs(labels - rows.labels[part])).sum(axis=0)
                 weight += rows.weights[part].sum(axis=0)
             found[name] = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
@@ -101,7 +102,7 @@ def train_encoder(
     features = jnp.zeros((1, *encoder.feature_shape(*next(iter(shapes.values()))[1:3])))
     keys = jax.random.split(jax.random.key(seed), len(data))
     params = {
-        "encoder": jax.tree.map(jnp.asarray, encoder.params),
+        "encoder": jax.tree.map(jnp.asarray, encoder_params(encoder)),
         "heads": {
             name: LabelHead(rows.labels.shape[1]).init(key, features)
             for key, (name, rows) in zip(keys, data.items(), strict=True)
@@ -124,7 +125,7 @@ def train_encoder(
             params, state, loss = step(params, state, batch)
             losses.append(loss)
         report(epoch, float(np.mean(jax.device_get(losses))))
-    weights = Encoder(kind, jax.device_get(params["encoder"]), "", "").weights
+    weights = named_weights(params["encoder"])
     rounded = {name: values.astype(np.float16) for name, values in weights.items()}  # as they will be in the file
     trained = Encoder.from_weights(kind, rounded, f"trained {kind} encoder, seed {seed}")
     return TrainedEncoder(trained, jax.device_get(params["heads"]))

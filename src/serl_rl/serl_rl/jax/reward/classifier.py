@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 from serl_config.atomic_files import write_whole
 
 from serl_rl.config import EncoderConfig, RewardClassifierConfig, VisionConfig
+from serl_rl.encoders.architecture import parameter_shapes
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.file import EncoderError
-from serl_rl.jax.encoders.encoder import Encoder, load_encoder, make_encoder, parameter_shapes
+from serl_rl.encoders.loading import load_encoder
+from serl_rl.jax.encoders.networks import encoder_params, make_encoder
 from serl_rl.jax.vision import CameraHead
 from serl_rl.reward.classifier_file import ClassifierError, ClassifierInfo, check_arrays, read_classifier
 from serl_rl.reward.data import FrameSource
@@ -83,7 +86,7 @@ class RewardClassifier:
             maps = {name: network.apply(params["encoder"], pictures[name]) for name in info.cameras}
             return jnp.asarray(layers.apply(params["head"], maps))
 
-        self._params = jax.device_put({"encoder": encoder.params, "head": head})
+        self._params = jax.device_put({"encoder": encoder_params(encoder), "head": head})
         self._logits = jax.jit(logits)
 
     @classmethod
@@ -141,7 +144,7 @@ def load_classifier(path: Path, find: Callable[[str], Path]) -> RewardClassifier
 
     Args:
         path: of the file that `RewardClassifier.save` wrote.
-        find: finds the weights of a frozen encoder, as for `serl_rl.jax.encoders.encoder.load_encoder`.
+        find: finds the weights of a frozen encoder, as for `load_encoder`.
 
     Raises:
         ClassifierError: the file is missing, damaged, or does not fit what it says of itself; or the encoder is not

@@ -15,7 +15,8 @@ import optax
 from numpy.typing import NDArray
 
 from serl_rl.config import RewardClassifierConfig
-from serl_rl.jax.encoders.encoder import Encoder, make_encoder
+from serl_rl.encoders.encoder import Encoder
+from serl_rl.jax.encoders.networks import encoder_params, make_encoder, named_weights
 from serl_rl.jax.reward.classifier import RewardClassifier, make_head
 from serl_rl.jax.vision import random_shift
 from serl_rl.reward.calibration import (
@@ -189,7 +190,7 @@ def _fit(
     layers, encode = make_head(info, config.dropout), _network(encoder.kind)
     params = {"head": start.head}
     if augment is not None:
-        params["encoder"] = encoder.params
+        params["encoder"] = encoder_params(encoder)
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps)
     optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
 
@@ -220,8 +221,7 @@ def _fit(
             progress("training", number, config.steps)
     params = jax.device_get(params)
     if augment is not None:
-        weights = Encoder(encoder.kind, params["encoder"], "", "").weights
-        encoder = Encoder.from_weights(encoder.kind, weights, "of the classifier")
+        encoder = Encoder.from_weights(encoder.kind, named_weights(params["encoder"]), "of the classifier")
     return encoder, params["head"]
 
 
@@ -251,7 +251,7 @@ def _encode_views(
         }
 
     found: dict[str, list[NDArray[np.float16]]] = {name: [] for name in info.cameras}
-    params = jax.device_put(encoder.params)
+    params = jax.device_put(encoder_params(encoder))
     for number, episode in enumerate(episodes):
         pictures = {name: episode.decode(name) for name in info.cameras}
         for count, chunk in _chunks(pictures):

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes what is computed by a backend: agents, policies that act on pictures, encoders of frames.
+
+The backend is JAX. It is imported by the functions here when they are called, and not before: JAX takes seconds to
+import, and whoever acts on vectors or on cached features does without.
+"""
+
+from __future__ import annotations
+
+from serl_rl.agent import Agent
+from serl_rl.config import EncoderConfig, LearningConfig
+from serl_rl.encoders.encoder import Encoder
+from serl_rl.encoders.frames import FrameEncoder
+from serl_rl.policy.numpy_policy import NumpyPolicy
+from serl_rl.policy.snapshot import PolicySnapshot
+from serl_rl.spec import TransitionSpec
+
+
+def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None = None) -> Agent:
+    """A new agent of the configured algorithm.
+
+    Args:
+        seed: of its parameters and of all that it draws.
+        spec: of the transitions.
+        config: names the algorithm and holds its settings.
+        encoder: needed where observations hold pictures; the first weights of a trained one.
+
+    Raises:
+        DataError: the observations do not fit the configuration, or the encoder is missing or of another kind.
+    """
+    from serl_rl.jax import agents
+
+    return agents.create_agent(seed, spec, config, encoder)
+
+
+def make_policy(snapshot: PolicySnapshot, encoder: Encoder | None = None) -> NumpyPolicy:
+    """The policy of a snapshot. Imports the backend only if it acts on pictures.
+
+    Args:
+        snapshot: of the policy.
+        encoder: the frozen encoder of a policy that acts on pictures and has none of its own.
+
+    Raises:
+        DataError: the parts do not belong together, or the encoder is missing or another one.
+    """
+    frames = snapshot.frames
+    if frames is None or not frames.pictures:
+        return NumpyPolicy(snapshot)
+    from serl_rl.jax.picture_encoder import PictureEncoder
+
+    return NumpyPolicy(snapshot, PictureEncoder(snapshot.encoder(encoder)))
+
+
+def make_frame_encoder(encoder: Encoder, config: EncoderConfig, seed: int) -> FrameEncoder:
+    """What encodes frames when they arrive; the first call for each size of pictures compiles.
+
+    Args:
+        encoder: frozen.
+        config: says how many views of each picture are encoded, and how far they are shifted.
+        seed: of the shifts.
+    """
+    from serl_rl.jax.encoders import frames
+
+    return frames.FrameEncoder(encoder, config.views, config.shift, seed)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen encoders run once for every frame of a camera, when the frame arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from serl_rl.encoders.encoder import Encoder
+from serl_rl.jax.encoders.networks import encoder_params, make_encoder
+
+
+class FrameEncoder:
+    """Encodes the frames of all cameras when they arrive, each as it is and shifted at random.
+
+    The random shifts are those of DrQ (arXiv 2004.13649): up to `shift` pixels along each axis, the edge repeated.
+    """
+
+    def __init__(self, encoder: Encoder, views: int = 2, shift: int = 4, seed: int = 0) -> None:
+        """Prepare `views` feature maps of each picture; the first call for each size of pictures compiles.
+
+        Raises:
+            ValueError: less than one view, or a negative shift.
+        """
+        if views < 1 or shift < 0:
+            raise ValueError(f"expected at least 1 view and a shift from 0, found {views} and {shift}")
+        self.hash = encoder.hash
+        self._encoder = encoder
+        self._views = views
+        self._shift = shift
+        self._rng = np.random.default_rng(seed)
+        module, self._params = make_encoder(encoder.kind), jax.device_put(encoder_params(encoder))
+
+        def encode(params: Any, pictures: jax.Array) -> jax.Array:
+            return jnp.asarray(module.apply(params, pictures), jnp.float16)
+
+        self._encode = jax.jit(encode)
+
+    def feature_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Shape (K, h, w, c) of the features of one picture of this size [pixels], K the views."""
+        return (self._views, *self._encoder.feature_shape(height, width))
+
+    def encode(self, pictures: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.float16]]:
+        """Features float16 (K, h, w, c) of each picture (H, W, 3); view 0 is that of the picture as it is.
+
+        Raises:
+            ValueError: a picture is not uint8 with three channels.
+        """
+        by_shape: dict[tuple[int, ...], list[str]] = {}
+        for name, picture in pictures.items():
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+                raise ValueError(f"{name}: expected a picture uint8 (H, W, 3), found {picture.dtype} {picture.shape}")
+            by_shape.setdefault(picture.shape, []).append(name)
+        features: dict[str, NDArray[np.float16]] = {}
+        for names in by_shape.values():
+            maps = np.asarray(self._encode(self._params, self._stack([pictures[name] for name in names])))
+            per_camera = maps.reshape(len(names), self._views, *maps.shape[1:])
+            features |= dict(zip(names, per_camera, strict=True))
+        return features
+
+    def _stack(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """All views of all pictures, uint8 (N K, H, W, 3)."""
+        height, width, _ = pictures[0].shape
+        if self._shift >= min(height, width):
+            raise ValueError(f"expected pictures larger than the shift of {self._shift} pixels, found {height, width}")
+        stack = np.empty((len(pictures), self._views, height, width, 3), np.uint8)
+        shifts = self._rng.integers(-self._shift, self._shift + 1, (len(pictures), self._views - 1, 2)).tolist()
+        for picture, views, offsets in zip(pictures, stack, shifts, strict=True):
+            views[0] = picture
+            for view, (down, right) in zip(views[1:], offsets, strict=True):
+                _shift_into(view, picture, down, right)
+        return stack.reshape(-1, height, width, 3)
+
+
+def _shift_into(view: NDArray[np.uint8], picture: NDArray[np.uint8], down: int, right: int) -> None:
+    """Write the picture, moved by pixels and its edge repeated where nothing is left, into `view`."""
+    height, width, _ = picture.shape
+    moved = picture[np.clip(np.arange(-down, height - down), 0, height - 1)]
+    first, end = max(right, 0), width + min(right, 0)
+    view[:, first:end] = moved[:, first - right : end - right]
+    view[:, :first] = moved[:, :1]
+    view[:, end:] = moved[:, -1:]
