@@ -33,7 +33,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, SafetyStatus
-from serl_robots.control.arbitration import ActionInput, Source
+from serl_robots.control.arbitration import ActionInput
 from serl_robots.control.arm_controller import ArmController
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.control_step import Command, Measured
@@ -45,6 +45,7 @@ from serl_robots.model.pose import Pose
 from serl_robots.move_to_server_node import MoveToServer
 from serl_robots.other_commanders_node import other_commanders
 from serl_robots.safety.limits import LIMIT_NAMES
+from serl_robots.safety.source import Source
 from serl_robots.safety.stop_signal import StopSignal
 from serl_robots.task_parameters_node import declare_task
 from serl_ros import log as logs

@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 from controller_rig import PERIOD, SCALE, Rig
-from serl_robots.control.arbitration import Source
 from serl_robots.model.pose import Pose
+from serl_robots.safety.source import Source
 
 FORWARD = (1.0, 0.0, 0.0, 0.0)
 BACK = (-1.0, 0.0, 0.0, 0.0)

@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 from controller_rig import PERIOD, Rig, panda
-from serl_robots.control.arbitration import Source
 from serl_robots.model.pose import Pose
+from serl_robots.safety.source import Source
 
 FORWARD = (1.0, 0.0, 0.0, 0.0)
 ELSEWHERE = Pose((0.4, 0.25, 0.4), (1.0, 0.0, 0.0, 0.0))

@@ -6,9 +6,9 @@ import pytest
 from controller_rig import PERIOD, Rig
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serl_robots.control.arbitration import Source
 from serl_robots.control.move_to import MoveRejected, Profile
 from serl_robots.model.pose import Pose
+from serl_robots.safety.source import Source
 
 READY = [0.0, -0.785398, 0.0, -2.356194, 0.0, 1.570796, 0.785398]
 

@@ -7,9 +7,9 @@ from controller_rig import Rig, panda
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serl_robots.benchmarks.storm import Ratios, Storm, Watch, random_limits
-from serl_robots.control.arbitration import Source
 from serl_robots.control.control_step import Command
 from serl_robots.model.pose import Pose
+from serl_robots.safety.source import Source
 
 
 @given(seed=st.integers(0, 2**32 - 1), is_lockstep=st.booleans(), joints=st.booleans())

@@ -3,19 +3,8 @@
 
 import math
 from dataclasses import dataclass
-from enum import IntEnum
 
 from serl_robots.control.action import ActionSpec
-
-
-class Source(IntEnum):
-    """Who leads; the numbers are those of `ExecutedAction.SOURCE_*` and `SafetyStatus.MODE_*`."""
-
-    IDLE = 0
-    POLICY = 1
-    HUMAN = 2
-    MOVE_TO = 3
-    ESTOP = 4
 
 
 @dataclass(frozen=True, slots=True)

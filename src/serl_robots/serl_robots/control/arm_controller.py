@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serl_robots.control.arbitration import ActionInput, Person, Policy, Source
+from serl_robots.control.arbitration import ActionInput, Person, Policy
 from serl_robots.control.arm_command import CommandResult
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.command_sequence import CommandSequence
@@ -28,6 +28,7 @@ from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
 from serl_robots.safety.safety_state import SafetyState
 from serl_robots.safety.silence import patience
+from serl_robots.safety.source import Source
 
 _SECOND_NS: Final = 1_000_000_000
 _ALIVE_PERIODS: Final = 1.5  # for which a policy that was heard keeps the person from driving alone

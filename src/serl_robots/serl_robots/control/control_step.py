@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serl_robots.control.arbitration import Source
 from serl_robots.model.pose import Pose
+from serl_robots.safety.source import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 
 from collections.abc import Iterable
 
-from serl_robots.control.arbitration import Source
 from serl_robots.safety.limits import LIMIT_NAMES
+from serl_robots.safety.source import Source
 
 _LATCHED = "e-stop is latched; arm/reset_estop releases it"
 
