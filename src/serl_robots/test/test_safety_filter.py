@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from serl_robots.model.pose import Pose
-from serl_robots.safety.filter import LIMIT_NAMES, Filtered, SafetyFilter, SafetyLimits
+from serl_robots.safety.filter import Limited
+from serl_robots.safety.limits import LIMIT_NAMES, SafetyLimits
+from serl_robots.safety.tool_filter import ToolFilter, ToolTarget
 
 PERIOD = 0.1
 LIMITS = SafetyLimits(
@@ -88,12 +90,12 @@ class Watch:
     def angle(self, rotation: Rotation) -> float:
         return float((rotation * self.reference.inv()).magnitude())
 
-    def check(self, result: Filtered) -> None:
+    def check(self, result: Limited[ToolTarget]) -> None:
         limits, period = self.limits, self.period
-        position = np.array(result.position)
-        rotation = Rotation.from_quat(result.quaternion)
-        assert np.all(np.isfinite(position)) and np.all(np.isfinite(result.quaternion))
-        assert abs(math.hypot(*result.quaternion) - 1.0) < 1e-12
+        position = np.array(result.target.position)
+        rotation = Rotation.from_quat(result.target.quaternion)
+        assert np.all(np.isfinite(position)) and np.all(np.isfinite(result.target.quaternion))
+        assert abs(math.hypot(*result.target.quaternion) - 1.0) < 1e-12
 
         # a tool inside stays inside, one outside does not get further out
         assert np.all(position >= np.minimum(limits.workspace_min, self.position) - SLACK)
@@ -119,10 +121,8 @@ class Watch:
         assert set(result.limits) <= set(LIMIT_NAMES)
 
 
-def started(
-    limits: SafetyLimits = LIMITS, position: tuple[float, ...] = CENTRE, period: float = PERIOD
-) -> SafetyFilter:
-    safety = SafetyFilter(limits, period)
+def started(limits: SafetyLimits = LIMITS, position: tuple[float, ...] = CENTRE, period: float = PERIOD) -> ToolFilter:
+    safety = ToolFilter(limits, period)
     safety.reset(Pose(position, limits.reference_orientation), 0.04)
     return safety
 
@@ -133,7 +133,7 @@ def test_no_sequence_of_desires_gets_a_target_outside_any_limit(data: st.DataObj
     limits = data.draw(filter_limits())
     start = data.draw(start_poses(limits))
     width = data.draw(st.floats(-0.01, 0.1))
-    safety = SafetyFilter(limits, period)
+    safety = ToolFilter(limits, period)
     safety.reset(start, width)
     watch = Watch(limits, period, start, width)
     reach = st.tuples(*[st.floats(-3.0, 3.0)] * 3)
@@ -155,7 +155,7 @@ def test_no_sequence_of_desires_gets_a_target_outside_any_limit(data: st.DataObj
             position = data.draw(st.tuples(*[st.floats(-1.0, 1.0)] * 3))
             quaternion = tuple(Rotation.from_rotvec(data.draw(reach)).as_quat().tolist())
             desired_width = data.draw(st.floats(-1.0, 1.0))
-        watch.check(safety.step(position, quaternion, desired_width))
+        watch.check(safety.limit(ToolTarget(position, quaternion), desired_width))
 
 
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1), period=st.sampled_from([0.01, 0.05, 0.1]))
@@ -164,7 +164,7 @@ def test_limits_hold_over_long_runs_against_the_walls(data: st.DataObject, seed:
     limits = data.draw(filter_limits())
     start = data.draw(start_poses(limits))
     rng = np.random.default_rng(seed)
-    safety = SafetyFilter(limits, period)
+    safety = ToolFilter(limits, period)
     safety.reset(start, 0.0)
     watch = Watch(limits, period, start, 0.0)
     keep = int(rng.integers(1, 40))
@@ -173,7 +173,7 @@ def test_limits_hold_over_long_runs_against_the_walls(data: st.DataObject, seed:
             position = tuple(rng.uniform(-2.0, 2.0, 3).tolist())
             turn = Rotation.from_rotvec(rng.uniform(-1.5, 1.5, 3))
             quaternion = tuple((turn * Rotation.from_quat(safety.quaternion)).as_quat().tolist())
-        watch.check(safety.step(position, quaternion, float(rng.uniform(-0.1, 0.2))))
+        watch.check(safety.limit(ToolTarget(position, quaternion), float(rng.uniform(-0.1, 0.2))))
 
 
 @given(scale=st.floats(-1.0, 1.0), axis=st.integers(0, 2))
@@ -182,9 +182,9 @@ def test_a_desire_within_all_limits_is_commanded_unchanged(scale: float, axis: i
     desired = list(CENTRE)
     desired[axis] += scale * 0.0099  # 1 m/s^2 over 0.1 s from rest
     turned = (Rotation.from_rotvec([0.0, 0.0, 0.029 * scale]) * Rotation.from_quat(DOWN)).as_quat()
-    result = safety.step((desired[0], desired[1], desired[2]), tuple(turned.tolist()), 0.045)
-    assert result.position == tuple(desired)
-    assert np.allclose(result.quaternion, turned, atol=1e-15)
+    result = safety.limit(ToolTarget((desired[0], desired[1], desired[2]), tuple(turned.tolist())), 0.045)
+    assert result.target.position == tuple(desired)
+    assert np.allclose(result.target.quaternion, turned, atol=1e-15)
     assert result.gripper_width == 0.045
     assert result.limits == ()
 
@@ -215,12 +215,12 @@ def test_a_desire_within_all_limits_is_commanded_unchanged(scale: float, axis: i
 )
 def test_each_limit_names_itself(change: dict, desire: tuple, name: str) -> None:
     limits = SafetyLimits(**{**{f: getattr(LIMITS, f) for f in LIMITS.__dataclass_fields__}, **change})
-    assert name in started(limits).step(*desire).limits
+    assert name in started(limits).limit(ToolTarget(*desire[:2]), desire[2]).limits
 
 
 def test_a_steady_push_at_full_speed_stops_on_the_wall_without_passing_it() -> None:
     safety = started()
-    positions = [safety.step((2.0, 0.0, 0.15), DOWN, 0.04).position[0] for _ in range(30)]
+    positions = [safety.limit(ToolTarget((2.0, 0.0, 0.15), DOWN), 0.04).target.position[0] for _ in range(30)]
     assert max(positions) <= 0.6
     assert positions[-1] == pytest.approx(0.6, abs=1e-6)
 
@@ -228,9 +228,9 @@ def test_a_steady_push_at_full_speed_stops_on_the_wall_without_passing_it() -> N
 def test_a_tool_pushed_against_a_wall_slides_along_it() -> None:
     safety = started(position=(0.6, 0.0, 0.15))
     for _ in range(10):
-        result = safety.step((safety.position[0] + 0.02, safety.position[1] + 0.02, 0.15), DOWN, 0.04)
-    assert result.position[0] == 0.6
-    assert result.position[1] > 0.1
+        result = safety.limit(ToolTarget((safety.position[0] + 0.02, safety.position[1] + 0.02, 0.15), DOWN), 0.04)
+    assert result.target.position[0] == 0.6
+    assert result.target.position[1] > 0.1
 
 
 def test_a_tilt_against_the_cone_slides_along_it() -> None:
@@ -238,8 +238,8 @@ def test_a_tilt_against_the_cone_slides_along_it() -> None:
     reference = Rotation.from_quat(DOWN)
     for k in range(60):
         wanted = Rotation.from_rotvec([1.0, 0.02 * k, 0.0]) * reference
-        result = safety.step(CENTRE, tuple(wanted.as_quat().tolist()), 0.04)
-    away = (Rotation.from_quat(result.quaternion) * reference.inv()).as_rotvec()
+        result = safety.limit(ToolTarget(CENTRE, tuple(wanted.as_quat().tolist())), 0.04)
+    away = (Rotation.from_quat(result.target.quaternion) * reference.inv()).as_rotvec()
     assert np.linalg.norm(away) == pytest.approx(LIMITS.orientation_cone, abs=1e-6)
     assert math.atan2(away[1], away[0]) > 0.6
 
@@ -247,10 +247,10 @@ def test_a_tilt_against_the_cone_slides_along_it() -> None:
 def test_not_a_number_brakes_a_moving_tool_to_rest() -> None:
     safety = started()
     for _ in range(3):
-        safety.step((0.59, 0.0, 0.15), DOWN, 0.04)
+        safety.limit(ToolTarget((0.59, 0.0, 0.15), DOWN), 0.04)
     speeds = []
     for _ in range(12):
-        safety.step((math.nan,) * 3, (math.nan,) * 4, math.nan)
+        safety.limit(ToolTarget((math.nan,) * 3, (math.nan,) * 4), math.nan)
         speeds.append(math.hypot(*safety.velocity[0]))
     assert speeds == sorted(speeds, reverse=True)
     assert speeds[0] > 0.0 and speeds[-1] == 0.0
@@ -262,13 +262,13 @@ def test_a_tool_outside_the_box_stays_until_told_and_may_only_come_back(offset: 
     face = (LIMITS.workspace_max if sign > 0 else LIMITS.workspace_min)[axis]
     start[axis] = face + sign * offset
     safety = started(position=tuple(start))
-    assert safety.step(tuple(start), DOWN, 0.04).position == tuple(start)
+    assert safety.limit(ToolTarget(tuple(start), DOWN), 0.04).target.position == tuple(start)
     distances = []
     for k in range(80):
         further = list(safety.position)
         further[axis] += sign * (0.02 if k % 2 else -0.03)
-        result = safety.step((further[0], further[1], further[2]), DOWN, 0.04)
-        distances.append(sign * (result.position[axis] - face))
+        result = safety.limit(ToolTarget((further[0], further[1], further[2]), DOWN), 0.04)
+        distances.append(sign * (result.target.position[axis] - face))
     assert max(distances) <= offset
     assert distances[-1] < offset
 
@@ -286,32 +286,32 @@ def test_full_acceleration_is_there_when_a_policy_turns_round_away_from_walls() 
     for k in range(10):
         sign = 1.0 if k % 2 else -1.0
         x, y, z = safety.position
-        assert safety.step((x + sign * 0.04, y, z), DOWN, 0.04).limits == ()
+        assert safety.limit(ToolTarget((x + sign * 0.04, y, z), DOWN), 0.04).limits == ()
 
 
 def test_step_before_reset_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="reset"):
-        SafetyFilter(LIMITS, PERIOD).step(CENTRE, DOWN, 0.04)
+        ToolFilter(LIMITS, PERIOD).limit(ToolTarget(CENTRE, DOWN), 0.04)
 
 
 @pytest.mark.parametrize("period", [0.0, -0.1, math.nan, math.inf])
 def test_a_control_period_that_is_not_positive_is_refused(period: float) -> None:
     with pytest.raises(ValueError, match="positive control period"):
-        SafetyFilter(LIMITS, period)
+        ToolFilter(LIMITS, period)
 
 
 def test_reset_refuses_a_gripper_width_that_is_not_finite() -> None:
     with pytest.raises(ValueError, match="gripper width"):
-        SafetyFilter(LIMITS, PERIOD).reset(Pose(CENTRE, DOWN), math.nan)
+        ToolFilter(LIMITS, PERIOD).reset(Pose(CENTRE, DOWN), math.nan)
 
 
 @pytest.mark.parametrize("width", [0.08018, -0.002, 0.0805])
 @pytest.mark.parametrize("how", ["brake", "step", "not a number"])
 def test_a_width_that_was_measured_beyond_the_limits_is_not_commanded(width: float, how: str) -> None:
-    safety = SafetyFilter(LIMITS, PERIOD)
+    safety = ToolFilter(LIMITS, PERIOD)
     safety.reset(Pose(CENTRE, DOWN), width)
     if how == "brake":
         safety.brake()
     else:
-        safety.step(CENTRE, DOWN, width if how == "step" else math.nan)
+        safety.limit(ToolTarget(CENTRE, DOWN), width if how == "step" else math.nan)
     assert LIMITS.min_gripper_width <= safety.gripper_width <= LIMITS.max_gripper_width

@@ -1,100 +1,179 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a normalized action to the tool pose that is commanded.
+"""From a normalized action of one arm to what is commanded: a tool pose, or joint positions.
 
 The arm controller node and the Gymnasium environments command through the same `CommandIntegrator`, so the same actions
-from the same measured pose give the same targets bit for bit.
+from the same measured state give the same targets bit for bit.
 """
-
-import math
-from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serl_robots.control.action import ActionError, ActionSpec
-from serl_robots.model.pose import (
-    Pose,
-    Quaternion,
-    Vector3,
-    between,
-    quaternion_exp,
-    quaternion_log,
-    quaternion_multiply,
-    scaled,
-)
-from serl_robots.safety.braking import stoppable_speed
-from serl_robots.safety.filter import SafetyFilter, SafetyLimits
+from serl_robots.control.command_result import CommandResult
+from serl_robots.control.joint_integrator import JointIntegrator
+from serl_robots.control.tool_integrator import ToolIntegrator
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.pose import Pose, Quaternion, Vector3
+from serl_robots.safety.gripper_filter import GripperFilter
+from serl_robots.safety.joint_filter import JointFilter
+from serl_robots.safety.limits import SafetyLimits
+from serl_robots.safety.tool_filter import ToolFilter, ToolTarget
 from serl_robots.safety.tracking import TrackingMonitor
 
-_THERE: Final = 1e-9  # [m, rad] that are no distance
+__all__ = ["CommandIntegrator", "CommandResult"]
 
-
-class CommandResult(NamedTuple):
-    """What one control step commands."""
-
-    target: Pose
-    gripper_width: float  # [m]
-    executed: NDArray[np.float32]  # the normalized action that the target amounts to, float32[n] in [-1, 1]
-    limits: tuple[str, ...]  # names of the limits that acted
+Joints = NDArray[np.float64]
 
 
 class CommandIntegrator:
-    """Adds each action to the last commanded pose and passes it through the safety filter.
+    """Everything that is commanded goes through one of its two safety filters: that of the tool or that of the joints.
 
-    After `reset` the sum starts at the measured pose, at rest. After `resync` it starts at the measured pose too, but
-    the commanded pose gets there from where it is, with the velocity it has, within the limits: at once if they allow
-    it, else over several steps, in which the actions count as ever.
+    One of them leads. An action leads as its components say; a motion may lead otherwise, from rest to rest. While the
+    joints lead, the tool's filter takes over each pose that they lead to, so that the tool may lead on from there.
+
+    Attributes:
+        action: of one arm.
+        acts_on_joints: whether the action's components are joint deltas.
+        filter: that of the tool.
+        joint_filter: that of the joints, None without kinematics.
     """
 
-    def __init__(self, action: ActionSpec, limits: SafetyLimits, period: float) -> None:
+    def __init__(
+        self, action: ActionSpec, limits: SafetyLimits, period: float, kinematics: Kinematics | None = None
+    ) -> None:
+        """Command what `action` means in control periods of `period` [s].
+
+        Args:
+            action: of one arm.
+            limits: of tool, joints and gripper.
+            period: of control [s].
+            kinematics: of the arm; without them no joints can be commanded.
+
+        Raises:
+            ValueError: the action is of several arms, or of joints that the arm does not have.
+        """
+        if len(action.arms) != 1:
+            raise ValueError(
+                f"action.names: expected the action of one arm, found those of {', '.join(action.arms)}; each arm has "
+                "a controller of its own, for its part of the action (ActionSpec.of_arm)"
+            )
         self.action = action
-        self.filter = SafetyFilter(limits, period)
+        self.acts_on_joints = action.joint_block is not None
+        if self.acts_on_joints and kinematics is None:
+            raise ValueError("action.names: expected deltas of the tool, because there are no kinematics, found joints")
+        gripper = GripperFilter(limits, period)
+        self.filter = ToolFilter(limits, period, gripper)
+        self._tool = ToolIntegrator(action, self.filter)
+        self._joints: JointIntegrator | None = None
+        self.joint_filter: JointFilter | None = None
+        if kinematics is not None:
+            self.joint_filter = JointFilter(kinematics, limits, period, gripper)
+            self._joints = JointIntegrator(action, kinematics.joints, self.joint_filter)
+        self._leader: JointIntegrator | None = self._joints if self.acts_on_joints else None  # None: the tool
         self._tracking = TrackingMonitor(limits)
-        self._target: Pose | None = None
         self._was_stuck = False
-        self._sum: tuple[Vector3, Quaternion] | None = None  # where the sum is while the commanded pose is elsewhere
+
+    # State
 
     @property
     def target(self) -> Pose:
-        """Last commanded pose. Raises RuntimeError before the first `reset`."""
-        if self._target is None:
-            raise RuntimeError("call reset() with the measured pose first")
-        return self._target
+        """Last commanded tool pose. Raises RuntimeError before the first `reset`."""
+        return self._tool.target
+
+    @property
+    def joint_positions(self) -> Joints | None:
+        """Last commanded joint positions (n_joints,) [rad] while the joints lead, else None."""
+        return None if self._leader is None else self._leader.positions
 
     @property
     def gripper_width(self) -> float:
         """Last commanded width [m]."""
         return self.filter.gripper_width
 
-    def reset(self, measured: Pose, gripper_width: float) -> None:
-        """Starts anew at the measured pose and gripper width [m], at rest: what was commanded before is void."""
-        self.filter.reset(measured, gripper_width)
-        self._target = measured
-        self._sum = None
-        self._tracking.clear()
-        self._was_stuck = False
+    @property
+    def at_rest(self) -> bool:
+        """Whether the last command stood still."""
+        return self.filter.at_rest if self._leader is None else self._leader.filter.at_rest
 
-    def resync(self, measured: Pose) -> None:
-        """Lets the sum go on from the measured pose. The gripper keeps its command, and its grip."""
-        self._sum = _plain(measured)
-        self._tracking.clear()
-        self._was_stuck = False
+    @property
+    def braking_periods(self) -> int:
+        """Periods in which the arm still moves when it brakes from now on."""
+        return self.filter.braking_periods if self._leader is None else self._leader.filter.braking_periods
 
-    def observe(self, measured: Pose, elapsed: float) -> bool:
-        """Call with every newly measured pose, `elapsed` [s] after the one before.
+    # Where it starts
+
+    def reset(self, measured: Pose, gripper_width: float, joints: Joints | None = None) -> None:
+        """Starts anew at what is measured, at rest: what was commanded before is void. The action says who leads.
+
+        Args:
+            measured: tool pose.
+            gripper_width: [m].
+            joints: joint positions (n_joints,) [rad], which an action of joints needs.
+
+        Raises:
+            ValueError: no joints where the action needs them, or numbers that are not finite.
+        """
+        self._tool.reset(measured, gripper_width)
+        self._leader = None
+        if self.acts_on_joints:
+            if joints is None:
+                raise ValueError("expected measured joint positions, because the action is of joints")
+            self.lead_by_joints(joints)
+        self._clear_tracking()
+
+    def resync(self, measured: Pose, joints: Joints | None = None) -> None:
+        """Lets the sum of actions go on from what is measured. The gripper keeps its command, and its grip."""
+        self._tool.resync(measured)
+        if self._leader is not None and joints is not None:
+            self._leader.resync(joints)
+        self._clear_tracking()
+
+    def observe(self, measured: Pose, elapsed: float, joints: Joints | None = None) -> bool:
+        """Call with everything newly measured, `elapsed` [s] after the one before.
 
         Returns:
-            True when the tool has not followed for too long: the sum goes on from the measured pose, and the next
+            True when the tool has not followed for too long: the sum goes on from what is measured, and the next
             result names `tracking_error`.
         """
         if not self._tracking.update(self.target, measured, elapsed):
             return False
-        self.resync(measured)
+        self.resync(measured, joints)
         self._was_stuck = True
         return True
 
+    def _clear_tracking(self) -> None:
+        self._tracking.clear()
+        self._was_stuck = False
+
+    def stand(self) -> None:
+        """The target has been standing for longer than anybody called: nothing is left to be braked."""
+        self.filter.stand()
+        if self._leader is not None:
+            self._leader.filter.stand()
+
+    # Who leads
+
+    def lead_by_joints(self, measured: Joints) -> None:
+        """Lets the joints lead on from measured positions (n_joints,) [rad]. Only at rest.
+
+        Raises:
+            ValueError: there are no kinematics, or numbers that are not finite.
+        """
+        if self._joints is None:
+            raise ValueError("expected kinematics, without which no joints can be commanded")
+        width = self.filter.gripper_width
+        self._joints.reset(measured, width)
+        self._leader = self._joints
+        self._tool.reset(self._joints.target, width)
+
+    def lead_by_tool(self) -> None:
+        """Lets the tool lead on from where the joints led it."""
+        self._leader = None
+
+    # Control steps
+
     def step(self, action: ArrayLike) -> CommandResult:
-        """One control step of a normalized action, any float[n]; used as float32.
+        """One control step of a normalized action, any float (n,); used as float32.
 
         Values outside [-1, 1] are clipped (`action` is named); values that are not finite brake (`finite`).
 
@@ -114,159 +193,54 @@ class CommandIntegrator:
         if self.action.gripper is not None:
             index, full = self.action.gripper
             width = 0.5 * (values[index] + 1.0) * full
-        before, start = (self.filter.position, self.filter.quaternion), self._sum
-        if start is None:
-            result = self.move(*self._added(values, *before), width, wanted)
-        else:
-            way = self._on_the_way(start)
-            exact = wanted if way == start else None
-            result = self.move(*self._added(values, *way), width, exact, start)
-            self._sum = self._rest_of_the_way(start, before, self._added(values, *start))
+        leader = self._tool if self._leader is None else self._leader
+        result = self._told(leader.step(values, width, wanted))
         return result._replace(limits=("action", *result.limits)) if clipped else result
 
-    def _added(self, values: list[float], position: Vector3, quaternion: Quaternion) -> tuple[Vector3, Quaternion]:
-        """The pose that an action leads to from the given one."""
-        spec = self.action
-        if spec.translation:
-            (ix, sx), (iy, sy), (iz, sz) = spec.translation
-            x, y, z = position
-            position = (x + values[ix] * sx, y + values[iy] * sy, z + values[iz] * sz)
-        if spec.rotation:
-            (ix, sx), (iy, sy), (iz, sz) = spec.rotation
-            turn = quaternion_exp((values[ix] * sx, values[iy] * sy, values[iz] * sz))
-            quaternion = quaternion_multiply(turn, quaternion)
-        return position, quaternion
-
-    def approach(self, goal: Pose) -> CommandResult:
-        """One control step towards a pose, no faster than the tool can still stop there; the gripper keeps its command.
-
-        Nobody's action: reported as the one that it amounts to.
-        """
-        return self.move(*self._on_the_way(_plain(goal)), self.filter.gripper_width)
-
-    def brake(self) -> CommandResult:
-        """One control step of braking, nobody's action: reported as the one that it amounts to."""
-        start, start_quaternion = self.filter.position, self.filter.quaternion
-        self.filter.brake()
-        self._sum = None
-        self._target = Pose.trusted(self.filter.position, self.filter.quaternion)
-        width = self.filter.gripper_width
-        executed = self._executed(start, start_quaternion, self.filter.position, self.filter.quaternion, width)
-        return CommandResult(self._target, width, executed, ())
-
-    def follow(self, target: Pose) -> CommandResult:
-        """One control step that was commanded in joint space, at whose end the tool is at `target`."""
-        start, start_quaternion = self.filter.position, self.filter.quaternion
-        self.filter.follow(*_plain(target))
-        self._sum, self._target = None, target
-        width = self.filter.gripper_width
-        executed = self._executed(start, start_quaternion, self.filter.position, self.filter.quaternion, width)
-        return CommandResult(target, width, executed, ())
-
-    def _on_the_way(self, goal: tuple[Vector3, Quaternion]) -> tuple[Vector3, Quaternion]:
-        """The next pose on the way from the commanded pose to `goal` from which the tool can still stop there."""
-        safety = self.filter
-        position, quaternion = goal
-        length = math.dist(safety.position, position)
-        share = _stoppable_share(length, safety.deceleration, safety.period)
-        if share < 1.0:
-            position = between(safety.position, position, share)
-        turn = _turn_between(safety.quaternion, quaternion)
-        share = _stoppable_share(math.hypot(*turn), safety.limits.max_angular_acceleration, safety.period)
-        if share < 1.0:
-            quaternion = quaternion_multiply(quaternion_exp(scaled(turn, share)), safety.quaternion)
-        return position, quaternion
-
-    def _rest_of_the_way(
-        self,
-        start: tuple[Vector3, Quaternion],
-        before: tuple[Vector3, Quaternion],
-        wanted: tuple[Vector3, Quaternion],
-    ) -> tuple[Vector3, Quaternion] | None:
-        """Where the sum is after a step that led it from `start` to `wanted`; None once the commanded pose is there.
-
-        It runs no further ahead than it was: what the limits refuse of an action is not made up for.
-        """
-        position, quaternion = self.filter.position, self.filter.quaternion
-        allowed = max(math.dist(before[0], start[0]), math.dist(position, start[0]))
-        gap = math.dist(position, wanted[0])
-        goal = wanted[0] if gap <= allowed else between(position, wanted[0], allowed / gap)
-        allowed = max(_angle(before[1], start[1]), _angle(quaternion, start[1]))
-        turn = _turn_between(quaternion, wanted[1])
-        angle = math.hypot(*turn)
-        orientation = wanted[1]
-        if angle > allowed:
-            orientation = quaternion_multiply(quaternion_exp(scaled(turn, allowed / angle)), quaternion)
-        return None if gap <= _THERE and angle <= _THERE else (goal, orientation)
-
-    def move(
-        self,
-        position: Vector3,
-        quaternion: Quaternion,
-        width: float,
-        action: NDArray[np.float32] | None = None,
-        start: tuple[Vector3, Quaternion] | None = None,
-    ) -> CommandResult:
-        """One control step towards a desired pose.
+    def move(self, position: Vector3, quaternion: Quaternion, width: float) -> CommandResult:
+        """One control step of the tool, which leads, towards a desired pose; nobody's action.
 
         Args:
             position: of the tool [m].
             quaternion: xyzw.
             width: of the gripper [m].
-            action: that it stands for, if any. What the filter lets through unchanged is reported as exactly that
-                action, so rounding adds no noise to it.
-            start: pose from which the step is reported as an action; the last commanded one by default.
         """
-        before = (self.filter.position, self.filter.quaternion) if start is None else start
-        filtered = self.filter.step(position, quaternion, width)
-        after = filtered.position, filtered.quaternion
-        if action is not None and not filtered.limits:
-            executed = action
-        else:
-            executed = self._executed(*before, *after, filtered.gripper_width)
-        limits = filtered.limits
+        self.lead_by_tool()
+        return self._told(self._tool.move(ToolTarget(position, quaternion), width))
+
+    def move_joints(self, positions: Joints) -> CommandResult:
+        """One control step of the joints, which lead, towards desired positions (n_joints,) [rad]; nobody's action.
+
+        Raises:
+            RuntimeError: the joints do not lead.
+        """
+        if self._leader is None:
+            raise RuntimeError("call lead_by_joints() with the measured joint positions first")
+        return self._told(self._leader.move(positions, self.gripper_width))
+
+    def approach(self, goal: Pose, joints: Joints) -> CommandResult:
+        """One control step towards a pose, or where the joints lead towards their positions (n_joints,) [rad].
+
+        No faster than the arm can still stop there. The gripper keeps its command. Nobody's action: reported as the one
+        that it amounts to.
+        """
+        leader = self._leader
+        return self._told(self._tool.approach(goal) if leader is None else leader.approach(joints))
+
+    def brake(self) -> CommandResult:
+        """One control step of braking, nobody's action: reported as the one that it amounts to."""
+        return self._followed(self._tool.brake() if self._leader is None else self._leader.brake())
+
+    def _told(self, result: CommandResult) -> CommandResult:
         if self._was_stuck:
-            limits = ("tracking_error", *limits)
+            result = result._replace(limits=("tracking_error", *result.limits))
             self._was_stuck = False
-        self._sum = None
-        self._target = Pose.trusted(filtered.position, filtered.quaternion)
-        return CommandResult(self._target, filtered.gripper_width, executed, limits)
+        return self._followed(result)
 
-    def _executed(
-        self, start: Vector3, start_quaternion: Quaternion, end: Vector3, end_quaternion: Quaternion, width: float
-    ) -> NDArray[np.float32]:
-        spec = self.action
-        values = [0.0] * len(spec)
-        for (index, scale), before, after in zip(spec.translation, start, end, strict=False):
-            values[index] = (after - before) / scale
-        if spec.rotation:
-            x, y, z, w = start_quaternion
-            turn = quaternion_log(quaternion_multiply(end_quaternion, (-x, -y, -z, w)))
-            for (index, scale), component in zip(spec.rotation, turn, strict=True):
-                values[index] = component / scale
-        if spec.gripper is not None:
-            index, full = spec.gripper
-            values[index] = 2.0 * width / full - 1.0
-        return np.array([min(max(value, -1.0), 1.0) for value in values], dtype=np.float32)
-
-
-def _plain(pose: Pose) -> tuple[Vector3, Quaternion]:
-    px, py, pz = pose.position.tolist()
-    qx, qy, qz, qw = pose.quaternion.tolist()
-    return (px, py, pz), (qx, qy, qz, qw)
-
-
-def _turn_between(start: Quaternion, end: Quaternion) -> Vector3:
-    """Rotation vector [rad] that turns `start` into `end`."""
-    x, y, z, w = start
-    return quaternion_log(quaternion_multiply(end, (-x, -y, -z, w)))
-
-
-def _angle(a: Quaternion, b: Quaternion) -> float:
-    return math.hypot(*_turn_between(a, b))
-
-
-def _stoppable_share(distance: float, deceleration: float, period: float) -> float:
-    """Share of a way [m or rad] that may be gone in one period, so that braking ends at its end; 1: all of it."""
-    way = stoppable_speed(distance, deceleration * period, period) * period
-    return way / distance if way < distance * (1.0 - 1e-9) else 1.0
+    def _followed(self, result: CommandResult) -> CommandResult:
+        """The tool's filter takes over what the joints were commanded."""
+        if self._leader is None:
+            return result
+        tool = self._tool.follow(result.target)
+        # an action of the tool tells what the motion amounts to in its own terms
+        return result if self.acts_on_joints else result._replace(executed=tool.executed)

@@ -68,7 +68,7 @@ class ArmController:
         self._human_timeout = human_timeout
         self._period_ns = round(task.control_period * _SECOND_NS)
         self._stale_ns = round(patience(task.limits.stale_timeout, task.control_period) * _SECOND_NS)
-        self._commands = CommandSequence(task, robot, kinematics, lockstep=lockstep)
+        self._commands = CommandSequence(task, kinematics, lockstep=lockstep)
         self._integrator, self._history = self._commands.integrator, self._commands.history
         self._policy, self._person = Policy(), Person(task.limits.stale_timeout)
 
@@ -140,7 +140,7 @@ class ArmController:
         if self._motion is not None:
             return self._drive_motion(measured, now)
         if self.safety.mode in (Source.POLICY, Source.HUMAN) and not self._commands.resync and elapsed_ns > 0:
-            self._integrator.observe(measured.tcp, elapsed_ns / _SECOND_NS)
+            self._integrator.observe(measured.tcp, elapsed_ns / _SECOND_NS, measured.joints)
         return self._tick(now) or self._drive_person(now) or self._hold_if_silent(now) or self._go_on_holding(now)
 
     def on_policy(self, message: ActionInput, now: float) -> Command | None:
@@ -279,8 +279,10 @@ class ArmController:
         """
 
         def plan(measured: Measured) -> JointMove:
-            names, safety = self._robot.arm_joints, self._integrator.filter
-            return JointMove(self._kinematics, safety, names, measured.joints, goal, scaling)
+            integrator = self._integrator
+            commanded = integrator.joint_positions if self._history.started else None
+            start = measured.joints if commanded is None else commanded
+            return JointMove(self._kinematics, integrator.filter, start, goal, scaling)
 
         return self._begin_motion(plan, self._check_move(scaling, now), done, now)
 
@@ -334,8 +336,7 @@ class ArmController:
         if over is not None:
             self._end_motion(*over)
             return None
-        result, joint_positions = self._commands.follow(motion.move)
-        return self._command(Source.MOVE_TO, result, measured, now, joint_positions=joint_positions)
+        return self._command(Source.MOVE_TO, self._commands.follow(motion.move), measured, now)
 
     def _end_motion(self, reason: str, message: str) -> None:
         """Ends the motion; one that is broken off brakes. Called once the state says who leads now."""
@@ -447,15 +448,12 @@ class ArmController:
         now: float,
         episode: int = 0,
         step: int = 0,
-        joint_positions: NDArray[np.float64] | None = None,
     ) -> Command:
         self.safety.mode = source
         self.safety.acted(result.limits)
         self._history.note(measured.stamp_ns, now)
-        target, width, executed, limits = result
-        return Command(
-            measured.stamp_ns, source, target, width, joint_positions, episode, step, executed=executed, limits=limits
-        )
+        target, width, executed, limits, joints = result
+        return Command(measured.stamp_ns, source, target, width, joints, episode, step, executed, limits)
 
     # Stops
 
@@ -474,9 +472,8 @@ class ArmController:
 
     def _answer_stopped(self, message: ActionInput, measured: Measured, now: float) -> Command:
         """Answers a step of the policy while stopped: the arm brakes, then stays where it is held."""
-        result, joints = self._commands.stop_for_step(measured)
-        result = result._replace(limits=(self.safety.key,))
-        return self._command(Source.ESTOP, result, measured, now, message.episode, message.step, joints)
+        result = self._commands.stop_for_step(measured)._replace(limits=(self.safety.key,))
+        return self._command(Source.ESTOP, result, measured, now, message.episode, message.step)
 
     def _go_on_holding(self, now: float) -> Command | None:
         """The next command of the hold, paced by the states, or by local time where these do not come."""
@@ -486,10 +483,9 @@ class ArmController:
         held = self._commands.go_on_holding(measured, now, lost=self._states_lost, urgent=stopped)
         if held is None:
             return None
-        result, joint_positions = held
         self._history.note(measured.stamp_ns, now)
         source = Source.ESTOP if stopped else Source.IDLE
-        return Command(measured.stamp_ns, source, result.target, result.gripper_width, joint_positions)
+        return Command(measured.stamp_ns, source, held.target, held.gripper_width, held.joint_positions)
 
     def _hold_if_silent(self, now: float) -> Command | None:
         """In real time: who leads has been silent for too long or has let go, so the arm is held."""

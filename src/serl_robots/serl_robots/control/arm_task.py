@@ -10,7 +10,7 @@ from serl_config.schema import Field, build, config, fields
 from serl_robots.control.action import GRIPPER, ActionSpec
 from serl_robots.control.robot_limits import completed
 from serl_robots.control.task_file import read_task
-from serl_robots.safety.filter import SafetyLimits
+from serl_robots.safety.limits import SafetyLimits
 
 
 @config(kw_only=True)

@@ -3,6 +3,8 @@
 
 from typing import Final
 
+import numpy as np
+
 from serl_robots.control.arm_command import CommandIntegrator
 from serl_robots.control.control_step import Measured
 from serl_robots.safety.limits import SafetyLimits
@@ -123,22 +125,22 @@ class CommandHistory:
         next_ns = max(self._next_ns, stamp_ns - self._period_ns // 10) + self._period_ns * 97 // 100
         # holds may be given between two periods, any number of them
         self._next_ns = min(next_ns, stamp_ns + self._period_ns)
-        if not self._integrator.filter.at_rest:
+        if not self._integrator.at_rest:
             self._moved_ns = stamp_ns
 
     # The past
 
     def stands(self, measured: Measured) -> bool:
         """Whether the commanded pose has been standing for so long that the arm stands too."""
-        safety = self._integrator.filter
         if self._lockstep:
             if self.commanded_ns is None:
                 return True
             # the world has moved without us for some periods: so long the commanded pose stood
-            return round((measured.stamp_ns - self.commanded_ns) / self._period_ns) - 1 > safety.braking_periods
+            stood = round((measured.stamp_ns - self.commanded_ns) / self._period_ns) - 1
+            return stood > self._integrator.braking_periods
         moved = self._moved_ns
         rested = moved is None or measured.stamp_ns - moved >= _STANDING_PERIODS * self._period_ns
-        return self.is_void or (safety.at_rest and rested)
+        return self.is_void or (self._integrator.at_rest and rested)
 
     def world_moved(self, measured: Measured) -> bool:
         """Whether something else than our last command moved a world in lockstep."""
@@ -158,17 +160,21 @@ class CommandHistory:
         if self.is_doubtful or (counts and (self._is_near(measured) or not self.stands(measured))):
             return False
         keeps_grip = self.started and not fresh
-        integrator.reset(measured.tcp, integrator.gripper_width if keeps_grip else measured.gripper_width)
+        width = integrator.gripper_width if keeps_grip else measured.gripper_width
+        integrator.reset(measured.tcp, width, measured.joints)
         self.started, self.is_void, self._moved_ns = True, False, None
         return True
 
     def _is_near(self, measured: Measured) -> bool:
-        """Whether the tool is where it was commanded to, more or less."""
+        """Whether the arm is where it was commanded to, more or less."""
         if not self.started:
             return False
-        target, limits = self._integrator.target, self._limits
-        near = target.distance(measured.tcp) <= limits.tracking_error
-        return near and target.angle(measured.tcp) <= limits.tracking_rotation_error
+        target, joints, limits = self._integrator.target, self._integrator.joint_positions, self._limits
+        if target.distance(measured.tcp) > limits.tracking_error:
+            return False
+        if joints is not None and float(np.abs(joints - measured.joints).max()) > limits.tracking_rotation_error:
+            return False  # the elbow may be elsewhere while the tool is not
+        return target.angle(measured.tcp) <= limits.tracking_rotation_error
 
     def _look_for_jumps(self, before: Measured, measured: Measured, announced: bool) -> None:
         """In real time: whether a simulator has put the arm somewhere.

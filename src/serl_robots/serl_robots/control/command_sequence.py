@@ -4,9 +4,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from serl_robots.control.arm_command import CommandIntegrator, CommandResult
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.command_history import CommandHistory
@@ -14,30 +11,30 @@ from serl_robots.control.control_step import Measured
 from serl_robots.control.holding import Hold
 from serl_robots.control.move_to import JointMove, Motion, PoseMove
 from serl_robots.model.kinematics import Kinematics
-from serl_robots.model.robot import RobotModel
 
 _SETTLING_PERIODS: Final = 5  # that the tool may take to arrive before a motion in joint space begins
-
-# What is commanded, and joint positions float64[n] [rad] where these are commanded instead of the tool's pose.
-Next = tuple[CommandResult, NDArray[np.float64] | None]
 
 
 class CommandSequence:
     """Every command follows from the last one, with its velocity, unless the past no longer counts.
 
     Attributes:
-        integrator: of the commanded pose.
+        integrator: of what is commanded.
         history: what was commanded when.
         hold: brings the arm to rest while nobody leads, None while somebody does.
         fresh: whether the next command starts an episode: from measured pose and width.
         resync: whether the next command starts from the measured pose.
     """
 
-    def __init__(self, task: ArmTask, robot: RobotModel, kinematics: Kinematics, *, lockstep: bool) -> None:
-        """Begin without a past."""
-        self._robot, self._kinematics, self._lockstep = robot, kinematics, lockstep
+    def __init__(self, task: ArmTask, kinematics: Kinematics, *, lockstep: bool) -> None:
+        """Begin without a past.
+
+        Raises:
+            ValueError: the task's action is of several arms, or of joints that the arm does not have.
+        """
+        self._lockstep = lockstep
         self._limits = task.limits
-        self.integrator = CommandIntegrator(task.action, task.limits, task.control_period)
+        self.integrator = CommandIntegrator(task.action, task.limits, task.control_period, kinematics)
         self.history = CommandHistory(self.integrator, task.limits, task.control_period, lockstep=lockstep)
         self.hold: Hold | None = None
         self.fresh = True
@@ -54,17 +51,27 @@ class CommandSequence:
         return self.history.is_due(measured) and not self.history.is_doubtful
 
     def may_start(self, measured: Measured) -> bool:
-        """Whether what was commanded before has come to rest as far as the next command needs it.
+        """Whether what was commanded before has come to rest as far as the next action needs it.
 
-        A joint motion brakes on its own path to the end. In real time a new episode begins at rest; in lockstep it is
-        the reset of the world that ends the old one.
+        Joints and tool take over from each other at rest only: an arm that was moved by the other brakes first. In real
+        time a new episode begins at rest; in lockstep it is the reset of the world that ends the old one.
         """
-        if self.hold is not None and self.hold.brakes_joints:
-            return False
-        if self._lockstep or not (self.fresh and self.history.started) or self.history.stands(measured):
+        if self._is_led_otherwise:
+            if not self.integrator.at_rest:
+                self.make_hold()
+                return False
+            waits = self.integrator.acts_on_joints  # which start where they are measured
+        else:
+            waits = self.fresh and self.history.started
+        if self._lockstep or not waits or self.history.stands(measured):
             return True
         self.make_hold()
         return False
+
+    @property
+    def _is_led_otherwise(self) -> bool:
+        """Whether the joints lead in a task whose actions move the tool, or the other way round."""
+        return self.integrator.acts_on_joints == (self.integrator.joint_positions is None)
 
     # Actions and motions
 
@@ -72,10 +79,18 @@ class CommandSequence:
         """One control step of a normalized action."""
         if self.history.world_moved(measured):
             self.resync = True
+        if self._is_led_otherwise:
+            self._lead_as_actions_do(measured)
         if self.fresh or self.resync:
             self._sync(measured)
         self.hold = None
         return self.integrator.step(action)
+
+    def _lead_as_actions_do(self, measured: Measured) -> None:
+        if self.integrator.acts_on_joints:
+            self.integrator.lead_by_joints(measured.joints)
+        else:
+            self.integrator.lead_by_tool()
 
     def begin(self, motion: Motion, measured: Measured) -> CommandResult | None:
         """Begins a motion, or gives the next command of what has to come to rest before it.
@@ -83,71 +98,72 @@ class CommandSequence:
         Raises:
             MoveRejected: there is no way from where the arm came to rest.
         """
-        hold, integrator = self.hold, self.integrator
-        if hold is not None and hold.brakes_joints:
-            return hold.still()
+        integrator = self.integrator
         self.hold = None
+        if integrator.joint_positions is not None and not integrator.at_rest:
+            return integrator.brake()
         self._sync(measured)
         if isinstance(motion.move, JointMove):
             apart = integrator.target.distance(measured.tcp) > self._limits.tracking_progress
-            if not integrator.filter.at_rest or (apart and motion.waited < _SETTLING_PERIODS):
+            if not integrator.at_rest or (apart and motion.waited < _SETTLING_PERIODS):
                 motion.waited += 1
                 return integrator.brake()
-            integrator.reset(measured.tcp, integrator.gripper_width)
+            if integrator.joint_positions is None:
+                integrator.lead_by_joints(measured.joints)
         motion.begin(measured)
         return None
 
-    def follow(self, move: PoseMove | JointMove) -> Next:
+    def follow(self, move: PoseMove | JointMove) -> CommandResult:
         """Where a motion is now."""
         if isinstance(move, PoseMove):
-            return self.integrator.move(*move.desired, self.integrator.gripper_width), None
-        return self.integrator.follow(self._kinematics.tcp(move.positions)), move.positions
+            return self.integrator.move(*move.desired, self.integrator.gripper_width)
+        return self.integrator.move_joints(move.positions)
 
     def leave(self, motion: Motion) -> None:
         """A motion is over; one that is broken off brakes, and so does what it has waited for."""
         self.resync = True
-        if (motion.begun and not motion.move.ended) or not self.integrator.filter.at_rest:
-            move = motion.move if motion.begun else None
-            self.make_hold(move if isinstance(move, JointMove) else None, drives=True)
+        if (motion.begun and not motion.move.ended) or not self.integrator.at_rest:
+            self.make_hold(drives=True)
+        elif not self.integrator.acts_on_joints:
+            self.integrator.lead_by_tool()
 
     def stand(self, motion: Motion | None) -> None:
         """The arm has come to rest where it was commanded to: what comes next speeds up from there."""
-        self.integrator.filter.stand()
+        self.integrator.stand()
         if motion is not None:
             motion.move.stand()
-        if self.hold is not None:
-            self.hold.stand()
 
     def _sync(self, measured: Measured) -> None:
         """The next command starts from the measured pose; where the history is void the commanded pose does too."""
         if not self.history.drop_if_void(measured, fresh=self.fresh):
-            self.integrator.resync(measured.tcp)
+            self.integrator.resync(measured.tcp, measured.joints)
         self.fresh = self.resync = False
 
     # Holds
 
-    def make_hold(self, move: JointMove | None = None, *, drives: bool = False) -> Hold:
+    def make_hold(self, *, drives: bool = False) -> Hold:
         """The hold, which begins now unless there is one."""
-        if self.hold is None or move is not None:
-            self.hold = Hold(self.integrator, self._kinematics, self._robot.arm_joints, move)
+        if self.hold is None:
+            self.hold = Hold(self.integrator)
             self._hold_drives = drives
         return self.hold
 
     def stop(self) -> None:
         """Begins to hold anew: says so where the arm was held before, and lets nothing else go on."""
-        if self.hold is not None and self.hold.joint_positions is None:
+        if self.hold is not None and not self.hold.holds_joints:
             self.hold = None
         self.make_hold().begun = False
 
-    def stop_for_step(self, measured: Measured) -> Next:
+    def stop_for_step(self, measured: Measured) -> CommandResult:
         """The answer to a step while the arm is stopped: it brakes, then stays where it is held."""
         if self.history.drop_if_void(measured, fresh=self.fresh):
             self.hold = None
         hold = self.make_hold()
-        result = hold.advance(measured) or hold.still()
-        return result, hold.joint_positions if hold.brakes_joints else None
+        if hold.stands and not self.integrator.acts_on_joints:
+            self.integrator.lead_by_tool()  # a step of the tool is answered by a pose
+        return hold.advance(measured) or hold.still()
 
-    def go_on_holding(self, measured: Measured, now: float, *, lost: bool, urgent: bool) -> Next | None:
+    def go_on_holding(self, measured: Measured, now: float, *, lost: bool, urgent: bool) -> CommandResult | None:
         """The next command of the hold, paced by the states, or by local time where these do not come.
 
         Args:
@@ -166,10 +182,7 @@ class CommandSequence:
             return None  # where to hold the arm is not known yet
         begins = not history.started or (not hold.begun and not lost)
         if (begins or history.is_void) and history.drop_if_void(measured, fresh=self.fresh):
-            hold = self.hold = Hold(self.integrator, self._kinematics, self._robot.arm_joints, None)
+            hold = self.hold = Hold(self.integrator)
         standing = hold.stands
-        joints_led = hold.joint_positions is not None
         result = hold.advance(None if lost or history.is_doubtful else measured)
-        if result is None or (self._lockstep and standing and joints_led):
-            return None
-        return result, hold.joint_positions
+        return None if self._lockstep and standing and hold.holds_joints else result

@@ -19,8 +19,9 @@ from serl_robots.control.control_step import Measured
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, Quaternion, Vector3, quaternion_exp, quaternion_multiply
 from serl_robots.safety.braking import braked, stoppable_speed
-from serl_robots.safety.filter import SafetyFilter
+from serl_robots.safety.joint_filter import joint_speed_limit
 from serl_robots.safety.limits import SafetyLimits
+from serl_robots.safety.tool_filter import ToolFilter
 
 _PATH_RESOLUTION: Final = 0.02  # [rad] of the fastest joint between two checked points of a path
 _CHORD_MARGIN: Final = 1.01  # the tool's speed is sampled by chords, which are a little shorter than the path
@@ -103,7 +104,7 @@ class Move(ABC):
 class PoseMove(Move):
     """Straight line of the tool with a rotation about one axis."""
 
-    def __init__(self, safety: SafetyFilter, start: Pose, goal: Pose, scaling: float) -> None:
+    def __init__(self, safety: ToolFilter, start: Pose, goal: Pose, scaling: float) -> None:
         """Plan from `start`, with the share `scaling` in (0, 1] of the filter's speed limits.
 
         Raises:
@@ -150,22 +151,26 @@ class JointMove(Move):
     def __init__(
         self,
         kinematics: Kinematics,
-        safety: SafetyFilter,
-        names: Sequence[str],
+        safety: ToolFilter,
         start: NDArray[np.float64],
         goal: NDArray[np.float64],
         scaling: float,
     ) -> None:
-        """Plan from joint positions `start` to `goal`, float64[n] [rad].
+        """Plan from joint positions `start` to `goal`, float64 (n,) [rad].
 
-        `scaling` in (0, 1] is the share of the limits' `joint_velocity_scaling` and of the tool's speed limits.
+        Args:
+            kinematics: of the arm.
+            safety: filter of the tool, which knows its limits.
+            start: joint positions at which the motion begins.
+            goal: joint positions at which it ends.
+            scaling: share of the speed limits of joints and tool, in (0, 1].
 
         Raises:
             MoveRejected: the goal is too near a joint limit or outside box or cone, or the path leaves them.
         """
         limits = safety.limits
         low, high = kinematics.lower + limits.joint_margin, kinematics.upper - limits.joint_margin
-        for name, value, least, most in zip(names, goal.tolist(), low.tolist(), high.tolist(), strict=True):
+        for name, value, least, most in zip(kinematics.joints, goal.tolist(), low.tolist(), high.tolist(), strict=True):
             if not least <= value <= most:
                 raise MoveRejected(f"joint {name}: expected a position in [{least:.4f}, {most:.4f}], found {value:.4f}")
         self._start, self._delta, self.goal = start, goal - start, goal
@@ -177,7 +182,7 @@ class JointMove(Move):
         steps = [(a.position_to(b), a.rotation_vector_to(b)) for a, b in itertools.pairwise(poses)]
         length, bend = _derivatives([step for step, _ in steps])
         angle, twist = _derivatives([turn for _, turn in steps])
-        speeds = limits.joint_velocity_scaling * kinematics.velocity / np.maximum(np.abs(self._delta), 1e-12)
+        speeds = joint_speed_limit(kinematics, limits, safety.period) / np.maximum(np.abs(self._delta), 1e-12)
         acceleration, turn_acceleration = safety.deceleration, limits.max_angular_acceleration
         # half of what the tool may accelerate is for speeding up and braking, half for the curve of its path
         curve = min(_ratio(0.5 * acceleration, bend), _ratio(0.5 * turn_acceleration, twist))

@@ -21,6 +21,7 @@ class Kinematics:
     """Pose and velocity of the tool centre point in the base frame. Not thread-safe: it reuses its work space.
 
     Attributes:
+        joints: names of the arm joints, in order.
         lower: smallest arm joint positions, float64[n] [rad].
         upper: largest arm joint positions, float64[n] [rad].
         velocity: largest arm joint speeds, float64[n] [rad/s].
@@ -32,6 +33,7 @@ class Kinematics:
 
     def __init__(self, robot: RobotModel) -> None:
         self._robot = robot
+        self.joints = robot.arm_joints
         urdf = robot.urdf_xml()
         spec = mujoco.MjSpec.from_string(urdf)
         for geom in [*spec.geoms]:  # shapes take no part in it

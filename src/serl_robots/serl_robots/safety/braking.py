@@ -30,3 +30,12 @@ def stoppable_speed(distance: float, drop: float, period: float) -> float:
     reach = distance / period
     n = int(0.5 * (math.sqrt(1.0 + 8.0 * reach / drop) - 1.0))
     return reach / (n + 1) + 0.5 * drop * n
+
+
+def stoppable_share(distance: float, deceleration: float, period: float) -> float:
+    """Share of a `distance` [m or rad] that may be gone in one period, so that braking ends at its end; 1: all of it.
+
+    `deceleration` [m/s^2 or rad/s^2] is the one that is there for braking.
+    """
+    way = stoppable_speed(distance, deceleration * period, period) * period
+    return way / distance if way < distance * (1.0 - 1e-9) else 1.0

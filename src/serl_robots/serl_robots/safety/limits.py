@@ -28,6 +28,9 @@ LIMIT_NAMES: Final = (
     "gripper",
     "gripper_velocity",
     "joint_limits",
+    "joint_step",
+    "joint_velocity",
+    "joint_acceleration",
     "tracking_error",  # target set back to the measured pose
 )
 
@@ -78,13 +81,14 @@ class SafetyLimits:
     tracking_timeout: float = Field(
         default=2.0, gt=0.0, le=60.0, description="time without progress until the reset [s]"
     )
-    joint_margin: float = Field(
-        default=0.1, ge=0.0, le=1.0, description="distance kept from joint limits in move_to [rad]"
-    )
+    joint_margin: float = Field(default=0.1, ge=0.0, le=1.0, description="distance kept from joint limits [rad]")
+    max_joint_step: float = Field(default=0.2, gt=0.0, le=1.0, description="of each joint in one control step [rad]")
     joint_velocity_scaling: float = Field(
-        default=0.5, gt=0.0, le=1.0, description="share of joint velocity limits in move_to"
+        default=0.5, gt=0.0, le=1.0, description="share of joint velocity limits in motions of the joints"
     )
-    joint_acceleration: float = Field(default=2.5, gt=0.0, le=20.0, description="of each joint in move_to [rad/s^2]")
+    joint_acceleration: float = Field(
+        default=2.5, gt=0.0, le=20.0, description="of each joint in motions of the joints [rad/s^2]"
+    )
 
     def width_within(self, width: float) -> float:
         """The gripper width [m] nearest to `width` that may be commanded."""
