@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serl_robots.control.action import ActionError, ActionSpec
-from serl_robots.control.command_result import CommandResult
+from serl_robots.control.control_step import CommandResult
 from serl_robots.control.joint_integrator import JointIntegrator
 from serl_robots.control.tool_integrator import ToolIntegrator
 from serl_robots.model.kinematics import Kinematics
@@ -19,8 +19,6 @@ from serl_robots.safety.joint_filter import JointFilter
 from serl_robots.safety.limits import SafetyLimits
 from serl_robots.safety.tool_filter import ToolFilter, ToolTarget
 from serl_robots.safety.tracking import TrackingMonitor
-
-__all__ = ["CommandIntegrator", "CommandResult"]
 
 Joints = NDArray[np.float64]
 

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_robots.control.arbitration import ActionInput, Person, Policy
-from serl_robots.control.arm_command import CommandResult
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.command_sequence import CommandSequence
-from serl_robots.control.control_step import Command, Measured
+from serl_robots.control.control_step import Command, CommandResult, Measured
 from serl_robots.control.move_to import JointMove, Motion, MoveOutcome, MoveRejected, PoseMove
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose

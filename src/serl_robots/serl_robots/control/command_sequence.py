@@ -4,10 +4,10 @@
 from collections.abc import Sequence
 from typing import Final
 
-from serl_robots.control.arm_command import CommandIntegrator, CommandResult
+from serl_robots.control.arm_command import CommandIntegrator
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.command_history import CommandHistory
-from serl_robots.control.control_step import Measured
+from serl_robots.control.control_step import CommandResult, Measured
 from serl_robots.control.holding import Hold
 from serl_robots.control.move_to import JointMove, Motion, PoseMove
 from serl_robots.model.kinematics import Kinematics

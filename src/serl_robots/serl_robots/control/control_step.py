@@ -2,6 +2,7 @@
 """What goes into the arm controller with each state, and what comes out of it for the low level."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,16 @@ class Measured:
     joints: NDArray[np.float64]  # arm joints [rad]
     gripper_width: float  # [m]
     received_at: float  # local time [s]
+
+
+class CommandResult(NamedTuple):
+    """What one control step commands. Where the joints are commanded, `target` is where they lead the tool."""
+
+    target: Pose
+    gripper_width: float  # [m]
+    executed: NDArray[np.float32]  # the normalized action that it amounts to, float32 (n,) in [-1, 1]
+    limits: tuple[str, ...]  # names of the limits that acted
+    joint_positions: NDArray[np.float64] | None = None  # (n_joints,) [rad]; commanded instead of the tool pose
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from serl_robots.control.arm_command import CommandIntegrator, CommandResult
-from serl_robots.control.control_step import Measured
+from serl_robots.control.arm_command import CommandIntegrator
+from serl_robots.control.control_step import CommandResult, Measured
 from serl_robots.control.move_to import ANGLE_TOLERANCE, JOINT_TOLERANCE, POSITION_TOLERANCE
 
 _SETTLING_PERIODS: Final = 3  # of standing, after which a tool that is elsewhere is held back by something

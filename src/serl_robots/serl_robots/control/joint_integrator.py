@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_robots.control.action import ActionSpec
-from serl_robots.control.command_result import CommandResult
+from serl_robots.control.control_step import CommandResult
 from serl_robots.model.pose import Pose
 from serl_robots.safety.braking import stoppable_share
 from serl_robots.safety.joint_filter import JointFilter
