@@ -27,7 +27,9 @@ from serl_ros.images import image_message
 from serl_ros.qos import LATCHED, LOOP_1
 from serl_tasks.camera_view import CameraView
 from serl_tasks.messages import nanoseconds
-from serl_training.env.graph_env import EpisodeMode, GraphEnv, GraphError
+from serl_training.env.episode import EpisodeMode
+from serl_training.env.graph_connection import GraphError
+from serl_training.env.graph_env import GraphEnv
 from serl_training.learner.run_log import read_metrics
 from serl_training.link.contract import find_encoder, load_learning, transition_spec
 

@@ -59,7 +59,12 @@ def _object_sources(name: str) -> dict[str, tuple[int, Source]]:
 
 
 class StateVector:
-    """Turns what was measured into the state vector of a task."""
+    """Turns what was measured into the state vector of a task.
+
+    Attributes:
+        size: number of values.
+        observed_objects: names of the objects whose poses it takes.
+    """
 
     def __init__(self, terms: Sequence[StateTerm], objects: Sequence[str]) -> None:
         """Prepare the vector of `terms`, in their order, for a world with `objects`.
@@ -71,6 +76,9 @@ class StateVector:
         known = dict(_ARM_SOURCES)
         for name in objects:
             known |= _object_sources(name)
+        object_terms = {term: name for name in objects for term in _object_sources(name)}
+        observed = {object_terms[term.name] for term in terms if term.name in object_terms}
+        self.observed_objects = tuple(name for name in objects if name in observed)
         self._sources: list[Source] = []
         for term in terms:
             if term.name not in known:

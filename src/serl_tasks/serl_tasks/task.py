@@ -119,6 +119,11 @@ class Task(ArmTask):
             "judging": {name: value for name, value in asdict(self).items() if name in judging},
         }
 
+    @property
+    def observed_objects(self) -> tuple[str, ...]:
+        """Objects whose true poses the state vector takes; where nobody knows those the task cannot be observed."""
+        return self._state_vector.observed_objects
+
     @cached_property
     def _state_vector(self) -> StateVector:
         return StateVector(self.state, list(self.objects))

@@ -31,6 +31,8 @@ from serl_training.actor.perception import make_perception
 from serl_training.env.episode import EpisodeLost, EpisodeMode
 from serl_training.env.graph_cameras import Transport
 from serl_training.env.graph_env import GraphEnv
+from serl_training.env.graph_inputs import check_observable
+from serl_training.env.graph_reset import EpisodeGraph, PersonReset, PersonResetSettings, Reset, SimulatorReset
 from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.link.contract import LEARNING, load_learning
 from serl_training.link.graph_id import GRAPH_ID
@@ -67,6 +69,23 @@ class ActorNode(Node):
             self, "image_transport", "raw", "Pictures come raw or compressed.", choices=("raw", "compressed")
         )
         self._image_transport = cast(Transport, transport)
+        self._reset_by = declare(
+            self,
+            "reset",
+            "simulator",
+            "What brings the world to the start of an episode: sim/reset, or the arm's motion and a person.",
+            choices=("simulator", "person"),
+        )
+        self._person_reset = PersonResetSettings(
+            configuration=declare(
+                self, "reset_configuration", "home", "With reset:=person, the robot's configuration that it moves to."
+            ),
+            timeout=declare(
+                self, "reset_patience", 600.0, "With reset:=person, longest wait for the person [s].", range=(1.0, 1e5)
+            ),
+        )
+        self._truth = declare(self, "truth", True, "Whether somebody publishes the true poses of the objects.")
+        check_observable(self._task, self._truth)
         cache = declare_compile_cache(self)
         if self._task.cameras:
             prepare(self, cache)
@@ -88,6 +107,8 @@ class ActorNode(Node):
             node=self,
             executor=executor,
             lockstep=self._lockstep,
+            reset=self._make_reset,
+            truth=self._truth,
             camera_timeout=self._camera_timeout,
             image_transport=self._image_transport,
             check=self._jobs.check,
@@ -119,6 +140,14 @@ class ActorNode(Node):
         while not stop.is_set():
             executor.spin_once(0.1)
             self._jobs.run_next(stop)
+
+    def _make_reset(self, graph: EpisodeGraph, timeout: float) -> Reset:
+        if self._reset_by == "simulator":
+            return SimulatorReset(graph, timeout)
+        return PersonReset(graph, timeout, self._person_reset, notice=self._notice_reset)
+
+    def _notice_reset(self, what: str) -> None:
+        self._diagnostics.set("job", WARN if what else OK, f"waiting for {what}" if what else "running")
 
     def _human_expected(self) -> frozenset[EpisodeMode]:
         if not self._scripted:

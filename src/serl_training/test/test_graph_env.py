@@ -10,7 +10,8 @@ import pytest
 import rclpy
 
 try:
-    from serl_training.env.graph_env import GraphEnv, GraphError
+    from serl_training.env.graph_connection import GraphError
+    from serl_training.env.graph_env import GraphEnv
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
 

@@ -13,7 +13,7 @@ from serl_cli.reward.keys import pressed_keys
 from serl_interfaces.msg import EpisodeStatus
 from serl_launch import domain
 
-_SERVICES = {"s": "reward/success", "f": "reward/failure"}
+_SERVICES = {"s": "reward/success", "f": "reward/failure", "r": "episode/ready"}
 _MODES = {
     EpisodeStatus.MODE_DEMONSTRATION: "a demonstration",
     EpisodeStatus.MODE_TRAINING: "training",
@@ -39,7 +39,7 @@ def label(graph: str, namespace: str) -> None:
         client.node.create_subscription(
             EpisodeStatus, "episode", lambda message: _begin(message, running, status), LATCHED
         )
-        console.print("keys: s success, f failure, q end", highlight=False)
+        console.print("keys: s success, f failure, r ready for the next episode, q end", highlight=False)
         over = False
 
         def tick() -> None:

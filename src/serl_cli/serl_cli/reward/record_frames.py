@@ -13,7 +13,8 @@ from serl_launch.graph_session import scratch_folder, simulated
 from serl_rl.reward.data import STAGES, FrameSource, RewardDataFile, RewardEpisode
 from serl_rl.spec import DataError
 from serl_rl.storage.segment import SegmentError
-from serl_training.env.graph_env import GraphEnv, GraphError
+from serl_training.env.graph_connection import GraphError
+from serl_training.env.graph_env import GraphEnv
 from serl_training.reward.graph_recorder import FrameListener, drive_episode
 from serl_training.reward.reward_frames import frame_source
 

@@ -74,6 +74,7 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
             "seed": 0,
             "graph_id": "",
             "lockstep": True,
+            "reset": "simulator",
             "scripted_human": True,
             "interventions": False,
         },

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An arm without a simulator behind it: it moves home by itself, a person resets the world and judges.
+
+The arm is that of the MuJoCo bridge in real time, whose `sim/reset` and `truth` are renamed to what nobody looks at.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+try:
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.action import ActionClient
+    from serl_ros.qos import LATCHED
+    from serl_training.env.graph_connection import GraphError
+    from serl_training.env.graph_env import GraphEnv
+    from serl_training.env.graph_reset import PersonReset, PersonResetSettings
+    from std_srvs.srv import Trigger
+
+    from serl_interfaces.action import ResetEpisode
+    from serl_interfaces.msg import EpisodeStatus
+except ImportError:
+    pytest.skip("the workspace is not built", allow_module_level=True)
+
+from serl_rl.spec import TransitionSpec
+from serl_rl.storage.chunk import Chunk
+from serl_training.actor.rollout import ChunkFormat, run_episode
+from serl_training.env.episode import EpisodeMode, EpisodeStart
+
+from serl_tasks import get_task
+
+HOME = (0.5, 0.0, 0.25)  # [m] tool, as config/robots/panda.yaml says of the configuration
+TASK = """\
+name: feeling
+extends: pick_cube
+state:
+  - {name: tcp_position, shift: [0.5, 0.0, 0.15], scale: [0.15, 0.15, 0.15]}
+  - {name: gripper_target, shift: [0.04], scale: [0.04]}
+"""
+
+
+class Person:
+    """Says that the world is ready whenever asked, and after some steps that the episode has succeeded."""
+
+    def __init__(self, ros: Any) -> None:
+        self.ros, self.node = ros, ros.node("person")
+        self.modes: list[int] = []
+        self.asked: list[str] = []
+        self.node.create_subscription(EpisodeStatus, "episode", lambda status: self.modes.append(status.mode), LATCHED)
+        self.clients = {
+            name: self.node.create_client(Trigger, name)
+            for name in ("episode/ready", "reward/success", "reward/failure")
+        }
+        self.calls: list[Any] = []
+
+    def call(self, service: str) -> Any:
+        """Begin to call a service; the answer is there once the environment was spun."""
+        self.calls.append(self.clients[service].call_async(Trigger.Request()))
+        return self.calls[-1]
+
+    def look(self) -> None:
+        """Look at the graph for a moment."""
+        self.ros.executor.spin_once(timeout_sec=0.0)
+
+    def hear(self, what: str) -> None:
+        """Be told what the reset waits for, and put everything in place."""
+        if not what or what in self.asked:
+            return
+        self.asked.append(what)
+        if "a person" in what:
+            self.call("episode/ready")
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A task whose state is what the arm feels of itself, in a folder of its own."""
+    (tmp_path / "config/tasks").mkdir(parents=True)
+    (tmp_path / "config/tasks/feeling.yaml").write_text(TASK)
+    monkeypatch.setenv("SERL_SHARE", str(tmp_path))
+    return "feeling"
+
+
+@pytest.fixture
+def arm(processes: Any, ros: Any, task: str) -> Iterator[Person]:
+    """An arm, its controller and a person."""
+    hidden = ("-r", "sim/reset:=hidden/reset", "-r", "truth:=hidden/truth")
+    start(processes, "serl_sim.mujoco_bridge_node", task, "-p", "real_time_factor:=1.0", *hidden)
+    start(processes, "serl_robots.arm_controller_node", task, "-p", "lockstep:=false")
+    processes.start(sys.executable, "-c", "from serl_training.human_reward_node import main; main()", "--ros-args")
+    person = Person(ros)
+    yield person
+    assert not person.node.get_publishers_info_by_topic("/truth")
+    assert "/sim/reset" not in dict(person.node.get_service_names_and_types())
+
+
+def start(processes: Any, module: str, task: str, *arguments: str) -> Any:
+    command = (sys.executable, "-c", f"from {module} import main; main()", "--ros-args", "-p", f"task:={task}")
+    return processes.start(*command, *arguments)
+
+
+class Down:
+    """Moves the tool down with the gripper closed."""
+
+    def reset(self) -> None:
+        pass
+
+    def act(self, observation: dict, info: Mapping[str, Any]) -> tuple[np.ndarray, int]:
+        return np.array([0.0, 0.0, -0.5, -1.0], np.float32), 0
+
+
+def test_episodes_with_a_person_instead_of_a_simulator(arm: Person, task: str) -> None:
+    def reset(graph: Any, timeout: float) -> PersonReset:
+        return PersonReset(graph, timeout, notice=arm.hear)
+
+    env = GraphEnv(task, lockstep=False, truth=False, reset=reset, reset_timeout=60.0, check=arm.look)
+    spec = TransitionSpec.from_spaces(env.observation_space, env.action_space)
+    chunks: list[Chunk] = []
+    begins = []
+
+    def before_step() -> None:
+        arm.look()
+        if env.inputs.step == 0:
+            begins.append((env.arm_sample.tcp.position, env.arm_sample.gripper_width))
+        if env.inputs.step == 5:
+            arm.call(word)
+
+    for number, word in enumerate(("reward/success", "reward/failure", "reward/success"), start=1):
+        summary = run_episode(
+            env,
+            Down(),
+            EpisodeStart(EpisodeMode.TRAINING, number, seed=0),
+            ChunkFormat(spec, size=100),
+            on_chunk=chunks.append,
+            before_step=before_step,
+        )
+        assert summary.success is (word == "reward/success")
+        assert 6 <= summary.length < env.task.horizon
+        assert env.arm_sample.tcp.position[2] < HOME[2] - 0.05, "it has moved"
+    assert not env.objects
+    env.close()
+    for chunk in chunks:
+        assert chunk.last and chunk.mask[-1] == 0.0 and (chunk.mask[:-1] == 1.0).all()
+        assert chunk.success is bool(chunk.reward[-1] == 1.0)
+    for position, width in begins:
+        np.testing.assert_allclose(position, HOME, atol=0.01)
+        assert width > 0.07, "the gripper let go"
+    idle, training = EpisodeStatus.MODE_IDLE, EpisodeStatus.MODE_TRAINING
+    arm.ros.spin_until(lambda: len(arm.modes) >= 6)
+    assert arm.modes == [idle, training] * 3, "judges are told of an episode once the world is ready for it"
+    assert [what for what in arm.asked if "a person" in what] == [
+        f"a person, who puts everything in place for episode {number} and calls episode/ready" for number in (1, 2, 3)
+    ]
+    assert all(call.result().success for call in arm.calls if call.done())
+
+
+def test_the_actor_resets_with_a_person_and_says_what_it_waits_for(arm: Person, processes: Any, task: str) -> None:
+    options = [word for name in ("lockstep:=false", "reset:=person", "truth:=false") for word in ("-p", name)]
+    actor = start(processes, "serl_training.actor_node", task, *options)
+    ros, jobs = arm.ros, []
+    arm.node.create_subscription(
+        DiagnosticArray,
+        "/diagnostics",
+        lambda message: jobs.extend(each.message for each in message.status if each.name == "actor: job"),
+        10,
+    )
+    client = ActionClient(arm.node, ResetEpisode, "episode/reset")
+    ready_service = arm.clients["episode/ready"]
+    ros.spin_until(lambda: client.server_is_ready() and ready_service.service_is_ready(), 60.0, "the actor")
+    early = arm.call("episode/ready")
+    ros.spin_until(early.done, what="an answer")
+    assert (early.result().success, early.result().message) == (False, "no episode waits for a person")
+    sending = client.send_goal_async(ResetEpisode.Goal(seed=0, episode=7))
+    ros.spin_until(sending.done)
+    ending = sending.result().get_result_async()
+    ros.spin_until(lambda: any("a person" in job for job in jobs), 30.0, "the actor to ask")
+    assert jobs[-1] == "waiting for a person, who puts everything in place for episode 7 and calls episode/ready"
+    assert not ending.done()
+    ready = arm.call("episode/ready")
+    ros.spin_until(ending.done, 30.0, "the end of the reset")
+    assert ready.result().success
+    assert ending.result().result.success, ending.result().result.message
+    ros.spin_until(lambda: jobs[-1] == "idle")
+    assert "waiting for a person, who puts everything in place for episode 7" in actor.output()
+
+
+def test_a_person_who_does_not_come_is_waited_for_with_an_end(arm: Person, task: str) -> None:
+    def reset(graph: Any, timeout: float) -> PersonReset:
+        return PersonReset(graph, timeout, PersonResetSettings(timeout=0.5))
+
+    env = GraphEnv(task, lockstep=False, truth=False, reset=reset, reset_timeout=60.0)
+    with pytest.raises(GraphError, match=r"waited 0\.\d s for a person, who puts .* calls episode/ready"):
+        env.reset(seed=0)
+    env.close()
+
+
+def test_a_task_that_needs_the_truth_says_so_at_once(processes: Any) -> None:
+    with pytest.raises(ValueError, match=r"task pick_cube: its state has poses of cube.*truth is false"):
+        GraphEnv("pick_cube", truth=False)
+    assert get_task("pick_cube_vision").observed_objects == ()
+    actor = start(processes, "serl_training.actor_node", "pick_cube", "-p", "truth:=false")
+    assert actor.wait() == 2
+    assert actor.output().startswith("fatal: task pick_cube: its state has poses of cube")
