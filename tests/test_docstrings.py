@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.glob("src/serl_*/serl_*/**/*.py"))
-NOT_YET = {"serl_rl", "serl_robots", "serl_sim", "serl_training"}
-CHECKED = [file for file in FILES if file.parts[1] not in NOT_YET]
+NOT_YET = {"agent_state.py", "config.py", "drqv2.py", "hybrid.py", "sac.py", "update.py", "vice.py"}  # of serl_rl
+CHECKED = [file for file in FILES if file.parts[1] != "serl_rl" or file.name not in NOT_YET]
 
 # `(n, 3)`, `(n + 1, ...)`, `()`, `float64[n, 3]`, "scalar".
 _AXIS = r"(?:\*?\w+|\.\.\.)(?:\s*[-+*/]\s*\w+)*"
@@ -23,9 +23,10 @@ SHAPE = re.compile(
 ARRAY = re.compile(r"\b(?:NDArray|ndarray|jax\.Array|ArrayLike|Joints)\b")
 # Arrays by name have the shapes that go with their names.
 NAMED_ARRAYS = re.compile(r"\b(?:Mapping|dict)\[str, (?:NDArray\[[^\]]*\]|np\.ndarray|jax\.Array)\]")
-# How the rest of a sentence begins whose first half is the name; "In real time: ..." is a sentence.
+# How the rest of a sentence begins whose first half is the name. None are "In real time: ..." and "From here to there."
 FRAGMENT = re.compile(
-    r"(?:Of|As|In|At|By|For|From|On|To|With|That|Than|And|But|Or|Into|Under|Among|Above|The same)\b(?![\w ]{0,20}:)"
+    r"(?:Of|As|In(?! lockstep| real time)|At|By|For|From(?!.*\bto\b)|On|To|With|That|Than|And|But|Or|Into|Under|Among"
+    r"|Above|The same)\b(?![\w ]{0,20}:)"
 )
 
 

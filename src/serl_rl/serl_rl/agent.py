@@ -23,7 +23,7 @@ class Checkpointable(Protocol):
         """The whole state as named arrays, but for what never changes (frozen encoders)."""
 
     def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """The same with that state. Raises DataError if names, shapes or dtypes are not those of `arrays()`."""
+        """The agent with that state. Raises DataError if names, shapes or dtypes are not those of `arrays()`."""
 
     def policy_snapshot(self) -> PolicySnapshot:
         """A copy of what acting needs."""

@@ -91,7 +91,7 @@ class Plausible:
     """Largest magnitudes of what is worth learning from. One absurd number is enough to ruin a network for ever."""
 
     vector: float = 1e3
-    """Of a value in a vector, which is scaled to about unit range."""
+    """Largest value in a vector, which is scaled to about unit range."""
     reward: float = 1e4
 
 

@@ -86,7 +86,7 @@ class TaskEnv(gym.Env[Any, Any]):
         return self._observe(), {"seed": seed}
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Act for one control period.
+        """Act for one control period by a normalized action (n,).
 
         Raises:
             ActionError: the action has the wrong length, is not finite or outside [-1, 1].

@@ -51,11 +51,11 @@ class Appearance:
 
 
 LEAN: Final = Appearance(shadow_map=0, samples=0, slices=12, stacks=3, backdrop=False)
-"""For cameras that a policy looks through: about 0.4 ms for 128 x 128 in software."""
+"""Settings for cameras that a policy looks through: about 0.4 ms for 128 x 128 in software."""
 PRETTY: Final = Appearance(shadow_map=2048, samples=4, slices=32, stacks=8, backdrop=True)
-"""For films that a person looks at: about 0.1 s for 640 x 480 in software."""
+"""Settings for films that a person looks at: about 0.1 s for 640 x 480 in software."""
 STUDIO: Final = Appearance(shadow_map=8192, samples=16, slices=96, stacks=48, backdrop=True)
-"""For single pictures: seconds."""
+"""Settings for single pictures: seconds."""
 
 
 class ImageRenderer:

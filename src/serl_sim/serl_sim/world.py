@@ -147,7 +147,7 @@ class World:
         self._select(CARTESIAN)
 
     def command_joints(self, positions: Sequence[float] | NDArray[np.float64]) -> None:
-        """Let the joint controller lead, to arm joint `positions` [rad].
+        """Let the joint controller lead, to arm joint `positions` (n,) [rad].
 
         Raises:
             ValueError: wrong number of values, or one that is not finite.

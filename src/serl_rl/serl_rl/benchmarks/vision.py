@@ -28,7 +28,7 @@ class UpdateTimes(NamedTuple):
     wall_ms: float
     """Median of the calls."""
     cpu_ms: float
-    """Of all threads, mean of the calls; hardly depends on what else the machine does."""
+    """Time of all threads, mean of the calls; hardly depends on what else the machine does."""
 
 
 def cached_update_times(

@@ -23,7 +23,7 @@ class Convolution(NamedTuple):
     """One square convolution, padded so that a stride of 1 keeps the size of the map."""
 
     channels: int
-    """Of the map that it makes."""
+    """Channels of the map that it makes."""
     size: int
     """Edge of its kernel."""
     stride: int

@@ -18,7 +18,7 @@ class Encoder:
     """A network that turns a camera's picture into a small feature map. One encoder serves all cameras."""
 
     kind: str
-    """As in `EncoderConfig`."""
+    """Kind of the network, as in `EncoderConfig`."""
     weights: Mapping[str, NDArray[np.float32]]
     """All parameters by name, as `parameter_shapes` has them."""
     name: str

@@ -46,10 +46,10 @@ class EncoderDescription:
     """What is known about the weights in a file."""
 
     kind: str
-    """Of the network, as in `EncoderConfig`."""
+    """Kind of the network, as in `EncoderConfig`."""
     name: str
     cameras: tuple[str, ...] = ()
-    """That it was trained for; none: for no camera in particular."""
+    """Cameras that it was trained for; none: for no camera in particular."""
     worlds: tuple[str, ...] = ()
     """Simulated worlds whose pictures it was trained on."""
     seed: int = 0

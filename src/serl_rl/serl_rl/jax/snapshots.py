@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the parameters of an agent to the policy that it publishes."""
+"""The policy that an agent publishes, made of its parameters."""
 
 from __future__ import annotations
 

@@ -145,7 +145,10 @@ def has_pictures(spec: TransitionSpec) -> bool:
 
 
 def init_vision(key: jax.Array, spec: TransitionSpec, vision: VisionConfig, trained_encoder: Params) -> Params:
-    """Parameters of an `ObservationEncoder`; `trained_encoder` are the first ones of an encoder that is trained."""
+    """Parameters of an `ObservationEncoder`, drawn with the random key `key`, ().
+
+    `trained_encoder` are the first parameters of an encoder that is trained.
+    """
     observation: dict[str, jax.Array] = {}
     for name, entry in spec.observation.items():
         observation[name] = jnp.zeros((1, *spec.drawn_shape(name)), entry.dtype)
@@ -177,7 +180,7 @@ def encode_observation(
 
 
 def shift_pictures(key: jax.Array, observation: Observation, vision: VisionConfig) -> dict[str, jax.Array]:
-    """The observation with randomly shifted pictures, every camera by shifts of its own."""
+    """The observation with randomly shifted pictures (B, H, W, C), every camera by shifts of its own."""
     shifted = dict(observation)
     for index, name in enumerate(sorted(observation)):
         if observation[name].dtype == jnp.uint8:
@@ -187,7 +190,10 @@ def shift_pictures(key: jax.Array, observation: Observation, vision: VisionConfi
 
 
 def encode_pictures(encoder: Params, kind: str, observation: Observation) -> dict[str, jax.Array]:
-    """The observation with what a frozen encoder with parameters `encoder` makes of its pictures."""
+    """The observation with feature maps (B, h, w, S * c) in the place of pictures (B, H, W, S * 3).
+
+    `encoder` are the parameters of a frozen encoder of this kind.
+    """
     encode = partial(make_encoder(kind).apply, encoder)
     return {
         name: encode_stack(encode, entry) if entry.dtype == jnp.uint8 else entry for name, entry in observation.items()

@@ -27,7 +27,7 @@ class PolicyArrays:
         return name in self._arrays
 
     def take(self, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
-        """The float32 array with this name and shape, None standing for any size."""
+        """The float32 array with this name and shape; in `(64, None)` None stands for any size."""
         if name not in self._arrays:
             raise DataError(name, "an array", "nothing")
         array = self._arrays[name]
@@ -45,12 +45,12 @@ class PolicyArrays:
         self._used.update(name for name in self._arrays if name.startswith(f"{prefix}/"))
 
     def dense(self, prefix: str, inputs: int, outputs: int | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Kernel (inputs, outputs) and bias of a dense layer."""
+        """Kernel (inputs, outputs) and bias (outputs,) of a dense layer."""
         kernel = self.take(f"{prefix}/kernel", (inputs, outputs))
         return kernel, self.take(f"{prefix}/bias", (kernel.shape[1],))
 
     def norm(self, prefix: str, width: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
-        """Scale and bias of a layer normalization; None where there is none."""
+        """Scale and bias (width,) of a layer normalization; None where there is none."""
         if f"{prefix}/scale" not in self._arrays:
             return None
         return self.take(f"{prefix}/scale", (width,)), self.take(f"{prefix}/bias", (width,))

@@ -112,7 +112,7 @@ class NumpyPolicy:
         return self.acting.act(observation, lambda: self.encode(observation), None if deterministic else rng)
 
     def encode(self, observation: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """The vector that the networks take."""
+        """The vector (D,) that the networks take: what is seen, camera by camera, then the entries that are vectors."""
         parts = [camera(self._features(name, observation[name])) for name, camera in self._cameras.items()]
         return np.concatenate([*parts, *(observation[name] for name in self._widths)])
 

@@ -23,7 +23,7 @@ class BatchMemory:
         self._spare: dict[int, list[NDArray[np.uint8]]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """An array with anything in it, like `np.empty`."""
+        """An array (*shape,) with anything in it, like `np.empty`."""
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
         spare = self._spare.setdefault(size, [])

@@ -69,7 +69,7 @@ def empty_batch(
     sampling: Sampling = SINGLE,
     empty: Callable[[tuple[int, ...], str], NDArray[Any]] = np.empty,
 ) -> Batch:
-    """Arrays for transitions with leading axes `shape`, to be filled by `ReplayBuffer.sample_into`.
+    """Arrays (*shape, ...) for transitions, to be filled by `ReplayBuffer.sample_into`.
 
     Args:
         spec: of the transitions.
@@ -98,7 +98,7 @@ def empty_batch(
 
 
 def map_batch(function: Callable[[NDArray[Any]], NDArray[Any]], batch: Batch) -> Batch:
-    """Apply a function to every array of a batch."""
+    """Apply a function to every array (*B, ...) of a batch."""
     return {
         key: {name: function(rows) for name, rows in value.items()} if isinstance(value, dict) else function(value)
         for key, value in batch.items()

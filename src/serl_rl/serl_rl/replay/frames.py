@@ -33,7 +33,7 @@ class FrameStore(Protocol):
         """Bytes that are allocated."""
 
     def write(self, rows: NDArray[np.int64], frames: NDArray[Any]) -> None:
-        """Put frames (n, *entry) into rows (n)."""
+        """Put frames (n, *entry) into rows (n,)."""
 
     def gather(self, requests: Sequence[Request]) -> Callable[[], None]:
         """Answer requests; what is left to do may be done while rows are written, and is returned."""
@@ -53,7 +53,7 @@ class RawFrames:
         return self._rows.nbytes
 
     def write(self, rows: NDArray[np.int64], frames: NDArray[Any]) -> None:
-        """Put frames (n, *entry) into rows (n)."""
+        """Put frames (n, *entry) into rows (n,)."""
         self._rows[rows] = frames
 
     def gather(self, requests: Sequence[Request]) -> Callable[[], None]:
@@ -68,7 +68,13 @@ def _nothing() -> None:
 
 
 def take(table: NDArray[Any], index: NDArray[np.int64], out: NDArray[Any]) -> None:
-    """`out[...] = table[index]`, in the way that is fastest for the layout of `out`."""
+    """`out[...] = table[index]`, in the way that is fastest for the layout of `out`.
+
+    Args:
+        table: rows (N, *entry).
+        index: numbers of rows (*B,).
+        out: array (*B, *entry) to write to.
+    """
     if out.flags.c_contiguous or out.nbytes < _SMALL_ROW * index.size:
         # mode="clip" spares np.take the buffered copy that mode="raise" makes with a contiguous out.
         np.take(table, index, axis=0, out=out, mode="clip")
@@ -111,7 +117,7 @@ class FrameRing:
         return self._written
 
     def append(self, chunk: Chunk, slots: NDArray[np.int64], *, continues: bool) -> None:
-        """Add the frames of the transitions that go into `slots` (n).
+        """Add the frames of the transitions that go into `slots` (n,).
 
         Args:
             chunk: the transitions.
@@ -148,7 +154,7 @@ class FrameRing:
         batch: Mapping[str, Any],
         rng: np.random.Generator | None,
     ) -> Callable[[], None]:
-        """Write observations of the transitions in slots `first` (*B), and next ones of those in `last`, into a batch.
+        """Write observations of the transitions in slots `first` and next ones of `last`, (*B,) each, into a batch.
 
         Of features, each sample, entry and side gets a view of its own, or view 0 without a generator. What is left to
         do may be done while frames are appended, and is returned.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a classifier says of held-out frames to probabilities and a threshold that can be trusted. Imports no JAX.
+"""Probabilities and a threshold that can be trusted, from what a classifier says of held-out frames. Imports no JAX.
 
 Frames that look alike come in rows, so intervals over frames are narrower than the truth; those over episodes are not.
 """
@@ -29,7 +29,7 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
 
 
 def balanced_loss(logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float = 1.0) -> float:
-    """Mean negative log likelihood [nat], every stage with the same weight however many frames it has."""
+    """Mean negative log likelihood [nat] of labels (N,) by logits (N, S), every stage with the same weight."""
     scaled = np.asarray(logits, np.float64) / temperature
     scaled -= scaled.max(axis=-1, keepdims=True)
     losses = np.log(np.exp(scaled).sum(axis=-1)) - scaled[np.arange(len(labels)), labels]
@@ -100,7 +100,7 @@ class Rate:
 
 
 def rates(scores: NDArray[np.floating], positive: NDArray[np.bool_], threshold: float) -> tuple[Rate, Rate]:
-    """False and true positives at a threshold."""
+    """False and true positives at a threshold, for scores (N,) of frames of which `positive` (N,) says what is true."""
     above = scores >= threshold
     return (
         Rate(int((above & ~positive).sum()), int((~positive).sum())),
@@ -109,7 +109,12 @@ def rates(scores: NDArray[np.floating], positive: NDArray[np.bool_], threshold: 
 
 
 def area_under_roc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """Chance that a random positive scores above a random negative, ties counted half; nan without either."""
+    """Chance that a random positive scores above a random negative, ties counted half; nan without either.
+
+    Args:
+        scores: (N,) of frames.
+        positive: (N,) which of them are true.
+    """
     positives, negatives = np.sort(scores[positive]), np.sort(scores[~positive])
     if not len(positives) or not len(negatives):
         return math.nan
@@ -129,7 +134,13 @@ class Bin:
 
 
 def reliability(scores: NDArray[np.floating], positive: NDArray[np.bool_], bins: int = 10) -> list[Bin]:
-    """How often frames are true that are believed to be, in equal ranges of probability; empty ones are left out."""
+    """How often frames are true that are believed to be, in equal ranges of probability; empty ones are left out.
+
+    Args:
+        scores: (N,) probabilities of frames.
+        positive: (N,) which of them are true.
+        bins: number of ranges.
+    """
     index = np.minimum((scores * bins).astype(int), bins - 1)
     found = []
     for number in range(bins):

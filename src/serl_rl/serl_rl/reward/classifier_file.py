@@ -48,7 +48,7 @@ class ClassifierInfo:
     consecutive: int
     """Frames in a row that must show a stage until it counts."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Of held-out frames, by name."""
+    """Rates and losses on held-out frames, by name."""
     trained_on: tuple[str, ...] = ()
     """Ids of the episodes that it has seen, and that can judge it no more."""
 

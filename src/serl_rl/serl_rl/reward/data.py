@@ -32,7 +32,7 @@ from serl_rl.storage.tensors import pack, unpack
 STAGES = ("failure", "success")
 LEAST_TRAINING_FRAMES = 20
 LEAST_VALIDATION_FRAMES = 5
-"""Of each stage."""
+"""Fewest frames of each stage to validate with."""
 
 _KIND = "reward frames"
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -48,7 +48,7 @@ class View:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a picture: height, width, 3."""
+        """Shape (H, W, 3) of a picture."""
         return self.height, self.width, 3
 
 
@@ -58,7 +58,7 @@ class FrameSource:
 
     task: str
     views: Mapping[str, View]
-    """By the camera's name."""
+    """What is seen of each camera, by its name."""
     stages: tuple[str, ...] = STAGES
     """Names of the labels 0, 1, ...; the last one is success."""
 

@@ -142,7 +142,7 @@ class Chunk:
         return self._piece(count, len(self)) if count else self
 
     def select(self, keep: NDArray[np.bool_]) -> Iterator[Chunk]:
-        """The runs of consecutive transitions where `keep` is true, as chunks of their own.
+        """The runs of consecutive transitions where `keep` (n,) is true, as chunks of their own.
 
         Only a run that reaches the end of an ended chunk carries `last` and `success`.
         """
@@ -184,7 +184,7 @@ COLUMN_NAMES = tuple(name for name, _, _ in _columns(1))
 
 
 def is_vector(rows: NDArray[Any]) -> bool:
-    """Whether the rows of an observation entry are vectors, which are not stacked."""
+    """Whether the rows of an observation entry are vectors (n, k), which are not stacked, as against frames."""
     return rows.ndim == 2 and rows.dtype == np.float32
 
 

@@ -11,7 +11,10 @@ from serl_config.pictures import PictureError, check_picture
 from serl_rl.spec import DataError
 
 JPEG_QUALITY = 95
-"""With colours in full resolution (4:4:4). In rendered pictures of 128 x 128, a value is then 0.5 off on average."""
+"""Quality of JPEG, with colours in full resolution (4:4:4).
+
+In rendered pictures of 128 x 128, a value is then 0.5 off on average.
+"""
 
 _SETTINGS = [
     *(cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),

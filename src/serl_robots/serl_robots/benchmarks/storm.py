@@ -419,7 +419,10 @@ class Storm:
 
 
 def solve_joints(kinematics: Kinematics, joints: NDArray[np.float64], goal: Pose) -> NDArray[np.float64]:
-    """Arm joint positions [rad] near `joints` that lead the tool to `goal`, by damped least squares, within limits."""
+    """Arm joint positions (n,) [rad] near `joints` (n,) that lead the tool to `goal`, within the joints' limits.
+
+    By damped least squares.
+    """
     unit = np.eye(len(joints))
     for _ in range(_NEWTON_STEPS):
         tcp = kinematics.tcp(joints)

@@ -120,14 +120,19 @@ class CommandIntegrator:
         self._clear_tracking()
 
     def resync(self, measured: Pose, joints: Joints | None = None) -> None:
-        """Lets the sum of actions go on from what is measured. The gripper keeps its command, and its grip."""
+        """Lets the sum of actions go on from what is measured. The gripper keeps its command, and its grip.
+
+        Args:
+            measured: tool pose.
+            joints: positions (n_joints,) [rad], where they are commanded.
+        """
         self._tool.resync(measured)
         if self._leader is not None and joints is not None:
             self._leader.resync(joints)
         self._clear_tracking()
 
     def observe(self, measured: Pose, elapsed: float, joints: Joints | None = None) -> bool:
-        """Call with everything newly measured, `elapsed` [s] after the one before.
+        """Call with everything newly measured, `elapsed` [s] after the one before; `joints` are (n_joints,) [rad].
 
         Returns:
             True when the tool has not followed for too long: the sum goes on from what is measured, and the next

@@ -210,7 +210,7 @@ class ArmController:
         return self._tick(now)
 
     def on_timer(self, now: float) -> Command | None:
-        """To be called some fifty times a second of local time: notices what does not come."""
+        """Notices what does not come; to be called some fifty times a second of local time."""
         self._now = now
         measured = self.measured
         gap, self._timer_at = now - self._timer_at, now

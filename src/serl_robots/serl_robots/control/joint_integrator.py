@@ -67,7 +67,7 @@ class JointIntegrator:
         self._sum = measured.copy()
 
     def step(self, values: list[float], width: float, action: NDArray[np.float32]) -> CommandResult:
-        """One control step of an action: its n values within [-1, 1], the width [m] that it asks for, and itself."""
+        """One control step of an action (n,): its values within [-1, 1], the width [m] that it asks for, and itself."""
         delta = np.zeros_like(self.positions)
         delta[self._moved] = np.array(values)[self._components] * self._scale
         before, start = self.positions, self._sum

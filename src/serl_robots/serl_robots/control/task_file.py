@@ -26,7 +26,7 @@ class TaskFile:
     own: dict[str, Any]
     """What the file itself says, without `extends`."""
     root: yaml.Node
-    """Of the file itself, for line numbers."""
+    """Node tree of the file itself, for line numbers."""
     extended: "TaskFile | None" = None
 
     @property

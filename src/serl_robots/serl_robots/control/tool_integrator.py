@@ -58,7 +58,7 @@ class ToolIntegrator:
         self._sum = plain(measured)
 
     def step(self, values: list[float], width: float, action: NDArray[np.float32]) -> CommandResult:
-        """One control step of an action: its n values within [-1, 1], the width [m] that it asks for, and itself."""
+        """One control step of an action (n,): its values within [-1, 1], the width [m] that it asks for, and itself."""
         before, start = self.filter.target, self._sum
         if start is None:
             return self.move(self._added(values, before), width, action)

@@ -75,7 +75,7 @@ class Kinematics:
         return self._velocity(velocities)
 
     def tcp_state(self, positions: Joints, velocities: Joints) -> tuple[Pose, NDArray[np.float64]]:
-        """`tcp` and `tcp_velocity` together, the same numbers for less."""
+        """`tcp`, and `tcp_velocity` float64[6], together: the same numbers for less."""
         self._place(positions)
         return self._pose(), self._velocity(velocities)
 

@@ -69,7 +69,7 @@ class Pose:
         return Pose, (self.position.tolist(), self.quaternion.tolist())
 
     def __eq__(self, other: object) -> bool:
-        """The same numbers, bit for bit; use `distance` and `angle` to compare poses that were computed."""
+        """Whether all numbers are the same, bit for bit; computed poses are compared by `distance` and `angle`."""
         if not isinstance(other, Pose):
             return NotImplemented
         return np.array_equal(self.position, other.position) and np.array_equal(self.quaternion, other.quaternion)
@@ -87,13 +87,17 @@ class Pose:
 
     @classmethod
     def from_rotation_vector(cls, position: ArrayLike, rotation_vector: ArrayLike) -> "Pose":
-        """From position [m] and rotation vector [rad]."""
+        """The pose with this position float64[3] [m] and rotation vector float64[3] [rad]."""
         rx, ry, rz = np.asarray(rotation_vector, dtype=np.float64).tolist()
         return cls(position, quaternion_exp((rx, ry, rz)))
 
     @classmethod
     def from_matrix(cls, matrix: ArrayLike) -> "Pose":
-        """From a homogeneous 4x4 matrix; its rotation must be orthonormal within 1e-6. Raises PoseError."""
+        """The pose of a homogeneous matrix, float64[4, 4].
+
+        Raises:
+            PoseError: the matrix is none, or its rotation is not orthonormal within 1e-6.
+        """
         m = np.asarray(matrix, dtype=np.float64)
         if m.shape != (4, 4) or not np.allclose(m[:3, :3] @ m[:3, :3].T, np.eye(3), atol=1e-6):
             raise PoseError(f"expected a 4x4 matrix with an orthonormal rotation, found {m.tolist()}")
@@ -102,14 +106,14 @@ class Pose:
         return cls(m[:3, 3], quaternion_from_matrix(m[:3, :3]))
 
     def matrix(self) -> NDArray[np.float64]:
-        """Homogeneous, float64[4, 4]."""
+        """Homogeneous matrix of the pose, float64[4, 4]."""
         m = np.eye(4)
         m[:3, :3] = self.rotation_matrix()
         m[:3, 3] = self.position
         return m
 
     def rotation_matrix(self) -> NDArray[np.float64]:
-        """float64[3, 3]."""
+        """Matrix of the rotation, float64[3, 3]."""
         x, y, z, w = self.quaternion.tolist()
         return np.array(
             [
@@ -138,7 +142,7 @@ class Pose:
         return Pose(-conjugate.rotate(self.position), conjugate.quaternion)
 
     def distance(self, other: "Pose") -> float:
-        """[m]."""
+        """Distance between the two positions [m]."""
         return math.dist(self.position.tolist(), other.position.tolist())
 
     def angle(self, other: "Pose") -> float:
@@ -197,7 +201,7 @@ def quaternion_log(quaternion: Quaternion) -> Vector3:
 
 
 def quaternion_from_matrix(rotation: NDArray[np.float64]) -> Quaternion:
-    """Unit quaternion of a 3x3 rotation matrix, by the largest of the four components (Shepperd 1978)."""
+    """Unit quaternion of a rotation matrix, float64[3, 3], by the largest of the four components (Shepperd 1978)."""
     m = rotation.tolist()
     trace = m[0][0] + m[1][1] + m[2][2]
     diagonal = (m[0][0], m[1][1], m[2][2])

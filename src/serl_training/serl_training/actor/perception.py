@@ -27,12 +27,12 @@ class Perception:
 
     spec: TransitionSpec
     weights: Encoder | None
-    """Of the encoder for the task's cameras, None if it has none."""
+    """The encoder for the task's cameras, None if it has none."""
     encoder: FrameEncoder | None
     """Where pictures are encoded as they come."""
 
     def wrap(self, env: gym.Env[Observation, NDArray[np.float32]]) -> gym.Env[Observation, NDArray[np.float32]]:
-        """The environment with observations as `spec` has them."""
+        """The environment with observations as `spec` has them; its actions are (A,)."""
         return env if self.encoder is None else EncodedEnv(env, self.encoder, self.spec)
 
 

@@ -139,7 +139,7 @@ def run_episode(
     """Run one episode to its end.
 
     Args:
-        env: whose ``info`` has ``executed_action``, ``intervention`` and ``success``.
+        env: takes actions (A,); its ``info`` has ``executed_action``, ``intervention`` and ``success``.
         behaviour: chooses the actions.
         start: which episode it is.
         chunk_format: of the chunks.

@@ -118,7 +118,7 @@ class CameraInputs:
 
     @property
     def stamps(self) -> dict[str, int]:
-        """Of the newest picture of each camera [ns]; -1 while there is none.
+        """Stamp of the newest picture of each camera [ns]; -1 while there is none.
 
         Where a camera's stamps are zero or stand still it is the node's time at which the picture arrived.
         """

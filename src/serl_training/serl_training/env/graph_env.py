@@ -161,7 +161,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         return self.observe(), {"episode": start.number, "seed": start.seed, "rest_action": self.rest_action}
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Act for one control period.
+        """Act for one control period by a normalized action (n,).
 
         Raises:
             ValueError: the action has the wrong shape or is not finite.

@@ -126,7 +126,7 @@ class GraphLearnerLink:
 
     @property
     def session(self) -> str:
-        """Of this actor; new for every start."""
+        """Identifier of this actor's session; new for every start."""
         return self._session
 
     @property

@@ -23,7 +23,7 @@ class Verdict:
     success: bool
     terminated: bool
     probability: float
-    """Of success."""
+    """Probability of success."""
 
     @property
     def reward(self) -> float:

@@ -129,7 +129,7 @@ class DepthwiseConv(nn.Module):
         return sum(shifted, start=jnp.zeros(()))
 
     def _padding(self, size: int, result: int) -> tuple[int, int]:
-        """As "SAME" pads: evenly, what is left over at the end."""
+        """What "SAME" pads before and behind: evenly, what is left over at the end."""
         total = max((result - 1) * self.stride + 3 - size, 0)
         return total // 2, total - total // 2
 

@@ -68,7 +68,7 @@ class Report:
     found_successes: Rate
     """Episodes with success that are found to succeed, before that or then."""
     area: float
-    """Under the ROC curve."""
+    """Area under the ROC curve."""
     loss: float
     """`balanced_loss` [nat]."""
 
@@ -165,7 +165,7 @@ def train_classifier(
 
 
 def calibrated(info: ClassifierInfo, judgements: Judgements, false_positive_rate: float) -> ClassifierInfo:
-    """The same with temperature and thresholds from what it says of held-out episodes."""
+    """What is known of a classifier, with temperature and thresholds from what it says of held-out episodes."""
     labels = judgements.labels
     temperature = fit_temperature(np.concatenate(judgements.logits), labels)
     probabilities = judgements.probabilities(temperature)
