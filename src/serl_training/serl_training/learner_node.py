@@ -69,7 +69,9 @@ class LearnerNode(Node):
         self._diagnostics = Diagnostics(self)
 
         prepare(self, cache)
-        from serl_training.learner.trainer import Pace, Trainer, TrainingError
+        from serl_training.learner.schedule import Pace
+        from serl_training.learner.trainer import Trainer
+        from serl_training.learner.training_errors import TrainingError
 
         self._hopeless = (JournalLost, TrainingError)  # what starting again would not mend
         encoder = find_encoder(task, config)

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from serl_rl.backends import make_policy
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import BCConfig, LearningConfig
@@ -22,7 +24,9 @@ from serl_rl.spec import Plausible
 from serl_rl.storage.chunk import Chunk, TransitionSpec, encode_chunk
 from serl_rl.storage.journal import JournalError, JournalLost
 from serl_rl.storage.segment import scan
-from serl_training.learner.trainer import Pace, PublishedPolicy, Trainer, TrainingError
+from serl_training.learner.schedule import Due, Pace, UpdateSchedule
+from serl_training.learner.trainer import PublishedPolicy, Trainer
+from serl_training.learner.training_errors import TrainingError
 
 ANYTHING = Plausible(vector=float("inf"), reward=float("inf"))
 
@@ -38,17 +42,17 @@ CONFIG = LearningConfig(
 )
 
 
-def demonstration(episode: int) -> Chunk:
+def demonstration(episode: int, length: int = 10) -> Chunk:
     rng = np.random.default_rng(episode)
-    end = np.arange(10) == 9
+    end = np.arange(length) == length - 1
     return Chunk(
-        observation={"state": rng.standard_normal((11, 3), dtype=np.float32)},
-        action=rng.uniform(-1, 1, (10, 2)).astype(np.float32),
+        observation={"state": rng.standard_normal((length + 1, 3), dtype=np.float32)},
+        action=rng.uniform(-1, 1, (length, 2)).astype(np.float32),
         reward=end.astype(np.float32),
         mask=(~end).astype(np.float32),
-        truncated=np.zeros(10, np.bool_),
-        intervention=np.ones(10, np.bool_),
-        policy_version=np.zeros(10, np.uint64),
+        truncated=np.zeros(length, np.bool_),
+        intervention=np.ones(length, np.bool_),
+        policy_version=np.zeros(length, np.uint64),
         actor_id="actor",
         episode=episode,
         first_step=0,
@@ -56,6 +60,12 @@ def demonstration(episode: int) -> Chunk:
         last=True,
         success=True,
     )
+
+
+def own(episode: int, length: int = 10) -> Chunk:
+    """An episode of the policy's own."""
+    intervention = np.zeros(length, np.bool_)
+    return replace(demonstration(episode, length), demonstration=False, intervention=intervention)
 
 
 def wait(condition: Callable[[], bool], learner: Trainer) -> None:
@@ -92,32 +102,75 @@ def ask(learner: Trainer) -> None:
     learner.insert("actor", "s", 0, 0, memoryview(b""))
 
 
+def practise(learner: Trainer, published: list[PublishedPolicy]) -> PublishedPolicy:
+    """Store four env steps of the policy's own and wait until they are trained for: all that was due before is done."""
+    number = learner.totals.env_steps
+    data = encode_chunk(own(100 + number, length=4))
+    learner.insert("actor", f"practice {number}", 0, 4, memoryview(data))
+    wait(lambda: published[-1].env_steps_trained == learner.totals.env_steps, learner)
+    return published[-1]
+
+
 def test_updates_on_demonstrations_begin_when_the_actor_has_no_more_and_come_to_an_end(tmp_path) -> None:
     with started(tmp_path) as (learner, published):
         ask(learner)  # as an actor does when it connects: there is nothing to learn from yet
         for episode in range(3):
             learner.insert("actor", "s", 10 * episode, 10, memoryview(encode_chunk(demonstration(episode))))
         wait(lambda: len(published) > 0, learner)
-        time.sleep(0.3)
-        assert published[-1].updates == 0
+        assert published[0].updates == 0
+        assert practise(learner, published).updates == 8, "what was practised, and nothing on demonstrations alone"
         ask(learner)
         wait(lambda: published[-1].updates >= 100, learner)
-        time.sleep(0.2)
-        assert published[-1].updates == 104  # in calls of 8
-        assert published[-1].env_steps_trained == 0
+        assert published[-1].env_steps_trained == 4
+        assert practise(learner, published).updates == 8 + 104 + 8  # in calls of 8
 
     with started(tmp_path) as (learner, published):
         ask(learner)
         wait(lambda: len(published) > 0, learner)
-        assert published[0].updates == 104  # it is not done twice
-        time.sleep(0.3)
-        assert published[-1].updates == 104
+        assert published[0].updates == 120
+        assert practise(learner, published).updates == 128  # it is not done twice
+
+
+@given(
+    before_acting=st.integers(0, 50),
+    training_starts=st.integers(0, 30),
+    n_steps=st.integers(1, 8),
+    utd_ratio=st.integers(1, 4),
+    arrivals=st.lists(st.integers(0, 12), max_size=20),
+    asked=st.integers(0, 20),
+)
+def test_updates_keep_step_with_the_data(before_acting, training_starts, n_steps, utd_ratio, arrivals, asked) -> None:
+    config = replace(CONFIG, updates_before_acting=before_acting, training_starts=training_starts, utd_ratio=utd_ratio)
+    schedule = UpdateSchedule(config, Pace(n_steps=n_steps))
+    stored = 0
+    for number, count in enumerate(arrivals):
+        stored += count
+        schedule.awaited |= number == asked
+        done = []
+        while (due := schedule.due(stored)) is not Due.NOTHING:
+            schedule.done(due, stored)
+            done.append(due)
+        assert done == sorted(done, key=[Due.REHEARSAL, Due.COLLECTED, Due.TRAINING].index)
+        call = n_steps * utd_ratio
+        assert schedule.rehearsed == (-(-before_acting // call) * call if number >= asked else 0)
+        if stored < training_starts:
+            assert schedule.trained == stored and Due.TRAINING not in done
+        else:
+            assert 0 <= stored - schedule.trained < n_steps
+        assert schedule.updates == schedule.rehearsed + schedule.trained * utd_ratio
+
+
+def test_without_coupling_training_goes_on_for_as_long_as_there_is_data() -> None:
+    schedule = UpdateSchedule(replace(CONFIG, training_starts=5), Pace(coupled=False))
+    assert [schedule.due(stored) for stored in (0, 4, 5)] == [Due.NOTHING, Due.NOTHING, Due.TRAINING]
+    for _ in range(10):
+        schedule.done(Due.TRAINING, 5)
+        assert schedule.due(5) is Due.TRAINING
 
 
 def test_cloning_without_demonstrations_says_what_is_missing(tmp_path) -> None:
     with started(tmp_path) as (learner, _):
-        own = replace(demonstration(0), demonstration=False, intervention=np.zeros(10, np.bool_))
-        learner.insert("actor", "s", 0, 10, memoryview(encode_chunk(own)))
+        learner.insert("actor", "s", 0, 10, memoryview(encode_chunk(own(0))))
         with pytest.raises(ValueError, match="demonstrations: expected at least one to learn from, found none"):
             wait(lambda: False, learner)
 
@@ -149,13 +202,12 @@ def test_numbers_that_ruin_the_training_end_it_before_they_are_saved_and_it_can_
     saved = sorted((tmp_path / "checkpoints").iterdir())
     poison = demonstration(7)
     poison.observation["state"][4, 1] = 3e38
-    own = replace(demonstration(8), demonstration=False, intervention=np.zeros(10, np.bool_))
     with started(tmp_path, replace(SPEC, plausible=ANYTHING)) as (learner, published):
-        send(learner, poison, own, session="poison")
+        send(learner, poison, own(8), session="poison")
         with pytest.raises(TrainingError, match="is NaN or inf") as error:
             wait(lambda: bool(published), learner)
             for number in range(100):
-                send(learner, replace(own, episode=9 + number), session=f"more {number}")
+                send(learner, own(9 + number), session=f"more {number}")
                 wait(lambda: published[-1].env_steps_trained >= learner.totals.env_steps - 4, learner)
         assert "3e+38 in observation.state" in str(error.value) or "observation.state, minibatch" in str(error.value)
         assert "from actor, episode 7, step" in str(error.value)

@@ -11,15 +11,13 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from serl_rl.agent import Agent
 from serl_rl.backends import create_agent
 from serl_rl.checkpoint import CheckpointError
@@ -33,6 +31,14 @@ from serl_rl.storage import tensors
 from serl_rl.storage.journal import Journal, JournalError, JournalLost
 
 from serl_rl import checkpoint
+from serl_training.learner.schedule import Due, Pace, UpdateSchedule
+from serl_training.learner.training_errors import (
+    RESUME,
+    TrainingError,
+    largest_magnitude,
+    telling_of_memory,
+    unbounded_losses,
+)
 
 JOURNAL = "journal"
 CHECKPOINTS = "checkpoints"
@@ -47,10 +53,6 @@ def _log_failure(reason: str) -> None:
         _log.error("%s", reason)
 
 
-class TrainingError(RuntimeError):
-    """Training cannot go on; what was stored and saved before is still there."""
-
-
 @dataclass(frozen=True)
 class PublishedPolicy:
     """A version of the policy, ready to be sent."""
@@ -60,34 +62,6 @@ class PublishedPolicy:
     env_steps: int
     env_steps_trained: int
     data: bytes
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How training keeps step with the data.
-
-    coupled: train once for each online env step, no more; otherwise train without end on what there is
-    n_steps: env steps' worth of updates in one compiled call
-    checkpoint_period: between checkpoints [s]
-    """
-
-    coupled: bool = True
-    n_steps: int = 8
-    checkpoint_period: float = 20.0
-
-
-@contextmanager
-def _telling_of_memory() -> Iterator[None]:
-    """Make what NumPy and XLA raise when the memory does not suffice an error that says what to do."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise TrainingError(
-            f"the memory does not suffice ({reason}); choose a smaller network, batch_size or utd_ratio"
-        ) from error
 
 
 class Trainer:
@@ -133,7 +107,7 @@ class Trainer:
         )
         online, demonstrations = make_buffer(config.replay_capacity), make_buffer(config.demonstration_capacity)
         self._make_agent = partial(create_agent, spec=spec, config=config, encoder=encoder)
-        with _telling_of_memory():
+        with telling_of_memory():
             self._agent: Agent = self._make_agent(seed)
         self._checkpoints = run_dir / CHECKPOINTS
         restored = checkpoint.load_latest(self._checkpoints, self._agent)
@@ -148,9 +122,7 @@ class Trainer:
         self._ingest = Ingest(spec, self._journal, online, demonstrations, goals)
         self._sampler = make_sampler(config, online, demonstrations, goals, seed)
         self._version = 0
-        self._trained = 0  # online env steps
-        self._rehearsed = 0  # updates before the policy acts
-        self._awaited = False
+        self._schedule = UpdateSchedule(config, pace)
         self._saved = 0  # updates
         try:
             self._restore(restored)
@@ -193,8 +165,8 @@ class Trainer:
                 self._failure, self._stop = error, True
                 self._changed.notify()
                 raise
-            self._awaited |= count == 0 and len(self._ingest.demonstrations) > 0
-            if result.stored or self._awaited:
+            self._schedule.awaited |= count == 0 and len(self._ingest.demonstrations) > 0
+            if result.stored or self._schedule.awaited:
                 self._changed.notify()
             return result
 
@@ -212,7 +184,7 @@ class Trainer:
         if self._thread.is_alive():
             self._thread.join(_LONGEST_UPDATE)
         try:
-            if not self.is_training and self._failure is None and self._updates > self._saved:
+            if not self.is_training and self._failure is None and self._schedule.updates > self._saved:
                 self._save()
         finally:
             self._journal.close()
@@ -221,7 +193,7 @@ class Trainer:
 
     def _train(self) -> None:
         try:
-            with _telling_of_memory():
+            with telling_of_memory():
                 self._publish_policy()
                 self._warm_up(seed=0)
                 self._loop()
@@ -235,37 +207,32 @@ class Trainer:
     def _loop(self) -> None:
         config, n_steps = self._config, self._pace.n_steps
         saved_at = reported_at = time.monotonic()
-        updates_then = self._updates
+        updates_then = self._schedule.updates
         losses: list[dict[str, Any]] = []
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stop or self._due())
+                self._changed.wait_for(lambda: self._stop or self._due() is not Due.NOTHING)
                 if self._stop:
                     return
-                rehearsing = self._rehearsing()
-                waiting = not rehearsing and self._ingest.totals.env_steps < config.training_starts
-                if waiting:
-                    self._trained = self._ingest.totals.env_steps
-            if waiting:
+                due, stored = self._due(), self._ingest.totals.env_steps
+            if due is Due.COLLECTED:
+                self._schedule.done(due, stored)
                 self._publish_policy()
                 continue
             # Insertion waits only for what the buffers guard themselves, not for pictures to be decoded.
             batch = self._sampler.sample(n_steps, config.utd_ratio)
             self._agent, info = self._agent.update(batch)
-            if wrong := _unbounded(info):
+            if wrong := unbounded_losses(info):
                 raise TrainingError(
-                    f"training went wrong: {wrong} is NaN or infinite; {self._describe(batch)}; {_RESUME}"
+                    f"training went wrong: {wrong} is NaN or infinite; {self._describe(batch)}; {RESUME}"
                 )
-            if rehearsing:
-                self._rehearsed += n_steps * config.utd_ratio
-            else:
-                self._trained += n_steps
+            self._schedule.done(due, stored)
             losses.append(info)
             self._publish_policy()
             now = time.monotonic()
             if now - reported_at >= _REPORT_PERIOD:
-                self._report_losses(losses, (self._updates - updates_then) / (now - reported_at))
-                reported_at, updates_then = now, self._updates
+                self._report_losses(losses, (self._schedule.updates - updates_then) / (now - reported_at))
+                reported_at, updates_then = now, self._schedule.updates
                 losses.clear()
             if now - saved_at >= self._pace.checkpoint_period:
                 self._try_to_save()
@@ -273,43 +240,31 @@ class Trainer:
 
     def _describe(self, batch: Mapping[str, Any]) -> str:
         """What stands out in a batch, and where it came from."""
-        value, name, place = max(_magnitudes(batch))
+        largest = largest_magnitude(batch)
         try:
-            source = self._ingest.find(name.rpartition(".")[2], value)
+            source = self._ingest.find(largest.name.rpartition(".")[2], largest.value)
         except JournalError as error:  # must not stand in for what went wrong
             source = f"(where it came from cannot be told: {error})"
-        return f"the largest number of the batch is {value:g} in {name}, minibatch and row {place} {source}".rstrip()
+        where = f"{largest.value:g} in {largest.name}, minibatch and row {largest.place} {source}"
+        return f"the largest number of the batch is {where}".rstrip()
 
-    def _rehearsing(self) -> bool:
-        """Whether demonstrations are complete, and the updates on them alone are not."""
-        return self._awaited and self._rehearsed < self._config.updates_before_acting
-
-    def _due(self) -> bool:
-        if self._rehearsing():
-            return True
-        stored = self._ingest.totals.env_steps
-        if stored < self._config.training_starts:
-            return self._pace.coupled and self._trained < stored
-        return stored - self._trained >= self._pace.n_steps if self._pace.coupled else stored > 0
+    def _due(self) -> Due:
+        return self._schedule.due(self._ingest.totals.env_steps)
 
     def _publish_policy(self) -> None:
         policy = self._agent.policy_snapshot()
         if (name := tensors.first_unbounded(policy.arrays)) is not None:
-            raise TrainingError(f"training went wrong: {name} of the policy holds NaN or infinity; {_RESUME}")
+            raise TrainingError(f"training went wrong: {name} of the policy holds NaN or infinity; {RESUME}")
         self._version += 1
         self._publish(
             PublishedPolicy(
                 version=self._version,
-                updates=self._updates,
+                updates=self._schedule.updates,
                 env_steps=self._ingest.totals.env_steps,
-                env_steps_trained=self._trained,
+                env_steps_trained=self._schedule.trained,
                 data=policy.to_bytes(),
             )
         )
-
-    @property
-    def _updates(self) -> int:
-        return self._rehearsed + self._trained * self._config.utd_ratio
 
     def _report_losses(self, losses: list[dict[str, Any]], rate: float) -> None:
         totals = self._ingest.totals
@@ -317,7 +272,7 @@ class Trainer:
         values = {f"learner/{name}": value for name, value in means.items() if math.isfinite(value)}
         values |= {
             "learner/updates_per_s": rate,
-            "learner/updates": float(self._updates),
+            "learner/updates": float(self._schedule.updates),
             "learner/online_size": float(len(self._ingest.online)),
             "learner/demo_size": float(len(self._ingest.demonstrations)),
             "learner/env_steps": float(totals.env_steps),
@@ -342,17 +297,18 @@ class Trainer:
         self._journal.check()  # to save would make a directory again that was deleted
         self._journal.sync()  # the checkpoint says what the journal holds: that must be so after a power failure, too
         position, totals = self._ingest.state()
-        counters = {"trained": self._trained, "rehearsed": self._rehearsed, "env_steps": totals.env_steps}
+        schedule = self._schedule
+        counters = {"trained": schedule.trained, "rehearsed": schedule.rehearsed, "env_steps": totals.env_steps}
         checkpoint.save(
             self._checkpoints,
-            self._trained,
+            self._schedule.trained,
             self._agent,
             counters=counters,
             rng=self._sampler.rng,
             position=position,
             journal=self._journal.id,
         )
-        self._saved = self._updates
+        self._saved = self._schedule.updates
 
     def _restore(self, restored: checkpoint.Checkpoint[Agent] | None) -> None:
         mark = None
@@ -363,24 +319,5 @@ class Trainer:
             return
         self._agent = restored.agent
         self._sampler.rng = restored.rng
-        self._trained, self._rehearsed = restored.counters["trained"], restored.counters["rehearsed"]
-        self._saved = self._updates
-
-
-_RESUME = "it is stopped before anything of it is saved; --resume goes on from the last good checkpoint"
-
-
-def _unbounded(info: Mapping[str, Any]) -> str:
-    """Names of the losses that are not finite numbers."""
-    return ", ".join(name for name, value in info.items() if "loss" in name and not math.isfinite(float(value)))
-
-
-def _magnitudes(batch: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[float, str, tuple[int, ...]]]:
-    """Largest magnitude of each array of a batch, its name and its place."""
-    for name, rows in batch.items():
-        if isinstance(rows, Mapping):
-            yield from _magnitudes(rows, f"{prefix}{name}.")
-        elif rows.dtype.kind == "f":
-            magnitudes: NDArray[Any] = np.nan_to_num(np.abs(rows.astype(np.float64)), nan=np.inf)
-            place = np.unravel_index(np.argmax(magnitudes), rows.shape)
-            yield float(magnitudes[place]), f"{prefix}{name}", tuple(map(int, place))
+        self._schedule.trained, self._schedule.rehearsed = restored.counters["trained"], restored.counters["rehearsed"]
+        self._saved = self._schedule.updates
