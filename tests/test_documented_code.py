@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from documented_pages import PAGES, PageError, blocks, followed
 
+TESTS = Path(__file__).parent
 # Pages that cannot be followed yet.
 TO_MEND = {"add_a_robot"}
 # Blocks that are shown and not run: each with its reason, so that they stay few.
@@ -15,8 +16,9 @@ NOT_RUN: set[str] = set()
 
 
 def pages(*, beside: bool) -> list[Any]:
-    """Pages with blocks, those that need a graph beside them or the others."""
+    """Pages with blocks and without a test of their own, those that need a graph beside them or the others."""
     texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    texts = {page: text for page, text in texts.items() if not (TESTS / f"test_{page.stem}.py").exists()}
     chosen = [page for page, text in texts.items() if "\n```" in text and ("<!-- beside:" in text) is beside]
     mend = pytest.mark.xfail(strict=True)
     return [pytest.param(page, id=page.stem, marks=[mend] if page.stem in TO_MEND else []) for page in chosen]
@@ -55,6 +57,7 @@ def test_what_is_not_run_is_known():
         ("`src/serl_rl/serl_rl/mine.py`:\n\n```python\nimport serl_rl.nothing\n```\n", "serl_rl.nothing"),
         ("`src/serl_rl/serl_rl/spec.py`:\n\n```diff\n-never written\n+now\n```\n", "found 0 times"),
     ],
+    ids=["code", "task", "launch file", "import", "change"],
 )
 def test_a_page_that_is_wrong_fails(text, error, checkout):
     page = checkout.root / "docs" / "wrong.md"
