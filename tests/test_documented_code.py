@@ -3,6 +3,7 @@
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
