@@ -158,6 +158,7 @@ class ArmControllerNode(Node):
         self._point = JointTrajectoryPoint()
         period_ns = round(task.control_period * 1e9)
         self._point.time_from_start.sec, self._point.time_from_start.nanosec = divmod(period_ns, 1_000_000_000)
+        self._acts_on_joints = task.action.joint_block is not None
         self._trajectory = JointTrajectory(joint_names=list(robot.arm_joints), points=[self._point])
         self._status = SafetyStatus(limit_names=list(LIMIT_NAMES))
 
@@ -370,13 +371,16 @@ class ArmControllerNode(Node):
 
     def _command_arm(self, command: Command) -> None:
         self._commanded = command
-        if command.joint_positions is None:
-            # the bridge takes a width and a pose for one command, so the width goes first
+        if command.joint_positions is None or self._acts_on_joints:
+            # the bridge takes a width and a target for one command, so the width goes first
             self._width.data[0] = command.gripper_width
             self._gripper_publisher.publish(self._width)
+        if command.joint_positions is None:
             _fill_pose(self._pose.pose, command.target)
             self._pose_publisher.publish(self._pose)
         else:
+            if self._acts_on_joints and self._lockstep:  # the stamp says that a width belongs to it
+                self._trajectory.header.stamp = self._pose.header.stamp
             self._point.positions = array("d", command.joint_positions.tobytes())
             self._joints_publisher.publish(self._trajectory)
 

@@ -47,16 +47,17 @@ class Rig:
     world's answer to a command; in real time it is one of ten in a control period.
     """
 
-    def __init__(self, *, lockstep: bool, start: bool = True, **limits: Any) -> None:
+    def __init__(self, *, lockstep: bool, start: bool = True, action: ActionSpec = ACTION, **limits: Any) -> None:
         robot, kinematics = panda()
         task = ArmTask(
             name="test",
             robot="panda",
             control_period=PERIOD,
-            action=ACTION,
+            action=action,
             limits=SafetyLimits(**{**LIMITS, **limits}),
         )
         self.limits = task.limits
+        self._still = tuple(action.rest(0.04).tolist()) if action.joint_block else (0.0, 0.0, 0.0, 0.0)
         self.kinematics = kinematics
         self.controller = ArmController(task, robot, kinematics, lockstep=lockstep)
         self.lockstep = lockstep
@@ -109,14 +110,14 @@ class Rig:
     def policy(self, episode: int, step: int, *action: float, stamp_ns: int = 0) -> Command | None:
         """A step of the policy; without numbers one that stays."""
         return self.take(
-            self.controller.on_policy(ActionInput(episode, step, action or (0.0, 0.0, 0.0, 0.0), stamp_ns), self.now)
+            self.controller.on_policy(ActionInput(episode, step, action or self._still, stamp_ns), self.now)
         )
 
     def teleop(
         self, *action: float, active: bool = True, synchronous: bool = False, episode: int = 0, step: int = 0
     ) -> Command | None:
         """A message of the person's device."""
-        message = ActionInput(episode, step, action or (0.0, 0.0, 0.0, 0.0), 0, active, synchronous)
+        message = ActionInput(episode, step, action or self._still, 0, active, synchronous)
         return self.take(self.controller.on_teleop(message, self.now))
 
     def answer(self, episode: int, step: int, *action: float, active: bool = True) -> Command | None:

@@ -19,6 +19,8 @@ HOME = np.array(panda()[0].configuration("home"))
 LIMITS = SafetyLimits(
     workspace_min=(0.25, -0.4, 0.02),
     workspace_max=(0.75, 0.4, 0.75),
+    min_gripper_width=0.0,
+    max_gripper_width=0.08,
     max_step=0.05,
     max_velocity=0.5,
     max_acceleration=10.0,
@@ -37,6 +39,8 @@ def joint_limits(draw: st.DrawFn) -> SafetyLimits:
     return SafetyLimits(
         workspace_min=(x - size[0] + off, y - size[1], z - size[2]),
         workspace_max=(x + size[0] + off + 0.1, y + size[1], z + size[2]),
+        min_gripper_width=0.0,
+        max_gripper_width=0.08,
         orientation_cone=draw(st.floats(0.02, 1.5)),
         max_step=draw(st.floats(2e-3, 0.05)),
         max_velocity=draw(st.floats(0.02, 1.0)),
@@ -181,7 +185,8 @@ def test_a_steady_push_stops_at_the_end_of_a_joint_and_the_other_joints_go_on() 
 
 
 def test_approaching_a_goal_ends_there_without_going_past_it() -> None:
-    safety = started(SafetyLimits(joint_acceleration=0.5, orientation_cone=1.0, workspace_max=(0.8, 0.4, 0.8)))
+    values = {f: getattr(LIMITS, f) for f in LIMITS.__dataclass_fields__}
+    safety = started(SafetyLimits(**{**values, "joint_acceleration": 0.5, "orientation_cone": 1.0}))
     goal = HOME + np.array([0.1, -0.05, 0.1, 0.02, 0.0, 0.05, -0.1])
     low, high = np.minimum(HOME, goal), np.maximum(HOME, goal)
     for _ in range(200):

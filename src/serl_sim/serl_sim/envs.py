@@ -50,7 +50,8 @@ class TaskEnv(gym.Env[Any, Any]):
             render_size: width and height of those images [pixels].
 
         Raises:
-            ValueError: unknown task or render mode, or a camera that its world does not have.
+            ValueError: unknown task or render mode, a camera that its world does not have, an action of several arms,
+                or of joints that the robot does not have.
         """
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode: expected None or rgb_array, found {render_mode!r}")
@@ -62,7 +63,8 @@ class TaskEnv(gym.Env[Any, Any]):
         unknown = self.task.cameras.keys() - self.world.cameras.keys()
         if unknown:
             raise ValueError(f"no camera {', '.join(sorted(unknown))}; there are {', '.join(self.world.cameras)}")
-        self._integrator = CommandIntegrator(self.task.action, self.task.limits, self.task.control_period)
+        task, kinematics = self.task, self.world.kinematics
+        self._integrator = CommandIntegrator(task.action, task.limits, task.control_period, kinematics)
         self._steps = 0
         self._running = False
         # Copies: what is sampled from one environment's spaces must not depend on another's.
@@ -80,7 +82,7 @@ class TaskEnv(gym.Env[Any, Any]):
             seed = int(self.np_random.integers(2**31))
         self.world.reset(seed)
         arm = self.world.arm_sample()
-        self._integrator.reset(arm.tcp, arm.gripper_width)
+        self._integrator.reset(arm.tcp, arm.gripper_width, self.world.arm_positions)
         self._steps = 0
         self._running = True
         return self._observe(), {"seed": seed}
@@ -95,10 +97,13 @@ class TaskEnv(gym.Env[Any, Any]):
         if not self._running:
             raise RuntimeError("step: no episode is running; call reset() first")
         command = self._integrator.step(self.task.action.check(action))
-        self.world.step(command.target, command.gripper_width)
+        if command.joint_positions is None:
+            self.world.step(command.target, command.gripper_width)
+        else:
+            self.world.step_joints(command.joint_positions, command.gripper_width)
         self._steps += 1
         objects = self.world.objects()
-        self._integrator.observe(objects["tcp"], self.task.control_period)
+        self._integrator.observe(objects["tcp"], self.task.control_period, self.world.arm_positions)
         judgement = self.task.judge(objects)
         truncated = not judgement.terminated and self._steps >= self.task.horizon
         info = {

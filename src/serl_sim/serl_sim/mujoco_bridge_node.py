@@ -2,7 +2,8 @@
 """Node `mujoco_bridge`: the simulated world behind the topics, services and actions of a real arm.
 
 With `real_time_factor` 0 the world moves one control period when a command is complete, and never otherwise: a gripper
-width and a tool pose, or a joint trajectory. With a factor above 0 time runs on by itself.
+width and a tool pose, or a joint trajectory, to which a width belongs where its stamp is not 0. With a factor above 0
+time runs on by itself.
 """
 
 import time
@@ -202,11 +203,15 @@ class MujocoBridge(Node):
             plan = JointTrajectoryPlan.from_message(
                 message, joints, simulation.world.joint_positions[: len(joints)], simulation.world.arm_limits
             )
-        except TrajectoryError as error:
+            stamp_ns = nanoseconds(message.header.stamp)
+            simulation.command_trajectory(plan, stamp_ns)
+        except (TrajectoryError, MessageError, CommandRefused) as error:
             self._refuse(_TRAJECTORY_TOPIC, str(error))
             return
+        if simulation.lockstep and stamp_ns:
+            self._accept(_TRAJECTORY_TOPIC)
+            return
         self._refused.pop(_TRAJECTORY_TOPIC, None)
-        simulation.command_trajectory(plan)
         if simulation.lockstep and simulation.can_move:
             self._take_step()
         self._wake()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A world in time: which command leads, when the world moves, and what its clock says then.
 
-In lockstep the world moves one control period when a command is complete: a tool pose and a gripper width, or a joint
-trajectory. Otherwise somebody calls `advance` as time goes on, and commands act at once.
+In lockstep the world moves one control period when a command is complete: a gripper width and either a tool pose or a
+joint trajectory that says which state it starts from; or any other joint trajectory by itself. Otherwise somebody calls
+`advance` as time goes on, and commands act at once.
 """
 
 from __future__ import annotations
@@ -14,13 +15,10 @@ from typing import Final
 from serl_robots.model.pose import Pose
 
 from serl_sim.scene.scene import TIMESTEP
-from serl_sim.trajectory import JointTrajectoryPlan
+from serl_sim.trajectory import SLICE, JointTrajectoryPlan
 from serl_sim.world import SimulationError, World
 
 TIMESTEP_NS: Final = round(TIMESTEP * 1e9)
-
-_SLICE = 5  # physics steps between two set points of a joint trajectory
-
 
 Observer = Callable[[bool], bool]
 """Called after each advance, and with True when the world was reset; returns whether it has seen enough."""
@@ -52,6 +50,7 @@ class Simulation:
         self._reset_steps = 0
         self._pending_pose: Pose | None = None
         self._pending_width: float | None = None
+        self._pending_trajectory: JointTrajectoryPlan | None = None
         self._trajectory: JointTrajectoryPlan | None = None
         self._trajectory_time = 0.0
         self._observers: list[Observer] = []
@@ -70,8 +69,12 @@ class Simulation:
 
     @property
     def is_complete(self) -> bool:
-        """Whether a pose and a width are there, so that a world in lockstep can move."""
-        return self._pending_pose is not None and self._pending_width is not None
+        """Whether a target and a width are there, so that a world in lockstep can move."""
+        return self._has_target and self._pending_width is not None
+
+    @property
+    def _has_target(self) -> bool:
+        return self._pending_pose is not None or self._pending_trajectory is not None
 
     @property
     def is_busy(self) -> bool:
@@ -80,8 +83,8 @@ class Simulation:
 
     @property
     def has_half_a_command(self) -> bool:
-        """Whether one of pose and width is there and the other is not."""
-        return (self._pending_pose is None) != (self._pending_width is None)
+        """Whether one of target and width is there and the other is not."""
+        return self._has_target != (self._pending_width is not None)
 
     def waits_for(self) -> str:
         """What has to come before a world in lockstep moves; empty when nothing has to."""
@@ -91,7 +94,7 @@ class Simulation:
             return "sim/pause with data false"
         if self.is_busy or self.is_complete:
             return ""
-        if self._pending_pose is not None:
+        if self._has_target:
             return "gripper_controller/commands"
         if self._pending_width is not None:
             return "target_pose"
@@ -110,7 +113,7 @@ class Simulation:
         self.broken = ""
         self.target = None
         self.width = self.world.task.start.gripper_width
-        self._pending_pose = self._pending_width = self._trajectory = None
+        self._pending_pose = self._pending_width = self._pending_trajectory = self._trajectory = None
         self._reset_steps = self.physics_steps
         self.stamp_ns += self.world.steps_per_period * TIMESTEP_NS
         observers, self._observers = self._observers, []
@@ -130,12 +133,15 @@ class Simulation:
         if not self.lockstep:
             self._lead_by_pose(pose)
             return
+        self._check_stamp(stamp_ns)
+        self._pending_pose, self._pending_trajectory = pose, None
+
+    def _check_stamp(self, stamp_ns: int) -> None:
         if stamp_ns not in (0, self.stamp_ns):
             self._pending_width = None  # the width that came with it
             raise CommandRefused(
                 f"it starts from the state at {stamp_ns / 1e9:.3f} s, and the world is at {self.stamp_ns / 1e9:.3f} s"
             )
-        self._pending_pose = pose
 
     def command_width(self, width: float) -> None:
         """Move the fingers to a distance of `width` [m] from each other.
@@ -150,9 +156,25 @@ class Simulation:
         else:
             self._lead_by_width(width)
 
-    def command_trajectory(self, plan: JointTrajectoryPlan) -> None:
-        """Lead the arm joints along `plan`, from now on."""
-        self._pending_pose = self._pending_width = None
+    def command_trajectory(self, plan: JointTrajectoryPlan, stamp_ns: int = 0) -> None:
+        """Lead the arm joints along `plan`, from now on.
+
+        Args:
+            plan: where they go.
+            stamp_ns: of the state that the command starts from; 0 if it does not say. In lockstep one that says so is
+                one of two halves, as a pose is: a gripper width belongs to it.
+
+        Raises:
+            CommandRefused: the command starts from another state than this one (in lockstep only).
+        """
+        if self.lockstep and stamp_ns:
+            self._check_stamp(stamp_ns)
+            self._pending_trajectory, self._pending_pose = plan, None
+            return
+        self._pending_pose = self._pending_width = self._pending_trajectory = None
+        self._lead_by_trajectory(plan)
+
+    def _lead_by_trajectory(self, plan: JointTrajectoryPlan) -> None:
         self.target = None
         self._trajectory = plan
         self._trajectory_time = 0.0
@@ -175,9 +197,11 @@ class Simulation:
         """Move one control period, with the commands that wait. False when the world broke."""
         if self._pending_pose is not None:
             self._lead_by_pose(self._pending_pose)
+        if self._pending_trajectory is not None:
+            self._lead_by_trajectory(self._pending_trajectory)
         if self._pending_width is not None:
             self._lead_by_width(self._pending_width)
-        self._pending_pose = self._pending_width = None
+        self._pending_pose = self._pending_width = self._pending_trajectory = None
         return self.advance(self.world.steps_per_period)
 
     def advance(self, steps: int) -> bool:
@@ -193,7 +217,7 @@ class Simulation:
 
     def _move(self, steps: int) -> None:
         while self._trajectory is not None and steps > 0:
-            some = min(_SLICE, steps)
+            some = min(SLICE, steps)
             steps -= some
             self._trajectory_time += some * TIMESTEP
             self.world.command_joints(self._trajectory.at(self._trajectory_time))

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+SLICE: Final = 5  # physics steps between two set points of a trajectory
 
 
 class TrajectoryError(ValueError):

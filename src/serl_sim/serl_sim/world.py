@@ -21,6 +21,7 @@ from serl_sim.rendering import LEAN, Appearance, ImageRenderer
 from serl_sim.scene.actuators import CARTESIAN, GRIPPER, JOINTS
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP, build_model
 from serl_sim.scene.world_file import cameras_of, load_world_file
+from serl_sim.trajectory import SLICE, JointTrajectoryPlan
 
 _SETTLING_TIME = 3.0  # [s]
 _UNUSED = CameraView()  # of a camera that the task does not use
@@ -138,6 +139,26 @@ class World:
         self.command_gripper(gripper_width)
         self.advance(self._steps_per_period)
 
+    def step_joints(self, positions: NDArray[np.float64], gripper_width: float) -> None:
+        """Lead the arm joints to `positions` (n,) [rad] and the fingers to `gripper_width` [m] for one control period.
+
+        On a straight line from where they are, as a trajectory of one point does.
+
+        Raises:
+            ValueError: wrong number of positions, or a number that is not finite.
+            SimulationError: the simulation diverged.
+        """
+        self.command_gripper(gripper_width)
+        period = 1e-9 * round(1e9 * self.task.control_period)
+        plan = JointTrajectoryPlan([0.0, period], [self.data.qpos[self._arm_positions], positions])
+        left, time = self._steps_per_period, 0.0
+        while left > 0:
+            some = min(SLICE, left)
+            left -= some
+            time += some * TIMESTEP
+            self.command_joints(plan.at(time))
+            self.advance(some)
+
     def command_pose(self, target: Pose) -> None:
         """Let the Cartesian controller lead, to the tool pose `target`."""
         x, y, z, w = target.quaternion.tolist()
@@ -196,6 +217,11 @@ class World:
     def joint_positions(self) -> NDArray[np.float64]:
         """Positions in the order of ``robot.joints``, float64 (n,): arm and rotary jaw [rad], fingers [m]."""
         return self.data.qpos[self._positions]
+
+    @property
+    def arm_positions(self) -> NDArray[np.float64]:
+        """Positions of the arm joints, float64 (n,) [rad]."""
+        return self.data.qpos[self._arm_positions]
 
     @property
     def joint_velocities(self) -> NDArray[np.float64]:

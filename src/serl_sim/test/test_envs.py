@@ -11,8 +11,11 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from serl_robots.control.action import ActionError
+from serl_config.schema import config, fields
+from serl_robots.control.action import ActionError, ActionSpec
+from serl_sim.envs import TaskEnv
 from serl_tasks.camera_view import CameraView
+from serl_tasks.task import Judgement, Task
 
 import serl_sim
 from serl_tasks import get_task
@@ -211,3 +214,61 @@ def test_environments_in_processes_render_after_their_parent_has(tmp_path):
 def test_a_driver_that_does_not_survive_a_fork_is_named(tmp_path):
     _, errors = render_and_start_processes(tmp_path, "fork", "2")
     assert "RenderError: OpenGL (llvmpipe with threads) does not survive a fork" in errors
+
+
+@config(kw_only=True)
+class Still(Task):
+    """The world of picking a cube, with any action and nothing to reach."""
+
+    def judge(self, objects):
+        return Judgement(reward=0.0, success=False, terminated=False)
+
+    def distance_to_goal(self, objects):
+        return 0.0
+
+    def make_expert(self, rng, noise=0.0):
+        raise NotImplementedError
+
+
+def joint_task(names=(*(f"j{k}" for k in range(1, 8)), "gripper"), scale=(0.05,) * 7 + (0.08,)):
+    """A task whose actions are joint deltas."""
+    cube = get_task("pick_cube")
+    values = {field.name: getattr(cube, field.name) for field in fields(Task)}
+    return Still(**{**values, "action": ActionSpec(names=names, scale=scale)})
+
+
+def test_joint_actions_move_the_joints_and_say_what_was_executed():
+    env = TaskEnv(joint_task())
+    env.reset(seed=3)
+    rng = np.random.default_rng(0)
+    start = commanded = env.world.arm_positions
+    for _ in range(30):
+        action = rng.uniform(-1.0, 1.0, 8).astype(np.float32)
+        *_, info = env.step(action)
+        commanded = commanded + 0.05 * info["executed_action"][:7].astype(float)
+        if not info["limits"]:
+            assert np.array_equal(info["executed_action"], action)
+        assert np.abs(env.world.arm_positions - commanded).max() < 0.05, "the arm follows"
+    assert np.abs(commanded - start).max() > 0.05, "it has moved"
+    env.close()
+
+
+def test_joint_actions_repeat_bit_for_bit():
+    actions = np.random.default_rng(1).uniform(-1.0, 1.0, (20, 8)).astype(np.float32)
+    runs = []
+    for _ in range(2):
+        env = TaskEnv(joint_task())
+        env.reset(seed=0)
+        runs.append([env.step(action)[0]["state"] for action in actions])
+        env.close()
+    assert np.array_equal(runs[0], runs[1])
+
+
+def test_the_action_of_two_arms_is_refused_by_an_environment_of_one():
+    with pytest.raises(ValueError, match="expected the action of one arm, found those of left, right"):
+        TaskEnv(joint_task(("left/j1", "right/j1"), (0.1, 0.1)))
+
+
+def test_a_joint_that_the_robot_does_not_have_is_refused():
+    with pytest.raises(ValueError, match=r"expected j1 to j7 or one of panda_joint1.*found 'j8'"):
+        TaskEnv(joint_task(("j8",), (0.1,)))

@@ -164,3 +164,32 @@ def test_time_never_goes_back(operations):
         else:
             simulation.advance(value)
             assert simulation.stamp_ns - before == value * 2_000_000
+
+
+def test_a_trajectory_that_says_where_it_starts_waits_for_its_width(lockstep):
+    plan = JointTrajectoryPlan([0.0, 0.1], [WORLD.arm_positions, WORLD.arm_positions + 0.01])
+    lockstep.command_trajectory(plan, lockstep.stamp_ns)
+    assert lockstep.has_half_a_command and not lockstep.is_complete
+    assert lockstep.waits_for() == "gripper_controller/commands"
+    lockstep.command_width(0.03)
+    assert lockstep.is_complete
+    assert lockstep.take_step()
+    assert lockstep.width == 0.03
+    assert not lockstep.is_busy and not lockstep.is_complete
+
+
+def test_a_trajectory_for_another_state_is_refused_with_its_width(lockstep):
+    plan = JointTrajectoryPlan.hold(WORLD.arm_positions)
+    lockstep.command_width(0.03)
+    with pytest.raises(CommandRefused, match="it starts from the state at"):
+        lockstep.command_trajectory(plan, lockstep.stamp_ns - PERIOD_NS)
+    assert not lockstep.has_half_a_command
+
+
+def test_the_newer_of_pose_and_trajectory_leads(lockstep):
+    plan = JointTrajectoryPlan.hold(WORLD.arm_positions)
+    lockstep.command_trajectory(plan, lockstep.stamp_ns)
+    lockstep.command_pose(HOME, lockstep.stamp_ns)
+    lockstep.command_width(0.08)
+    assert lockstep.take_step()
+    assert lockstep.target == HOME

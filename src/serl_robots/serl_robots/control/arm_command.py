@@ -79,8 +79,17 @@ class CommandIntegrator:
         return self._tool.target
 
     @property
+    def led_by_joints(self) -> bool:
+        """Whether the joints lead, and not the tool."""
+        return self._leader is not None
+
+    @property
     def joint_positions(self) -> Joints | None:
-        """Last commanded joint positions (n_joints,) [rad] while the joints lead, else None."""
+        """Last commanded joint positions (n_joints,) [rad] while the joints lead, else None.
+
+        Raises:
+            RuntimeError: they lead, and `reset` was not called.
+        """
         return None if self._leader is None else self._leader.positions
 
     @property

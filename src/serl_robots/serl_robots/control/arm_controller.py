@@ -261,6 +261,8 @@ class ArmController:
         Raises:
             MoveRejected: not now, or not there.
         """
+        if self._robot.low_level == "joint":
+            raise MoveRejected(f"{self._robot.name!r} follows no tool poses (low_level); give joints or a name")
 
         def plan(measured: Measured) -> PoseMove:
             start = self._integrator.target if self._history.started else measured.tcp

@@ -71,7 +71,7 @@ class CommandSequence:
     @property
     def _is_led_otherwise(self) -> bool:
         """Whether the joints lead in a task whose actions move the tool, or the other way round."""
-        return self.integrator.acts_on_joints == (self.integrator.joint_positions is None)
+        return self.integrator.acts_on_joints != self.integrator.led_by_joints
 
     # Actions and motions
 
@@ -100,7 +100,7 @@ class CommandSequence:
         """
         integrator = self.integrator
         self.hold = None
-        if integrator.joint_positions is not None and not integrator.at_rest:
+        if integrator.led_by_joints and self.history.started and not integrator.at_rest:
             return integrator.brake()
         self._sync(measured)
         if isinstance(motion.move, JointMove):
@@ -108,7 +108,7 @@ class CommandSequence:
             if not integrator.at_rest or (apart and motion.waited < _SETTLING_PERIODS):
                 motion.waited += 1
                 return integrator.brake()
-            if integrator.joint_positions is None:
+            if not integrator.led_by_joints:
                 integrator.lead_by_joints(measured.joints)
         motion.begin(measured)
         return None

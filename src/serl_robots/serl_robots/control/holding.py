@@ -39,7 +39,7 @@ class Hold:
     @property
     def holds_joints(self) -> bool:
         """Whether the arm is held in joint space."""
-        return self._integrator.joint_positions is not None
+        return self._integrator.led_by_joints
 
     @property
     def stops_at_once(self) -> bool:
