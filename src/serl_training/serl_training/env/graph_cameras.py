@@ -39,18 +39,18 @@ class _Camera:
     message: Any = None
     stamp_ns: int = -1
     moment_ns: int = -1  # the stamp, or where it tells nothing the node's time of arrival
-    received: float = field(default=-np.inf)  # [s] of the local clock
+    received: float = field(default=-np.inf)  # local time [s]
     problem: str = ""  # with the stamps
     odd: int = 0  # pictures in a row with the problem
 
-    def take(self, message: Any, now_ns: int, own_clock: bool) -> None:
-        """Make a message the newest one."""
+    def take(self, message: Any, received: float, now_ns: int, own_clock: bool) -> None:
+        """Make a message the newest one, received at this local time [s] and node's time [ns]."""
         stamp_ns = nanoseconds(message.header.stamp)
         # A picture that comes again is no newer than it was; a stamp that is zero or stands still does not tell.
         stands = stamp_ns == self.stamp_ns
         silent = stamp_ns == 0 or (stands and not _same(message, self.message))
         if silent or not stands:
-            self.received = time.monotonic()
+            self.received = received
             self.moment_ns = now_ns if silent else stamp_ns
             self._note(stamp_ns, now_ns if own_clock else 0, silent)
         self.message, self.stamp_ns = message, stamp_ns
@@ -84,6 +84,7 @@ class CameraInputs:
         on_picture: Callable[[], None] = lambda: None,
         *,
         own_clock: bool = True,
+        local_time: Callable[[], float] = time.monotonic,
     ) -> None:
         """Subscribe to `<camera>/color/image_raw`, or with `transport` compressed to `.../compressed`.
 
@@ -94,7 +95,9 @@ class CameraInputs:
             on_picture: called for each picture that comes, also for one that comes again.
             own_clock: whether stamps are of the node's clock. They need not be where they are compared with each other
                 alone, as in lockstep.
+            local_time: tells the time [s] by which pictures grow old.
         """
+        self._local_time = local_time
         self._node = node
         self._own_clock = own_clock
         self._on_picture = on_picture
@@ -108,7 +111,7 @@ class CameraInputs:
     def _listener(self, camera: _Camera) -> Any:
         def on_image(message: Any) -> None:
             known = camera.problem
-            camera.take(message, self._node.get_clock().now().nanoseconds, self._own_clock)
+            camera.take(message, self._local_time(), self._node.get_clock().now().nanoseconds, self._own_clock)
             if camera.problem and not known:
                 use = "its pictures are used as they arrive; lockstep and reward from several cameras need stamps"
                 log(self._node, WARN, f"{camera.topic}: {camera.problem}: {use}")
@@ -139,7 +142,7 @@ class CameraInputs:
 
     def are_fresh(self, max_age: float) -> bool:
         """Whether no newest picture is older than `max_age` [s], by the time of its arrival."""
-        oldest = time.monotonic() - max_age
+        oldest = self._local_time() - max_age
         return all(camera.received >= oldest for camera in self._cameras.values())
 
     def without(self, stamp_ns: int) -> list[str]:
@@ -152,7 +155,7 @@ class CameraInputs:
 
     def stale(self, max_age: float) -> list[str]:
         """Topics whose newest picture is older than `max_age` [s], with its age."""
-        now = time.monotonic()
+        now = self._local_time()
         ages = {camera.topic: now - camera.received for camera in self._cameras.values()}
         return [
             f"{topic} (no picture yet)" if np.isinf(age) else f"{topic} (newest picture is {age:.1f} s old)"
