@@ -10,7 +10,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*(ROOT / "tests").rglob("*.py"), *ROOT.glob("src/*/test/**/*.py"), ROOT / "conftest.py"])
 TIMELESS = {"lambda: False", "lambda: None"}
-NOT_YET = {"test_graph_cameras.py", "test_trainer.py"}
 
 
 def waits_that_decide(tree: ast.AST, *, polls: bool = False) -> Iterator[int]:
@@ -36,8 +35,6 @@ def test_no_test_decides_by_waiting_for_a_time(file):
     if file.name.startswith("stand_in_"):
         pytest.skip("takes the place of a process that takes its time")
     found = list(waits_that_decide(ast.parse(file.read_text(encoding="utf-8"))))
-    if found and file.name in NOT_YET:
-        pytest.xfail(f"lines {found}")
     assert found == []
 
 
