@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lets the tests of this folder import the helpers beside them, and gives them graphs around an arm controller."""
+"""Lets the tests of this folder and of those below import the helpers here; gives them graphs around a controller."""
 
 import sys
 from collections.abc import Callable, Iterator
