@@ -128,6 +128,13 @@ def test_a_frozen_encoder_is_in_no_state_and_stays_as_it_is():
     assert jax.tree.all(jax.tree.map(np.array_equal, agent.frozen_encoder, encoder_params(ENCODER)))
 
 
+def test_a_trained_encoder_begins_with_the_weights_that_it_is_given():
+    arrays = make_agent(TRAINED).arrays()
+    for side in ("critic", "target_critic"):
+        for name, weights in ENCODER.weights.items():
+            np.testing.assert_array_equal(arrays[f"{side}/vision/params/encoder/{name}"], weights)
+
+
 def test_recomputed_features_are_those_of_the_shifted_pictures():
     agent = make_agent(RECOMPUTED)
     batch = make_batch(agent.spec)

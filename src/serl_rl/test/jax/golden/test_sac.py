@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from serl_rl.config import EncoderConfig, SACConfig, VisionConfig
-from serl_rl.jax.encoders.encoder import Encoder
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.sac import SACAgent
 from serl_rl.replay.buffer import empty_batch
 from serl_rl.spec import TransitionSpec
@@ -76,6 +76,28 @@ def test_one_update_and_twenty(case):
             expect_same_info(info, expected, AFTER_ONE)
     expect_same(agent, reference.state, start, AFTER_TWENTY)
     expect_same_info(info, expected, AFTER_TWENTY)
+
+
+def test_deviations_beyond_their_bounds_get_no_slope():
+    agent, _ = both(CONFIG, Sight(SPEC))
+    arrays = agent.arrays()
+    bias = arrays["actor/params/head/bias"]
+    agent = agent.with_arrays(arrays | {"actor/params/head/bias": bias + np.float32([0.0, 0.0, 3.0, -11.0])})
+    reference = SACReference(state_of(agent), arrays["key"], CONFIG, Sight(SPEC))
+    start, batch = dict(reference.state), make_batch(SPEC, 0)
+    agent, info = agent.update(batch)
+    expect_same_info(info, update(reference, batch), AFTER_ONE)
+    expect_same(agent, reference.state, start, AFTER_ONE)
+
+
+def test_a_new_agent_has_learned_nothing():
+    arrays = SACAgent.create(0, SPEC, CONFIG).arrays()
+    assert np.exp(arrays["log_temperature"]) == pytest.approx(CONFIG.initial_temperature)
+    for name, array in arrays.items():
+        if name.startswith("target_critic/"):
+            np.testing.assert_array_equal(array, arrays[name.removeprefix("target_")])
+        if "optimizer" in name or name == "updates":
+            assert not array.any(), name
 
 
 def test_two_environment_steps_of_three_updates():

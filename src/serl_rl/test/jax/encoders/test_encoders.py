@@ -25,7 +25,7 @@ from serl_rl.jax.encoders.networks import DepthwiseConv, encoder_params, make_en
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
-CHECKOUT = Path(__file__).parents[4]
+CHECKOUT = Path(__file__).parents[5]
 SMALL = Encoder.random("small", 0)
 
 

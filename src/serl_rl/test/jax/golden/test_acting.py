@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Actors do what an independent reading of the learner's arrays says, for every algorithm and way to look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from serl_rl.backends import create_agent, make_policy
+from serl_rl.config import (
+    BCConfig,
+    DrQv2Config,
+    Gripper,
+    HybridConfig,
+    LearningConfig,
+    SACConfig,
+    VICEConfig,
+    VisionConfig,
+)
+from serl_rl.policy.snapshot import PolicySnapshot
+from serl_rl.spec import TransitionSpec
+
+from .networks import below, mlp
+from .reference import parameters, state_of, stirred
+from .sight import Sight
+
+pytestmark = pytest.mark.usefixtures("cheap_compilation")
+
+MAPS = ((1, 3, 2, 4), "float16")
+SPEC = TransitionSpec({"front": MAPS, "state": ((3,), "float32"), "wrist": MAPS}, 3, encoder="hash")
+ACTORS = {
+    "sac": ("actor", "critic"),
+    "drqv2": ("actor", "critic"),
+    "bc": ("actor", "actor"),
+    "hybrid": ("sac/actor", "sac/critic"),
+    "vice": ("sac/actor", "sac/critic"),
+}
+"""Where the network and the eyes of the policy are in the arrays."""
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "pooling", "activation", "layer_norm"),
+    [
+        ("sac", "spatial_embeddings", "relu", True),
+        ("sac", "spatial_softmax", "tanh", False),
+        ("drqv2", "average", "tanh", True),
+        ("bc", "spatial_embeddings", "relu", False),
+        ("hybrid", "spatial_softmax", "relu", True),
+        ("vice", "average", "tanh", True),
+    ],
+)
+def test_the_best_action(algorithm, pooling, activation, layer_norm):
+    network: dict[str, Any] = {"hidden_sizes": (8, 6), "activation": activation, "layer_norm": layer_norm}
+    config = LearningConfig(
+        agent=algorithm,
+        sac=SACConfig(**network),
+        drqv2=DrQv2Config(**network),
+        bc=BCConfig(**network, chunk=3, execute=2),
+        hybrid=HybridConfig(grippers=(Gripper(action=1, index=2),), grasp_hidden_sizes=(8,)),
+        vice=VICEConfig(hidden_sizes=(8,)),
+        vision=VisionConfig(pooling=pooling, embeddings=2, width=5),
+    )
+    agent: Any = stirred(create_agent(0, SPEC, config))
+    policy = make_policy(PolicySnapshot.from_bytes(agent.policy_snapshot().to_bytes()))
+    state, sight = state_of(agent), Sight(SPEC, config.vision)
+    actor, eyes = ACTORS[algorithm]
+    params = parameters(state, actor, eyes, "grasp")
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        one = {
+            name: rng.standard_normal(SPEC.drawn_shape(name)).astype(entry.dtype)
+            for name, entry in SPEC.observation.items()
+        }
+        batch = {name: rows[None] for name, rows in one.items()}
+        seen = sight.look(below(params, f"{eyes}/vision/params"), batch)
+        outputs = mlp(below(params, f"{actor}/params"), seen, activation, layer_norm).array[0]
+        expected: NDArray = np.tanh(outputs[: 2 if algorithm == "hybrid" else 3])
+        if algorithm == "hybrid":
+            grasp = int(mlp(below(params, "grasp/params"), seen, activation, layer_norm).array[0].argmax())
+            expected = np.insert(expected, 1, [-1.0, np.clip(one["state"][2], -1.0, 1.0), 1.0][grasp])
+        policy.reset()
+        np.testing.assert_allclose(policy.act(one, deterministic=True), expected, rtol=1e-4, atol=1e-5)
