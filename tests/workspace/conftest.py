@@ -37,7 +37,7 @@ case "$*" in
     touch "$venv/lib/installed" ;;
   *check_venv.py\ *) ;;
   *check_venv.py) [ -e "$venv/lib/installed" ] || { echo "serl: lib/installed is missing" >&2; exit 1; } ;;
-  "-m pytest"*) echo "$*" >>"$CALLS" ;;
+  "-m pytest"* | scripts/mutants.py*) echo "$*" >>"$CALLS" ;;
   "-m serl_cli"*) shift 2; printf '[%s]' "$@"; echo ;;
 esac
 """

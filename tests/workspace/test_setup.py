@@ -63,6 +63,7 @@ CHECKS = ["ruff check", "mypy ", "lint-imports "]
         (["--fast"], [*CHECKS, "-m pytest -m not graph and not slow"]),
         (["src/serl_rl/test", "-k", "journal"], ["-m pytest src/serl_rl/test -k journal"]),
         (["--fast", "tests"], ["-m pytest -m not graph and not slow tests"]),
+        (["--mutants", "vice"], ["scripts/mutants.py vice"]),
     ],
 )
 def test_what_is_tested(ready, arguments, calls):
