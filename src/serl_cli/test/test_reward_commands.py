@@ -88,15 +88,15 @@ class _Page(HTMLParser):
 
 def test_the_page_of_mistakes_needs_no_other_file(tmp_path):
     from serl_cli.reward.classifier_page import MOST_MISTAKES, render
-    from serl_rl.jax.reward.training import Judgements, report
+    from serl_rl.jax.reward.training import Predictions, report
     from serl_rl.reward.classifier_file import ClassifierInfo
 
     episodes = [episode([0] * 30 + [1] * 5), episode([0] * 20)]
     rng = np.random.default_rng(0)
-    judgements = Judgements(episodes, [rng.standard_normal((len(each), 2)).astype(np.float32) for each in episodes])
+    predictions = Predictions(episodes, [rng.standard_normal((len(each), 2)).astype(np.float32) for each in episodes])
     info = ClassifierInfo(SOURCE, "small", "auto", "0" * 16, 8, 64, 1.0, (0.6,), 2)
     page = _Page()
-    text = render("<a> & b", info, judgements, report(info, judgements))
+    text = render("<a> & b", info, predictions, report(info, predictions))
     page.feed(text)
     assert not page.open
     assert page.pictures == 2 * (MOST_MISTAKES + 5)

@@ -25,7 +25,7 @@ from serl_training.reward.judging import PictureJudge, fill
 from serl_training.reward.reward_frames import check_source, frame_source
 
 _REPORT_PERIOD = 1.0  # [s]
-_RATE_WINDOW = 200  # verdicts
+_RATE_WINDOW = 200  # judgements
 
 
 class ClassifierNode(Node):
@@ -80,14 +80,14 @@ class ClassifierNode(Node):
 
     def _on_picture(self) -> None:
         try:
-            verdict = self._judge.judge(self._cameras.stamps, self._cameras.pictures)
+            judgement = self._judge.judge(self._cameras.stamps, self._cameras.pictures)
         except CameraError as error:
             self._diagnostics.set("cameras", ERROR, str(error))
             log(self, LOG_ERROR, error, throttle=5.0)
             return
-        if verdict is None:
+        if judgement is None:
             return
-        fill(self._message, verdict)
+        fill(self._message, judgement)
         self._publisher.publish(self._message)
         self._times.append(time.monotonic())
 

@@ -28,7 +28,7 @@ def check(classifier_file: Path, files: Sequence[Path], out: Path | None) -> Non
     """
     episodes = read_reward_data(files)
     from serl_rl.jax.reward.classifier import load_classifier
-    from serl_rl.jax.reward.training import judge, report
+    from serl_rl.jax.reward.training import predict, report
 
     from serl_cli.reward.classifier_page import render
 
@@ -41,13 +41,13 @@ def check(classifier_file: Path, files: Sequence[Path], out: Path | None) -> Non
             f"{classifier_file} was trained with all {len(episodes)} episodes of {', '.join(map(str, files))}: "
             "record others to check it with"
         )
-    judgements = judge(classifier, unseen)
-    found = report(info, judgements)
+    predictions = predict(classifier, unseen)
+    found = report(info, predictions)
     if out is None:
         folder = runs.runs_root() / f"check-{classifier_file.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder.mkdir(parents=True, exist_ok=True)
         out = folder / "index.html"
-    runs.write_atomically(out, render(classifier_file.name, info, judgements, found))
+    runs.write_atomically(out, render(classifier_file.name, info, predictions, found))
     console = Console()
     for line in (
         _scope(episodes, unseen),

@@ -12,7 +12,7 @@ from serl_rl.reward.calibration import choose_threshold, rates, reliability
 from serl_rl.reward.classifier_file import ClassifierInfo
 
 if TYPE_CHECKING:  # it imports JAX, which only who has judged has loaded
-    from serl_rl.jax.reward.training import Judgements, Report
+    from serl_rl.jax.reward.training import Predictions, Report
 
 MOST_MISTAKES = 24  # shown of each kind
 _WANTED_RATES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -32,19 +32,19 @@ td:first-child, th:first-child { text-align: left; }
 """
 
 
-def render(name: str, info: ClassifierInfo, judgements: "Judgements", report: "Report") -> str:
+def render(name: str, info: ClassifierInfo, predictions: "Predictions", report: "Report") -> str:
     """The page, as HTML that needs no other file.
 
     Args:
         name: of the classifier.
         info: what it says of itself.
-        judgements: what it says of episodes that it has not seen.
+        predictions: what it says of episodes that it has not seen.
         report: its rates there.
     """
     last = len(info.source.stages) - 1
-    probabilities, labels = judgements.probabilities(info.temperature), judgements.labels
+    probabilities, labels = predictions.probabilities(info.temperature), predictions.labels
     scores, positive = probabilities[:, last], labels == last
-    episodes = len(judgements.episodes)
+    episodes = len(predictions.episodes)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{escape(name)}</title><style>{_STYLE}</style></head><body>
@@ -59,8 +59,8 @@ episodes are not.</p>
 <div class="sides"><div><h2>Thresholds</h2>{_thresholds(scores, positive, info.thresholds[-1])}</div>
 <div><h2>ROC, area {report.area:.4f}</h2>{_roc(scores, positive, info.thresholds[-1])}</div>
 <div><h2>Reliability</h2>{_reliability(scores, positive)}</div></div>
-<h2>Failures that look most like success</h2>{_mistakes(info, judgements, scores, ~positive, -1)}
-<h2>Successes that look most like failure</h2>{_mistakes(info, judgements, scores, positive, 1)}
+<h2>Failures that look most like success</h2>{_mistakes(info, predictions, scores, ~positive, -1)}
+<h2>Successes that look most like failure</h2>{_mistakes(info, predictions, scores, positive, 1)}
 </body></html>
 """
 
@@ -124,7 +124,7 @@ def _reliability(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> st
 
 def _mistakes(
     info: ClassifierInfo,
-    judgements: "Judgements",
+    predictions: "Predictions",
     scores: NDArray[np.float64],
     among: NDArray[np.bool_],
     sign: int,
@@ -132,7 +132,7 @@ def _mistakes(
     """The frames `among` all with the highest (`sign` -1) or lowest (1) scores, with their pictures."""
     if not among.any():
         return "<p>There are none.</p>"
-    places = [(episode, frame) for episode in judgements.episodes for frame in range(len(episode))]
+    places = [(episode, frame) for episode in predictions.episodes for frame in range(len(episode))]
     order = np.argsort(sign * scores, kind="stable")
     figures = []
     for index in order[among[order]][:MOST_MISTAKES]:

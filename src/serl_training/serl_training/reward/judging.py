@@ -11,24 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from serl_rl.reward.calibration import StageCounter
 
+from serl_tasks import Judgement
+
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the state of one moment is worth."""
+class StampedJudgement(Judgement):
+    """A judgement of the state of one moment, as a message on `reward` tells it."""
 
     stamp_ns: int
+    """Stamp of the state [ns]."""
     episode: int
     step: int
     """States judged in this episode before this one."""
-    success: bool
-    terminated: bool
     probability: float
     """Probability of success."""
-
-    @property
-    def reward(self) -> float:
-        """1 for success, else 0."""
-        return float(self.success)
 
 
 class PictureMatcher:
@@ -51,19 +47,27 @@ class PictureMatcher:
 
 
 class _Judge:
-    """Counts states, and gives a state that comes again the verdict that it had."""
+    """Counts states, and gives a state that comes again the judgement that it had."""
 
     def __init__(self) -> None:
         self._episode = 0
         self._steps = 0
-        self.last: Verdict | None = None
+        self.last: StampedJudgement | None = None
 
     def begin(self, episode: int) -> None:
-        """Start an episode; what was published before stays the verdict on the last state."""
+        """Start an episode; what was published before stays the judgement on the last state."""
         self._episode, self._steps = episode, 0
 
-    def _settle(self, stamp_ns: int, success: bool, terminated: bool, probability: float) -> Verdict:
-        self.last = Verdict(stamp_ns, self._episode, self._steps, success, terminated, probability)
+    def _settle(self, stamp_ns: int, success: bool, terminated: bool, probability: float) -> StampedJudgement:
+        self.last = StampedJudgement(
+            reward=float(success),
+            success=success,
+            terminated=terminated,
+            stamp_ns=stamp_ns,
+            episode=self._episode,
+            step=self._steps,
+            probability=probability,
+        )
         self._steps += 1
         return self.last
 
@@ -98,8 +102,8 @@ class PictureJudge(_Judge):
 
     def judge(
         self, stamps: Mapping[str, int], pictures: Callable[[], Mapping[str, NDArray[np.uint8]]]
-    ) -> Verdict | None:
-        """The verdict on the newest pictures, the last one again if they came again, None while they are incomplete.
+    ) -> StampedJudgement | None:
+        """The judgement on the newest pictures, the last one again if they came again, None while they are incomplete.
 
         Args:
             stamps: of each camera's newest picture [ns], negative if there is none yet.
@@ -137,8 +141,8 @@ class HumanJudge(_Judge):
             self._said = success
         return self._running
 
-    def judge(self, stamp_ns: int) -> Verdict:
-        """The verdict on the state of this moment; that on the last state again if it is that."""
+    def judge(self, stamp_ns: int) -> StampedJudgement:
+        """The judgement on the state of this moment; that on the last state again if it is that."""
         last = self.last
         if last is not None and last.stamp_ns == stamp_ns:
             return last
@@ -146,9 +150,9 @@ class HumanJudge(_Judge):
         return self._settle(stamp_ns, success, self._said is not None, float(success))
 
 
-def fill(message: Any, verdict: Verdict) -> None:
-    """Write a verdict into a serl_interfaces/Reward."""
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(verdict.stamp_ns, 1_000_000_000)
-    message.episode, message.step = verdict.episode, verdict.step
-    message.reward, message.success, message.terminated = verdict.reward, verdict.success, verdict.terminated
-    message.probability = verdict.probability
+def fill(message: Any, judgement: StampedJudgement) -> None:
+    """Write a judgement into a serl_interfaces/Reward."""
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(judgement.stamp_ns, 1_000_000_000)
+    message.episode, message.step = judgement.episode, judgement.step
+    message.reward, message.success, message.terminated = judgement.reward, judgement.success, judgement.terminated
+    message.probability = judgement.probability

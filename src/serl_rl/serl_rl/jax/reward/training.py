@@ -38,7 +38,7 @@ _CHUNK = 64  # pictures encoded at once
 
 
 @dataclass(frozen=True)
-class Judgements:
+class Predictions:
     """What a classifier says of some episodes."""
 
     episodes: Sequence[RewardEpisode]
@@ -83,7 +83,7 @@ class Report:
         return found
 
 
-def judge(classifier: RewardClassifier, episodes: Sequence[RewardEpisode]) -> Judgements:
+def predict(classifier: RewardClassifier, episodes: Sequence[RewardEpisode]) -> Predictions:
     """Let a classifier look at episodes.
 
     Raises:
@@ -93,16 +93,16 @@ def judge(classifier: RewardClassifier, episodes: Sequence[RewardEpisode]) -> Ju
     for episode in episodes:
         pictures = {name: episode.decode(name) for name in classifier.info.cameras}
         found.append(np.concatenate([classifier.logits(chunk)[:count] for count, chunk in _chunks(pictures)]))
-    return Judgements(episodes, found)
+    return Predictions(episodes, found)
 
 
-def report(info: ClassifierInfo, judgements: Judgements) -> Report:
+def report(info: ClassifierInfo, predictions: Predictions) -> Report:
     """How good a classifier with these thresholds is."""
     last = len(info.source.stages) - 1
-    probabilities, labels = judgements.probabilities(info.temperature), judgements.labels
+    probabilities, labels = predictions.probabilities(info.temperature), predictions.labels
     false, true = rates(probabilities[:, last], labels == last, info.thresholds[-1])
     too_early = found = successes = 0
-    for episode, logits in zip(judgements.episodes, judgements.logits, strict=True):
+    for episode, logits in zip(predictions.episodes, predictions.logits, strict=True):
         frame = first_success(softmax(logits, info.temperature), info.thresholds, info.consecutive)
         successes += episode.succeeds
         too_early += frame is not None and not (episode.labels[: frame + 1] == last).any()
@@ -110,10 +110,10 @@ def report(info: ClassifierInfo, judgements: Judgements) -> Report:
     return Report(
         false_positives=false,
         true_positives=true,
-        false_successes=Rate(too_early, len(judgements.episodes)),
+        false_successes=Rate(too_early, len(predictions.episodes)),
         found_successes=Rate(found, successes),
         area=area_under_roc(probabilities[:, last], labels == last),
-        loss=balanced_loss(np.concatenate(judgements.logits), labels, info.temperature),
+        loss=balanced_loss(np.concatenate(predictions.logits), labels, info.temperature),
     )
 
 
@@ -158,17 +158,17 @@ def train_classifier(
         trained, head = _fit(start, config, inputs, labels, augment, seed, progress)
         info = replace(info, encoder_hash=trained.hash)
     classifier = RewardClassifier(info, trained, head)
-    judgements = judge(classifier, held_out)
-    info = calibrated(info, judgements, config.false_positive_rate)
-    found = report(info, judgements)
+    predictions = predict(classifier, held_out)
+    info = calibrated(info, predictions, config.false_positive_rate)
+    found = report(info, predictions)
     return RewardClassifier(replace(info, metrics=found.metrics), trained, head), found
 
 
-def calibrated(info: ClassifierInfo, judgements: Judgements, false_positive_rate: float) -> ClassifierInfo:
+def calibrated(info: ClassifierInfo, predictions: Predictions, false_positive_rate: float) -> ClassifierInfo:
     """What is known of a classifier, with temperature and thresholds from what it says of held-out episodes."""
-    labels = judgements.labels
-    temperature = fit_temperature(np.concatenate(judgements.logits), labels)
-    probabilities = judgements.probabilities(temperature)
+    labels = predictions.labels
+    temperature = fit_temperature(np.concatenate(predictions.logits), labels)
+    probabilities = predictions.probabilities(temperature)
     thresholds = tuple(
         choose_threshold(probabilities[:, stage], labels == stage, false_positive_rate)
         for stage in range(1, len(info.source.stages))

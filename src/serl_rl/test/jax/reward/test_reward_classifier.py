@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from serl_rl.config import RewardClassifierConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.reward.classifier import RewardClassifier, load_classifier
-from serl_rl.jax.reward.training import judge, train_classifier
+from serl_rl.jax.reward.training import predict, train_classifier
 from serl_rl.reward.calibration import first_success, softmax
 from serl_rl.reward.classifier_file import ClassifierError, read_classifier
 from serl_rl.reward.data import EpisodeBuilder, FrameSource, RewardEpisode, View
@@ -66,7 +66,7 @@ def test_a_classifier_judges_pictures_that_it_has_never_seen(trained):
 
 def test_one_picture_and_many_get_the_same_answer(trained):
     unseen = episode(7, [0, 1, 1])
-    together = softmax(judge(trained, [unseen]).logits[0], trained.info.temperature)
+    together = softmax(predict(trained, [unseen]).logits[0], trained.info.temperature)
     alone = [
         trained.probabilities({name: unseen.decode(name)[index] for name in SOURCE.views})
         for index in range(len(unseen))
