@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The blocks of code in the documentation run, and its files load."""
 
+import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from documented_pages import PAGES, PageError, blocks, followed
+from documented_pages import PAGES, ROOT, PageError, blocks, followed, write
 
 TESTS = Path(__file__).parent
 # Pages that cannot be followed yet.
@@ -38,6 +41,19 @@ def test_a_page_can_be_followed_beside_what_it_starts(page, checkout, processes,
         assert (program, arguments[0]) == ("./serl", "launch")
         processes.start("env", f"--chdir={tmp_path}", sys.executable, "-m", "serl_cli", *arguments)
     print(checkout.follow(page))
+
+
+WITH_MODULES = [page for page in PAGES if re.search(r"\.py`[^`]*:\n\n```", page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", WITH_MODULES, ids=lambda page: page.stem)
+def test_what_a_page_writes_is_clean(page, checkout, monkeypatch):
+    shutil.copy(ROOT / "pyproject.toml", checkout.root)
+    monkeypatch.chdir(checkout.root)
+    files = [write(block) for block in followed(page) if block.path and block.path.endswith(".py")]
+    ruff = Path(sys.executable).parent / "ruff"
+    result = subprocess.run([ruff, "check", *files], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout
 
 
 def test_what_is_not_run_is_known():
