@@ -3,12 +3,12 @@
 
 import contextlib
 import math
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serl_robots.benchmarks.watch import PERIOD, Ratios, Watch
 from serl_robots.control.action import ActionSpec
 from serl_robots.control.arbitration import ActionInput
 from serl_robots.control.arm_controller import ArmController
@@ -21,18 +21,15 @@ from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
 from serl_robots.safety.limits import SafetyLimits
 
-PERIOD: Final = 0.1  # [s] of control
 _PERIOD_NS: Final = 100_000_000
 _STATE: Final = 0.01  # [s] between joint states in real time
-_SHORTEST: Final = 0.86  # control periods between two commands that move the commanded pose, in real time
-_ROUNDING: Final = 1e-7 / PERIOD  # [rad/s]: a rotation vector of 1e-8 rad is all rounding
-_STANDING: Final = 1e-8  # [m/s]: rounding
 _SMALL_PUSH: Final = 0.01  # [m]
 _NEWTON_STEPS: Final = 12
 _DAMPING: Final = 1e-6
-_ACTION = ActionSpec(
+_TOOL_ACTION: Final = ActionSpec(
     names=("dx", "dy", "dz", "rx", "ry", "rz", "gripper"), scale=(0.04, 0.04, 0.04, 0.15, 0.15, 0.15, 0.08)
 )
+_JOINT_STEP: Final = 0.15  # [rad] that 1 means for each joint: more than it may do in a period
 
 # How often what happens, in real time and in lockstep alike.
 _EVENTS: Final = {
@@ -56,114 +53,6 @@ _EVENTS: Final = {
 }
 
 
-@dataclass
-class Ratios:
-    """The largest of what was commanded, over what is allowed."""
-
-    acceleration: float = 0.0
-    speed: float = 0.0
-    outside: float = 0.0  # [m] that the tool was led out of the box, or further out, or the gripper out of its widths
-    early: float = 0.0  # allowed over found time between two commands that move
-    commands: int = 0
-    events: int = 0
-    where: dict[str, str] = field(default_factory=dict)  # what was going on at each of these
-
-    def note(self, name: str, value: float, where: str) -> None:
-        """Keeps a value that is larger than those before."""
-        if value > getattr(self, name):
-            setattr(self, name, value)
-            self.where[name] = where
-
-
-class _Path(NamedTuple):
-    """Where the commanded pose was after a command, and how it moved there."""
-
-    position: NDArray[np.float64]
-    quaternion: NDArray[np.float64]
-    velocity: NDArray[np.float64]
-    turn: NDArray[np.float64]
-
-
-class Watch:
-    """Differences of the commanded poses, control period by control period.
-
-    Where the history may be void, both are followed: that the commanded pose goes on, and that it begins anew where the
-    tool is. At least one of them has to keep the limits.
-    """
-
-    def __init__(self, limits: SafetyLimits, ratios: Ratios, *, lockstep: bool) -> None:
-        """Keep account of one controller in `ratios`."""
-        self._limits, self.ratios, self._lockstep = limits, ratios, lockstep
-        self._paths: list[_Path] = []
-        self._stamp_ns, self._seen_at = 0, 0.0
-        self._joints = self._is_doubtful = False
-
-    def forget(self) -> None:
-        """The world was reset: what was commanded before is void."""
-        self._paths.clear()
-
-    def doubt(self) -> None:
-        """Something happened that the controller may take for a reset of the world."""
-        self._is_doubtful = True
-
-    def see(self, command: Command, measured: Measured, now: float, where: str) -> None:
-        """A command was published at the local time `now` [s], while the newest state was `measured`."""
-        limits, ratios = self._limits, self.ratios
-        joints = command.joint_positions is not None
-        here = _Path(measured.tcp.position, measured.tcp.quaternion, np.zeros(3), np.zeros(3))
-        before = [*self._paths, here] if self._may_be_void(here, joints) else self._paths
-        found = [self._differences(command, path) for path in before]
-        kept = [index for index, (_, acceleration, _) in enumerate(found) if acceleration <= 1.0 + 1e-6]
-        kept = kept or [min(range(len(found)), key=lambda index: found[index][1])]
-        best = min(kept, key=lambda index: found[index][2])
-        path, acceleration, speed = found[best]
-        start = before[best].position
-        self._paths = [found[index][0] for index in kept][:4]
-        out = np.maximum(limits.workspace_min - path.position, path.position - limits.workspace_max).clip(0.0)
-        was_out = np.maximum(limits.workspace_min - start, start - limits.workspace_max).clip(0.0)
-        ratios.commands += 1
-        ratios.note("acceleration", acceleration, where)
-        ratios.note("speed", speed, where)
-        ratios.note("outside", float(np.max(out - was_out)), where)
-        if not joints:  # which commands no width
-            ratios.note("outside", abs(command.gripper_width - limits.width_within(command.gripper_width)), where)
-        moves = _norm(path.velocity) > 0.0 or _norm(path.turn) > _ROUNDING
-        if moves and not self._lockstep and not self._is_doubtful:
-            since = max((command.stamp_ns - self._stamp_ns) * 1e-9, now - self._seen_at)
-            ratios.note("early", _SHORTEST * PERIOD / max(since, 1e-9), where)
-        self._stamp_ns, self._seen_at, self._joints = command.stamp_ns, now, joints
-        self._is_doubtful = False
-
-    def _differences(self, command: Command, before: _Path) -> tuple[_Path, float, float]:
-        """The way on from `before`; acceleration and speed over their limits."""
-        limits, position, quaternion = self._limits, command.target.position, command.target.quaternion
-        velocity = (position - before.position) / PERIOD
-        turn = _rotation(before.quaternion, quaternion) / PERIOD
-        linear = _norm(velocity - before.velocity) / PERIOD / limits.max_acceleration
-        angular = (_norm(turn - before.turn) - _ROUNDING) / PERIOD / limits.max_angular_acceleration
-        fastest = min(limits.max_velocity, limits.max_step / PERIOD)
-        turning = min(limits.max_angular_velocity, limits.max_rotation_step / PERIOD)
-        speed = max(_norm(velocity) / fastest, (_norm(turn) - _ROUNDING) / turning)
-        return _Path(position, quaternion, velocity, turn), max(linear, angular), speed
-
-    def _may_be_void(self, here: _Path, joints: bool) -> bool:
-        """Whether the commanded pose may begin at the measured one, at rest.
-
-        Without a history; when it stands and a motion in joint space begins, which starts from the measured joints; and
-        when it stands and the tool is found elsewhere.
-        """
-        if not self._paths or self._is_doubtful:
-            return True
-        for path in self._paths:
-            if _norm(path.velocity) > _STANDING or _norm(path.turn) > _ROUNDING:
-                continue
-            distance, angle = _norm(path.position - here.position), _norm(_rotation(path.quaternion, here.quaternion))
-            elsewhere = distance > self._limits.tracking_error or angle > self._limits.tracking_rotation_error
-            if elsewhere or (joints and not self._joints):
-                return True
-        return False
-
-
 class Storm:
     """A pretended arm, policy, person and world around one controller, all driven by chance."""
 
@@ -177,12 +66,26 @@ class Storm:
         *,
         lockstep: bool,
         joints: bool,
+        joint_actions: bool = False,
     ) -> None:
-        """Begin at the robot's home with a new controller; only with `joints` the arm's joints belong to its pose."""
-        task = ArmTask(name="storm", robot=robot.name, control_period=PERIOD, action=_ACTION, limits=limits)
+        """Begin at the robot's home with a new controller.
+
+        Args:
+            robot: that is commanded.
+            kinematics: of the robot.
+            limits: that hold.
+            rng: chance.
+            ratios: where what happens is written down.
+            lockstep: whether the world moves for commands only.
+            joints: whether the arm's joints belong to its pose, so that they can be commanded.
+            joint_actions: whether policy and person move the joints and not the tool.
+        """
+        action = joint_action(robot) if joint_actions else _TOOL_ACTION
+        self._size = len(action)
+        task = ArmTask(name="storm", robot=robot.name, control_period=PERIOD, action=action, limits=limits)
         self.controller = ArmController(task, robot, kinematics, lockstep=lockstep)
         self._kinematics, self._limits, self._rng, self._lockstep = kinematics, limits, rng, lockstep
-        self._watch = Watch(limits, ratios, lockstep=lockstep)
+        self._watch = Watch(limits, kinematics, ratios, lockstep=lockstep)
         self._home = np.array(robot.configuration("home"))
         self._joints = self._home.copy()
         self._tcp = kinematics.tcp(self._joints)
@@ -193,7 +96,7 @@ class Storm:
         self._blocked = False
         self._episode, self._step = 1, 0
         self._push = np.zeros(3)
-        self._has_joints = joints
+        self._has_joints = joints or joint_actions
         self._recent: list[str] = []
         self.controller.on_timer(self._now)
         self._state(_STATE)
@@ -213,9 +116,10 @@ class Storm:
     def do_policy(self) -> None:
         """A step of the policy, now and then one that must be refused."""
         rng = self._rng
-        action = rng.choice([-1.0, 1.0], 7) if rng.random() < 0.6 else rng.uniform(-1.0, 1.0, 7)
+        size = self._size
+        action = rng.choice([-1.0, 1.0], size) if rng.random() < 0.6 else rng.uniform(-1.0, 1.0, size)
         if rng.random() < 0.03:
-            action[rng.integers(7)] = rng.choice([math.nan, math.inf, 2.0])
+            action[rng.integers(size)] = rng.choice([math.nan, math.inf, 2.0])
         stamp = self._stamp_ns if rng.random() < 0.8 else self._stamp_ns - int(rng.integers(0, 10**9))
         message = ActionInput(self._episode, self._step, tuple(action.tolist()), stamp, bool(rng.random() > 0.02))
         self._step += int(rng.random() > 0.05)
@@ -227,7 +131,7 @@ class Storm:
         """A person leads for a while, or rests."""
         rng = self._rng
         for _ in range(int(rng.integers(1, 6))):
-            action = tuple(rng.choice([-1.0, 1.0], 7).tolist())
+            action = tuple(rng.choice([-1.0, 1.0], self._size).tolist())
             stamp = 0 if rng.random() < 0.5 else self._stamp_ns
             step = (self._episode, self._step) if rng.random() < 0.3 else (0, 0)
             message = ActionInput(*step, action, stamp, bool(rng.random() < 0.8), synchronous=step != (0, 0))
@@ -313,7 +217,7 @@ class Storm:
         name = str(self._rng.choice(["estop", "fault", "release", "episode", "policy_now", "move_now", "timer"]))
         self._recent.append(name)
         if name == "policy_now":
-            message = ActionInput(self._episode, self._step, tuple(self._rng.choice([-1.0, 1.0], 7).tolist()))
+            message = ActionInput(self._episode, self._step, tuple(self._rng.choice([-1.0, 1.0], self._size).tolist()))
             self._step += 1
             self._take(self.controller.on_policy(message, self._now))
         elif name == "move_now":
@@ -435,6 +339,12 @@ def solve_joints(kinematics: Kinematics, joints: NDArray[np.float64], goal: Pose
     return joints
 
 
+def joint_action(robot: RobotModel) -> ActionSpec:
+    """Deltas of all joints, and the gripper."""
+    names = tuple(f"j{number}" for number in range(1, len(robot.arm_joints) + 1))
+    return ActionSpec(names=(*names, "gripper"), scale=(_JOINT_STEP,) * len(names) + (0.08,))
+
+
 def random_limits(rng: np.random.Generator, gripper: Gripper) -> SafetyLimits:
     """Limits from careful to the widest, so that braking takes from one to many periods."""
     centre = np.array([0.5, 0.0, 0.25])
@@ -449,6 +359,9 @@ def random_limits(rng: np.random.Generator, gripper: Gripper) -> SafetyLimits:
         max_angular_velocity=float(rng.uniform(0.2, 2.0)),
         max_acceleration=float(10.0 ** rng.uniform(-1.0, 1.0)),
         max_angular_acceleration=float(10.0 ** rng.uniform(-0.7, 1.3)),
+        max_joint_step=float(rng.uniform(0.01, 0.3)),
+        joint_velocity_scaling=float(rng.uniform(0.05, 1.0)),
+        joint_acceleration=float(10.0 ** rng.uniform(-0.3, 1.2)),
         min_gripper_width=gripper.min_width,
         max_gripper_width=gripper.max_width,
     )
@@ -463,23 +376,16 @@ def storm(robot: RobotModel, events: int, seed: int, each: int = 500) -> Ratios:
     rng = np.random.default_rng(seed)
     number = 0
     while ratios.events < events:
-        lockstep, joints = number % 2 == 1, number % 8 < 2
-        Storm(robot, kinematics, random_limits(rng, robot.gripper), rng, ratios, lockstep=lockstep, joints=joints).run(
-            each
-        )
+        lockstep, joints, joint_actions = number % 2 == 1, number % 8 < 2, number % 8 in (4, 5)
+        Storm(
+            robot,
+            kinematics,
+            random_limits(rng, robot.gripper),
+            rng,
+            ratios,
+            lockstep=lockstep,
+            joints=joints,
+            joint_actions=joint_actions,
+        ).run(each)
         number += 1
     return ratios
-
-
-def _norm(vector: NDArray[np.float64]) -> float:
-    return math.hypot(*vector.tolist())
-
-
-def _rotation(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotation vector float64[3] [rad] from one unit quaternion (xyzw) to another, in the common frame."""
-    vector = start[3] * end[:3] - end[3] * start[:3] - np.cross(end[:3], start[:3])
-    real = float(start @ end)
-    if real < 0.0:
-        vector, real = -vector, -real
-    sine = float(np.linalg.norm(vector))
-    return vector * (2.0 * math.atan2(sine, real) / sine if sine > 1e-12 else 2.0)

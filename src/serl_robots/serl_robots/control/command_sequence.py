@@ -100,8 +100,6 @@ class CommandSequence:
         """
         integrator = self.integrator
         self.hold = None
-        if integrator.led_by_joints and self.history.started and not integrator.at_rest:
-            return integrator.brake()
         self._sync(measured)
         if isinstance(motion.move, JointMove):
             apart = integrator.target.distance(measured.tcp) > self._limits.tracking_progress
@@ -110,6 +108,8 @@ class CommandSequence:
                 return integrator.brake()
             if not integrator.led_by_joints:
                 integrator.lead_by_joints(measured.joints)
+        elif integrator.led_by_joints and not integrator.at_rest:
+            return integrator.brake()
         motion.begin(measured)
         return None
 

@@ -6,25 +6,28 @@ import pytest
 from controller_rig import Rig, panda
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serl_robots.benchmarks.storm import Ratios, Storm, Watch, random_limits
+from serl_robots.benchmarks.storm import Storm, random_limits
+from serl_robots.benchmarks.watch import Ratios, Watch
 from serl_robots.control.control_step import Command
 from serl_robots.model.pose import Pose
 from serl_robots.safety.source import Source
 
 
-@given(seed=st.integers(0, 2**32 - 1), is_lockstep=st.booleans(), joints=st.booleans())
-@settings(max_examples=40, deadline=None)
-def test_whatever_happens_every_command_keeps_the_limits(seed: int, is_lockstep: bool, joints: bool) -> None:
+@given(seed=st.integers(0, 2**32 - 1), is_lockstep=st.booleans(), kind=st.sampled_from(["tool", "both", "joints"]))
+@settings(max_examples=50, deadline=None)
+def test_whatever_happens_every_command_keeps_the_limits(seed: int, is_lockstep: bool, kind: str) -> None:
     robot, kinematics = panda()
     rng = np.random.default_rng(seed)
-    ratios = Ratios()
+    ratios, limits = Ratios(), random_limits(rng, robot.gripper)
+    joints, joint_actions = kind == "both", kind == "joints"
     storm = Storm(
-        robot, kinematics, random_limits(rng, robot.gripper), rng, ratios, lockstep=is_lockstep, joints=joints
+        robot, kinematics, limits, rng, ratios, lockstep=is_lockstep, joints=joints, joint_actions=joint_actions
     )
-    storm.run(60 if joints else 200)
-    for name in ("acceleration", "speed", "early"):
+    storm.run(200 if kind == "tool" else 60)
+    for name in ("acceleration", "speed", "joint_acceleration", "joint_speed", "early"):
         assert getattr(ratios, name) <= 1.0 + 1e-6, (name, ratios.where)
     assert ratios.outside <= 1e-9, ratios.where
+    assert ratios.commands > 0 and (ratios.joint_speed > 0.0 or not joint_actions)
     storm.do_estop()
     assert storm.controller.safety.estop
     storm.do_release()
@@ -34,7 +37,7 @@ def test_whatever_happens_every_command_keeps_the_limits(seed: int, is_lockstep:
 def test_the_watch_of_the_storm_sees_a_jump() -> None:
     ratios = Ratios()
     rig = Rig(lockstep=True)
-    watch = Watch(rig.limits, ratios, lockstep=True)
+    watch = Watch(rig.limits, rig.kinematics, ratios, lockstep=True)
     measured = rig.controller.measured
     assert measured is not None
     for offset in (0.0, 0.01, 0.02, 0.0):  # 0.1 m/s, then back at once: 3 m/s^2
