@@ -155,7 +155,9 @@ def check_unchanged(run: Run, plan: TrainingPlan) -> None:
     try:
         check_task(plan.task)
     except UsageError as error:
-        raise CommandError(f"{printable(run.config_file)}: {error}; restore the file of the task") from error
+        raise CommandError(
+            f"{printable(run.config_file)}: {error}; restore the file of the task, which is kept there under 'task'"
+        ) from error
     try:
         check_free(run.journal)
     except JournalError as error:
