@@ -12,7 +12,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.glob("src/serl_*/serl_*/**/*.py"))
-NOT_YET = {"agent_state.py", "config.py", "drqv2.py", "hybrid.py", "sac.py", "update.py", "vice.py"}  # of serl_rl
+NOT_YET = {
+    "agent_state.py",
+    "bc.py",
+    "config.py",
+    "drqv2.py",
+    "hybrid.py",
+    "sac.py",
+    "update.py",
+    "vice.py",
+}  # of serl_rl
 CHECKED = [file for file in FILES if file.parts[1] != "serl_rl" or file.name not in NOT_YET]
 
 # `(n, 3)`, `(n + 1, ...)`, `()`, `float64[n, 3]`, "scalar".
@@ -65,7 +74,11 @@ def takes_or_gives_arrays(function: ast.FunctionDef) -> bool:
     annotated = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     annotations = [argument.annotation for argument in annotated] + [function.returns]
     text = "; ".join(ast.unparse(annotation) for annotation in annotations if annotation is not None)
-    return ARRAY.search(NAMED_ARRAYS.sub("", text)) is not None
+    return is_array(text)
+
+
+def is_array(annotation: str) -> bool:
+    return ARRAY.search(NAMED_ARRAYS.sub("", annotation)) is not None
 
 
 @cache
@@ -92,6 +105,22 @@ def test_functions_of_arrays_say_a_shape(file):
         refers = re.search(r"\b[Ss]ee (?::\w+:)?`", text) is not None and name.rpartition(".")[2] in shaped_methods()
         if takes_or_gives_arrays(function) and not SHAPE.search(text) and not refers:
             silent.append(f"{file}:{function.lineno} {name}")
+    assert silent == []
+
+
+@pytest.mark.parametrize("file", CHECKED, ids=str)
+def test_attributes_that_are_arrays_say_a_shape(file):
+    """In the text below them, in a comment behind them, or in the docstring of their class."""
+    lines, silent = (ROOT / file).read_text(encoding="utf-8").splitlines(), []
+    texts = {(entry.owner, entry.line): entry.text for entry in documented(parsed(file))}
+    for owner in [node for node in ast.walk(parsed(file)) if isinstance(node, ast.ClassDef)]:
+        if owner.name.startswith("_") or SHAPE.search(ast.get_docstring(owner) or ""):
+            continue
+        for field in [node for node in owner.body if isinstance(node, ast.AnnAssign)]:
+            name, end = ast.unparse(field.target), field.end_lineno or field.lineno
+            said = texts.get((name, end + 1), "") + lines[field.lineno - 1].partition("#")[2]
+            if is_array(ast.unparse(field.annotation)) and not name.startswith("_") and not SHAPE.search(said):
+                silent.append(f"{file}:{field.lineno} {owner.name}.{name}")
     assert silent == []
 
 

@@ -50,6 +50,7 @@ class Commands:
 
     times: list[float] = field(default_factory=list)
     values: list[tuple[str, NDArray[np.float64]]] = field(default_factory=list)
+    """Kind of each command and its numbers, (3,) of a pose, (n,) else."""
 
     def listen(self, node: Any) -> list[Any]:
         """Subscribe."""

@@ -17,7 +17,7 @@ class Measured:
 
     stamp_ns: int
     tcp: Pose
-    joints: NDArray[np.float64]  # arm joints [rad]
+    joints: NDArray[np.float64]  # arm joints (n_joints,) [rad]
     gripper_width: float  # [m]
     received_at: float  # local time [s]
 
@@ -40,8 +40,8 @@ class Command:
     source: Source
     target: Pose
     gripper_width: float  # [m]
-    joint_positions: NDArray[np.float64] | None = None  # [rad]; commanded instead of the tool pose in a joint motion
+    joint_positions: NDArray[np.float64] | None = None  # (n_joints,) [rad]; commanded instead of the tool
     episode: int = 0
     step: int = 0
-    executed: NDArray[np.float32] | None = None  # None: a hold, which is nobody's control step
+    executed: NDArray[np.float32] | None = None  # normalized action (n,); None: a hold, nobody's step
     limits: tuple[str, ...] = ()

@@ -22,8 +22,8 @@ class JointStateError(ValueError):
 class JointReading(NamedTuple):
     """Joints of the robot at one moment."""
 
-    positions: NDArray[np.float64]  # arm joints [rad]
-    velocities: NDArray[np.float64]  # arm joints [rad/s]
+    positions: NDArray[np.float64]  # arm joints (n_joints,) [rad]
+    velocities: NDArray[np.float64]  # arm joints (n_joints,) [rad/s]
     gripper_width: float  # [m]
 
 
