@@ -124,6 +124,39 @@ def test_attributes_that_are_arrays_say_a_shape(file):
     assert silent == []
 
 
+def raised(node: ast.AST) -> Iterator[str]:
+    """Names of the errors that a function raises itself, without those that it may catch."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Raise) and child.exc is not None:
+            error = ast.unparse(child.exc.func if isinstance(child.exc, ast.Call) else child.exc).rpartition(".")[2]
+            if error[0].isupper():
+                yield error
+        elif isinstance(child, ast.Try) and child.handlers:
+            for part in [*child.handlers, *child.orelse, *child.finalbody]:
+                yield from raised(part)
+        elif not isinstance(child, ast.FunctionDef | ast.Lambda):
+            yield from raised(child)
+
+
+LIBRARIES = [
+    file
+    for file in CHECKED
+    if file.parts[1] not in {"serl_cli", "serl_bench"} and file.parts[3] != "benchmarks" and "_node" not in file.name
+]
+
+
+@pytest.mark.parametrize("file", LIBRARIES, ids=str)
+def test_errors_that_are_raised_are_named(file):
+    """In libraries; commands, benchmarks and nodes tell a person."""
+    unnamed = []
+    for name, function in public_functions(parsed(file).body):
+        text = ast.get_docstring(function) or ""
+        missing = {error for error in raised(function) if error not in text} - {"SystemExit"}
+        if missing and not text.startswith("See "):
+            unnamed.append(f"{file}:{function.lineno} {name}: {', '.join(sorted(missing))}")
+    assert unnamed == []
+
+
 @pytest.mark.parametrize("file", CHECKED, ids=str)
 def test_docstrings_stand_by_themselves(file):
     fragments = [entry for entry in documented(parsed(file)) if FRAGMENT.match(entry.text)]

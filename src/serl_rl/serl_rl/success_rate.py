@@ -9,7 +9,7 @@ import math
 def wilson_interval(successes: int, episodes: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """Wilson's score interval of a success rate (Wilson 1927); z = 1.96 gives 95 %.
 
-    Without an episode nothing is known: (0, 1).
+    Without an episode nothing is known: (0, 1). Raises ValueError for more successes than episodes.
     """
     if not 0 <= successes <= episodes:
         raise ValueError(f"successes: expected 0 to {episodes}, found {successes}")
@@ -31,7 +31,10 @@ def needed_successes(episodes: int, goal: float) -> int:
 
 
 def out_of_reach(successes: int, done: int, total: int, goal: float) -> bool:
-    """Whether the rate over `total` episodes stays below `goal` even if all that are not `done` succeed."""
+    """Whether the rate over `total` episodes stays below `goal` even if all that are not `done` succeed.
+
+    Raises ValueError unless 0 <= successes <= done <= total.
+    """
     if not 0 <= successes <= done <= total:
         raise ValueError(f"expected 0 <= successes <= done <= total, found {successes}, {done}, {total}")
     return successes + total - done < needed_successes(total, goal)

@@ -74,7 +74,11 @@ class TaskEnv(gym.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; `seed` alone decides where the objects lie. There are no options."""
+        """Start an episode; `seed` alone decides where the objects lie.
+
+        Raises:
+            ValueError: options are given, and there are none.
+        """
         super().reset(seed=seed)
         if options:
             raise ValueError(f"reset: there are no options, found {', '.join(options)}")

@@ -33,6 +33,7 @@ def show(task: str, camera: str, *, editable: bool, host: str, port: int, graph:
         namespace: of the arm whose cameras they are.
 
     Raises:
+        UsageError: the task has no such camera.
         CommandError: the port is taken, or no or several graphs could be meant.
         ConfigError: the task has no such file, or sees nothing.
     """

@@ -106,7 +106,11 @@ def topic_rate(topic: str, window: int, seconds: float, graph: str) -> None:
 
 
 def topic_echo(topic: str, count: int, field: str, full: bool, timeout: float, graph: str) -> None:
-    """Prints messages of a topic as YAML documents; `count` 0 and `timeout` 0 [s] mean without end."""
+    """Prints messages of a topic as YAML documents; `count` 0 and `timeout` 0 [s] mean without end.
+
+    Raises:
+        CommandError: there is no such topic or field, or nothing came in time.
+    """
     waiting: deque[Any] = deque()
     longest = None if full else SHORT_LENGTH
     with _looking_at(graph) as client:

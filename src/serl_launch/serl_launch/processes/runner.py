@@ -106,7 +106,12 @@ class LaunchRunner:
         return 1 if self._failures else 0
 
     def start(self) -> None:
-        """Start what the launch file starts at once. Raises LaunchError if the log folder cannot be written."""
+        """Start what the launch file starts at once.
+
+        Raises:
+            LaunchError: the log folder cannot be written.
+            RuntimeError: it was started before.
+        """
         if self._started or self._finished:
             raise RuntimeError("a LaunchRunner starts once")
         try:
@@ -129,7 +134,7 @@ class LaunchRunner:
         """Handle what has happened; wait up to `timeout` seconds for the first of it.
 
         Returns whether something of the launch is left. Between calls output, respawns and signals wait, so call it
-        every 0.1 s or so.
+        every 0.1 s or so. Raises RuntimeError before `start`.
         """
         if self._finished:
             return False

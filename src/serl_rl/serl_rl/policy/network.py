@@ -27,7 +27,11 @@ class PolicyArrays:
         return name in self._arrays
 
     def take(self, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
-        """The float32 array with this name and shape; in `(64, None)` None stands for any size."""
+        """The float32 array with this name and shape; in `(64, None)` None stands for any size.
+
+        Raises:
+            DataError: there is none of that name, shape and dtype, or it holds NaN or infinity.
+        """
         if name not in self._arrays:
             raise DataError(name, "an array", "nothing")
         array = self._arrays[name]

@@ -105,7 +105,7 @@ class NumpyPolicy:
         """Action (A,) in [-1, 1] for one observation: the best one, or one that explores, drawn with `rng`.
 
         Of features (K, h, w, c) it looks at view 0, the picture that was not shifted; a stack of S > 1 frames comes as
-        (h, w, S * c).
+        (h, w, S * c). Raises ValueError where `rng` is missing.
         """
         if not deterministic and rng is None:
             raise ValueError("rng: expected a generator for a sampled action, found None")

@@ -42,6 +42,9 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     Args:
         logits: (N, S) of held-out frames.
         labels: (N,) their stages.
+
+    Raises:
+        DataError: there are no frames, or not one label for each.
     """
     if len(logits) != len(labels) or not len(labels):
         raise DataError("logits", "one row for each label, and some", f"{len(logits)} rows, {len(labels)} labels")

@@ -188,7 +188,12 @@ class RewardDataFile:
         self._writer = SegmentWriter(path, _KIND, source._spec)
 
     def append(self, episode: RewardEpisode) -> None:
-        """Write one episode; on return it outlives this process."""
+        """Write one episode; on return it outlives this process.
+
+        Raises:
+            DataError: it is of another source, or holds no frame.
+            SegmentError: it cannot be written.
+        """
         _expect_same(episode.source, self._source, "episode")
         if not len(episode):
             raise DataError("episode", "at least one frame", "none")
@@ -243,6 +248,9 @@ def split_episodes(
         episodes: to divide.
         validation: share that is held out, above 0 and below 1.
         seed: of the choice.
+
+    Raises:
+        DataError: `validation` is no such share.
     """
     if not 0.0 < validation < 1.0:
         raise DataError("validation", "a share above 0 and below 1", str(validation))

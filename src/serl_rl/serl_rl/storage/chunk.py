@@ -74,7 +74,7 @@ class Chunk:
 
     @property
     def spec(self) -> TransitionSpec:
-        """The specification that this chunk claims to follow."""
+        """The specification that this chunk claims to follow; raises DataError where it can follow none."""
         entries = {name: ArraySpec(rows.shape[1:], rows.dtype.name) for name, rows in self.observation.items()}
         if self.action.ndim != 2:
             raise DataError("action", "shape (n, A)", f"shape {self.action.shape}")
@@ -136,7 +136,7 @@ class Chunk:
             raise DataError("actor_id", f"1 to {MAX_NAME_LENGTH} characters", repr(self.actor_id[:40]))
 
     def skip(self, count: int) -> Chunk:
-        """The chunk without its first `count` transitions (fewer than it has)."""
+        """The chunk without its first `count` transitions; raises DataError unless these are fewer than it has."""
         if not 0 <= count < len(self):
             raise DataError("count", f"0 to {len(self) - 1} transitions to skip", str(count))
         return self._piece(count, len(self)) if count else self

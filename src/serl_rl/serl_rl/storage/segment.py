@@ -73,7 +73,7 @@ class Header:
 
 
 def create(path: Path, kind: str, spec: TransitionSpec, about: Mapping[str, Any] | None = None) -> None:
-    """Create an empty file of records; it appears under its name complete or not at all."""
+    """Create an empty file of records; it appears under its name complete or not at all. Raises SegmentError."""
     tree = {**(about or {}), "kind": kind, "spec": json.loads(spec.to_json())}
     header = json.dumps(tree, sort_keys=True).encode()
     try:
@@ -203,7 +203,12 @@ def read_spec(path: Path, kind: str) -> TransitionSpec:
 
 
 def read_header(path: Path, kind: str) -> Header:
-    """What a file of records says of itself; raises SegmentError if it cannot be read or is of another kind."""
+    """What a file of records says of itself.
+
+    Raises:
+        SegmentError: it cannot be read, or is of another kind.
+        DamageError: its header is damaged.
+    """
     try:
         with open_file(path) as file:
             prefix = file.read(_FILE_PREFIX.size)

@@ -147,6 +147,8 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         """One step of braking: allowed in every state, and the nearest way to rest.
 
         The gripper keeps its command, except that a width that began outside its limits goes inside.
+
+        Raises RuntimeError before the first `reset`.
         """
         if not self._started:
             raise RuntimeError("call reset() with the measured pose before brake()")

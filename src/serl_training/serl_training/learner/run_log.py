@@ -84,7 +84,7 @@ class RunLog:
         self._write_events(now, int(env_steps), values)
 
     def close(self) -> None:
-        """Ends the files. A second call does nothing."""
+        """Ends the files. A second call does nothing. Raises RunLogError if what is left cannot be written."""
         if self._file < 0:
             return
         os.close(self._file)
