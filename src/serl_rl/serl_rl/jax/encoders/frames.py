@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.encoders.networks import encoder_params, make_encoder
+
+_BLOCK = 16  # pictures that are encoded at a time where many wait
 
 
 class FrameEncoder:
@@ -41,6 +44,12 @@ class FrameEncoder:
 
         self._encode = jax.jit(encode)
 
+    def reseeded(self, seed: int) -> FrameEncoder:
+        """The same, compiled as it is, with random shifts of its own."""
+        other = copy.copy(self)
+        other._rng = np.random.default_rng(seed)
+        return other
+
     def feature_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Shape (K, h, w, c) of the features of one picture of this size [pixels], K the views."""
         return (self._views, *self._encoder.feature_shape(height, width))
@@ -62,6 +71,29 @@ class FrameEncoder:
             per_camera = maps.reshape(len(names), self._views, *maps.shape[1:])
             features |= dict(zip(names, per_camera, strict=True))
         return features
+
+    def encode_rows(self, pictures: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.float16]]:
+        """Features float16 (n, K, h, w, c) of n pictures (n, H, W, 3) of each camera, many at a time.
+
+        They are those that `encode` would make one after the other, with other random shifts.
+
+        Raises:
+            ValueError: as `encode`.
+        """
+        features = {}
+        for name, rows in pictures.items():
+            if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[3] != 3:
+                raise ValueError(f"{name}: expected pictures uint8 (n, H, W, 3), found {rows.dtype} {rows.shape}")
+            blocks = [self._encode_block(rows[first : first + _BLOCK]) for first in range(0, len(rows), _BLOCK)]
+            features[name] = np.concatenate(blocks)
+        return features
+
+    def _encode_block(self, rows: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Features (n, K, h, w, c) of at most `_BLOCK` pictures (n, H, W, 3)."""
+        views = self._stack(list(rows))
+        missing = np.zeros(((_BLOCK - len(rows)) * self._views, *views.shape[1:]), np.uint8)  # compiled for one size
+        maps = np.asarray(self._encode(self._params, np.concatenate([views, missing])))[: len(views)]
+        return maps.reshape(len(rows), self._views, *maps.shape[1:])
 
     def _stack(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """All views of all pictures, uint8 (N K, H, W, 3)."""

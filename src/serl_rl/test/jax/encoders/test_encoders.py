@@ -262,6 +262,24 @@ def test_the_same_seed_gives_the_same_features() -> None:
     assert FrameEncoder(SMALL, views=4, shift=1, seed=9).hash == SMALL.hash
 
 
+@pytest.mark.parametrize("count", [1, 16, 37])
+def test_many_pictures_are_encoded_as_they_are_one_by_one(count: int) -> None:
+    frames = FrameEncoder(SMALL, views=3, shift=4, seed=1)
+    rng = np.random.default_rng(count)
+    rows = {name: rng.integers(0, 256, (count, 32, 48, 3), dtype=np.uint8) for name in ("front", "wrist")}
+    features = frames.encode_rows(rows)
+    for name in rows:
+        assert features[name].shape == (count, 3, 1, 2, 64) and features[name].dtype == np.float16
+        for picture, views in zip(rows[name], features[name], strict=True):
+            alone = frames.encode({name: picture})[name]
+            np.testing.assert_allclose(views[0], alone[0], rtol=2e-3, atol=1e-3)
+        shifted = (features[name][:, 1:] != features[name][:, :1]).any((2, 3, 4))
+        assert shifted.mean() > 0.8 or count == 1, "one of 81 shifts is none"
+        assert (features[name][:, 1] != features[name][:, 2]).any() or count == 1
+    again = FrameEncoder(SMALL, views=3, shift=4, seed=1).encode_rows(rows)
+    assert all((again[name] == features[name]).all() for name in rows), "the seed decides about the shifts"
+
+
 @pytest.mark.parametrize(
     "picture",
     [np.zeros((32, 32, 3), np.float32), np.zeros((32, 32), np.uint8), np.zeros((32, 32, 4), np.uint8)],
@@ -270,6 +288,8 @@ def test_the_same_seed_gives_the_same_features() -> None:
 def test_other_than_rgb_bytes_is_refused(picture: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"front: expected a picture uint8 \(H, W, 3\), found"):
         FrameEncoder(SMALL).encode({"front": picture})
+    with pytest.raises(ValueError, match=r"front: expected pictures uint8 \(n, H, W, 3\), found"):
+        FrameEncoder(SMALL).encode_rows({"front": picture[None]})
 
 
 def test_impossible_settings_are_refused() -> None:
