@@ -21,7 +21,7 @@ from sensor_msgs.msg import Image
 from serl_launch.graph_session import GraphSession
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import decode_chunk
-from serl_rl.storage.demonstrations import DemonstrationFile
+from serl_rl.storage.demonstrations import DemonstrationFile, read_demonstrations
 from serl_rl.storage.journal import read_journal
 from serl_ros.images import image_message
 from serl_ros.qos import LATCHED, LOOP_1
@@ -137,6 +137,29 @@ def test_demonstrations_of_another_task_end_training_with_one_line(processes: An
     assert training.wait(90.0) == 1, training.output()
     assert "Traceback" not in training.output()
     assert re.search(r"other\.serl: expected state: float32 \(14,\); found state: float32 \(3,\)", training.output())
+
+
+def test_demonstrations_recorded_once_are_learned_from_with_another_encoder(processes: Any, tmp_path: Path) -> None:
+    file = tmp_path / "seen.serl"
+    recording = processes.start(*SERL, "record", VISION.name, "--episodes", "2", "--out", str(file))
+    assert recording.wait(90.0) == 0, recording.output()
+    recorded = sum(map(len, read_demonstrations(file, transition_spec(VISION, load_learning("", VISION), None))))
+
+    changed = {"weights": "random", "views": 3}
+    sets = [word for key, value in changed.items() for word in ("--set", f"vision.encoder.{key}={value}")]
+    training = train(
+        processes, tmp_path, VISION.name, "--name", "seen", "--max-steps", "60", "--demo-file", str(file), *sets
+    )
+    assert training.wait(120.0) == 1, training.output()  # the goal was not reached: no evaluation was due
+    assert "Traceback" not in training.output()
+    learning = load_learning("", VISION)
+    vision = replace(learning.vision, encoder=replace(learning.vision.encoder, **changed))  # type: ignore[arg-type]
+    other = replace(learning, vision=vision)
+    spec = transition_spec(VISION, other, find_encoder(VISION, other))
+    assert spec.observation["front"].shape[0] == 3
+    chunks = [decode_chunk(record.data, spec) for _, record in read_journal(tmp_path / "runs/seen/journal", spec)]
+    assert sum(len(chunk) for chunk in chunks if chunk.demonstration) == recorded
+    assert sum(len(chunk) for chunk in chunks if not chunk.demonstration) >= 60
 
 
 def test_an_e_stop_pauses_training_until_it_is_released(ros: Any, processes: Any, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import cast
 
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
-from serl_rl.storage.demonstrations import DemonstrationFile, read_demonstrations
+from serl_rl.storage.demonstrations import DemonstrationFile, PictureStorage
 from serl_ros.diagnostics import OK, WARN, Diagnostics
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.log import WARN as LOG_WARN
@@ -25,6 +25,7 @@ from serl_interfaces.action import Evaluate, Record, ResetEpisode, Train
 from serl_interfaces.msg import Metrics
 from serl_tasks import get_task, task_names
 from serl_training.actor.actor import FIRST_EVALUATION, Actor, ActorSettings
+from serl_training.actor.demonstrations import load_demonstrations
 from serl_training.actor.graph_job_server import JobServer
 from serl_training.actor.job import TrainGoal
 from serl_training.actor.perception import make_perception
@@ -86,6 +87,10 @@ class ActorNode(Node):
         )
         self._truth = declare(self, "truth", True, "Whether somebody publishes the true poses of the objects.")
         check_observable(self._task, self._truth)
+        pictures = declare(
+            self, "demonstration_pictures", "jpeg", "Recorded files keep pictures as these.", choices=("jpeg", "raw")
+        )
+        self._demonstration_pictures = cast(PictureStorage, pictures)
         cache = declare_compile_cache(self)
         if self._task.cameras:
             prepare(self, cache)
@@ -124,19 +129,18 @@ class ActorNode(Node):
             max_backlog=self._max_backlog,
             check=self._jobs.check,
         )
-        self._actor = Actor(
-            self._perception.wrap(self._env),
-            self._learner,
-            host=self,
-            spec=self._perception.spec,
-            settings=ActorSettings(
-                self._actor_id,
-                human_expected=self._human_expected(),
-                random_steps=self._learning.random_steps,
-                updates_before_acting=self._learning.updates_before_acting,
-                chunk_size=self._chunk_size,
-            ),
+        settings = ActorSettings(
+            self._actor_id,
+            human_expected=self._human_expected(),
+            random_steps=self._learning.random_steps,
+            updates_before_acting=self._learning.updates_before_acting,
+            chunk_size=self._chunk_size,
         )
+        perception = self._perception
+        env = perception.wrap(self._env)
+        self._actor = Actor(env, self._learner, host=self, spec=perception.spec, settings=settings)
+        # What it records into files holds pictures, of which any encoder can make features later.
+        self._recorder = Actor(self._env, self._learner, host=self, spec=perception.pictures, settings=settings)
         while not stop.is_set():
             executor.spin_once(0.1)
             self._jobs.run_next(stop)
@@ -231,7 +235,9 @@ class ActorNode(Node):
 
     def _load_demonstrations(self, path: Path) -> None:
         """Hand the demonstrations of a file to a learner that has none yet."""
-        chunks = list(read_demonstrations(path, self._perception.spec))
+        self._jobs.feedback(Train.Feedback(stage="demonstrations"), now=True)
+        seed = zlib.crc32(f"{self._seed}/{self._actor_id}/demonstrations".encode())
+        chunks = load_demonstrations(path, self._perception, seed, self._jobs.check)
         self._learner.connect()
         if self._learner.totals.demonstrations:
             return
@@ -273,8 +279,8 @@ class ActorNode(Node):
             self._jobs.feedback(Record.Feedback(episodes=done, attempts=attempts))
 
         if request.path:
-            with DemonstrationFile(Path(request.path), self._perception.spec) as file:
-                result = self._actor.record(request.episodes, request.seed, file.append, feedback)
+            with DemonstrationFile(Path(request.path), self._perception.pictures, self._demonstration_pictures) as file:
+                result = self._recorder.record(request.episodes, request.seed, file.append, feedback)
         else:
             self._learner.connect()
             result = self._actor.record(request.episodes, request.seed, self._learner.send, feedback)

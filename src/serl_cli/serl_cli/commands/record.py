@@ -2,7 +2,7 @@
 """``serl record``: demonstrations into a file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,10 @@ def record(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: TASK.serl.")
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Successful demonstrations wanted.")] = 20,
+    pictures: Annotated[
+        Literal["jpeg", "raw"],
+        typer.Option(help="How it keeps what the cameras saw: JPEG of quality 95, or raw, which is larger."),
+    ] = "jpeg",
     seed: SeedOption = 0,
     rtf: RtfOption = 0.0,
     viewer: ViewerOption = False,
@@ -23,8 +27,8 @@ def record(
 ) -> None:
     """Record demonstrations of the person who leads into a file that [bold]./serl train --demo-file[/bold] reads.
 
-    The file holds data, never code. It appears when it is complete: an interrupted recording leaves an older file
-    alone.
+    Of a task with cameras it holds the pictures, so it can be used with any encoder. The file is data, never code. It
+    appears when it is complete: an interrupted recording leaves an older file alone.
 
     Examples:
         ./serl record
@@ -33,5 +37,12 @@ def record(
     from serl_cli.work import record_demonstrations
 
     record_demonstrations.record(
-        task, out or Path(f"{task}.serl"), episodes=episodes, seed=seed, rtf=rtf, viewer=viewer, force=force
+        task,
+        out or Path(f"{task}.serl"),
+        episodes=episodes,
+        pictures=pictures,
+        seed=seed,
+        rtf=rtf,
+        viewer=viewer,
+        force=force,
     )

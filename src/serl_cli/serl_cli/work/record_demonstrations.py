@@ -11,13 +11,16 @@ from serl_launch.graph_session import scratch_folder, simulated
 from serl_cli.training_plan import check_task
 
 
-def record(task: str, path: Path, *, episodes: int, seed: int, rtf: float, viewer: bool, force: bool) -> None:
+def record(
+    task: str, path: Path, *, episodes: int, pictures: str, seed: int, rtf: float, viewer: bool, force: bool
+) -> None:
     """Records successful demonstrations of the person who leads.
 
     Args:
         task: to demonstrate.
         path: of the file; it appears when it is complete.
         episodes: successful ones wanted.
+        pictures: how they are kept, jpeg or raw.
         seed: of their starts.
         rtf: real-time factor; 0: lockstep.
         viewer: whether MuJoCo's window opens.
@@ -52,6 +55,7 @@ def record(task: str, path: Path, *, episodes: int, seed: int, rtf: float, viewe
                 viewer=viewer,
                 run_dir=scratch,
                 log_dir=scratch / "log",
+                demonstration_pictures=pictures,
             ) as graph,
             console.status("starting the graph") as status,
         ):

@@ -26,3 +26,15 @@ class FrameEncoder(Protocol):
         Raises:
             ValueError: a picture is not uint8 with three channels, or no larger than the shift.
         """
+
+    def encode_rows(self, pictures: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.float16]]:
+        """Features float16 (n, K, h, w, c) of n pictures (n, H, W, 3) of each camera, many at a time.
+
+        They are those that `encode` would make one after the other, with other random shifts.
+
+        Raises:
+            ValueError: as `encode`.
+        """
+
+    def reseeded(self, seed: int) -> FrameEncoder:
+        """A copy of the encoder whose random shifts are drawn from `seed`."""

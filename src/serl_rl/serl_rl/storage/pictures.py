@@ -13,7 +13,8 @@ from serl_rl.spec import DataError
 JPEG_QUALITY = 95
 """Quality of JPEG, with colours in full resolution (4:4:4).
 
-In rendered pictures of 128 x 128, a value is then 0.5 off on average.
+In the pictures of our simulated cameras, 128 x 128, a value from 0 to 255 is then 0.6 off on average, one in a thousand
+more than 12, and none more than 30.
 """
 
 _SETTINGS = [

@@ -15,6 +15,7 @@ from serl_rl.config import LearningConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.frames import FrameEncoder
 from serl_rl.spec import TransitionSpec
+from serl_rl.storage.demonstrations import Encoding
 
 from serl_tasks import Task
 from serl_training.env.episode import Observation
@@ -26,6 +27,8 @@ class Perception:
     """What stands between an environment of a task and the transitions of its episodes."""
 
     spec: TransitionSpec
+    pictures: TransitionSpec
+    """Specification of what recorded files hold: pictures of the cameras, cropped and in the task's size."""
     weights: Encoder | None
     """The encoder for the task's cameras, None if it has none."""
     encoder: FrameEncoder | None
@@ -34,6 +37,10 @@ class Perception:
     def wrap(self, env: gym.Env[Observation, NDArray[np.float32]]) -> gym.Env[Observation, NDArray[np.float32]]:
         """The environment with observations as `spec` has them; its actions are (A,)."""
         return env if self.encoder is None else EncodedEnv(env, self.encoder, self.spec)
+
+    def encoding(self, seed: int) -> Encoding | None:
+        """What makes features of recorded pictures, with random shifts of `seed`; None where `spec` has no features."""
+        return None if self.encoder is None else Encoding(self.pictures, self.encoder.reseeded(seed).encode_rows)
 
 
 def make_perception(task: Task, config: LearningConfig, seed: int) -> Perception:
@@ -48,13 +55,13 @@ def make_perception(task: Task, config: LearningConfig, seed: int) -> Perception
         EncoderError: the encoder's file is missing, damaged or of another shape.
     """
     weights = find_encoder(task, config)
-    spec = transition_spec(task, config, weights)
+    spec, pictures = transition_spec(task, config, weights), transition_spec(task, config, None)
     settings = config.vision.encoder
     if weights is None or not settings.caches_features:
-        return Perception(spec, weights, None)
+        return Perception(spec, pictures, weights, None)
     encoder = make_frame_encoder(weights, settings, seed)
     encoder.encode({name: np.zeros(view.shape, np.uint8) for name, view in task.cameras.items()})  # compiles
-    return Perception(spec, weights, encoder)
+    return Perception(spec, pictures, weights, encoder)
 
 
 class EncodedEnv(gym.ObservationWrapper[Observation, NDArray[np.float32], Observation]):

@@ -45,7 +45,7 @@ class FrameEncoder:
         self._encode = jax.jit(encode)
 
     def reseeded(self, seed: int) -> FrameEncoder:
-        """The same, compiled as it is, with random shifts of its own."""
+        """A copy of the encoder, compiled as it is, whose random shifts are drawn from `seed`."""
         other = copy.copy(self)
         other._rng = np.random.default_rng(seed)
         return other

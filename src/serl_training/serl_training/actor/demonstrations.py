@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Demonstrations of a file, as an actor hands them to the learner: with its stacks and the features of its encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from serl_rl.replay.buffer import machine_memory
+from serl_rl.storage.chunk import Chunk
+from serl_rl.storage.demonstrations import DemonstrationError, read_demonstrations
+
+from serl_training.actor.perception import Perception
+
+
+def load_demonstrations(path: Path, perception: Perception, seed: int, check: Callable[[], None]) -> list[Chunk]:
+    """All chunks of a file, as `perception.spec` has them.
+
+    Args:
+        path: of the file.
+        perception: of the actor; its encoder makes features of the pictures in the file.
+        seed: of the random shifts of these pictures.
+        check: called before each chunk; may raise.
+
+    Raises:
+        DemonstrationError: the file cannot be used, or what is in it does not fit into the memory.
+    """
+    chunks: list[Chunk] = []
+    size, limit = 0, machine_memory()
+    for chunk in read_demonstrations(path, perception.spec, perception.encoding(seed)):
+        check()
+        size += sum(rows.nbytes for rows in chunk.observation.values())
+        if size > limit:
+            raise DemonstrationError(
+                f"{path}: expected demonstrations that fit into {limit} bytes of memory, found more"
+            )
+        chunks.append(chunk)
+    return chunks
