@@ -17,15 +17,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from serl_config.pictures import PictureError, check_picture
 from serl_config.strict_json import parse_json
 
 from serl_rl.replay.buffer import machine_memory
 from serl_rl.spec import ArraySpec, DataError, TransitionSpec
 from serl_rl.storage import segment
+from serl_rl.storage.pictures import decode_jpeg, encode_jpeg
 from serl_rl.storage.segment import SegmentError, SegmentWriter
 from serl_rl.storage.tensors import pack, unpack
 
@@ -35,7 +34,6 @@ LEAST_VALIDATION_FRAMES = 5
 """Fewest frames of each stage to validate with."""
 
 _KIND = "reward frames"
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class RewardEpisode:
             raise DataError(f"episode {self.id}", "pictures that fit into the memory", f"{len(self)} of {shape}")
         frames = np.empty((len(self), *shape), np.uint8)
         for index, data in enumerate(self.pictures[camera]):
-            frames[index] = _decode(data, shape, f"episode {self.id}, frame {index}, camera {camera}")
+            frames[index] = decode_jpeg(data, shape, f"episode {self.id}, frame {index}, camera {camera}")
         return frames
 
 
@@ -158,7 +156,7 @@ class EpisodeBuilder:
             if picture.shape != view.shape or picture.dtype != np.uint8:
                 raise DataError(name, f"uint8 {view.shape}", f"{picture.dtype} {picture.shape}")
         for name, encoded in self._pictures.items():
-            encoded.append(_encode(pictures[name]))
+            encoded.append(encode_jpeg(pictures[name]))
         self._labels.append(label)
 
     def build(self) -> RewardEpisode:
@@ -330,24 +328,3 @@ def _unpack(payload: bytes) -> RewardEpisode:
 def _expect_same(found: FrameSource, expected: FrameSource, where: str) -> None:
     if found != expected:
         raise DataError(where, f"frames of {expected.to_json()}", found.to_json())
-
-
-def _encode(picture: NDArray[np.uint8]) -> bytes:
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), _JPEG)
-    if not done:
-        raise DataError("picture", "one that JPEG can hold", f"{picture.dtype} {picture.shape}")
-    return data.tobytes()
-
-
-def _decode(data: bytes, shape: tuple[int, int, int], where: str) -> NDArray[np.uint8]:
-    try:
-        head = check_picture(data)
-    except PictureError as error:
-        raise DataError(where, f"a picture of {shape}", str(error)) from error
-    if (head.height, head.width) != shape[:2]:
-        raise DataError(where, f"a picture of {shape}", f"one of {head.height}x{head.width}")
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if picture is None or picture.shape != shape:
-        found = f"{len(data)} bytes that are no picture" if picture is None else str(picture.shape)
-        raise DataError(where, f"a picture of {shape}", found)
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
