@@ -153,7 +153,7 @@ def write(block: Block) -> Path:
     file = Path(str(block.path))
     text = block.text
     if block.language == "diff":
-        lines = text.splitlines(keepends=True)
+        lines = [line if line.strip() else " \n" for line in text.splitlines(keepends=True)]
         old, new = ("".join(line[1:] for line in lines if line[0] in f" {sign}") for sign in "-+")
         present = file.read_text(encoding="utf-8")
         if present.count(old) != 1:

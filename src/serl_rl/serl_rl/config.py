@@ -43,7 +43,7 @@ class SACConfig:
     initial_temperature: float = Field(default=0.1, gt=0.0, le=100.0)
     """Weight of the entropy bonus; then tuned so that the entropy of the policy nears `target_entropy`."""
     target_entropy: float | None = Field(default=None, ge=-1e4, le=1e4)
-    """Of the policy [nat]; None stands for minus half the number of action components."""
+    """Entropy that the policy shall have [nat]; None stands for minus half the number of action components."""
     backup_entropy: bool = False
     """Whether targets contain the entropy bonus of the next state."""
 
@@ -174,7 +174,7 @@ class EncoderConfig:
     """auto: those that are shipped for the task's cameras, random ones where there are none; random; a name in
     config/encoders; or the path of a safetensors file."""
     seed: int = Field(default=0, ge=0)
-    """Of random weights."""
+    """Seed of random weights."""
     frozen: bool = True
     """Whether the weights stay as they are; otherwise they are trained with the critic."""
     cached: bool = True
@@ -198,7 +198,7 @@ class EncoderTrainingConfig:
     batch_size: int = Field(default=128, ge=1, le=4096)
     """Pictures of each camera in a minibatch."""
     learning_rate: LearningRate = 2e-3
-    """Of Adam at the start; it falls to zero along a cosine."""
+    """Step size of Adam at the start; it falls to zero along a cosine."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -211,7 +211,7 @@ class VisionConfig:
     embeddings: int = Field(default=8, ge=1, le=64)
     """Learned spatial weightings of each channel, with spatial_embeddings."""
     width: Width = 64
-    """Of the dense layer behind the pooling, which layer normalization and tanh follow."""
+    """Width of the dense layer behind the pooling, which layer normalization and tanh follow."""
     frame_stack: int = Field(default=1, ge=1, le=16)
     """Pictures that make one observation: the newest and those before it."""
     storage: Literal["raw", "jpeg"] = "raw"
@@ -232,7 +232,7 @@ class LearningConfig:
     vice: VICEConfig = Field(default_factory=VICEConfig)
     bc: BCConfig = Field(default_factory=BCConfig)
     vision: VisionConfig = Field(default_factory=VisionConfig)
-    """For tasks with cameras."""
+    """How pictures are looked at, for tasks with cameras."""
     batch_size: int = Field(default=128, ge=2, le=2**16)
     """Transitions in a minibatch, half of them demonstrations."""
     utd_ratio: int = Field(default=2, ge=1, le=1000)
@@ -263,12 +263,12 @@ class RewardClassifierConfig:
 
     encoder: EncoderKind = "small"
     weights: str = "auto"
-    """As in `EncoderConfig`."""
+    """Weights of the encoder, as in `EncoderConfig`."""
     frozen: bool = True
     """Whether the encoder's weights stay as they are."""
     embeddings: int = Field(default=8, ge=1, le=64)
     width: Width = 64
-    """Of the layer behind the spatial embeddings of each camera, and of the one behind them all."""
+    """Width of the layer behind the spatial embeddings of each camera, and of the one behind them all."""
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     views: int = Field(default=4, ge=1, le=64)
     """With a frozen encoder: pictures that are encoded of each frame, the first as it is, the others changed."""
