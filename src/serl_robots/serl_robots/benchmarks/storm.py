@@ -24,6 +24,7 @@ from serl_robots.safety.limits import SafetyLimits
 _PERIOD_NS: Final = 100_000_000
 _STATE: Final = 0.01  # [s] between joint states in real time
 _SMALL_PUSH: Final = 0.01  # [m]
+_GLITCH: Final = 0.05  # [m]
 _NEWTON_STEPS: Final = 12
 _DAMPING: Final = 1e-6
 _TOOL_ACTION: Final = ActionSpec(
@@ -211,8 +212,9 @@ class Storm:
             return
         self._state(_STATE)  # after a silence the arm may be anywhere
         joints, tcp, self._really = self._joints, self._tcp, self.controller.measured
-        self._joints = self._home + self._rng.uniform(-0.3, 0.3, len(self._home))
-        self._tcp = self._kinematics.tcp(self._joints)
+        while self._tcp.distance(tcp) < _GLITCH:  # what an arm may have done is no glitch
+            self._joints = self._home + self._rng.uniform(-0.3, 0.3, len(self._home))
+            self._tcp = self._kinematics.tcp(self._joints)
         self._state(_STATE)
         name = str(self._rng.choice(["estop", "fault", "release", "episode", "policy_now", "move_now", "timer"]))
         self._recent.append(name)
