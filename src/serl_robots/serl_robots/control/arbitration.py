@@ -123,12 +123,12 @@ class Person:
             return newest
         return None
 
-    def leading(self, now: float, *, lockstep: bool) -> ActionInput | None:
+    def leading(self, now: float, *, by_answers: bool) -> ActionInput | None:
         """The newest action, while the person leads.
 
-        In lockstep the answers of a synchronous person count for their own step only; see `answer`.
+        Without `by_answers` those of a synchronous person count for their own step only; see `answer`.
         """
         newest = self._newest
         if newest is None or not newest.active or now - self._heard_at > self._stale_timeout:
             return None
-        return None if lockstep and newest.synchronous else newest
+        return newest if by_answers or not newest.synchronous else None

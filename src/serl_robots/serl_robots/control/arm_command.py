@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from serl_robots.control.action import ActionError, ActionSpec
 from serl_robots.control.control_step import CommandResult
-from serl_robots.control.joint_integrator import JointIntegrator
-from serl_robots.control.tool_integrator import ToolIntegrator
+from serl_robots.control.integrators.joint_integrator import JointIntegrator
+from serl_robots.control.integrators.tool_integrator import ToolIntegrator
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, Quaternion, Vector3
 from serl_robots.safety.gripper_filter import GripperFilter

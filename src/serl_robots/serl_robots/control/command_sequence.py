@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the commanded pose goes on from one command to the next, whoever leads: actions, motions and holds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from serl_robots.control.arm_command import CommandIntegrator
 from serl_robots.control.arm_task import ArmTask
-from serl_robots.control.command_history import CommandHistory
 from serl_robots.control.control_step import CommandResult, Measured
 from serl_robots.control.holding import Hold
-from serl_robots.control.move_to import JointMove, Motion, PoseMove
+from serl_robots.control.move_to import Ending, JointMove, Motion, MoveRejected, PoseMove
+from serl_robots.control.pacing.lockstep import Lockstep
+from serl_robots.control.pacing.pacing import Pacing
+from serl_robots.control.pacing.real_time import RealTime
 from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.pose import Pose
 
 _SETTLING_PERIODS: Final = 5  # that the tool may take to arrive before a motion in joint space begins
 
@@ -20,7 +26,7 @@ class CommandSequence:
 
     Attributes:
         integrator: of what is commanded.
-        history: what was commanded when.
+        pacing: when the next command is due, and whether the past counts.
         hold: brings the arm to rest while nobody leads, None while somebody does.
         fresh: whether the next command starts an episode: from measured pose and width.
         resync: whether the next command starts from the measured pose.
@@ -32,10 +38,10 @@ class CommandSequence:
         Raises:
             ValueError: the task's action is of several arms, or of joints that the arm does not have.
         """
-        self._lockstep = lockstep
-        self._limits = task.limits
+        self._kinematics, self._limits = kinematics, task.limits
         self.integrator = CommandIntegrator(task.action, task.limits, task.control_period, kinematics)
-        self.history = CommandHistory(self.integrator, task.limits, task.control_period, lockstep=lockstep)
+        kind = Lockstep if lockstep else RealTime
+        self.pacing: Pacing = kind(self.integrator, task.limits, task.control_period)
         self.hold: Hold | None = None
         self.fresh = True
         self.resync = False
@@ -44,11 +50,11 @@ class CommandSequence:
     @property
     def is_under_way(self) -> bool:
         """Whether the commanded pose is that of this episode."""
-        return self.history.started and not self.fresh
+        return self.pacing.started and not self.fresh
 
     def may_go_on(self, measured: Measured) -> bool:
         """Whether a command that is no hold may be given now: it is due, and the newest pose can be believed."""
-        return self.history.is_due(measured) and not self.history.is_doubtful
+        return self.pacing.is_due(measured) and not self.pacing.is_doubtful
 
     def may_start(self, measured: Measured) -> bool:
         """Whether what was commanded before has come to rest as far as the next action needs it.
@@ -62,8 +68,8 @@ class CommandSequence:
                 return False
             waits = self.integrator.acts_on_joints  # which start where they are measured
         else:
-            waits = self.fresh and self.history.started
-        if self._lockstep or not waits or self.history.stands(measured):
+            waits = self.fresh and self.pacing.started
+        if not (self.pacing.time_runs and waits) or self.pacing.stands(measured):
             return True
         self.make_hold()
         return False
@@ -77,7 +83,7 @@ class CommandSequence:
 
     def act(self, action: Sequence[float], measured: Measured) -> CommandResult:
         """One control step of a normalized action."""
-        if self.history.world_moved(measured):
+        if self.pacing.world_moved(measured):
             self.resync = True
         if self._is_led_otherwise:
             self._lead_as_actions_do(measured)
@@ -92,7 +98,38 @@ class CommandSequence:
         else:
             self.integrator.lead_by_tool()
 
-    def begin(self, motion: Motion, measured: Measured) -> CommandResult | None:
+    def plan_pose(self, goal: Pose, scaling: float) -> Callable[[Measured], PoseMove]:
+        """Planner of a straight line of the tool to `goal`, from what is commanded or else measured when it begins."""
+
+        def plan(measured: Measured) -> PoseMove:
+            start = self.integrator.target if self.pacing.started else measured.tcp
+            return PoseMove(self.integrator.filter, start, goal, scaling)
+
+        return plan
+
+    def plan_joints(self, goal: NDArray[np.float64], scaling: float) -> Callable[[Measured], JointMove]:
+        """Planner of a straight line in joint space to `goal` (n,) [rad], as `plan_pose`."""
+
+        def plan(measured: Measured) -> JointMove:
+            commanded = self.integrator.joint_positions if self.pacing.started else None
+            start = measured.joints if commanded is None else commanded
+            return JointMove(self._kinematics, self.integrator.filter, start, goal, scaling)
+
+        return plan
+
+    def drive(self, motion: Motion, measured: Measured) -> CommandResult | Ending:
+        """The next increment of a motion, or how it ends."""
+        if not motion.begun:
+            try:
+                waiting = self._begin(motion, measured)
+            except MoveRejected as error:
+                return Ending("rejected", str(error))
+            if waiting is not None:
+                return waiting
+        ending = motion.advance(measured)
+        return self._follow(motion.move) if ending is None else ending
+
+    def _begin(self, motion: Motion, measured: Measured) -> CommandResult | None:
         """Begins a motion, or gives the next command of what has to come to rest before it.
 
         Raises:
@@ -113,7 +150,7 @@ class CommandSequence:
         motion.begin(measured)
         return None
 
-    def follow(self, move: PoseMove | JointMove) -> CommandResult:
+    def _follow(self, move: PoseMove | JointMove) -> CommandResult:
         """Where a motion is now."""
         if isinstance(move, PoseMove):
             return self.integrator.move(*move.desired, self.integrator.gripper_width)
@@ -135,7 +172,7 @@ class CommandSequence:
 
     def _sync(self, measured: Measured) -> None:
         """The next command starts from the measured pose; where the history is void the commanded pose does too."""
-        if not self.history.drop_if_void(measured, fresh=self.fresh):
+        if not self.pacing.drop_if_void(measured, fresh=self.fresh):
             self.integrator.resync(measured.tcp, measured.joints)
         self.fresh = self.resync = False
 
@@ -156,7 +193,7 @@ class CommandSequence:
 
     def stop_for_step(self, measured: Measured) -> CommandResult:
         """The answer to a step while the arm is stopped: it brakes, then stays where it is held."""
-        if self.history.drop_if_void(measured, fresh=self.fresh):
+        if self.pacing.drop_if_void(measured, fresh=self.fresh):
             self.hold = None
         hold = self.make_hold()
         if hold.stands and not self.integrator.acts_on_joints:
@@ -172,17 +209,17 @@ class CommandSequence:
             lost: whether the states have stopped.
             urgent: whether it may come as early as any command.
         """
-        hold, history = self.hold, self.history
-        if hold is None or (self._lockstep and not self._hold_drives):
+        hold, pacing = self.hold, self.pacing
+        if hold is None or not (self.pacing.time_runs or self._hold_drives):
             return None
-        due = history.is_due(measured, urgent=urgent) or history.is_overdue(now)
+        due = pacing.is_due(measured, urgent=urgent) or pacing.is_overdue(now)
         if not (due or (hold.stops_at_once and not hold.begun)):
             return None
-        if history.is_doubtful and not history.started:
+        if pacing.is_doubtful and not pacing.started:
             return None  # where to hold the arm is not known yet
-        begins = not history.started or (not hold.begun and not lost)
-        if (begins or history.is_void) and history.drop_if_void(measured, fresh=self.fresh):
+        begins = not pacing.started or (not hold.begun and not lost)
+        if (begins or pacing.is_void) and pacing.drop_if_void(measured, fresh=self.fresh):
             hold = self.hold = Hold(self.integrator)
         standing = hold.stands
-        result = hold.advance(None if lost or history.is_doubtful else measured)
-        return None if self._lockstep and standing and hold.holds_joints else result
+        result = hold.advance(None if lost or pacing.is_doubtful else measured)
+        return None if standing and hold.holds_joints and not self.pacing.time_runs else result

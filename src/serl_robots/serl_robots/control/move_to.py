@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,13 @@ class Profile:
             self.progress, self.speed = 1.0, 0.0
         else:
             self.progress += self.speed * self._period
+
+
+class Ending(NamedTuple):
+    """Why a motion is over."""
+
+    reason: str  # one of the action's termination reasons
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +256,8 @@ class Motion:
         self.move.stopping = stopping
         self.begun = True
 
-    def advance(self, measured: Measured) -> tuple[str, str] | None:
-        """One control period on. When it is over: termination reason and message; then nothing is to be commanded."""
+    def advance(self, measured: Measured) -> Ending | None:
+        """One control period on. When it is over: how it ends; then nothing is to be commanded."""
         move = self.move
         move.advance()
         if not move.ended:
@@ -260,11 +267,11 @@ class Motion:
             self._rests += 1
             return None
         if move.stopping:
-            return "canceled", "the motion was canceled"
+            return Ending("canceled", "the motion was canceled")
         if move.reached(measured):
-            return "reached", ""
+            return Ending("reached", "")
         if measured.stamp_ns - self._ended_at_ns > _SETTLE_TIME * 1e9:
-            return "timeout", f"the arm did not arrive within {_SETTLE_TIME:g} s after its target"
+            return Ending("timeout", f"the arm did not arrive within {_SETTLE_TIME:g} s after its target")
         return None
 
     def end(self, reason: str, message: str, measured: Measured) -> None:

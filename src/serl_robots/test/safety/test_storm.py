@@ -27,7 +27,6 @@ def test_whatever_happens_every_command_keeps_the_limits(seed: int, is_lockstep:
     for name in ("acceleration", "speed", "joint_acceleration", "joint_speed", "early"):
         assert getattr(ratios, name) <= 1.0 + 1e-6, (name, ratios.where)
     assert ratios.outside <= 1e-9, ratios.where
-    assert ratios.commands > 0 and (ratios.joint_speed > 0.0 or not joint_actions)
     storm.do_estop()
     assert storm.controller.safety.estop
     storm.do_release()
