@@ -22,8 +22,8 @@ from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.command_sequence import CommandSequence
 from serl_robots.control.control_step import Command, CommandResult, Measured
 from serl_robots.control.leaders import Leaders, Turn
-from serl_robots.control.motions import Motions
-from serl_robots.control.move_to import JointMove, MoveOutcome, MoveRejected, PoseMove
+from serl_robots.control.motions import Motions, Plan
+from serl_robots.control.move_to import MoveOutcome, MoveRejected
 from serl_robots.control.watchdog import Watchdog
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
@@ -55,8 +55,7 @@ class ArmController:
             lockstep: whether the world moves one control period for each command, and never otherwise.
             human_timeout: longest wait for a synchronous person's answer in lockstep, local time [s].
         """
-        self._task, self._robot, self._limits = task, robot, task.limits
-        self._human_timeout = human_timeout
+        self._task, self._robot = task, robot
         self._commands = CommandSequence(task, kinematics, lockstep=lockstep)
         self._integrator, self._pacing = self._commands.integrator, self._commands.pacing
         self._leaders = Leaders(task, self._pacing, human_timeout)
@@ -238,11 +237,7 @@ class ArmController:
         self._motions.cancel()
 
     def _begin_motion(
-        self,
-        plan: Callable[[Measured], PoseMove | JointMove],
-        scaling: float,
-        done: Callable[[MoveOutcome], None],
-        now: float,
+        self, plan: Plan, scaling: float, done: Callable[[MoveOutcome], None], now: float
     ) -> Command | None:
         self._now, measured = now, self.measured
         if self.safety.estop:
@@ -302,9 +297,8 @@ class ArmController:
         """Commands an action."""
         result = self._commands.act(turn.action, measured)
         self.safety.clear()
-        if self._leaders.misses_person:
-            reason = f"no answer of the person within {self._human_timeout:g} s; going on without until they are heard"
-            self.safety.hold("person", reason)
+        if self._leaders.missing:
+            self.safety.hold("person", self._leaders.missing)
         return self._command(turn.source, result, measured, now, turn.episode, turn.step)
 
     def _command(
@@ -325,11 +319,9 @@ class ArmController:
             self._motions.end("estop", message, self.measured)
         self._commands.stop()
         command = self._tick(now)
-        if command is not None:
-            return command
-        if self._pacing.time_runs:
+        if command is None and self._pacing.time_runs:
             self._leaders.policy.pending = None
-        return self._go_on_holding(now)
+        return command or self._go_on_holding(now)
 
     def _answer_stopped(self, message: ActionInput, measured: Measured, now: float) -> Command:
         """Answers a step of the policy while stopped: the arm brakes, then stays where it is held."""

@@ -50,9 +50,11 @@ class Leaders:
         return self._announced is not None
 
     @property
-    def misses_person(self) -> bool:
-        """Whether it goes on without a person who is expected."""
-        return self.expects_person and self.person.lost
+    def missing(self) -> str:
+        """That it goes on without a person who is expected; empty when nobody is missing."""
+        if not (self.expects_person and self.person.lost):
+            return ""
+        return f"no answer of the person within {self._human_timeout:g} s; going on without until they are heard"
 
     def announce(self, episode: int, *, running: bool, human_expected: bool) -> bool:
         """`EpisodeStatus` came: whether an episode begins that no step has begun yet."""

@@ -9,6 +9,9 @@ from serl_robots.control.move_to import Ending, JointMove, Motion, MoveOutcome, 
 from serl_robots.safety.safety_state import SafetyState
 from serl_robots.safety.source import Source
 
+Plan = Callable[[Measured], PoseMove | JointMove]
+"""Makes a motion from where the arm is when it begins."""
+
 
 class Motions:
     """The motion that is under way, if one is."""
@@ -27,12 +30,7 @@ class Motions:
         """Distance that it has left [m] or [rad]; 0 without one."""
         return 0.0 if self._motion is None else self._motion.move.error(measured)
 
-    def begin(
-        self,
-        plan: Callable[[Measured], PoseMove | JointMove],
-        measured: Measured,
-        done: Callable[[MoveOutcome], None],
-    ) -> None:
+    def begin(self, plan: Plan, measured: Measured, done: Callable[[MoveOutcome], None]) -> None:
         """Takes a goal, which preempts the one before; `done` is called once, when its motion is over.
 
         Raises:
