@@ -77,6 +77,7 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
             "reset": "simulator",
             "scripted_human": True,
             "interventions": False,
+            "demonstration_pictures": "jpeg",
         },
     }
     reward = next(process for process in made.processes if process.node == "/reward")
