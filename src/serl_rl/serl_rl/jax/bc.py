@@ -47,7 +47,8 @@ class ChunkPolicy(nn.Module):
 class BCAgent(NamedState, struct.PyTreeNode):
     """Parameters, optimizer state and random key of behaviour cloning.
 
-    `actor` holds "params" of the `ChunkPolicy` and "vision", which is trained with it.
+    `actor` holds "params" of the `ChunkPolicy` and "vision", which is trained with it. `key` and
+    `updates` are scalars, ().
     """
 
     key: jax.Array

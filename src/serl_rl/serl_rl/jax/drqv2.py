@@ -45,7 +45,8 @@ class DeterministicPolicy(nn.Module):
 class DrQv2Agent(NamedState, struct.PyTreeNode):
     """Parameters, optimizer states and random key of DrQ-v2.
 
-    `critic` and `target_critic` hold "params" of the two critics and "vision", which is trained with them.
+    `critic` and `target_critic` hold "params" of the two critics and "vision", which is trained with them. `key` and
+    `updates` are scalars, ().
     """
 
     key: jax.Array
@@ -90,7 +91,7 @@ class DrQv2Agent(NamedState, struct.PyTreeNode):
 
 
 def noise_scale(config: DrQv2Config, env_steps: jax.Array) -> jax.Array:
-    """Standard deviation of the exploration noise after training for that many environment steps."""
+    """Standard deviation of the exploration noise, a scalar, after training for `env_steps` () environment steps."""
     done = jnp.clip(env_steps / config.noise_steps, 0.0, 1.0)
     return config.noise_start + done * (config.noise_end - config.noise_start)
 
@@ -138,7 +139,7 @@ def critic_loss(agent: DrQv2Agent, critic: Params, batch: Batch, key: jax.Array)
 
 
 def actor_loss(agent: DrQv2Agent, actor: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Info]:
-    """Negative value of the policy's noisy actions by the more careful critic."""
+    """Negative value of the policy's noisy actions by the more careful critic; leaves of the batch are (B, ...)."""
     config = agent.config
     observation = jax.lax.stop_gradient(encoded(agent, agent.critic, batch["observation"]))
     scale = noise_scale(config, agent.env_steps)

@@ -58,8 +58,9 @@ class HybridAgent(NamedState, struct.PyTreeNode):
     """Soft actor-critic for the arm, and a grasp critic that looks through the eyes which the critics of SAC train."""
 
     key: jax.Array
+    """Random key ()."""
     sac: SACAgent
-    """Of the action components that are no grippers."""
+    """The agent of the action components that are no grippers."""
     grasp: Params
     grasp_optimizer: optax.OptState
     target_grasp: Params
@@ -145,7 +146,8 @@ def grasp_values(agent: HybridAgent, grasp: Params, observation: jax.Array) -> j
 def grasp_loss(agent: HybridAgent, grasp: Params, batch: Batch) -> tuple[jax.Array, Info]:
     """Mean squared error of the grasps that were executed against the target of double DQN (arXiv 1509.06461).
 
-    The grasp critic chooses the next grasp, its target values it. The penalty is in this target only.
+    The grasp critic chooses the next grasp, its target values it. The penalty is in this target only. Leaves of
+    the batch are (B, ...).
     """
     arm = agent.sac
     seen, target_seen = (sac.encoded(arm, eyes, batch["next_observation"]) for eyes in (arm.critic, arm.target_critic))

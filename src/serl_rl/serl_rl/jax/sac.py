@@ -33,7 +33,8 @@ class SACAgent(NamedState, struct.PyTreeNode):
     """Parameters, optimizer states and random key of soft actor-critic.
 
     Actor, critics and temperature have optimizers of their own: a critic step touches nothing of the other two.
-    `critic` and `target_critic` hold "params" of the ensemble and "vision", which is empty without frames.
+    `critic` and `target_critic` hold "params" of the ensemble and "vision", which is empty without frames. `key`,
+    `log_temperature` and `updates` are scalars, ().
     """
 
     key: jax.Array
@@ -195,7 +196,13 @@ def actor_loss(agent: SACAgent, actor: Params, batch: Batch, key: jax.Array) -> 
 
 
 def temperature_loss(agent: SACAgent, log_temperature: jax.Array, entropy: jax.Array) -> jax.Array:
-    """Raises the temperature while the entropy of the policy is below its target, and lowers it above."""
+    """Raises the temperature while the entropy of the policy is below its target, and lowers it above.
+
+    Args:
+        agent: says which entropy is the target.
+        log_temperature: its logarithm, ().
+        entropy: mean of the policy on a minibatch, () [nat].
+    """
     target = agent.config.target_entropy
     if target is None:
         target = -0.5 * agent.spec.action_dim

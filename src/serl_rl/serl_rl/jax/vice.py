@@ -50,6 +50,7 @@ class VICEAgent(NamedState, struct.PyTreeNode):
     """Soft actor-critic and the classifier that rewards it; they share nothing."""
 
     key: jax.Array
+    """Random key ()."""
     sac: SACAgent
     classifier: Params
     """"params" of the `SuccessHead` and "vision" of its own."""
@@ -77,7 +78,7 @@ class VICEAgent(NamedState, struct.PyTreeNode):
 
     @property
     def spec(self) -> TransitionSpec:
-        """Of the transitions that it learns from."""
+        """The specification of the transitions that it learns from."""
         return self.sac.spec
 
     @property
@@ -91,7 +92,7 @@ class VICEAgent(NamedState, struct.PyTreeNode):
         return self.sac.updates
 
     def update(self, batch: Batch) -> tuple[VICEAgent, Info]:
-        """As that of SAC with rewards of its own, and updates of the classifier.
+        """Update as SAC does, with rewards of its own, and update the classifier.
 
         Args:
             batch: `goal` has observations (G, ...) of successes; the last G rows of the others are own experience.
@@ -104,7 +105,7 @@ class VICEAgent(NamedState, struct.PyTreeNode):
 
 
 def smoothed_labels(positives: int, negatives: int, smoothing: float) -> jax.Array:
-    """Labels of so many successes and then so many other observations, moved towards 1/2."""
+    """Labels (positives + negatives,) of successes and then of other observations, moved towards 1/2."""
     labels = jnp.concatenate([jnp.ones(positives), jnp.zeros(negatives)])
     return labels * (1.0 - smoothing) + 0.5 * smoothing
 
@@ -151,7 +152,10 @@ def log_odds(agent: VICEAgent, classifier: Params, vectors: jax.Array) -> jax.Ar
 
 
 def classifier_loss(agent: VICEAgent, classifier: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Info]:
-    """Cross-entropy of blended successes and own experience, plus the gradient penalty between them."""
+    """Cross-entropy of blended successes and own experience, plus the gradient penalty between them.
+
+    `goal` of the batch has leaves (G, ...); the last G rows of its next observations (B, ...) are own experience.
+    """
     config = agent.config
     mixup_key, penalty_key = jax.random.split(key)
     count = batch["goal"][next(iter(batch["goal"]))].shape[0]
