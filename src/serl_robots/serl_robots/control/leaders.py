@@ -51,7 +51,7 @@ class Leaders:
 
     @property
     def missing(self) -> str:
-        """That it goes on without a person who is expected; empty when nobody is missing."""
+        """Sentence which says that it goes on without a person who is expected; empty when nobody is missing."""
         if not (self.expects_person and self.person.lost):
             return ""
         return f"no answer of the person within {self._human_timeout:g} s; going on without until they are heard"
