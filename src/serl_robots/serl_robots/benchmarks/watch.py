@@ -91,14 +91,16 @@ class Watch:
         kept = kept or [min(range(len(found)), key=lambda index: found[index][1])]
         best = min(kept, key=lambda index: found[index][2])
         path, acceleration, speed = found[best]
-        start = before[best].position
-        self._paths = [found[index][0] for index in kept][:4]
+        # once each: many that are the same must not crowd out the one that the controller went on from
+        ways = {(*way.velocity.tolist(), *way.turn.tolist()): way for way in (found[index][0] for index in kept)}
+        self._paths = [*ways.values()][-4:]
         out = np.maximum(limits.workspace_min - path.position, path.position - limits.workspace_max).clip(0.0)
-        was_out = np.maximum(limits.workspace_min - start, start - limits.workspace_max).clip(0.0)
+        starts = [before[index].position for index in kept]
+        was_out = [np.maximum(limits.workspace_min - p, p - limits.workspace_max).clip(0.0) for p in starts]
         ratios.commands += 1
         ratios.note("acceleration", acceleration, where)
         ratios.note("speed", speed, where)
-        ratios.note("outside", float(np.max(out - was_out)), where)
+        ratios.note("outside", min(float(np.max(out - each)) for each in was_out), where)
         if command.joint_positions is None:
             self._joint_paths.clear()
         else:
@@ -143,7 +145,7 @@ class Watch:
             found.append((acceleration, speed, float(np.max(out - was_out)), _JointPath(positions, velocity)))
         kept = [each for each in found if each[0] <= 1.0 + 1e-6] or [min(found, key=lambda each: each[0])]
         acceleration, speed, outside, _ = min(kept, key=lambda each: each[1])
-        self._joint_paths = [each[3] for each in kept][:4]
+        self._joint_paths = [*{tuple(each[3].velocity.tolist()): each[3] for each in kept}.values()][-4:]
         ratios.note("joint_acceleration", acceleration, where)
         ratios.note("joint_speed", speed, where)
         ratios.note("outside", outside, where)
