@@ -12,7 +12,7 @@ import numpy as np
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.spec import ImplausibleError, Plausible
 from serl_rl.storage.chunk import Chunk, DataError, TransitionSpec, decode_chunk
-from serl_rl.storage.journal import Journal, JournalError, Position, Record
+from serl_rl.storage.journal import Journal, JournalError, JournalLost, Position, Record
 
 MAX_EPISODE = 2**40
 """Numbers of episodes from here on are for those that are not stored."""
@@ -68,6 +68,11 @@ class Ingest:
     Own experience goes to `online`, demonstrations to `demonstrations`, transitions in which a person intervened to
     both (Luo et al., HIL-SERL, arXiv 2410.21845). The last transition of a demonstration that succeeded goes to
     `goals`, too, where there is such a buffer. Safe to call from several threads.
+
+    Attributes:
+        changed: notified when something was stored, asked for or lost; guards what is stored.
+        asked: an actor has only asked, when there were demonstrations: it has no more of them and waits for a policy.
+        lost: why nothing can be stored ever again, None while it can.
     """
 
     def __init__(
@@ -84,8 +89,10 @@ class Ingest:
         self.demonstrations = demonstrations
         self.goals = goals
         self.totals = Totals()
+        self.changed = threading.Condition()
+        self.asked = False
+        self.lost: JournalLost | None = None
         self._next: dict[tuple[str, str], int] = {}
-        self._mutex = threading.Lock()
 
     def restore(self, mark: Mark | None = None) -> int:
         """Fill the buffers from the journal; returns the number of transitions.
@@ -100,7 +107,7 @@ class Ingest:
         """
         restored = 0
         passed, then = Position(0, 0), self.totals
-        with self._mutex:
+        with self.changed:
             for position, record in self.journal.replay():
                 restored += self._restore(record)
                 if mark is not None and position <= mark.position:
@@ -148,11 +155,15 @@ class Ingest:
 
         Raises:
             DataError: the chunk does not fit; nothing was stored.
-            JournalError: it could not be journaled; nothing was stored, and sending it again later may succeed.
+            JournalError: it could not be journaled; nothing was stored, and sending it again later may succeed, unless
+                it is a JournalLost.
         """
-        with self._mutex:
+        with self.changed:
             expected = self._next.get((actor_id, session_id), 0)
             if count == 0:
+                if len(self.demonstrations):
+                    self.asked = True
+                    self.changed.notify_all()
                 return InsertResult(expected, 0)
             if first_sequence > expected:
                 gap = f"first_sequence: expected at most {expected}, found {first_sequence}; send again from {expected}"
@@ -165,24 +176,30 @@ class Ingest:
             if first_sequence + count <= expected:
                 return InsertResult(expected, 0)
             record = Record(actor_id, session_id, first_sequence, count, data)
-            self.journal.append(record)
+            try:
+                self.journal.append(record)
+            except JournalLost as error:
+                self.lost = error
+                self.changed.notify_all()
+                raise
             stored = self._store(record, chunk)
+            self.changed.notify_all()
             return InsertResult(expected + stored, stored)
 
     @property
     def position(self) -> Position:
         """The place in the journal up to which the buffers hold it."""
-        with self._mutex:
+        with self.changed:
             return self.journal.position
 
     def state(self) -> tuple[Position, Totals]:
         """Place in the journal and what is stored, at the same moment."""
-        with self._mutex:
+        with self.changed:
             return self.journal.position, self.totals
 
     def find(self, name: str, magnitude: float) -> str:
         """Where a number of an entry of the observation, or a column, came from, in words; empty if nowhere."""
-        with self._mutex:
+        with self.changed:
             for _, record in self.journal.replay():
                 chunk = decode_chunk(record.data, replace(self.spec, plausible=_ANYTHING))
                 rows = chunk.observation.get(name, getattr(chunk, name, None))

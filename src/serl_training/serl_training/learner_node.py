@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from rclpy.node import Node
 from serl_rl.checkpoint import CheckpointError
-from serl_rl.ingest import InsertResult
 from serl_rl.storage.journal import JournalError, JournalLost
 from serl_ros.diagnostics import ERROR, OK, Diagnostics
 from serl_ros.execution.executor import FastExecutor
@@ -89,7 +88,7 @@ class LearnerNode(Node):
             )
         except (JournalError, CheckpointError, TrainingError) as error:
             raise ValueError(str(error)) from error  # a run that cannot be used: one line, and no respawn
-        self._serving = self._refusing = False
+        self._serving = False
 
     def run(self, executor: FastExecutor, stop: threading.Event) -> None:
         """Serve until `stop`, or until training fails; leave at once where another learner is at work."""
@@ -105,7 +104,12 @@ class LearnerNode(Node):
         self._policy_publisher = self.create_publisher(PolicyParameters, "learner/policy", LATCHED)
         self._trainer.start()
         self._service = InsertionService(
-            self, self._insert, lambda: self._trainer.totals, self._refused, self._graph_id
+            self,
+            self._trainer.ingest.insert,
+            lambda: self._trainer.totals,
+            self._refused,
+            self._graph_id,
+            accepted=lambda: self._diagnostics.set("insert", OK, "stored"),
         )
         self._diagnostics.set("training", OK, "running")
         self._serving = True
@@ -160,15 +164,7 @@ class LearnerNode(Node):
         else:
             self._diagnostics.set("checkpoints", OK, "saved")
 
-    def _insert(self, actor_id: str, session_id: str, first: int, count: int, data: memoryview) -> InsertResult:
-        result = self._trainer.insert(actor_id, session_id, first, count, data)
-        if result.stored and self._refusing:
-            self._refusing = False
-            self._diagnostics.set("insert", OK, "stored")
-        return result
-
     def _refused(self, reason: str) -> None:
-        self._refusing = True
         log(self, LOG_ERROR, reason, throttle=1.0)
         self._diagnostics.set("insert", ERROR, reason)
 

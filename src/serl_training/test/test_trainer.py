@@ -99,14 +99,14 @@ def started(
 
 
 def ask(learner: Trainer) -> None:
-    learner.insert("actor", "s", 0, 0, memoryview(b""))
+    learner.ingest.insert("actor", "s", 0, 0, memoryview(b""))
 
 
 def practise(learner: Trainer, published: list[PublishedPolicy]) -> PublishedPolicy:
     """Store four env steps of the policy's own and wait until they are trained for: all that was due before is done."""
     number = learner.totals.env_steps
     data = encode_chunk(own(100 + number, length=4))
-    learner.insert("actor", f"practice {number}", 0, 4, memoryview(data))
+    learner.ingest.insert("actor", f"practice {number}", 0, 4, memoryview(data))
     wait(lambda: published[-1].env_steps_trained == learner.totals.env_steps, learner)
     return published[-1]
 
@@ -115,7 +115,7 @@ def test_updates_on_demonstrations_begin_when_the_actor_has_no_more_and_come_to_
     with started(tmp_path) as (learner, published):
         ask(learner)  # as an actor does when it connects: there is nothing to learn from yet
         for episode in range(3):
-            learner.insert("actor", "s", 10 * episode, 10, memoryview(encode_chunk(demonstration(episode))))
+            learner.ingest.insert("actor", "s", 10 * episode, 10, memoryview(encode_chunk(demonstration(episode))))
         wait(lambda: len(published) > 0, learner)
         assert published[0].updates == 0
         assert practise(learner, published).updates == 8, "what was practised, and nothing on demonstrations alone"
@@ -145,9 +145,8 @@ def test_updates_keep_step_with_the_data(before_acting, training_starts, n_steps
     stored = 0
     for number, count in enumerate(arrivals):
         stored += count
-        schedule.awaited |= number == asked
         done = []
-        while (due := schedule.due(stored)) is not Due.NOTHING:
+        while (due := schedule.due(stored, asked=number >= asked)) is not Due.NOTHING:
             schedule.done(due, stored)
             done.append(due)
         assert done == sorted(done, key=[Due.REHEARSAL, Due.COLLECTED, Due.TRAINING].index)
@@ -162,15 +161,15 @@ def test_updates_keep_step_with_the_data(before_acting, training_starts, n_steps
 
 def test_without_coupling_training_goes_on_for_as_long_as_there_is_data() -> None:
     schedule = UpdateSchedule(replace(CONFIG, training_starts=5), Pace(coupled=False))
-    assert [schedule.due(stored) for stored in (0, 4, 5)] == [Due.NOTHING, Due.NOTHING, Due.TRAINING]
+    assert [schedule.due(stored, asked=False) for stored in (0, 4, 5)] == [Due.NOTHING, Due.NOTHING, Due.TRAINING]
     for _ in range(10):
         schedule.done(Due.TRAINING, 5)
-        assert schedule.due(5) is Due.TRAINING
+        assert schedule.due(5, asked=False) is Due.TRAINING
 
 
 def test_cloning_without_demonstrations_says_what_is_missing(tmp_path) -> None:
     with started(tmp_path) as (learner, _):
-        learner.insert("actor", "s", 0, 10, memoryview(encode_chunk(own(0))))
+        learner.ingest.insert("actor", "s", 0, 10, memoryview(encode_chunk(own(0))))
         with pytest.raises(ValueError, match="demonstrations: expected at least one to learn from, found none"):
             wait(lambda: False, learner)
 
@@ -193,7 +192,7 @@ def rehearse(learner: Trainer, published: list[PublishedPolicy]) -> None:
 def send(learner: Trainer, *chunks: Chunk, session: str = "s") -> None:
     for number, chunk in enumerate(chunks):
         data = encode_chunk(chunk, replace(SPEC, plausible=ANYTHING))
-        learner.insert("actor", session, len(chunk) * number, len(chunk), memoryview(data))
+        learner.ingest.insert("actor", session, len(chunk) * number, len(chunk), memoryview(data))
 
 
 def test_numbers_that_ruin_the_training_end_it_before_they_are_saved_and_it_can_be_resumed(tmp_path) -> None:

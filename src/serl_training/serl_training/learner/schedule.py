@@ -40,23 +40,26 @@ class UpdateSchedule:
     Attributes:
         trained: online env steps that are trained for.
         rehearsed: updates on demonstrations alone.
-        awaited: an actor has no more demonstrations and waits for a policy.
     """
 
     def __init__(self, config: LearningConfig, pace: Pace) -> None:
         """Begin with no updates."""
         self._config, self._pace = config, pace
         self.trained = self.rehearsed = 0
-        self.awaited = False
 
     @property
     def updates(self) -> int:
         """All updates that were made, env steps that were passed over counted as trained."""
         return self.rehearsed + self.trained * self._config.utd_ratio
 
-    def due(self, stored: int) -> Due:
-        """What to do next, with `stored` online env steps."""
-        if self.awaited and self.rehearsed < self._config.updates_before_acting:
+    def due(self, stored: int, *, asked: bool) -> Due:
+        """What to do next.
+
+        Args:
+            stored: online env steps.
+            asked: whether an actor has no more demonstrations and waits for a policy.
+        """
+        if asked and self.rehearsed < self._config.updates_before_acting:
             return Due.REHEARSAL
         coupled = self._pace.coupled
         if stored < self._config.training_starts:

@@ -23,7 +23,7 @@ from serl_rl.backends import create_agent
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import LearningConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.ingest import Ingest, InsertResult, Mark, Totals
+from serl_rl.ingest import Ingest, Mark, Totals
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.replay.sampler import make_sampler
 from serl_rl.spec import TransitionSpec
@@ -59,13 +59,22 @@ class PublishedPolicy:
 
     version: int
     updates: int
+    """Updates that it has seen."""
     env_steps: int
+    """Online env steps that were stored by then."""
     env_steps_trained: int
+    """Those of them that it was trained for."""
     data: bytes
+    """A `PolicySnapshot`."""
 
 
 class Trainer:
-    """One run: its journal, buffers, agent and checkpoints. `session` tells restarts apart."""
+    """One run: its journal, buffers, agent and checkpoints.
+
+    Attributes:
+        session: tells restarts apart.
+        ingest: takes what actors send. A journal that is gone ends training.
+    """
 
     def __init__(
         self,
@@ -119,7 +128,7 @@ class Trainer:
         self._journal = Journal(run_dir / JOURNAL, spec)
         checkpoint.remove_incomplete(self._checkpoints)  # the journal is locked: nobody else saves here
         goals = make_buffer(config.vice.goal_capacity) if config.agent == "vice" else None
-        self._ingest = Ingest(spec, self._journal, online, demonstrations, goals)
+        self.ingest = Ingest(spec, self._journal, online, demonstrations, goals)
         self._sampler = make_sampler(config, online, demonstrations, goals, seed)
         self._version = 0
         self._schedule = UpdateSchedule(config, pace)
@@ -129,7 +138,6 @@ class Trainer:
         except BaseException:
             self._journal.close()
             raise
-        self._changed = threading.Condition()  # guards totals, announces new data
         self._stop = False
         self._thread = threading.Thread(target=self._train, name="training", daemon=True)
         self._failure: Exception | None = None
@@ -137,12 +145,12 @@ class Trainer:
     @property
     def totals(self) -> Totals:
         """What is stored."""
-        return self._ingest.totals
+        return self.ingest.totals
 
     @property
     def failure(self) -> Exception | None:
         """What ended training, if it ended by itself."""
-        return self._failure
+        return self._failure or self.ingest.lost
 
     @property
     def is_training(self) -> bool:
@@ -153,23 +161,6 @@ class Trainer:
         """Publish the policy and begin to train."""
         self._thread.start()
 
-    def insert(self, actor_id: str, session_id: str, first_sequence: int, count: int, data: memoryview) -> InsertResult:
-        """Store a chunk; see `serl_rl.ingest.Ingest.insert`. A journal that is gone ends training.
-
-        An actor that only asks, when there are demonstrations, has no more of them and waits for a policy.
-        """
-        with self._changed:
-            try:
-                result = self._ingest.insert(actor_id, session_id, first_sequence, count, data)
-            except JournalLost as error:
-                self._failure, self._stop = error, True
-                self._changed.notify()
-                raise
-            self._schedule.awaited |= count == 0 and len(self._ingest.demonstrations) > 0
-            if result.stored or self._schedule.awaited:
-                self._changed.notify()
-            return result
-
     def close(self) -> None:
         """End training, save a checkpoint, close the journal.
 
@@ -178,13 +169,13 @@ class Trainer:
         Raises:
             CheckpointError, JournalError: the checkpoint, or the newest transitions, may not be on the disk.
         """
-        with self._changed:
+        with self.ingest.changed:
             self._stop = True
-            self._changed.notify()
+            self.ingest.changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(_LONGEST_UPDATE)
         try:
-            if not self.is_training and self._failure is None and self._schedule.updates > self._saved:
+            if not self.is_training and self.failure is None and self._schedule.updates > self._saved:
                 self._save()
         finally:
             self._journal.close()
@@ -210,11 +201,11 @@ class Trainer:
         updates_then = self._schedule.updates
         losses: list[dict[str, Any]] = []
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._stop or self._due() is not Due.NOTHING)
-                if self._stop:
+            with self.ingest.changed:
+                self.ingest.changed.wait_for(lambda: self._is_over or self._due() is not Due.NOTHING)
+                if self._is_over:
                     return
-                due, stored = self._due(), self._ingest.totals.env_steps
+                due, stored = self._due(), self.ingest.totals.env_steps
             if due is Due.COLLECTED:
                 self._schedule.done(due, stored)
                 self._publish_policy()
@@ -242,14 +233,18 @@ class Trainer:
         """What stands out in a batch, and where it came from."""
         largest = largest_magnitude(batch)
         try:
-            source = self._ingest.find(largest.name.rpartition(".")[2], largest.value)
+            source = self.ingest.find(largest.name.rpartition(".")[2], largest.value)
         except JournalError as error:  # must not stand in for what went wrong
             source = f"(where it came from cannot be told: {error})"
         where = f"{largest.value:g} in {largest.name}, minibatch and row {largest.place} {source}"
         return f"the largest number of the batch is {where}".rstrip()
 
     def _due(self) -> Due:
-        return self._schedule.due(self._ingest.totals.env_steps)
+        return self._schedule.due(self.ingest.totals.env_steps, asked=self.ingest.asked)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._stop or self.ingest.lost is not None
 
     def _publish_policy(self) -> None:
         policy = self._agent.policy_snapshot()
@@ -260,21 +255,21 @@ class Trainer:
             PublishedPolicy(
                 version=self._version,
                 updates=self._schedule.updates,
-                env_steps=self._ingest.totals.env_steps,
+                env_steps=self.ingest.totals.env_steps,
                 env_steps_trained=self._schedule.trained,
                 data=policy.to_bytes(),
             )
         )
 
     def _report_losses(self, losses: list[dict[str, Any]], rate: float) -> None:
-        totals = self._ingest.totals
+        totals = self.ingest.totals
         means = {name: float(np.mean([float(info[name]) for info in losses])) for name in losses[0]}
         values = {f"learner/{name}": value for name, value in means.items() if math.isfinite(value)}
         values |= {
             "learner/updates_per_s": rate,
             "learner/updates": float(self._schedule.updates),
-            "learner/online_size": float(len(self._ingest.online)),
-            "learner/demo_size": float(len(self._ingest.demonstrations)),
+            "learner/online_size": float(len(self.ingest.online)),
+            "learner/demo_size": float(len(self.ingest.demonstrations)),
             "learner/env_steps": float(totals.env_steps),
         }
         self._report(totals.env_steps, values)
@@ -296,7 +291,7 @@ class Trainer:
         """Raises CheckpointError, JournalError: it could not be saved. JournalLost: the run is no longer there."""
         self._journal.check()  # to save would make a directory again that was deleted
         self._journal.sync()  # the checkpoint says what the journal holds: that must be so after a power failure, too
-        position, totals = self._ingest.state()
+        position, totals = self.ingest.state()
         schedule = self._schedule
         counters = {"trained": schedule.trained, "rehearsed": schedule.rehearsed, "env_steps": totals.env_steps}
         checkpoint.save(
@@ -314,7 +309,7 @@ class Trainer:
         mark = None
         if restored is not None and restored.position is not None:
             mark = Mark(restored.journal, restored.position, restored.counters["env_steps"])
-        self._ingest.restore(mark)
+        self.ingest.restore(mark)
         if restored is None:
             return
         self._agent = restored.agent

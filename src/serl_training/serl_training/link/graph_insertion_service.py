@@ -27,6 +27,7 @@ class InsertionService:
         totals: Callable[[], Totals],
         refused: Callable[[str], None],
         graph_id: str = "",
+        accepted: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin to serve.
 
@@ -36,8 +37,10 @@ class InsertionService:
             totals: says what is stored.
             refused: told why something was refused.
             graph_id: of the graph; what comes from another one is refused. Empty: takes everything.
+            accepted: called when something is stored again after something was refused.
         """
         self._insert, self._totals, self._refused, self._graph_id = insert, totals, refused, graph_id
+        self._accepted, self._is_refusing = accepted, False
         self._service = node.create_service(InsertTransitions, "learner/insert", self._serve)
 
     def _serve(
@@ -45,7 +48,7 @@ class InsertionService:
     ) -> InsertTransitions.Response:
         if not belong_together(request.graph_id, self._graph_id):
             response.message = f"they are of {mismatch(request.graph_id, self._graph_id)}"
-            self._refused(f"transitions of '{printable(request.actor_id, 40)}' refused: {response.message}")
+            self._refuse(request, response.message)
             return response
         try:
             for name, text in (("actor_id", request.actor_id), ("session_id", request.session_id)):
@@ -55,10 +58,13 @@ class InsertionService:
                 request.actor_id, request.session_id, request.first_sequence, request.count, memoryview(request.data)
             )
         except (DataError, JournalError) as error:
-            self._refused(f"transitions of '{printable(request.actor_id, 40)}' refused: {error}")
+            self._refuse(request, str(error))
             response.message = printable(error)
             response.retry = isinstance(error, JournalError) and not isinstance(error, JournalLost)
             return response
+        if result.stored and self._is_refusing:
+            self._is_refusing = False
+            self._accepted()
         totals = self._totals()
         response.success = True
         response.message = result.message
@@ -67,3 +73,7 @@ class InsertionService:
         response.demonstrations = totals.demonstrations
         response.episodes = totals.largest_episode
         return response
+
+    def _refuse(self, request: InsertTransitions.Request, reason: str) -> None:
+        self._is_refusing = True
+        self._refused(f"transitions of '{printable(request.actor_id, 40)}' refused: {reason}")
