@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import jax
 
+from serl_rl.backends import create_agent
 from serl_rl.benchmarks.learning import median_seconds, random_batch
 from serl_rl.config import EncoderConfig, EncoderKind, LearningConfig, SACConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.jax.agents import create_agent
 from serl_rl.spec import ArraySpec, TransitionSpec
 
 CAMERAS = ("front", "wrist")

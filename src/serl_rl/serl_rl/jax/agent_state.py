@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -34,28 +34,18 @@ def with_named_arrays(tree: Tree, arrays: Mapping[str, NDArray[Any]]) -> Tree:
 
 
 class NamedState:
-    """Gives an agent its `arrays` and `with_arrays`. `frozen_encoder` never changes and is in neither."""
-
-    if TYPE_CHECKING:
-
-        @property
-        def frozen_encoder(self) -> Any:
-            """Of pictures that are encoded in every update; None otherwise."""
-
-        def replace(self, **changes: Any) -> Self:
-            """A copy with other values in some fields."""
+    """Gives an agent its `arrays` and `with_arrays`."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state as named arrays, without a frozen encoder."""
-        return named_arrays(self.replace(frozen_encoder=None))
+        """The whole state as named arrays."""
+        return named_arrays(self)
 
     def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """The agent with the state of `arrays`, as of another agent of the same specification and configuration.
 
         Raises DataError if names, shapes or dtypes differ.
         """
-        restored = with_named_arrays(self.replace(frozen_encoder=None), arrays)
-        return restored.replace(frozen_encoder=self.frozen_encoder)
+        return with_named_arrays(self, arrays)
 
 
 def _name(path: Sequence[Any]) -> str:

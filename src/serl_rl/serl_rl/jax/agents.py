@@ -3,19 +3,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from serl_rl.agent import Agent
-from serl_rl.config import LearningConfig
+from serl_rl.config import LearningConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.bc import BCAgent
 from serl_rl.jax.drqv2 import DrQv2Agent
+from serl_rl.jax.frozen_encoder import FrozenEncoderAgent
 from serl_rl.jax.hybrid import HybridAgent
 from serl_rl.jax.sac import SACAgent
 from serl_rl.jax.vice import VICEAgent
+from serl_rl.jax.vision import has_pictures
 from serl_rl.spec import TransitionSpec
+
+Algorithm = SACAgent | DrQv2Agent | HybridAgent | VICEAgent | BCAgent
 
 
 def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None = None) -> Agent:
     """A new agent of the configured algorithm, as `serl_rl.backends.create_agent`."""
+    if has_pictures(spec) and config.vision.encoder.frozen:
+
+        def create(spec: TransitionSpec, vision: VisionConfig) -> Algorithm:
+            return _create(seed, spec, replace(config, vision=vision), None)
+
+        return FrozenEncoderAgent.create(create, spec, config.vision, encoder)
+    return _create(seed, spec, config, encoder)
+
+
+def _create(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None) -> Algorithm:
     match config.agent:
         case "sac":
             return SACAgent.create(seed, spec, config.sac, config.vision, encoder)

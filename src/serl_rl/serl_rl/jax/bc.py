@@ -22,7 +22,7 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import MLP
 from serl_rl.jax.snapshots import make_snapshot
-from serl_rl.jax.update import Batch, Info, Params, Update, divided_encoder
+from serl_rl.jax.update import Batch, Info, Params, Update, trained_encoder
 from serl_rl.jax.vision import encode_observation, encoded_width, init_vision
 from serl_rl.policy.acting import ActionChunk
 from serl_rl.policy.snapshot import PolicySnapshot
@@ -55,20 +55,22 @@ class BCAgent(NamedState, struct.PyTreeNode):
     actor: Params
     actor_optimizer: optax.OptState
     updates: jax.Array
-    frozen_encoder: Params
     spec: TransitionSpec = struct.field(pytree_node=False)
     config: BCConfig = struct.field(pytree_node=False)
     vision: VisionConfig = struct.field(pytree_node=False)
-    encoder_hash: str = struct.field(pytree_node=False)
 
     @classmethod
     def create(
         cls, seed: int, spec: TransitionSpec, config: BCConfig, vision: VisionConfig, encoder: Encoder | None = None
     ) -> BCAgent:
         """New networks for the observations of `spec`; arguments and errors as of `create_agent`."""
-        trained, frozen, encoder_hash = divided_encoder(spec, vision, encoder)
-        agent = _create(jax.random.key(seed), spec, config, vision, trained)
-        return agent.replace(frozen_encoder=frozen, encoder_hash=encoder_hash)
+        trained = trained_encoder(spec, vision, encoder)
+        return _create(jax.random.key(seed), spec, config, vision, trained)
+
+    @property
+    def steps(self) -> Update[BCAgent]:
+        """What its update is made of."""
+        return _update
 
     def update(self, batch: Batch) -> tuple[BCAgent, Info]:
         """One update for each minibatch; as `Agent.update`.
@@ -77,14 +79,13 @@ class BCAgent(NamedState, struct.PyTreeNode):
             batch: `action` has the `chunk` actions (B, H, A) from each transition on, `valid` (B, H) is 0 for those
                 behind the end of the episode.
         """
-        return _update(self, {name: batch[name] for name in ("observation", "action", "valid")})
+        return _update(self, batch)
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""
         return make_snapshot(
             self.spec,
             self.vision,
-            self.encoder_hash,
             self.actor["vision"],
             self.actor,
             self.config.activation,
@@ -111,7 +112,7 @@ def actor_step(agent: BCAgent, batch: Batch) -> tuple[BCAgent, Info]:
     return agent.replace(key=key, actor=actor, actor_optimizer=optimizer, updates=agent.updates + 1), info
 
 
-_update = Update(actor_step)
+_update = Update(actor_step, entries=("observation", "action", "valid"))
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3))
@@ -127,9 +128,7 @@ def _create(
         actor=actor,
         actor_optimizer=optax.adam(config.learning_rate).init(actor),
         updates=jnp.asarray(0, jnp.int32),
-        frozen_encoder=None,
         spec=spec,
         config=config,
         vision=vision,
-        encoder_hash="",
     )

@@ -18,7 +18,7 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import MLP, critic_ensemble
 from serl_rl.jax.snapshots import make_snapshot
-from serl_rl.jax.update import Batch, Info, Params, Update, divided_encoder
+from serl_rl.jax.update import Batch, Info, Params, Update, trained_encoder
 from serl_rl.jax.vision import encode_observation, encoded_width, init_vision
 from serl_rl.policy.acting import NoisyMean
 from serl_rl.policy.snapshot import PolicySnapshot
@@ -58,20 +58,22 @@ class DrQv2Agent(NamedState, struct.PyTreeNode):
     env_steps: jax.Array
     """Environment steps that were trained for, int32 ()."""
     updates: jax.Array
-    frozen_encoder: Params
     spec: TransitionSpec = struct.field(pytree_node=False)
     config: DrQv2Config = struct.field(pytree_node=False)
     vision: VisionConfig = struct.field(pytree_node=False)
-    encoder_hash: str = struct.field(pytree_node=False)
 
     @classmethod
     def create(
         cls, seed: int, spec: TransitionSpec, config: DrQv2Config, vision: VisionConfig, encoder: Encoder | None = None
     ) -> DrQv2Agent:
         """New networks for the observations of `spec`; arguments and errors as of `create_agent`."""
-        trained, frozen, encoder_hash = divided_encoder(spec, vision, encoder)
-        agent = _create(jax.random.key(seed), spec, config, vision, trained)
-        return agent.replace(frozen_encoder=frozen, encoder_hash=encoder_hash)
+        trained = trained_encoder(spec, vision, encoder)
+        return _create(jax.random.key(seed), spec, config, vision, trained)
+
+    @property
+    def steps(self) -> Update[DrQv2Agent]:
+        """What its update is made of."""
+        return _update
 
     def update(self, batch: Batch) -> tuple[DrQv2Agent, Info]:
         """Critic updates on all minibatches, and one actor update per environment step; as `Agent.update`."""
@@ -82,7 +84,6 @@ class DrQv2Agent(NamedState, struct.PyTreeNode):
         return make_snapshot(
             self.spec,
             self.vision,
-            self.encoder_hash,
             self.critic["vision"],
             self.actor,
             self.config.activation,
@@ -200,9 +201,7 @@ def _create(
         target_critic=jax.tree.map(jnp.copy, critic),
         env_steps=jnp.asarray(0, jnp.int32),
         updates=jnp.asarray(0, jnp.int32),
-        frozen_encoder=None,
         spec=spec,
         config=config,
         vision=vision,
-        encoder_hash="",
     )

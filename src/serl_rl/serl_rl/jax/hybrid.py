@@ -64,7 +64,6 @@ class HybridAgent(NamedState, struct.PyTreeNode):
     grasp: Params
     grasp_optimizer: optax.OptState
     target_grasp: Params
-    frozen_encoder: Params
     spec: TransitionSpec = struct.field(pytree_node=False)
     config: HybridConfig = struct.field(pytree_node=False)
 
@@ -86,8 +85,7 @@ class HybridAgent(NamedState, struct.PyTreeNode):
         check_grippers(spec, config.grippers)
         arm_spec = replace(spec, action_dim=spec.action_dim - len(config.grippers))
         arm = SACAgent.create(seed, arm_spec, sac_config, vision, encoder)
-        frozen_encoder, arm = arm.frozen_encoder, arm.replace(frozen_encoder=None)
-        return _create(jax.random.key(seed), arm, spec, config).replace(frozen_encoder=frozen_encoder)
+        return _create(jax.random.key(seed), arm, spec, config)
 
     @property
     def updates(self) -> jax.Array:
@@ -99,6 +97,11 @@ class HybridAgent(NamedState, struct.PyTreeNode):
         """How it looks at frames."""
         return self.sac.vision
 
+    @property
+    def steps(self) -> Update[HybridAgent]:
+        """What its update is made of."""
+        return _update
+
     def update(self, batch: Batch) -> tuple[HybridAgent, Info]:
         """Updates of all critics on all minibatches, one of actor and temperature per environment step."""
         return _update(self, batch)
@@ -108,7 +111,6 @@ class HybridAgent(NamedState, struct.PyTreeNode):
         return make_snapshot(
             self.spec,
             self.vision,
-            self.sac.encoder_hash,
             self.sac.critic["vision"],
             self.sac.actor,
             self.sac.config.activation,
@@ -203,7 +205,6 @@ def _create(key: jax.Array, arm: SACAgent, spec: TransitionSpec, config: HybridC
         grasp=grasp,
         grasp_optimizer=optax.adam(config.grasp_lr).init(grasp),
         target_grasp=jax.tree.map(jnp.copy, grasp),
-        frozen_encoder=None,
         spec=spec,
         config=config,
     )

@@ -22,7 +22,7 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianPolicy, critic_ensemble, squashed_sample
 from serl_rl.jax.snapshots import make_snapshot
-from serl_rl.jax.update import Batch, Info, Params, Update, divided_encoder
+from serl_rl.jax.update import Batch, Info, Params, Update, trained_encoder
 from serl_rl.jax.vision import encode_observation, encoded_width, init_vision
 from serl_rl.policy.acting import SquashedGaussian
 from serl_rl.policy.snapshot import PolicySnapshot
@@ -46,13 +46,9 @@ class SACAgent(NamedState, struct.PyTreeNode):
     log_temperature: jax.Array
     temperature_optimizer: optax.OptState
     updates: jax.Array
-    frozen_encoder: Params
-    """Of pictures that are encoded in every update; None otherwise. Never changes and is not part of `arrays()`."""
     spec: TransitionSpec = struct.field(pytree_node=False)
     config: SACConfig = struct.field(pytree_node=False)
     vision: VisionConfig = struct.field(pytree_node=False)
-    encoder_hash: str = struct.field(pytree_node=False)
-    """Of the encoder that acting needs beside the policy; empty where there is none."""
 
     @classmethod
     def create(
@@ -70,15 +66,19 @@ class SACAgent(NamedState, struct.PyTreeNode):
             spec: of the transitions.
             config: of the algorithm.
             vision: for observations with frames.
-            encoder: needed where the frames are pictures; the first weights of a trained one.
+            encoder: first weights of the one that is trained, where the frames are pictures.
 
         Raises:
-            DataError: the observations do not fit `vision`, or the encoder is missing or of another kind.
+            DataError: the observations do not fit `vision`, or the encoder is missing, frozen or of another kind.
         """
         vision = vision or VisionConfig()
-        trained, frozen, encoder_hash = divided_encoder(spec, vision, encoder)
-        agent = _create(jax.random.key(seed), spec, config, vision, trained)
-        return agent.replace(frozen_encoder=frozen, encoder_hash=encoder_hash)
+        trained = trained_encoder(spec, vision, encoder)
+        return _create(jax.random.key(seed), spec, config, vision, trained)
+
+    @property
+    def steps(self) -> Update[SACAgent]:
+        """What its update is made of."""
+        return _update
 
     def update(self, batch: Batch) -> tuple[SACAgent, Info]:
         """Critic updates on all minibatches, and one actor and temperature update per environment step.
@@ -96,7 +96,6 @@ class SACAgent(NamedState, struct.PyTreeNode):
         return make_snapshot(
             self.spec,
             self.vision,
-            self.encoder_hash,
             self.critic["vision"],
             self.actor,
             self.config.activation,
@@ -155,11 +154,9 @@ def _create(
         log_temperature=log_temperature,
         temperature_optimizer=temperature_optimizer.init(log_temperature),
         updates=jnp.asarray(0, jnp.int32),
-        frozen_encoder=None,
         spec=spec,
         config=config,
         vision=vision,
-        encoder_hash="",
     )
 
 

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 from flax.traverse_util import flatten_dict
 
 from serl_rl.config import Activation, VisionConfig
-from serl_rl.jax.vision import has_pictures
+from serl_rl.jax.vision import frame_shapes, has_pictures
 from serl_rl.policy.acting import Actor
 from serl_rl.policy.snapshot import FrameInput, PolicySnapshot
 from serl_rl.spec import TransitionSpec
@@ -20,7 +20,6 @@ Params = Any
 def make_snapshot(
     spec: TransitionSpec,
     vision: VisionConfig,
-    encoder_hash: str,
     vision_params: Params,
     network: Params,
     activation: Activation,
@@ -32,7 +31,6 @@ def make_snapshot(
     Args:
         spec: of the transitions.
         vision: of the `ObservationEncoder`.
-        encoder_hash: of the frozen encoder whose features it takes; empty where there is none.
         vision_params: parameters of the `ObservationEncoder`.
         network: parameters of the actor, a trunk and a head.
         activation: of the hidden layers of all networks.
@@ -46,12 +44,12 @@ def make_snapshot(
     if spec.frame_names:
         arrays |= flatten_dict({"vision": jax.device_get(vision_params["params"])}, sep="/")
         frames = FrameInput(
-            shapes={name: cast(tuple[int, int, int], spec.drawn_shape(name)) for name in spec.frame_names},
+            shapes=frame_shapes(spec),
             pictures=has_pictures(spec),
             frame_stack=spec.frame_stack,
             pooling=vision.pooling,
             encoder_kind=vision.encoder.kind if has_pictures(spec) else "",
-            encoder=encoder_hash,
+            encoder=spec.encoder,
         )
     widths = {name: spec.observation[name].elements for name in spec.vector_names}
     return PolicySnapshot(arrays, widths, activation, actor, frames, spec.meaning)

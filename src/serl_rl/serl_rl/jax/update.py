@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import jax
@@ -14,11 +15,13 @@ from serl_rl.config import VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.encoders.networks import encoder_params
 from serl_rl.jax.vision import check_vision, encode_pictures, has_pictures, shift_pictures
-from serl_rl.spec import TransitionSpec
+from serl_rl.spec import DataError, TransitionSpec
 
 Params = Any
 Batch = dict[str, Any]
 Info = dict[str, jax.Array]
+Prepare = Callable[[jax.Array, Batch], tuple[jax.Array, Batch]]
+"""From a key and a minibatch as it was drawn to the next key and the minibatch that the steps see."""
 
 
 class SteppingAgent(Protocol):
@@ -26,19 +29,15 @@ class SteppingAgent(Protocol):
 
     @property
     def key(self) -> jax.Array:
-        """Source of all that it draws."""
+        """The source of all that it draws."""
 
     @property
     def spec(self) -> TransitionSpec:
-        """Of its transitions."""
+        """The specification of its transitions."""
 
     @property
     def vision(self) -> VisionConfig:
         """How it looks at frames."""
-
-    @property
-    def frozen_encoder(self) -> Params:
-        """Of pictures that are encoded in every update; None otherwise."""
 
     def replace(self, **changes: Any) -> Self:
         """A copy with other values in some fields."""
@@ -55,9 +54,18 @@ class Update(Generic[AgentT]):
     inside loops slowly on CPUs.
     """
 
-    def __init__(self, step: Step[AgentT], last_step: Step[AgentT] | None = None) -> None:
-        """An update of `step` for each minibatch (B, ...) and `last_step` for each environment step."""
+    def __init__(
+        self, step: Step[AgentT], last_step: Step[AgentT] | None = None, entries: Sequence[str] | None = None
+    ) -> None:
+        """Make an update of steps.
+
+        Args:
+            step: taken on each minibatch (B, ...).
+            last_step: taken once for each environment step, on the last of its minibatches.
+            entries: of a batch that the steps look at; None stands for all.
+        """
         last_step = last_step or _no_step
+        self._entries = entries
         self._single, self._last = jax.jit(step, donate_argnums=0), jax.jit(last_step, donate_argnums=0)
 
         def environment_step(agent: AgentT, minibatches: Batch) -> tuple[AgentT, Info]:
@@ -74,25 +82,31 @@ class Update(Generic[AgentT]):
     def __call__(self, agent: AgentT, batch: Batch) -> tuple[AgentT, Info]:
         """The agent after the update with leaves (n_steps, utd_ratio, B, ...), and means of what the steps report.
 
-        The buffers of the old agent are reused: it is gone.
+        Pictures are shifted at random first. The buffers of the old agent are reused: it is gone.
         """
-        encoder = agent.frozen_encoder
-        agent = agent.replace(frozen_encoder=None)
-        agent, info = self._by_calls(agent, encoder, batch) if has_pictures(agent.spec) else self._whole(agent, batch)
-        return agent.replace(frozen_encoder=encoder), info
+        if has_pictures(agent.spec):
+            return self.by_calls(agent, batch, partial(prepared, vision=agent.vision))
+        return self._whole(agent, self._looked_at(batch))
 
     @property
     def compiled(self) -> int:
         """Number of programs that were compiled so far."""
         return sum(function._cache_size() for function in (self._whole, self._single, self._last))  # type: ignore[attr-defined]
 
-    def _by_calls(self, agent: AgentT, encoder: Params, batch: Batch) -> tuple[AgentT, Info]:
+    def by_calls(self, agent: AgentT, batch: Batch, prepare: Prepare) -> tuple[AgentT, Info]:
+        """The same with one call for each step, on minibatches that are prepared when their turn comes.
+
+        Args:
+            agent: to update; its buffers are reused.
+            batch: leaves (n_steps, utd_ratio, B, ...).
+            prepare: makes what the steps see of each minibatch, with the agent's key.
+        """
+        batch = self._looked_at(batch)
         n_steps, utd_ratio = batch["action"].shape[:2]
         collected: dict[str, list[jax.Array]] = {}
         for step, update in np.ndindex(n_steps, utd_ratio):
-            minibatch = jax.tree.map(lambda rows, at=(step, update): rows[at], batch)
-            agent, minibatch = _prepared(agent, encoder, minibatch)
-            agent, info = self._single(agent, minibatch)
+            key, minibatch = prepare(agent.key, jax.tree.map(lambda rows, at=(step, update): rows[at], batch))
+            agent, info = self._single(agent.replace(key=key), minibatch)
             if update == utd_ratio - 1:
                 agent, last_info = self._last(agent, minibatch)
                 info |= last_info
@@ -100,39 +114,42 @@ class Update(Generic[AgentT]):
                 collected.setdefault(name, []).append(value)
         return agent, {name: jnp.mean(jnp.stack(values)) for name, values in collected.items()}
 
+    def _looked_at(self, batch: Batch) -> Batch:
+        return batch if self._entries is None else {name: batch[name] for name in self._entries}
+
 
 def _no_step(agent: AgentT, batch: Batch) -> tuple[AgentT, Info]:
     return agent, {}
 
 
-def _prepare(agent: AgentT, encoder: Params, batch: Batch) -> tuple[AgentT, Batch]:
-    """The agent with its next key, and the batch with shifted pictures, encoded where the encoder is frozen."""
-    key, *keys = jax.random.split(agent.key, 1 + len(batch))
-    prepared = dict(batch)
+@partial(jax.jit, static_argnames="vision")
+def prepared(key: jax.Array, batch: Batch, *, vision: VisionConfig, frozen: Params = None) -> tuple[jax.Array, Batch]:
+    """The next key, and a minibatch whose pictures are shifted at random and perhaps encoded.
+
+    Args:
+        key: of the agent.
+        batch: leaves (B, ...).
+        vision: says how far pictures are shifted.
+        frozen: parameters of the encoder that encodes them; None leaves them pictures.
+    """
+    key, *keys = jax.random.split(key, 1 + len(batch))
+    result = dict(batch)
     for own_key, (name, entry) in zip(keys, sorted(batch.items()), strict=True):
         if isinstance(entry, dict):
-            shifted = shift_pictures(own_key, entry, agent.vision)
-            prepared[name] = (
-                encode_pictures(encoder, agent.vision.encoder.kind, shifted) if agent.vision.encoder.frozen else shifted
-            )
-    return agent.replace(key=key), prepared
+            shifted = shift_pictures(own_key, entry, vision)
+            result[name] = shifted if frozen is None else encode_pictures(frozen, vision.encoder.kind, shifted)
+    return key, result
 
 
-_prepared = jax.jit(_prepare, donate_argnums=0)
-
-
-def divided_encoder(spec: TransitionSpec, vision: VisionConfig, encoder: Encoder | None) -> tuple[Params, Params, str]:
-    """The encoder's part in an agent.
-
-    Returns:
-        first parameters of a trained encoder, parameters of a frozen one that encodes in every update (None each where
-        there is none), and the hash of the encoder that acting needs beside the policy.
+def trained_encoder(spec: TransitionSpec, vision: VisionConfig, encoder: Encoder | None) -> Params:
+    """First parameters of the encoder that an agent trains; None where its observations hold no pictures.
 
     Raises:
-        DataError: the observations do not fit `vision`, or the encoder is missing or of another kind.
+        DataError: the observations do not fit `vision`, or the encoder is missing, frozen or of another kind.
     """
     check_vision(spec, vision, encoder)
     if encoder is None or not has_pictures(spec):
-        return None, None, spec.encoder
-    weights = jax.tree.map(jnp.asarray, encoder_params(encoder))
-    return (None, weights, encoder.hash) if vision.encoder.frozen else (weights, None, "")
+        return None
+    if vision.encoder.frozen:
+        raise DataError("observation", "features of a frozen encoder", "pictures; create_agent puts it in front")
+    return jax.tree.map(jnp.asarray, encoder_params(encoder))

@@ -23,7 +23,7 @@ from serl_rl.jax import sac
 from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import MLP
 from serl_rl.jax.sac import SACAgent
-from serl_rl.jax.update import Batch, Info, Params, Update, divided_encoder
+from serl_rl.jax.update import Batch, Info, Params, Update, trained_encoder
 from serl_rl.jax.vision import encode_observation, encoded_width, init_vision
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
@@ -57,7 +57,6 @@ class VICEAgent(NamedState, struct.PyTreeNode):
     classifier_optimizer: optax.OptState
     env_steps: jax.Array
     """Environment steps that were trained for, int32 ()."""
-    frozen_encoder: Params
     config: VICEConfig = struct.field(pytree_node=False)
 
     @classmethod
@@ -72,9 +71,7 @@ class VICEAgent(NamedState, struct.PyTreeNode):
     ) -> VICEAgent:
         """New networks for the observations of `spec`; arguments and errors as of `create_agent`."""
         policy = SACAgent.create(seed, spec, sac_config, vision, encoder)
-        trained, frozen_encoder, _ = divided_encoder(spec, vision, encoder)
-        agent = _create(jax.random.key(seed), policy.replace(frozen_encoder=None), config, trained)
-        return agent.replace(frozen_encoder=frozen_encoder)
+        return _create(jax.random.key(seed), policy, config, trained_encoder(spec, vision, encoder))
 
     @property
     def spec(self) -> TransitionSpec:
@@ -90,6 +87,11 @@ class VICEAgent(NamedState, struct.PyTreeNode):
     def updates(self) -> jax.Array:
         """Updates done so far, int32 ()."""
         return self.sac.updates
+
+    @property
+    def steps(self) -> Update[VICEAgent]:
+        """What its update is made of."""
+        return _update
 
     def update(self, batch: Batch) -> tuple[VICEAgent, Info]:
         """Update as SAC does, with rewards of its own, and update the classifier.
@@ -212,6 +214,5 @@ def _create(key: jax.Array, policy: SACAgent, config: VICEConfig, trained_encode
         classifier=classifier,
         classifier_optimizer=optax.adam(config.learning_rate).init(classifier),
         env_steps=jnp.asarray(0, jnp.int32),
-        frozen_encoder=None,
         config=config,
     )

@@ -144,6 +144,11 @@ def has_pictures(spec: TransitionSpec) -> bool:
     return any(spec.observation[name].kind == "image" for name in spec.frame_names)
 
 
+def frame_shapes(spec: TransitionSpec) -> dict[str, tuple[int, int, int]]:
+    """Shapes (H, W, S * 3) of pictures and (h, w, S * c) of feature maps, by the name of the entry."""
+    return {name: cast(tuple[int, int, int], spec.drawn_shape(name)) for name in spec.frame_names}
+
+
 def init_vision(key: jax.Array, spec: TransitionSpec, vision: VisionConfig, trained_encoder: Params) -> Params:
     """Parameters of an `ObservationEncoder`, drawn with the random key `key`, ().
 
@@ -152,18 +157,10 @@ def init_vision(key: jax.Array, spec: TransitionSpec, vision: VisionConfig, trai
     observation: dict[str, jax.Array] = {}
     for name, entry in spec.observation.items():
         observation[name] = jnp.zeros((1, *spec.drawn_shape(name)), entry.dtype)
-    if vision.encoder.frozen and has_pictures(spec):
-        features = jax.eval_shape(partial(_random_features, vision.encoder.kind), observation)
-        observation = jax.tree.map(lambda entry: jnp.zeros(entry.shape, entry.dtype), features)
     params = ObservationEncoder(spec, vision).init(key, observation)
     if trained_encoder is None:
         return params
     return {"params": params["params"] | {"encoder": trained_encoder["params"]}}
-
-
-def _random_features(kind: str, observation: Observation) -> dict[str, jax.Array]:
-    encoder = make_encoder(kind).init(jax.random.key(0), jnp.zeros((1, 32, 32, PICTURE_CHANNELS)))
-    return encode_pictures(encoder, kind, observation)
 
 
 def encoded_width(spec: TransitionSpec, vision: VisionConfig) -> int:

@@ -17,8 +17,9 @@ from serl_rl.config import EncoderConfig, LearningConfig, SACConfig, VisionConfi
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import sac
 from serl_rl.jax.encoders.networks import encoder_params
+from serl_rl.jax.frozen_encoder import FrozenEncoderAgent
 from serl_rl.jax.sac import SACAgent
-from serl_rl.jax.update import _prepare
+from serl_rl.jax.update import prepared
 from serl_rl.jax.vision import encode_pictures
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.replay.buffer import empty_batch, map_batch
@@ -31,7 +32,7 @@ ENCODER = Encoder.random("small", 0)
 FEATURES, TRAINED, RECOMPUTED = "features", "trained", "recomputed"
 KINDS = (FEATURES, TRAINED, RECOMPUTED)
 
-critic_step, actor_step, prepare = map(jax.jit, (sac.critic_step, sac.actor_step, _prepare))
+critic_step, actor_step = map(jax.jit, (sac.critic_step, sac.actor_step))
 
 
 def make_spec(kind: str, frame_stack: int = 1) -> TransitionSpec:
@@ -40,13 +41,26 @@ def make_spec(kind: str, frame_stack: int = 1) -> TransitionSpec:
     return TransitionSpec(entries, 2, encoder="hash" if kind == FEATURES else "", frame_stack=frame_stack)
 
 
-def make_agent(kind: str, seed: int = 0, frame_stack: int = 1, pooling: Any = "spatial_embeddings") -> SACAgent:
+def make_agent(kind: str, seed: int = 0, frame_stack: int = 1, pooling: Any = "spatial_embeddings") -> Agent:
     encoder = EncoderConfig(frozen=kind != TRAINED, cached=kind == FEATURES)
     vision = VisionConfig(encoder=encoder, embeddings=2, width=6, frame_stack=frame_stack, pooling=pooling)
     config = LearningConfig(sac=SACConfig(hidden_sizes=(8,)), vision=vision)
-    agent: Agent = create_agent(seed, make_spec(kind, frame_stack), config, None if kind == FEATURES else ENCODER)
-    assert isinstance(agent, SACAgent)
-    return agent
+    return create_agent(seed, make_spec(kind, frame_stack), config, None if kind == FEATURES else ENCODER)
+
+
+def trained_part(agent: Agent) -> SACAgent:
+    """All of an agent but a frozen encoder."""
+    part = agent.agent if isinstance(agent, FrozenEncoderAgent) else agent
+    assert isinstance(part, SACAgent)
+    return part
+
+
+def prepare(agent: Agent, batch: dict[str, Any]) -> tuple[SACAgent, dict[str, Any]]:
+    """What the steps of SAC take: the agent with its next key, and the minibatch as they see it."""
+    frozen = agent.params if isinstance(agent, FrozenEncoderAgent) else None
+    part = trained_part(agent)
+    key, minibatch = prepared(part.key, batch, vision=part.vision, frozen=frozen)
+    return part.replace(key=key), minibatch
 
 
 def make_batch(spec: TransitionSpec, seed: int = 0, shape: tuple[int, ...] = (4,)) -> dict[str, Any]:
@@ -70,11 +84,11 @@ def trained(kind: str) -> tuple[dict[str, np.ndarray], float]:
     return agent.arrays(), float(info["critic_loss"])
 
 
-def trained_agent(kind: str) -> SACAgent:
+def trained_agent(kind: str) -> Agent:
     return make_agent(kind).with_arrays(trained(kind)[0])
 
 
-def changed(before: SACAgent, after: SACAgent) -> set[str]:
+def changed(before: Agent, after: Agent) -> set[str]:
     old, new = before.arrays(), after.arrays()
     assert old.keys() == new.keys()
     return {name for name in old if old[name].tobytes() != new[name].tobytes()}
@@ -87,7 +101,7 @@ def fields(names: set[str]) -> set[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_critic_step_trains_the_eyes_and_leaves_the_actor_alone_to_the_bit(kind):
     before = trained_agent(kind)
-    agent, batch = prepare(before.replace(frozen_encoder=None), before.frozen_encoder, make_batch(before.spec))
+    agent, batch = prepare(before, make_batch(before.spec))
     after, _ = critic_step(agent, batch)
     names = changed(before, after)
     assert fields(names) == {"critic", "critic_optimizer", "target_critic", "key", "updates"}
@@ -125,7 +139,8 @@ def test_a_frozen_encoder_is_in_no_state_and_stays_as_it_is():
     assert not [name for name in arrays if "encoder" in name]
     assert sum(array.nbytes for array in arrays.values()) < 200_000
     agent, _ = agent.update(make_batch(agent.spec, shape=(1, 1, 4)))
-    assert jax.tree.all(jax.tree.map(np.array_equal, agent.frozen_encoder, encoder_params(ENCODER)))
+    assert isinstance(agent, FrozenEncoderAgent)
+    assert jax.tree.all(jax.tree.map(np.array_equal, agent.params, encoder_params(ENCODER)))
 
 
 def test_a_trained_encoder_begins_with_the_weights_that_it_is_given():
@@ -141,21 +156,21 @@ def test_recomputed_features_are_those_of_the_shifted_pictures():
     for name in ("front", "wrist"):  # then every shift gives the same picture
         batch["observation"][name][...] = 100
         batch["next_observation"][name][...] = 200
-    _, prepared = prepare(agent.replace(frozen_encoder=None), agent.frozen_encoder, batch)
+    _, seen = prepare(agent, batch)
     for side, grey in (("observation", 100), ("next_observation", 200)):
         picture = np.full((1, 32, 32, 3), grey, np.uint8)
         expected = jax.jit(encode_pictures, static_argnums=1)(encoder_params(ENCODER), "small", {"front": picture})[
             "front"
         ]
-        np.testing.assert_allclose(prepared[side]["front"], np.repeat(expected, 4, axis=0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(seen[side]["front"], np.repeat(expected, 4, axis=0), rtol=1e-4, atol=1e-5)
 
 
 def test_observation_and_next_observation_are_shifted_differently():
     agent = make_agent(TRAINED)
     batch = make_batch(agent.spec, shape=(32,))
     batch["next_observation"] = batch["observation"]
-    _, prepared = prepare(agent, None, batch)
-    seen = [prepared[side][name] for side in ("observation", "next_observation") for name in ("front", "wrist")]
+    _, minibatch = prepare(agent, batch)
+    seen = [minibatch[side][name] for side in ("observation", "next_observation") for name in ("front", "wrist")]
     for first, second in ((0, 2), (1, 3)):
         differ = [not np.array_equal(a, b) for a, b in zip(seen[first], seen[second], strict=True)]
         assert np.mean(differ) > 0.8
@@ -166,16 +181,17 @@ def test_an_update_is_the_same_steps_as_one_by_one(kind):
     agent = make_agent(kind)
     batch = make_batch(agent.spec, shape=(2, 2, 4))
     whole, _ = make_agent(kind).update(batch)
-    encoder, agent = agent.frozen_encoder, agent.replace(frozen_encoder=None)
+    steps = trained_part(agent)
     for step in range(2):
         for update in range(2):
             minibatch = map_batch(lambda rows, at=(step, update): rows[at], batch)
             if kind != FEATURES:
-                agent, minibatch = prepare(agent, encoder, minibatch)
-            agent, _ = critic_step(agent, minibatch)
-        agent, _ = actor_step(agent, minibatch)
+                before = agent.replace(agent=steps) if kind == RECOMPUTED else steps
+                steps, minibatch = prepare(before, minibatch)
+            steps, _ = critic_step(steps, minibatch)
+        steps, _ = actor_step(steps, minibatch)
     assert int(whole.updates) == 4
-    for name, array in agent.arrays().items():
+    for name, array in steps.arrays().items():
         np.testing.assert_allclose(whole.arrays()[name], array, rtol=2e-3, atol=1e-4, err_msg=name)
 
 
@@ -196,7 +212,7 @@ def test_updates_compile_once(kind):
     for seed in range(2):
         agent, _ = agent.update(make_batch(agent.spec, seed, (2, 2, 4)))
     assert sac._update.compiled == compiled
-    assert {leaf.dtype for leaf in jax.tree.leaves(agent.critic)} == {np.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(trained_part(agent).critic)} == {np.dtype("float32")}
 
 
 # Policies
@@ -220,7 +236,7 @@ def test_actors_compute_the_policy_of_the_learner(kind, frame_stack, pooling):
     batch = make_batch(agent.spec)["observation"]
     seen = encode_pictures(encoder_params(ENCODER), "small", batch) if kind == RECOMPUTED else batch
     mean, _ = jax.jit(lambda agent, seen: sac.policy(agent, agent.actor, sac.encoded(agent, agent.critic, seen)))(
-        agent.replace(frozen_encoder=None), seen
+        trained_part(agent), seen
     )
     for row in range(2):
         one = {name: rows[row] for name, rows in batch.items()}

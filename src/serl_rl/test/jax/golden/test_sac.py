@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serl_rl.config import EncoderConfig, SACConfig, VisionConfig
+from serl_rl.agent import Agent
+from serl_rl.backends import create_agent
+from serl_rl.config import EncoderConfig, LearningConfig, SACConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.sac import SACAgent
 from serl_rl.replay.buffer import empty_batch
@@ -45,9 +47,9 @@ def make_batch(spec: TransitionSpec, seed: int, n_steps: int = 1, utd_ratio: int
     return batch
 
 
-def both(config: SACConfig, sight: Sight, encoder: Encoder | None = None) -> tuple[SACAgent, SACReference]:
+def both(config: SACConfig, sight: Sight, encoder: Encoder | None = None) -> tuple[Agent, SACReference]:
     """An agent, and what it shall do."""
-    agent = stirred(SACAgent.create(0, sight.spec, config, sight.vision, encoder))
+    agent = stirred(create_agent(0, sight.spec, LearningConfig(sac=config, vision=sight.vision), encoder))
     return agent, SACReference(state_of(agent), agent.arrays()["key"], config, sight)
 
 
