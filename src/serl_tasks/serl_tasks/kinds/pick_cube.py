@@ -86,8 +86,9 @@ class PickExpert:
 
     APPROACH = 0.06  # height above the cube's centre from which the open fingers come down [m]
     ALIGNED = 0.015  # largest horizontal distance at which they may come down, and close [m]
-    USED_CLEARANCE = 0.8  # largest share of the room beside the cube that this distance may be
-    OPEN = 0.015  # by how much fingers that come down are farther apart than the cube is wide, if they open so far [m]
+    USED_CLEARANCE = 0.8  # largest share of the room on one side of the cube that this distance may be
+    OPEN = 0.015  # by how much fingers that come down have to be farther apart than the cube is wide [m]
+    USED_OPENING = 0.4  # largest share of the room on both sides that this may be
     LEVEL = 0.012  # vertical distance at which they close [m]
     LOST = 0.03  # distance at which what closed fingers hold is not the cube [m]
     LAG = 0.05  # how far the commanded tool is ahead of the measured one [s]
@@ -102,7 +103,7 @@ class PickExpert:
         self._cube_width = task.gripped_width
         room = task.open_width - task.gripped_width
         self._aligned = min(self.ALIGNED, self.USED_CLEARANCE * 0.5 * room)
-        self._open = min(self.OPEN, self.USED_CLEARANCE * room)
+        self._open = min(self.OPEN, self.USED_OPENING * room)
         self._lift = np.array([0.0, 0.0, task.success.lift])
         self._above = np.array([0.0, 0.0, self.APPROACH])
 
