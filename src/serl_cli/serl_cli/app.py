@@ -24,7 +24,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 app = typer.Typer(
     name=PROGRAM,
     help="Robots that learn from demonstrations, their own trials and a person's corrections, on ROS 2.",
-    epilog="Start here: [bold]./serl train[/bold]. It trains a simulated Panda to pick up a cube and says where the "
+    epilog="Start here: [bold]./serl train[/bold]. It trains a simulated arm to pick up a cube and says where the "
     "results are.\nThe workspace itself: [bold]./serl setup[/bold], [bold]test[/bold], [bold]shell[/bold] and "
     "[bold]env[/bold] (with ROS sourced), [bold]clean[/bold].",
     rich_markup_mode="rich",

@@ -30,7 +30,7 @@ def roots() -> tuple[Path, ...]:
 
 
 def find(relative_path: str) -> Path:
-    """Absolute path of e.g. `config/robots/panda.yaml`.
+    """Absolute path of e.g. `config/tasks/pick_cube.yaml`.
 
     Raises:
         ResourceError: it is in none of `roots()`.

@@ -33,7 +33,7 @@ class Diagnostics:
     def __init__(self, node: Node, hardware_id: str = "", period: float = 1.0) -> None:
         """Publish every `period` [s] for `node`; `hardware_id` names the device, if there is one.
 
-        In a namespace both names are full, as `/left/arm_controller` and `/left/panda`.
+        In a namespace both names are full, as `/left/arm_controller` and `/left/my_arm`.
         """
         self._node = node
         _of_node[node] = weakref.ref(self)

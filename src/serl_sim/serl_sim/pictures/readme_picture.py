@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of the README: the scripted expert has just picked up the cube.
+"""A picture of a task that the scripted expert has just done, as the README has one.
 
-python -m serl_sim.pictures.readme_picture docs/images/panda_pick_cube.png
+    python -m serl_sim.pictures.readme_picture FILE [TASK]
+
+FILE is written, TASK is pick_cube where none is named.
 """
 
 import sys
@@ -33,4 +35,6 @@ def take_picture(path: Path, *, task: str = "pick_cube", seed: int = 6) -> None:
 
 
 if __name__ == "__main__":
-    take_picture(Path(sys.argv[1]))
+    if not 2 <= len(sys.argv) <= 3:
+        sys.exit("usage: python -m serl_sim.pictures.readme_picture FILE [TASK]")
+    take_picture(Path(sys.argv[1]), task=sys.argv[2] if len(sys.argv) == 3 else "pick_cube")
