@@ -68,6 +68,17 @@ def test_dropout_is_random_in_training_and_absent_in_acting():
     assert len(losses) == 1
 
 
+def test_every_update_drops_out_something_else():
+    losses = []
+    for dropout in (0.5, 0.0):
+        agent, batch = make_agent(dropout=dropout, learning_rate=1e-12), make_batch(shape=(1, 1))
+        for _ in range(2):
+            agent, info = agent.update(batch)
+            losses.append(float(info["actor_loss"]))
+    assert losses[0] != losses[1]
+    assert losses[2] == pytest.approx(losses[3], rel=1e-6), "the parameters stay as they are"
+
+
 def test_actors_execute_what_the_learner_predicts_and_then_look_again():
     agent = make_agent(seed=3)
     snapshot = agent.policy_snapshot()

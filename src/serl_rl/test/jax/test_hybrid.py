@@ -78,6 +78,7 @@ def matching(executed: float, held: float) -> list[int]:
         (0.4, 1.0, [STAY, OPEN]),
         (0.4, -1.0, [OPEN]),
         (-0.2, 0.1, [STAY]),
+        (-0.97, -0.93, [CLOSE, STAY]),  # nearly closed already
     ],
 )
 def test_an_executed_command_teaches_every_grasp_that_would_have_sent_it(executed, held, expected):

@@ -35,6 +35,16 @@ def test_the_temperature_never_makes_the_loss_worse_and_keeps_the_order(logits, 
     assert (np.diff(probability[order]) >= -1e-12).all()
 
 
+def test_logits_are_divided_by_the_temperature():
+    np.testing.assert_allclose(softmax(np.array([0.0, 2.0 * np.log(4.0)]), 2.0), [0.2, 0.8])
+
+
+def test_in_the_balanced_loss_every_stage_has_the_same_weight():
+    logits = np.log([[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.9, 0.1]])
+    expected = 0.5 * -np.log(0.5) + 0.5 * -np.log(0.1)
+    assert balanced_loss(logits, np.array([0, 0, 0, 1])) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("scale", [0.2, 1.0, 5.0])
 def test_the_temperature_of_logits_that_are_too_sure_is_found(scale):
     rng = np.random.default_rng(0)
@@ -101,3 +111,9 @@ def test_stages_count_in_their_turn():
     held, done = [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
     assert first_success(np.array([done, done, held]), [0.5, 0.5], 1) is None
     assert first_success(np.array([held, done]), [0.5, 0.5], 1) == 1
+
+
+def test_frames_of_one_stage_do_not_count_for_the_next():
+    held, done = [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
+    assert first_success(np.array([held, held, done]), [0.5, 0.5], 2) is None
+    assert first_success(np.array([held, held, done, done]), [0.5, 0.5], 2) == 3

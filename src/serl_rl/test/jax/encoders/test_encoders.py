@@ -21,7 +21,7 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.file import EncoderDescription, EncoderError, write_encoder
 from serl_rl.encoders.loading import load_encoder
 from serl_rl.jax.encoders.frames import FrameEncoder, _shift_into
-from serl_rl.jax.encoders.networks import DepthwiseConv, encoder_params, make_encoder
+from serl_rl.jax.encoders.networks import DepthwiseConv, ResNetBlock, encoder_params, make_encoder
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
@@ -93,6 +93,14 @@ def test_floats_and_bytes_of_the_same_values_are_the_same_picture() -> None:
     picture = np.stack(list(pictures("a").values()))
     apply, params = jax.jit(make_encoder("small").apply), encoder_params(SMALL)
     np.testing.assert_array_equal(apply(params, picture), apply(params, picture.astype(np.float32)))
+
+
+def test_a_block_that_adds_nothing_is_bypassed() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 5, 4, 8)).astype(np.float32)
+    block = ResNetBlock(8, 1)
+    params = jax.jit(block.init)(jax.random.key(0), x)
+    params["params"]["MyGroupNorm_1"] = jax.tree.map(np.zeros_like, params["params"]["MyGroupNorm_1"])
+    np.testing.assert_array_equal(block.apply(params, x), np.maximum(x, 0.0))
 
 
 @pytest.mark.parametrize("stride", [1, 2])

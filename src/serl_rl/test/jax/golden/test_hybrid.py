@@ -7,12 +7,13 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from serl_rl.config import Gripper, HybridConfig, SACConfig, VisionConfig
-from serl_rl.jax.hybrid import HybridAgent
-from serl_rl.replay.buffer import empty_batch
+from serl_rl.jax.hybrid import HybridAgent, grasp_loss
+from serl_rl.replay.buffer import empty_batch, map_batch
 from serl_rl.spec import TransitionSpec
 
 from .networks import Params, State, below, mlp
@@ -149,3 +150,16 @@ def test_one_update_and_twenty(spec, changes, sac_changes, updates):
             expect_same_info(info, expected, AFTER_ONE)
     expect_same(agent, reference.state, start, AFTER_TWENTY)
     expect_same_info(info, expected, AFTER_TWENTY)
+
+
+def test_no_gradient_of_the_grasp_critic_reaches_the_eyes():
+    agent = stirred(HybridAgent.create(0, SEEING, CONFIG, SAC, VisionConfig(embeddings=2, width=5)))
+    batch = map_batch(lambda rows: rows[0, 0], make_batch(SEEING, 0))
+
+    def loss(vision: Any) -> jax.Array:
+        arm = agent.sac.replace(critic=agent.sac.critic | {"vision": vision})
+        return grasp_loss(agent.replace(sac=arm), agent.grasp, batch)[0]
+
+    slopes = jax.tree.leaves(jax.jit(jax.grad(loss))(agent.sac.critic["vision"]))
+    assert slopes
+    assert not any(np.any(slope) for slope in slopes)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from serl_rl.config import RewardClassifierConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.reward.classifier import RewardClassifier, load_classifier
-from serl_rl.jax.reward.training import predict, train_classifier
+from serl_rl.jax.reward.training import Predictions, predict, report, train_classifier
 from serl_rl.reward.calibration import first_success, softmax
 from serl_rl.reward.classifier_file import ClassifierError, read_classifier
 from serl_rl.reward.data import EpisodeBuilder, FrameSource, RewardEpisode, View
@@ -62,6 +62,16 @@ def test_a_classifier_judges_pictures_that_it_has_never_seen(trained):
     np.testing.assert_allclose(rows.sum(axis=1), 1.0)
     found = first_success(rows, trained.info.thresholds, trained.info.consecutive)
     assert found is not None and found >= 7
+
+
+@pytest.mark.parametrize(("found_at", "too_early"), [(1, 1), (2, 0), (3, 0)])
+def test_only_a_success_before_its_time_is_a_false_one(found_at, too_early):
+    info = RewardClassifier.untrained(SOURCE, replace(CONFIG, consecutive=1), Encoder.random("small", 0)).info
+    logits = np.where(np.arange(4) >= found_at, 9.0, -9.0).astype(np.float32)
+    rows = np.stack([np.zeros_like(logits), logits], axis=1)
+    found = report(replace(info, thresholds=(0.5,)), Predictions([episode(0, [0, 0, 1, 1])], [rows]))
+    assert (found.false_successes.count, found.false_successes.total) == (too_early, 1)
+    assert found.found_successes.count == 1
 
 
 def test_one_picture_and_many_get_the_same_answer(trained):
