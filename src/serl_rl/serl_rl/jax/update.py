@@ -29,7 +29,7 @@ class SteppingAgent(Protocol):
 
     @property
     def key(self) -> jax.Array:
-        """The source of all that it draws."""
+        """A random key (), the source of all that it draws."""
 
     @property
     def spec(self) -> TransitionSpec:
@@ -94,7 +94,7 @@ class Update(Generic[AgentT]):
         return sum(function._cache_size() for function in (self._whole, self._single, self._last))  # type: ignore[attr-defined]
 
     def by_calls(self, agent: AgentT, batch: Batch, prepare: Prepare) -> tuple[AgentT, Info]:
-        """The same with one call for each step, on minibatches that are prepared when their turn comes.
+        """The agent after the update, with a call for each step on minibatches that are prepared when their turn comes.
 
         Args:
             agent: to update; its buffers are reused.
@@ -127,7 +127,7 @@ def prepared(key: jax.Array, batch: Batch, *, vision: VisionConfig, frozen: Para
     """The next key, and a minibatch whose pictures are shifted at random and perhaps encoded.
 
     Args:
-        key: of the agent.
+        key: a random key (), that of the agent.
         batch: leaves (B, ...).
         vision: says how far pictures are shifted.
         frozen: parameters of the encoder that encodes them; None leaves them pictures.

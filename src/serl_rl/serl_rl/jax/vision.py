@@ -43,7 +43,7 @@ class SpatialSoftmax(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:
-        """Expected x, then y, in [-1, 1] for each channel, (B, 2 c), of feature maps (B, h, w, c)."""
+        """Expected x of all channels, then expected y of all, in [-1, 1], (B, 2 c), of feature maps (B, h, w, c)."""
         batch, height, width, channels = features.shape
         temperature = self.param("temperature", nn.initializers.ones, ())
         y, x = jnp.meshgrid(jnp.linspace(-1.0, 1.0, height), jnp.linspace(-1.0, 1.0, width), indexing="ij")
