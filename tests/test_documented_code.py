@@ -13,8 +13,6 @@ import pytest
 from documented_pages import PAGES, ROOT, PageError, blocks, followed, write
 
 TESTS = Path(__file__).parent
-# Pages that cannot be followed yet; the one about algorithms as soon as agents know no frozen encoder.
-TO_MEND = {"add_an_algorithm"}
 # Blocks that are shown and not run: each with its reason, so that they stay few.
 NOT_RUN = {"add_a_robot.md: a part of another robot's file"}
 
@@ -28,8 +26,7 @@ def pages(*, beside: bool) -> list[Any]:
 
 
 def parameter(page: Path) -> Any:
-    mend = pytest.mark.xfail(strict=True)
-    return pytest.param(page, id=page.stem, marks=[mend] if page.stem in TO_MEND else [])
+    return pytest.param(page, id=page.stem)
 
 
 @pytest.mark.parametrize("page", pages(beside=False))

@@ -15,7 +15,7 @@ FILES = [
     ROOT / "pyproject.toml",
     *(path for path in SOURCES if path.suffix in {".py", ".xml", ".yaml", ".msg", ".srv"} and "test" not in path.parts),
 ]
-PATTERN = re.compile(r"\b([A-Z]+|my_arm\.urdf)\.\w+$")  # NAME.yaml stands for many
+PATTERN = re.compile(r"\b[A-Z]+\.\w+$")  # NAME.yaml stands for many
 _MODULE = re.compile(r"\bserl_(?:cli|bench|launch|training|teleop|sim|cameras|tasks|robots|ros|rl|config)(?:\.\w+)+")
 _FILE = re.compile(
     r"(?<![\w/.-])((?:serl_\w+|src|tests|docs|config|launch|urdf|scripts)/[\w./-]*"
