@@ -73,13 +73,19 @@ class ArraySpec:
         features: float16 (K, h, w, C), what a frozen encoder made of K randomly shifted views of one picture
         other: anything else
         """
-        if len(self.shape) == 1 and self.dtype == "float32":
-            return "vector"
-        if len(self.shape) == 3 and self.dtype == "uint8":
-            return "image"
-        if len(self.shape) == 4 and self.dtype == "float16":
-            return "features"
-        return "other"
+        return kind_of(self.shape, self.dtype)
+
+
+def kind_of(shape: tuple[int, ...], dtype: Any) -> Kind:
+    """What an entry of this shape and dtype is, as `ArraySpec.kind` lists them; without the axis of rows or batch."""
+    name = np.dtype(dtype).name
+    if len(shape) == 1 and name == "float32":
+        return "vector"
+    if len(shape) == 3 and name == "uint8":
+        return "image"
+    if len(shape) == 4 and name == "float16":
+        return "features"
+    return "other"
 
 
 _SHAPES = ("observation", "action_dim", "encoder", "frame_stack")

@@ -18,7 +18,7 @@ from serl_rl.config import VisionConfig
 from serl_rl.encoders.architecture import PICTURE_CHANNELS
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.encoders.networks import make_encoder
-from serl_rl.spec import DataError, TransitionSpec
+from serl_rl.spec import DataError, TransitionSpec, kind_of
 
 Params = Any
 Observation = Mapping[str, jax.Array]
@@ -93,9 +93,14 @@ class ObservationEncoder(nn.Module):
         parts = []
         for name, head in self.heads.items():
             frames = observation[name]
-            parts.append(head(encode_stack(self.encoder, frames) if frames.dtype == jnp.uint8 else frames))
+            parts.append(head(encode_stack(self.encoder, frames) if _is_picture(frames) else frames))
         parts.extend(observation[name] for name in self.spec.vector_names)
         return jnp.concatenate(parts, axis=-1)
+
+
+def _is_picture(rows: jax.Array) -> bool:
+    """Whether the rows (B, ...) of an observation entry are pictures (B, H, W, C)."""
+    return kind_of(rows.shape[1:], rows.dtype) == "image"
 
 
 def encode_stack(encode: Any, pictures: jax.Array) -> jax.Array:
@@ -180,7 +185,7 @@ def shift_pictures(key: jax.Array, observation: Observation, vision: VisionConfi
     """The observation with randomly shifted pictures (B, H, W, C), every camera by shifts of its own."""
     shifted = dict(observation)
     for index, name in enumerate(sorted(observation)):
-        if observation[name].dtype == jnp.uint8:
+        if _is_picture(observation[name]):
             own_key = jax.random.fold_in(key, index)
             shifted[name] = random_shift(own_key, observation[name], vision.encoder.shift)
     return shifted
@@ -192,6 +197,4 @@ def encode_pictures(encoder: Params, kind: str, observation: Observation) -> dic
     `encoder` are the parameters of a frozen encoder of this kind.
     """
     encode = partial(make_encoder(kind).apply, encoder)
-    return {
-        name: encode_stack(encode, entry) if entry.dtype == jnp.uint8 else entry for name, entry in observation.items()
-    }
+    return {name: encode_stack(encode, entry) if _is_picture(entry) else entry for name, entry in observation.items()}

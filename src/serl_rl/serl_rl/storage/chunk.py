@@ -21,7 +21,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from serl_rl.spec import MAX_NAME_LENGTH, ArraySpec, DataError, ImplausibleError, TransitionSpec
+from serl_rl.spec import MAX_NAME_LENGTH, ArraySpec, DataError, ImplausibleError, TransitionSpec, kind_of
 
 __all__ = ["ArraySpec", "Chunk", "DataError", "TransitionSpec", "decode_chunk", "encode_chunk", "stack_observations"]
 
@@ -185,7 +185,7 @@ COLUMN_NAMES = tuple(name for name, _, _ in _columns(1))
 
 def is_vector(rows: NDArray[Any]) -> bool:
     """Whether the rows of an observation entry are vectors (n, k), which are not stacked, as against frames."""
-    return rows.ndim == 2 and rows.dtype == np.float32
+    return kind_of(rows.shape[1:], rows.dtype) == "vector"
 
 
 def _rows_shape(entry: ArraySpec, n: int, history: int) -> tuple[int, ...]:
