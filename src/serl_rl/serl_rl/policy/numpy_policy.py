@@ -14,7 +14,7 @@ from serl_rl.encoders.architecture import PICTURE_CHANNELS
 from serl_rl.policy.acting import make_acting
 from serl_rl.policy.network import CameraHead, Network, PolicyArrays
 from serl_rl.policy.snapshot import ENCODER, FrameInput, PolicySnapshot
-from serl_rl.spec import DataError, TransitionSpec
+from serl_rl.spec import DataError, TransitionSpec, kind_of
 
 
 class PictureEncoder(Protocol):
@@ -120,4 +120,5 @@ class NumpyPolicy:
         """Feature map (h, w, c) of the frame of one camera."""
         if self._pictures is not None:
             return self._pictures(frame)
-        return (frame[0] if frame.ndim == 4 else frame).astype(np.float32)
+        has_views = kind_of(frame.shape, frame.dtype) == "features"  # a stack of frames has none
+        return (frame[0] if has_views else frame).astype(np.float32)
