@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from serl_config.strict_json import parse_json
 
 from serl_rl.replay.buffer import machine_memory
-from serl_rl.spec import ArraySpec, DataError, TransitionSpec
+from serl_rl.spec import DataError
 from serl_rl.storage import segment
 from serl_rl.storage.pictures import decode_jpeg, encode_jpeg
 from serl_rl.storage.segment import SegmentError, SegmentWriter
@@ -85,11 +85,6 @@ class FrameSource:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError("source", "the JSON of a FrameSource", f"{text[:80]!r} ({error})") from None
-
-    @property
-    def _spec(self) -> TransitionSpec:
-        # A frame is a transition of which only the pictures matter; its label stands where the action would.
-        return TransitionSpec({name: ArraySpec(view.shape, "uint8") for name, view in self.views.items()}, action_dim=1)
 
 
 @dataclass(frozen=True)
@@ -177,13 +172,14 @@ class RewardDataFile:
     def __init__(self, path: Path, source: FrameSource) -> None:
         self._source = source
         if path.exists():
-            # Shapes alone would let another crop of the same size in.
+            _expect_described(_read_header(path), source, str(path))
+            # Older headers say shapes alone, which would let another crop of the same size in.
             for episode in _read(path):
                 _expect_same(episode.source, source, str(path))
                 break
         else:
-            segment.create(path, _KIND, source._spec)
-        self._writer = SegmentWriter(path, _KIND, source._spec)
+            segment.create(path, _KIND, {"source": json.loads(source.to_json())})
+        self._writer = SegmentWriter(path, _KIND)
 
     def append(self, episode: RewardEpisode) -> None:
         """Write one episode; on return it outlives this process.
@@ -291,12 +287,11 @@ def check_split(train: Sequence[RewardEpisode], validation: Sequence[RewardEpiso
 
 
 def _read(path: Path) -> Iterable[RewardEpisode]:
-    spec = segment.read_spec(path, _KIND)
-    for _, payload in segment.scan(path, _KIND, spec, torn_tail=True):
+    header = _read_header(path)
+    for _, payload in segment.scan(path, _KIND, torn_tail=True):
         try:
             episode = _unpack(payload)
-            if episode.source._spec != spec:
-                raise DataError("cameras", spec.to_json(), episode.source._spec.to_json())
+            _expect_described(header, episode.source, "header")
         except DataError as error:
             raise SegmentError(f"{path}: holds an episode that cannot be read: {error}") from error
         yield episode
@@ -323,6 +318,28 @@ def _unpack(payload: bytes) -> RewardEpisode:
         ends = np.cumsum(sizes)
         pictures[name] = tuple(data[end - size : end].tobytes() for end, size in zip(ends, sizes, strict=True))
     return RewardEpisode(source, labels, pictures, about["labelled_by"], about["id"])
+
+
+def _read_header(path: Path) -> FrameSource | dict[str, tuple[int, ...]]:
+    """The source of all frames of a file; of an older file, whose header says no more, the shapes of its pictures."""
+    about = segment.read_header(path, _KIND).about
+    try:
+        if "source" in about:
+            return FrameSource.from_json(json.dumps(about["source"]))
+        # Older headers describe a frame as a transition, of which only the pictures mean anything.
+        return {name: tuple(shape) for name, (shape, _) in about["spec"]["observation"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SegmentError(f"{path}: expected a header with the source of the frames, found {about!r:.80}") from error
+
+
+def _expect_described(header: FrameSource | dict[str, tuple[int, ...]], source: FrameSource, where: str) -> None:
+    """Raise DataError unless the header of a file is one for frames of `source`."""
+    if isinstance(header, FrameSource):
+        _expect_same(header, source, where)
+        return
+    shapes = {name: view.shape for name, view in source.views.items()}
+    if header != shapes:
+        raise DataError(where, f"pictures {shapes}", str(header))
 
 
 def _expect_same(found: FrameSource, expected: FrameSource, where: str) -> None:

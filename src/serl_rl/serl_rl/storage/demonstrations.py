@@ -25,6 +25,7 @@ from serl_rl.storage.chunk import Chunk, decode_chunk, encode_chunk
 from serl_rl.storage.picture_chunk import decode_picture_chunk, encode_picture_chunk, jpeg_names
 from serl_rl.storage.pictures import JPEG_QUALITY
 from serl_rl.storage.segment import SegmentError, SegmentWriter
+from serl_rl.storage.spec_header import expect_spec, read_spec_header, with_spec
 
 DemonstrationError = SegmentError
 """A demonstration file that cannot be used or written; what it held before is still there."""
@@ -76,8 +77,8 @@ class DemonstrationFile:
         self._count = 0
         jpeg = pictures == "jpeg" and bool(jpeg_names(spec))
         self._encode = encode_picture_chunk if jpeg else encode_chunk
-        segment.create(self._part, _KIND, spec, _CLOSED | (_JPEG if jpeg else {}))
-        self._writer = SegmentWriter(self._part, _KIND, spec)
+        segment.create(self._part, _KIND, with_spec(spec, _CLOSED | (_JPEG if jpeg else {})))
+        self._writer = SegmentWriter(self._part, _KIND)
 
     def append(self, chunk: Chunk) -> None:
         """Write one chunk; raises DataError if it is not of the specification."""
@@ -112,7 +113,7 @@ def read_demonstrations(path: Path, spec: TransitionSpec, encoding: Encoding | N
         DemonstrationError: the file is missing, damaged, of another kind, of another task, or holds features of another
             encoder.
     """
-    held = segment.read_header(path, _KIND).spec
+    held = read_spec_header(path, _KIND).spec
     if held.encoder and not spec.agrees(held):
         raise DemonstrationError(
             f"{path}: {spec.difference(held)}; it was made for another task, or before such files held pictures, with "
@@ -136,10 +137,11 @@ def read_demonstrations(path: Path, spec: TransitionSpec, encoding: Encoding | N
 
 def _read(path: Path, spec: TransitionSpec) -> Iterator[Chunk]:
     """The chunks of a file of `spec` as they are in it."""
-    about = segment.read_header(path, _KIND).about
-    decode = decode_picture_chunk if "jpeg" in about else decode_chunk
-    count, closed = 0, not about.get("closed")  # older files have no end
-    for _, payload in segment.scan(path, _KIND, spec):
+    header = read_spec_header(path, _KIND)
+    expect_spec(path, header.spec, spec)
+    decode = decode_picture_chunk if "jpeg" in header.about else decode_chunk
+    count, closed = 0, not header.about.get("closed")  # older files have no end
+    for _, payload in segment.scan(path, _KIND):
         if payload.startswith(_END_MAGIC):
             closed = payload == _END.pack(_END_MAGIC, count)
             continue

@@ -29,6 +29,7 @@ from serl_config.text import printable
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage import segment
 from serl_rl.storage.segment import DamageError, SegmentError, SegmentLost, SegmentWriter
+from serl_rl.storage.spec_header import expect_spec, read_spec_header, with_spec
 
 JournalError = SegmentError
 """A journal that cannot be used or written; what it held before is still there."""
@@ -92,7 +93,7 @@ class Journal:
         try:
             count = len(_segments(path))
             if count == 0:
-                segment.create(_segment_path(path, 0), _KIND, spec, _about(secrets.token_hex(8), 0, 0))
+                segment.create(_segment_path(path, 0), _KIND, with_spec(spec, _about(secrets.token_hex(8), 0, 0)))
             self._index = max(count - 1, 0)
             self._writer = _open_segment(_segment_path(path, self._index), spec)
         except BaseException:
@@ -124,7 +125,7 @@ class Journal:
     def begins_at(self, position: Position) -> bool:
         """Whether a place is the one in front of the first record of a segment."""
         path = _segment_path(self.path, position.segment)
-        return path.exists() and segment.read_header(path, _KIND).end == position.offset
+        return path.exists() and read_spec_header(path, _KIND).end == position.offset
 
     def sync(self) -> None:
         """Make everything that was appended survive a power failure."""
@@ -151,8 +152,8 @@ class Journal:
     def _begin_segment(self) -> None:
         path = _segment_path(self.path, self._index + 1)
         self._writer.check()
-        segment.create(path, _KIND, self.spec, _about(self.id, self._index + 1, self._writer.end))
-        writer = SegmentWriter(path, _KIND, self.spec)
+        segment.create(path, _KIND, with_spec(self.spec, _about(self.id, self._index + 1, self._writer.end)))
+        writer = SegmentWriter(path, _KIND)
         self._writer.close()
         self._writer = writer
         self._index += 1
@@ -198,11 +199,12 @@ def read_journal(path: Path, spec: TransitionSpec) -> Iterator[tuple[Position, R
     journal, end = "", 0
     for index, segment_path in enumerate(paths):
         try:
-            header = segment.read_header(segment_path, _KIND)
+            header = read_spec_header(segment_path, _KIND)
             found = str(header.about.get("journal", ""))
             _check_place(segment_path, header.about, journal if index else found, index, end)
             journal, end = found, header.end
-            for end, payload in segment.scan(segment_path, _KIND, spec, torn_tail=index == len(paths) - 1):
+            expect_spec(segment_path, header.spec, spec)
+            for end, payload in segment.scan(segment_path, _KIND, torn_tail=index == len(paths) - 1):
                 yield Position(index, end), _unpack(segment_path, payload)
         except DamageError as error:
             raise _advised(path, error) from error
@@ -230,7 +232,7 @@ def salvage(path: Path) -> Iterator[Salvaged]:
     for segment_path in sorted(entry for entry in path.iterdir() if _NAME.fullmatch(entry.name)):
         index = int(segment_path.stem)
         try:
-            header = segment.read_header(segment_path, _KIND)
+            header = read_spec_header(segment_path, _KIND)
         except SegmentError as error:
             _log.error("left out: %s", error)
             unbroken = False
@@ -259,7 +261,7 @@ def journal_spec(path: Path) -> TransitionSpec:
     problem = JournalError(f"{path}: expected segments of a journal, found none")
     for segment_path in sorted(entry for entry in path.glob("*") if _NAME.fullmatch(entry.name)):
         try:
-            return segment.read_spec(segment_path, _KIND)
+            return read_spec_header(segment_path, _KIND).spec
         except SegmentError as error:
             problem = error
     raise problem
@@ -271,7 +273,8 @@ def _about(journal: str, index: int, previous_end: int) -> dict[str, Any]:
 
 def _open_segment(path: Path, spec: TransitionSpec) -> SegmentWriter:
     try:
-        return SegmentWriter(path, _KIND, spec)
+        expect_spec(path, read_spec_header(path, _KIND).spec, spec)
+        return SegmentWriter(path, _KIND)
     except DamageError as error:
         raise _advised(path.parent, error) from error
 

@@ -2,7 +2,7 @@
 """An append-only file of records in which every kind of damage shows.
 
     file   = magic "SERLSEG1" | u32 size of header | u32 crc of header | header | record ...
-    header = JSON {"kind": what the records are, "spec": the TransitionSpec, and what else `create` was told}
+    header = JSON {"kind": what the records are, and what else `create` was told of them}
     record = u32 size of payload | u32 crc of payload | u32 crc of the 8 bytes before | payload
 
 Numbers are little-endian, checksums CRC-32. The size of a record has a checksum of its own, so that a last record that
@@ -29,8 +29,6 @@ from serl_config.atomic_files import write_whole
 from serl_config.files import FileError, open_file
 from serl_config.strict_json import parse_json
 from serl_config.text import printable
-
-from serl_rl.spec import DataError, TransitionSpec
 
 MAX_RECORD = 2**30
 
@@ -63,40 +61,39 @@ class SegmentLost(SegmentError):
 class Header:
     """What a file of records says of itself.
 
-    about: what `create` was told beside kind and specification
+    about: a tree of JSON, what `create` was told beside the kind
     end: offset of the first record
     """
 
-    spec: TransitionSpec
     about: Mapping[str, Any]
     end: int
 
 
-def create(path: Path, kind: str, spec: TransitionSpec, about: Mapping[str, Any] | None = None) -> None:
-    """Create an empty file of records; it appears under its name complete or not at all. Raises SegmentError."""
-    tree = {**(about or {}), "kind": kind, "spec": json.loads(spec.to_json())}
-    header = json.dumps(tree, sort_keys=True).encode()
+def create(path: Path, kind: str, about: Mapping[str, Any]) -> None:
+    """Create an empty file of records; it appears under its name complete or not at all.
+
+    Args:
+        path: of the file.
+        kind: what the records are; who opens the file has to name it.
+        about: a tree of JSON, what else the header says of them.
+
+    Raises:
+        SegmentError: it cannot be created.
+    """
+    header = json.dumps({**about, "kind": kind}, sort_keys=True).encode()
     try:
         write_whole(path, _FILE_PREFIX.pack(_MAGIC, len(header), zlib.crc32(header)) + header)
     except OSError as error:
         raise SegmentError(f"{path}: cannot create it: {error}") from error
 
 
-def scan(path: Path, kind: str, spec: TransitionSpec, *, torn_tail: bool = False) -> Iterator[tuple[int, bytes]]:
+def scan(path: Path, kind: str, *, torn_tail: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield `(offset behind the record, payload)` of every record.
 
     With `torn_tail`, a last record that a crash cut off ends the file quietly; otherwise it is an error. Raises
-    SegmentError for a file of another kind or specification, DamageError at the first damaged record.
+    SegmentError for a file of another kind, DamageError at the first damaged record.
     """
-    header = read_header(path, kind)
-    if not spec.agrees(header.spec):
-        raise SegmentError(
-            f"{path}: {spec.difference(header.spec)}; it was made for another task or with other vision settings: make "
-            "it again, or choose the task and the settings (--set vision...) that it was made with"
-        )
-    if spec.meaning and not header.spec.meaning:
-        _log.warning("%s: was made before files said what their numbers mean; that cannot be checked", path)
-    offset = header.end
+    start = offset = read_header(path, kind).end
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(offset)
@@ -105,7 +102,7 @@ def scan(path: Path, kind: str, spec: TransitionSpec, *, torn_tail: bool = False
             if problem:
                 if torn and torn_tail:
                     return
-                raise DamageError(f"{path}: {problem} at byte {offset} of {size}; {_survey(path, header.end, offset)}")
+                raise DamageError(f"{path}: {problem} at byte {offset} of {size}; {_survey(path, start, offset)}")
             offset = end_of(offset, payload)
             yield offset, payload
 
@@ -193,15 +190,6 @@ def _survey(path: Path, start: int, damage: int) -> str:
     return f"{before} can be read before it, {behind} behind it; nothing was changed, restore a copy"
 
 
-def read_spec(path: Path, kind: str) -> TransitionSpec:
-    """The specification of a file of records.
-
-    Raises:
-        SegmentError: it cannot be read, or is of another kind.
-    """
-    return read_header(path, kind).spec
-
-
 def read_header(path: Path, kind: str) -> Header:
     """What a file of records says of itself.
 
@@ -224,13 +212,14 @@ def read_header(path: Path, kind: str) -> Header:
         raise DamageError(f"{path}: the header is damaged; nothing was changed, restore a copy")
     try:
         tree = parse_json(header)
-        spec = TransitionSpec.from_json(json.dumps(tree.pop("spec")))
         found = tree.pop("kind")
-    except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
-        raise SegmentError(f"{path}: expected a header with kind and spec, found {header[:80]!r} ({error})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SegmentError(
+            f"{path}: expected a header with the kind of the records, found {header[:80]!r} ({error})"
+        ) from error
     if found != kind:
         raise SegmentError(f"{path}: expected a {kind} file, found a {found} file")
-    return Header(spec, tree, _FILE_PREFIX.size + length)
+    return Header(tree, _FILE_PREFIX.size + length)
 
 
 class SegmentWriter:
@@ -239,11 +228,11 @@ class SegmentWriter:
     Raises SegmentError as `scan` does, before anything is changed.
     """
 
-    def __init__(self, path: Path, kind: str, spec: TransitionSpec) -> None:
+    def __init__(self, path: Path, kind: str) -> None:
         self.path = path
         self.header = read_header(path, kind)
         self.end = self.header.end
-        for end, _ in scan(path, kind, spec, torn_tail=True):
+        for end, _ in scan(path, kind, torn_tail=True):
             self.end = end
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._dirty = False

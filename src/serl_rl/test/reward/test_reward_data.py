@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from serl_rl.reward.data import (
     split_episodes,
 )
 from serl_rl.spec import DataError
-from serl_rl.storage.segment import SegmentError
+from serl_rl.storage.segment import SegmentError, create
 
 SOURCE = FrameSource("pick", {"front": View(16, 12), "wrist": View(8, 8, (0.0, 0.5, 0.5, 0.5))})
 
@@ -135,6 +137,85 @@ def test_frames_of_another_source_do_not_get_into_a_file(tmp_path, other):
         pass
     with pytest.raises(DataError, match="expected frames of"):
         read_reward_data([path, write(tmp_path / "b.frames", build([0, 1], other))])
+
+
+def test_the_header_of_a_file_says_what_its_frames_are(tmp_path):
+    path = write(tmp_path / "a.frames", build([0, 1]))
+    (size,) = struct.unpack_from("<I", path.read_bytes(), 8)
+    assert json.loads(path.read_bytes()[16 : 16 + size]) == {
+        "kind": "reward frames",
+        "source": {
+            "task": "pick",
+            "views": {"front": [16, 12, None], "wrist": [8, 8, [0.0, 0.5, 0.5, 0.5]]},
+            "stages": ["failure", "success"],
+        },
+    }
+
+
+def test_a_file_without_an_episode_is_one_of_its_source(tmp_path):
+    path = tmp_path / "a.frames"
+    with RewardDataFile(path, SOURCE):
+        pass
+    other = FrameSource("pick", {**SOURCE.views, "wrist": View(8, 8)})
+    with pytest.raises(DataError, match=r"a\.frames: expected frames of"), RewardDataFile(path, other):
+        pass
+    write(path, build([0, 1]))
+    assert len(read_reward_data([path])) == 1
+
+
+@pytest.mark.parametrize("about", [{}, {"source": 1}, {"source": {"task": "pick"}}, {"spec": {"observation": [1]}}])
+def test_a_header_that_describes_no_frames_is_refused(tmp_path, about):
+    create(tmp_path / "a.frames", "reward frames", about)
+    with pytest.raises(SegmentError, match=r"a\.frames: expected a header with the source of the frames"):
+        read_reward_data([tmp_path / "a.frames"])
+
+
+def test_a_file_whose_header_and_episode_differ_is_refused(tmp_path):
+    path = write(tmp_path / "a.frames", build([0, 1]))
+    (size,) = struct.unpack_from("<I", path.read_bytes(), 8)
+    records = path.read_bytes()[16 + size :]
+    source = replace(SOURCE, task="place")
+    create(path, "reward frames", {"source": json.loads(source.to_json())})
+    with path.open("ab") as file:
+        file.write(records)
+    with pytest.raises(SegmentError, match=r"a\.frames: holds an episode that cannot be read: header: expected"):
+        read_reward_data([path])
+
+
+OLD = Path(__file__).with_name("frames_of_an_older_version.bin")
+OLD_SOURCE = FrameSource("pick", {"front": View(8, 6, (0.0, 0.0, 0.5, 0.75)), "wrist": View(8, 8)})
+
+
+def test_a_file_of_an_older_version_is_read_and_continued(tmp_path):
+    """Written when headers said of frames only the shapes of their pictures; values as they were recorded."""
+    path = tmp_path / "old.frames"
+    path.write_bytes(OLD.read_bytes())
+    (episode,) = read_reward_data([path])
+    assert (episode.id, episode.labelled_by, episode.labels.tolist()) == ("8fcd8a83a4fc3f58", "keys", [0, 1])
+    assert episode.source == OLD_SOURCE
+    for index in range(2):
+        np.testing.assert_allclose(episode.decode("front")[index], 40 * index + 10, atol=1)
+        np.testing.assert_allclose(episode.decode("wrist")[index], 200 - 50 * index, atol=1)
+    added = build([0, 1, 1], OLD_SOURCE)
+    write(path, added)
+    assert path.read_bytes().startswith(OLD.read_bytes())
+    assert [found.id for found in read_reward_data([path])] == [episode.id, added.id]
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_file_of_an_older_version_takes_no_frames_of_another_source(tmp_path, empty):
+    path = tmp_path / "old.frames"
+    content = OLD.read_bytes()
+    (size,) = struct.unpack_from("<I", content, 8)
+    path.write_bytes(content[: 16 + size] if empty else content)
+    others = [FrameSource("pick", {**OLD_SOURCE.views, "wrist": View(8, 9)})]
+    if not empty:  # of a file without episodes nobody knows the crops
+        others.append(FrameSource("pick", {**OLD_SOURCE.views, "wrist": View(8, 8, (0.0, 0.5, 0.5, 0.5))}))
+    before = path.read_bytes()
+    for other in others:
+        with pytest.raises(DataError, match=r"old\.frames: expected"), RewardDataFile(path, other):
+            pass
+    assert path.read_bytes() == before
 
 
 def test_an_episode_that_is_there_twice_is_an_error(tmp_path):

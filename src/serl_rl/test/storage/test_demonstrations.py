@@ -9,6 +9,7 @@ from serl_rl.spec import ArraySpec, TransitionSpec
 from serl_rl.storage.chunk import Chunk
 from serl_rl.storage.demonstrations import DemonstrationError, DemonstrationFile, read_demonstrations
 from serl_rl.storage.segment import create, read_header, scan
+from serl_rl.storage.spec_header import with_spec
 
 SPEC = TransitionSpec({"state": ((3,), "float32")}, 2)
 
@@ -107,7 +108,7 @@ def test_a_file_that_ends_too_early_is_noticed_although_every_record_is_whole(tm
     path = tmp_path / "demo.serl"
     write(path, 3)
     whole = path.read_bytes()
-    ends = [end for end, _ in scan(path, "demonstrations", SPEC)]
+    ends = [end for end, _ in scan(path, "demonstrations")]
     for end in (read_header(path, "demonstrations").end, *ends[:-1]):
         path.write_bytes(whole[:end])
         with pytest.raises(DemonstrationError, match=r"demo\.serl: ends behind \d chunks"):
@@ -119,5 +120,5 @@ def test_a_file_that_ends_too_early_is_noticed_although_every_record_is_whole(tm
 
 def test_a_file_of_an_older_version_has_no_end(tmp_path: Path) -> None:
     path = tmp_path / "old.serl"
-    create(path, "demonstrations", SPEC)
+    create(path, "demonstrations", with_spec(SPEC))
     assert list(read_demonstrations(path, SPEC)) == []

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from serl_rl.storage.chunk import TransitionSpec
 from serl_rl.storage.journal import Journal, JournalError, JournalLost, Position, Record, read_journal, salvage
 from serl_rl.storage.segment import create, read_header, scan
+from serl_rl.storage.spec_header import with_spec
 
 SPEC = TransitionSpec({"state": ((2,), "float32")}, 1)
 
@@ -177,7 +178,7 @@ def test_segments_that_do_not_belong_in_their_place_are_noticed(tmp_path, what):
     elif what == "of another journal":
         second.write_bytes((tmp_path / "other/00000002.segment").read_bytes())
     else:
-        ends = [end for end, _ in scan(first, "journal", SPEC)]
+        ends = [end for end, _ in scan(first, "journal")]
         first.write_bytes(one[: ends[-2] if what == "shorter" else read_header(first, "journal").end])
     with pytest.raises(
         JournalError, match=r"segment: (index|journal|previous_end): expected .*, found .*restore a copy"
@@ -186,7 +187,7 @@ def test_segments_that_do_not_belong_in_their_place_are_noticed(tmp_path, what):
 
 
 def test_a_journal_from_before_segments_named_their_journal_goes_on(tmp_path):
-    create(tmp_path / "00000000.segment", "journal", SPEC)
+    create(tmp_path / "00000000.segment", "journal", with_spec(SPEC))
     expected = write(tmp_path, 8, segment_bytes=250)
     assert len(list(tmp_path.glob("*.segment"))) > 2
     assert contents(tmp_path) == expected
