@@ -83,7 +83,7 @@ def pids(run: Path, node: str) -> list[int]:
 def test_training_survives_kills_of_actor_and_learner_and_can_be_resumed(processes: Any, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "kills"
     learning = load_learning("", VISION)
-    spec = transition_spec(VISION, learning, find_encoder(VISION, learning))
+    spec = transition_spec(VISION, learning, find_encoder(VISION, learning, simulated=True))
     training = train(processes, tmp_path, VISION.name, "--name", "kills", "--max-steps", "700")
     for node in ("actor", "learner", "scripted_human", "reward"):
         before = wait_for(lambda: transitions(run, spec), training)
@@ -155,7 +155,7 @@ def test_demonstrations_recorded_once_are_learned_from_with_another_encoder(proc
     learning = load_learning("", VISION)
     vision = replace(learning.vision, encoder=replace(learning.vision.encoder, **changed))  # type: ignore[arg-type]
     other = replace(learning, vision=vision)
-    spec = transition_spec(VISION, other, find_encoder(VISION, other))
+    spec = transition_spec(VISION, other, find_encoder(VISION, other, simulated=True))
     assert spec.observation["front"].shape[0] == 3
     chunks = [decode_chunk(record.data, spec) for _, record in read_journal(tmp_path / "runs/seen/journal", spec)]
     assert sum(len(chunk) for chunk in chunks if chunk.demonstration) == recorded

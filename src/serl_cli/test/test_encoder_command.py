@@ -82,7 +82,7 @@ def test_a_training_writes_a_file_that_says_how_it_was_made(tmp_path: Path, caps
     assert {"plain/front/cube_position_mm", "random/wrist/cube_from_tcp_mm"} <= description.metrics.keys()
     assert "plain/wrist/cube_position_mm" not in description.metrics
     assert "front/cube_position_mm" in shown
-    encoder = load_encoder(EncoderConfig(weights=str(tmp_path / "tiny.safetensors")), ["front"], find)
+    encoder = load_encoder(EncoderConfig(weights=str(tmp_path / "tiny.safetensors")), ["front"], find, world=None)
     assert encoder.hash == description.hash
     assert description.hash in shown
 
@@ -105,7 +105,7 @@ def test_published_weights_are_converted(tmp_path: Path, capsys: pytest.CaptureF
     assert "left out" in shown
     assert "head/kernel" in shown
     config = EncoderConfig(kind="resnet10", weights=str(tmp_path / "resnet10_params.safetensors"))
-    encoder = load_encoder(config, [], find)
+    encoder = load_encoder(config, [], find, world=None)
     kernel = tree["ResNetBlock_2"]["conv_proj"]["kernel"]
     np.testing.assert_allclose(encoder.weights["ResNetBlock_2/conv_proj/kernel"], kernel, rtol=1e-3, atol=1e-6)
 

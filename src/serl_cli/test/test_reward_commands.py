@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from serl_cli.app import main
-from serl_rl.reward.data import EpisodeBuilder, RewardDataFile, RewardEpisode
+from serl_cli.reward.train_classifier import _world
+from serl_rl.config import RewardClassifierConfig
+from serl_rl.encoders.loading import ANY_WORLD
+from serl_rl.reward.data import EpisodeBuilder, FrameSource, RewardDataFile, RewardEpisode
 from serl_training.reward.reward_frames import frame_source
 
 from serl_tasks import get_task
@@ -17,9 +23,12 @@ from serl_tasks import get_task
 SOURCE = frame_source(get_task("pick_cube_vision"))
 
 
-def episode(labels: list[int]) -> RewardEpisode:
+HALVES = (("train", [0, 1] * 20), ("validation", [0, 1] * 10))
+
+
+def episode(labels: list[int], source: FrameSource = SOURCE) -> RewardEpisode:
     rng = np.random.default_rng(len(labels))
-    builder = EpisodeBuilder(SOURCE, "truth")
+    builder = EpisodeBuilder(source, "truth")
     for label in labels:
         colour = rng.integers(0, 255, 3).astype(np.uint8)
         builder.add({name: np.full(view.shape, colour, np.uint8) for name, view in SOURCE.views.items()}, label)
@@ -50,6 +59,29 @@ def test_frames_that_make_no_classifier_are_refused(tmp_path, capsys):
     assert "expected episodes that training has not seen" in same
     (tmp_path / "broken.frames").write_bytes(few.read_bytes()[:-100] + b"x" * 100)
     assert "damaged" in complaint(capsys, "reward", "train", str(tmp_path / "broken.frames"))
+
+
+def test_a_classifier_of_frames_from_another_world_gets_no_shipped_encoder(tmp_path, capsys):
+    shelf = replace(SOURCE, world="shelf")
+    files = [frames(tmp_path / f"{n}.frames", *(episode(labels, shelf) for _ in range(2))) for n, labels in HALVES]
+    error = complaint(capsys, "reward", "train", str(files[0]), "--validation", str(files[1]))
+    assert "expected weights for the world shelf and the cameras front, wrist" in error
+    assert "the world table" in error
+
+
+def test_frames_of_an_unknown_world_are_named_before_they_meet_weights_of_a_simulated_one():
+    def told(weights: str, *worlds: str) -> tuple[str, str]:
+        console = Console(record=True, file=StringIO())
+        episodes = [episode([0, 1], replace(SOURCE, world=world)) for world in worlds]
+        world = _world(episodes, [Path("old.frames")], RewardClassifierConfig(weights=weights), console)
+        return world, console.export_text()
+
+    assert told("auto", "table", "table") == ("table", "")
+    for worlds in ([""], ["", "table"], ["shelf", "table"]):
+        world, text = told("auto", *worlds)
+        assert world == ANY_WORLD
+        assert "old.frames: the world that the frames show is unknown" in text
+        assert told("random", *worlds) == (ANY_WORLD, "")
 
 
 def test_a_task_without_cameras_has_nothing_to_record(tmp_path, capsys):

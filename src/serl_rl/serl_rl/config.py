@@ -171,8 +171,9 @@ class EncoderConfig:
 
     kind: EncoderKind = "small"
     weights: str = "auto"
-    """auto: those that are shipped for the task's cameras, random ones where there are none; random; a name in
-    config/encoders; or the path of a safetensors file."""
+    """auto: those that are shipped, which must have been trained for the world (or real cameras) and the cameras that
+    are looked through, random ones where none of this kind are shipped; random; a name in config/encoders; or the path
+    of a safetensors file."""
     seed: int = Field(default=0, ge=0)
     """Seed of random weights."""
     frozen: bool = True

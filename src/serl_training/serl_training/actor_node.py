@@ -35,7 +35,7 @@ from serl_training.env.graph_env import GraphEnv
 from serl_training.env.graph_inputs import check_observable
 from serl_training.env.graph_reset import EpisodeGraph, PersonReset, PersonResetSettings, Reset, SimulatorReset
 from serl_training.graph_jax import declare_compile_cache, prepare
-from serl_training.link.contract import LEARNING, load_learning
+from serl_training.link.contract import LEARNING, SIMULATED, load_learning
 from serl_training.link.graph_id import GRAPH_ID
 from serl_training.link.graph_learner_link import GraphLearnerLink
 
@@ -51,6 +51,7 @@ class ActorNode(Node):
         self._task = get_task(declare(self, "task", "pick_cube", "Task to learn.", choices=task_names()))
         self._seed = declare(self, "seed", 0, "Seed of start states and exploration.", range=(0, 2**31))
         self._learning = load_learning(declare(self, "learning", "", LEARNING), self._task)
+        simulated = declare(self, "simulated", False, SIMULATED)
         self._actor_id = declare(self, "actor_id", "actor_0", "Name under which the transitions are stored.")
         self._graph_id = declare(self, "graph_id", "", GRAPH_ID)
         self._lockstep = declare(self, "lockstep", True, "Whether the world waits for each command.")
@@ -95,7 +96,7 @@ class ActorNode(Node):
         if self._task.cameras:
             prepare(self, cache)
         own_seed = zlib.crc32(f"{self._seed}/{self._actor_id}".encode())
-        self._perception = make_perception(self._task, self._learning, own_seed)
+        self._perception = make_perception(self._task, self._learning, own_seed, simulated=simulated)
         self._metrics = self.create_publisher(Metrics, "metrics", RELIABLE_50)
         self._diagnostics = Diagnostics(self)
         self._jobs = JobServer(self, self._diagnostics, self._graph_id, finished=lambda: self._env.idle())

@@ -26,7 +26,7 @@ from serl_interfaces.msg import Metrics, PolicyParameters
 from serl_tasks import get_task, task_names
 from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.learner.run_log import RunLog
-from serl_training.link.contract import LEARNING, find_encoder, load_learning, transition_spec
+from serl_training.link.contract import LEARNING, SIMULATED, find_encoder, load_learning, transition_spec
 from serl_training.link.graph_id import GRAPH_ID
 from serl_training.link.graph_insertion_service import InsertionService
 
@@ -45,6 +45,7 @@ class LearnerNode(Node):
         super().__init__("learner")
         task = get_task(declare(self, "task", "pick_cube", "Task to learn.", choices=task_names()))
         config = load_learning(declare(self, "learning", "", LEARNING), task)
+        simulated = declare(self, "simulated", False, SIMULATED)
         seed = declare(self, "seed", 0, "Seed of networks and sampling.", range=(0, 2**31))
         run_dir = declare(self, "run_dir", "", "Directory of the run: journal, checkpoints, metrics.")
         coupled = declare(
@@ -73,7 +74,7 @@ class LearnerNode(Node):
         from serl_training.learner.training_errors import TrainingError
 
         self._hopeless = (JournalLost, TrainingError)  # what starting again would not mend
-        encoder = find_encoder(task, config)
+        encoder = find_encoder(task, config, simulated=simulated)
         try:
             self._trainer: Trainer = Trainer(
                 Path(run_dir),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from serl_rl.config import EncoderConfig, LearningConfig, VisionConfig
+from serl_rl.encoders.file import EncoderError
 from serl_rl.spec import TransitionSpec
 from serl_robots.control.action import ActionSpec
 from serl_tasks.camera_view import CameraView
@@ -53,6 +54,16 @@ def test_features_stand_for_pictures_where_the_encoder_is_frozen():
 def test_random_weights_of_another_seed_make_another_specification():
     specs = {transition_spec(VISION, s, find_encoder(VISION, s)) for s in (settings(seed=0), settings(seed=1))}
     assert len(specs) == 2
+
+
+def test_shipped_weights_are_for_the_simulated_world_and_refused_for_real_cameras():
+    config = load_learning("", VISION)
+    encoder = find_encoder(VISION, config, simulated=True)
+    assert encoder is not None
+    assert encoder.name.endswith("small.safetensors")
+    for make in (find_encoder, lambda task, config: make_perception(task, config, seed=0)):
+        with pytest.raises(EncoderError, match=r"real cameras \(the cameras .*front.*the world table"):
+            make(VISION, config)
 
 
 def test_an_encoded_environment_gives_what_the_specification_says():

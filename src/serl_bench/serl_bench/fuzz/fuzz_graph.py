@@ -124,7 +124,7 @@ def _teach(fuzzer: Fuzzer, task_name: str) -> None:
     """What a valid request looks like, where a default one is not."""
     task = get_task(task_name)
     learning = load_learning("", task)
-    spec = transition_spec(task, learning, find_encoder(task, learning))
+    spec = transition_spec(task, learning, find_encoder(task, learning, simulated=True))
     data = encode_chunk(numbered_chunk(spec, 0, 4, np.random.default_rng(0)))
     chunk = InsertTransitions.Request(actor_id="fuzz", session_id="fuzz", count=4)
     chunk.data.frombytes(data)

@@ -40,7 +40,8 @@ def classifier_hz(bench: Bench) -> Measurement:
     from serl_rl.jax.reward.classifier import RewardClassifier
 
     task, config = get_task(VISION), RewardClassifierConfig()
-    encoder = load_encoder(EncoderConfig(kind=config.encoder, weights=config.weights), tuple(task.cameras), find)
+    settings = EncoderConfig(kind=config.encoder, weights=config.weights)
+    encoder = load_encoder(settings, tuple(task.cameras), find, world=task.world)
     path = bench.scratch / "untrained.safetensors"
     RewardClassifier.untrained(frame_source(task), config, encoder).save(path)
     arguments = {

@@ -156,7 +156,7 @@ class Eyes(Node):
 
         task = get_task(self.TASK)
         config = load_learning("", task)
-        self._perception = make_perception(task, config, seed=0)
+        self._perception = make_perception(task, config, seed=0, simulated=True)
         agent = create_agent(0, self._perception.spec, config, self._perception.weights)
         self._policy = make_policy(agent.policy_snapshot())
         self._state = np.zeros(self._perception.spec.observation["state"].shape, np.float32)

@@ -49,7 +49,7 @@ def measure() -> tuple[list[float], list[float]]:
 
     task = get_task(TASK)
     env = TaskEnv("pick_cube")  # the same world, seen by nobody: frames are captured here
-    encoder = FrameEncoder(load_encoder(EncoderConfig(), list(task.cameras), find), VIEWS)
+    encoder = FrameEncoder(load_encoder(EncoderConfig(), list(task.cameras), find, world=task.world), VIEWS)
     env.action_space.seed(0)
     env.reset(seed=0)
     rendering, encoding = [], []

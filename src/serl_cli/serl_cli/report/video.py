@@ -78,7 +78,7 @@ def _frames(snapshot: PolicySnapshot, config: LearningConfig, task: str, episode
         scene.reset(seed=FIRST_SEED)
         # The first picture starts ffmpeg, which must not be forked from a process with JAX's threads.
         yield scene.world.render(OVERVIEW, *SIZE, FILM)
-        perception = make_perception(scene.task, config, seed=0)
+        perception = make_perception(scene.task, config, seed=0, simulated=True)
         env, stack = perception.wrap(scene), FrameStacker(perception.spec)
         policy = make_policy(snapshot, perception.weights)
         policy.check(perception.spec)

@@ -2,7 +2,7 @@
 """``serl reward record``: labelled frames into a file."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -73,6 +73,7 @@ def drive(task_name: str, path: Path, *, episodes: int, frames: int, seed: int, 
         Interrupted: a person pressed Ctrl-C.
     """
     task, source = _prepare(task_name, STAGES, path, force)
+    source = replace(source, world=task.world)
     console = Console()
     with RewardDataFile(path, source) as file:
         tally = _Tally(file)

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from serl_config.resources import find
 from serl_launch.errors import CommandError, Interrupted
 from serl_rl.config import EncoderConfig, RewardClassifierConfig
+from serl_rl.encoders.loading import ANY_WORLD, load_encoder
 from serl_rl.reward.data import RewardEpisode, check_split, read_reward_data, split_episodes
 
 
@@ -28,7 +29,7 @@ def train(
     Raises:
         CommandError: the folder of `out` is not there.
         DataError, SegmentError: the frames cannot be used.
-        EncoderError: there is no such encoder.
+        EncoderError: there is no such encoder, or the shipped one was trained for another world or other cameras.
         Interrupted: a person pressed Ctrl-C.
     """
     out = out or files[0].with_name(f"{files[0].stem}.classifier.safetensors")
@@ -41,10 +42,10 @@ def train(
     started = time.monotonic()
     train_episodes, held_out = _split(files, validation_files, config, seed)
     check_split(train_episodes, held_out)
-    from serl_rl.encoders.loading import load_encoder
-
     cameras = tuple(train_episodes[0].source.views)
-    encoder = load_encoder(EncoderConfig(kind=config.encoder, weights=config.weights), cameras, find)
+    settings = EncoderConfig(kind=config.encoder, weights=config.weights)
+    world = _world([*train_episodes, *held_out], [*files, *validation_files], config, console)
+    encoder = load_encoder(settings, cameras, find, world=world)
     console.print(
         f"{_count(train_episodes)} to train, {_count(held_out)} held out; encoder: {encoder.name}",
         highlight=False,
@@ -91,6 +92,23 @@ def _split(
     if validation_files:
         return read_reward_data(files), read_reward_data(validation_files)
     return split_episodes(read_reward_data(files), config.validation, seed)
+
+
+def _world(
+    episodes: Sequence[RewardEpisode], files: Sequence[Path], config: RewardClassifierConfig, console: Console
+) -> str:
+    """The one world that all frames show; ANY_WORLD, with a warning where it matters, unless they say so."""
+    worlds = {episode.source.world for episode in episodes}
+    if len(worlds) == 1 and not worlds & {"", ANY_WORLD}:
+        return worlds.pop()
+    if config.weights == "auto":
+        console.print(
+            f"warning: {', '.join(map(str, files))}: the world that the frames show is unknown, or not one; shipped "
+            "weights were trained on a simulated one and may be worth little for real cameras: see --weights",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return ANY_WORLD
 
 
 def _count(episodes: Sequence[RewardEpisode]) -> str:

@@ -67,10 +67,18 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
         "/arm_controller": {"task": "pick_cube_vision", "lockstep": True},
         "/reward": {"task": "pick_cube_vision"},
         "/scripted_human": {"task": "pick_cube_vision", "seed": 0, "interventions": False},
-        "/learner": {"task": "pick_cube_vision", "learning": "", "run_dir": "runs/launch", "graph_id": "", "seed": 0},
+        "/learner": {
+            "task": "pick_cube_vision",
+            "learning": "",
+            "simulated": True,
+            "run_dir": "runs/launch",
+            "graph_id": "",
+            "seed": 0,
+        },
         "/actor": {
             "task": "pick_cube_vision",
             "learning": "",
+            "simulated": True,
             "seed": 0,
             "graph_id": "",
             "lockstep": True,
@@ -131,9 +139,20 @@ def test_the_learning_side_alone_is_what_the_whole_graph_lacks_without_it(enviro
     assert process.respawn and process.command[-2:] == ("-r", "/clock:=clock")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "simulated"),
+    [({}, False), ({"use_sim_time": "true"}, True), ({"simulated": "true"}, True), ({"use_sim_time": "false"}, False)],
+)
+def test_a_learner_alone_is_told_whether_cameras_are_simulated(
+    environment: dict[str, str], arguments: dict[str, str], simulated: bool
+) -> None:
+    assert parameters(plan(LEARNER, environment, **arguments))["/learner"]["simulated"] is simulated
+
+
 def test_a_text_that_looks_like_a_number_stays_a_text(environment: dict[str, str]) -> None:
     found = parameters(plan(SIM, environment, task="1", learning="2.5", run_dir="3", seed="4"))
-    assert found["/learner"] == {"task": "1", "learning": "2.5", "run_dir": "3", "graph_id": "", "seed": 4}
+    texts = {"task": "1", "learning": "2.5", "run_dir": "3", "graph_id": ""}
+    assert found["/learner"] == {**texts, "simulated": True, "seed": 4}
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class EncoderDescription:
     cameras: tuple[str, ...] = ()
     """Cameras that it was trained for; none: for no camera in particular."""
     worlds: tuple[str, ...] = ()
-    """Simulated worlds whose pictures it was trained on."""
+    """Simulated worlds whose pictures it was trained on; none: pictures of real cameras."""
     seed: int = 0
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the training, or where the weights come from."""

@@ -12,7 +12,7 @@ import math
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -59,6 +59,8 @@ class FrameSource:
     """What is seen of each camera, by its name."""
     stages: tuple[str, ...] = STAGES
     """Names of the labels 0, 1, ...; the last one is success."""
+    world: str = field(default="", compare=False)
+    """Simulated world that is seen; empty: real cameras, or not known. Files may hold frames of several."""
 
     def __post_init__(self) -> None:
         if not self.views:
@@ -67,9 +69,10 @@ class FrameSource:
             raise DataError("stages", "two or more different names, success last", ", ".join(self.stages) or "none")
 
     def to_json(self) -> str:
-        """Canonical text; equal sources give equal text."""
+        """Canonical text; equal sources of the same world give equal text."""
         views = {name: [view.width, view.height, view.crop] for name, view in self.views.items()}
-        return json.dumps({"task": self.task, "views": views, "stages": self.stages}, sort_keys=True)
+        known = {"world": self.world} if self.world else {}
+        return json.dumps({"task": self.task, "views": views, "stages": self.stages} | known, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> FrameSource:
@@ -80,7 +83,7 @@ class FrameSource:
                 str(name): View(int(width), int(height), None if crop is None else tuple(map(float, crop)))  # type: ignore[arg-type]
                 for name, (width, height, crop) in tree["views"].items()
             }
-            return cls(str(tree["task"]), views, tuple(map(str, tree["stages"])))
+            return cls(str(tree["task"]), views, tuple(map(str, tree["stages"])), str(tree.get("world", "")))
         except DataError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

@@ -202,6 +202,13 @@ def test_a_file_of_an_older_version_is_read_and_continued(tmp_path):
     assert [found.id for found in read_reward_data([path])] == [episode.id, added.id]
 
 
+def test_a_file_says_of_each_episode_what_world_it_shows(tmp_path):
+    unknown, simulated = build([0, 1], seed=1), build([0, 1], replace(SOURCE, world="table"), seed=2)
+    path = write(tmp_path / "a.frames", unknown, simulated)
+    assert [episode.source.world for episode in read_reward_data([path])] == ["", "table"]
+    assert "world" not in json.loads(SOURCE.to_json())  # as files had it that knew no worlds
+
+
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_file_of_an_older_version_takes_no_frames_of_another_source(tmp_path, empty):
     path = tmp_path / "old.frames"

@@ -43,18 +43,19 @@ class Perception:
         return None if self.encoder is None else Encoding(self.pictures, self.encoder.reseeded(seed).encode_rows)
 
 
-def make_perception(task: Task, config: LearningConfig, seed: int) -> Perception:
+def make_perception(task: Task, config: LearningConfig, seed: int, *, simulated: bool = False) -> Perception:
     """Load and compile what a task's pictures need. Imports JAX where it has cameras.
 
     Args:
         task: with or without cameras.
         config: of the learning.
         seed: of the random shifts.
+        simulated: whether the cameras look at the task's simulated world, not at a real one.
 
     Raises:
-        EncoderError: the encoder's file is missing, damaged or of another shape.
+        EncoderError: as for `find_encoder`.
     """
-    weights = find_encoder(task, config)
+    weights = find_encoder(task, config, simulated=simulated)
     spec, pictures = transition_spec(task, config, weights), transition_spec(task, config, None)
     settings = config.vision.encoder
     if weights is None or not settings.caches_features:

@@ -20,6 +20,9 @@ from serl_tasks import Task
 LEARNING = "Name in config/learning, or path of a YAML file; empty: the task's own."
 """What the parameter `learning` of nodes means."""
 
+SIMULATED = "Whether the cameras look at the task's simulated world; false: at a real one."
+"""What the parameter `simulated` of nodes means."""
+
 
 def load_learning(name: str, task: Task) -> LearningConfig:
     """Load `config/learning/<name>.yaml`, or the file that `name` is the path of; the task's own if it is empty.
@@ -32,15 +35,21 @@ def load_learning(name: str, task: Task) -> LearningConfig:
     return load_yaml(path, LearningConfig)
 
 
-def find_encoder(task: Task, config: LearningConfig) -> Encoder | None:
+def find_encoder(task: Task, config: LearningConfig, *, simulated: bool = False) -> Encoder | None:
     """The encoder for the task's cameras, None if it has no cameras.
 
+    Args:
+        task: whose cameras.
+        config: of the learning.
+        simulated: whether the cameras look at the task's simulated world, not at a real one.
+
     Raises:
-        EncoderError: its file is missing, damaged or of another shape.
+        EncoderError: its file is missing, damaged or of another shape, or the shipped one was trained for another
+            world or other cameras.
     """
     if not task.cameras:
         return None
-    return load_encoder(config.vision.encoder, tuple(task.cameras), find)
+    return load_encoder(config.vision.encoder, tuple(task.cameras), find, world=task.world if simulated else None)
 
 
 def transition_spec(task: Task, config: LearningConfig, encoder: Encoder | None) -> TransitionSpec:

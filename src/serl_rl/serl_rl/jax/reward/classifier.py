@@ -23,7 +23,7 @@ from serl_rl.config import EncoderConfig, RewardClassifierConfig, VisionConfig
 from serl_rl.encoders.architecture import parameter_shapes
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.file import EncoderError
-from serl_rl.encoders.loading import load_encoder
+from serl_rl.encoders.loading import load_encoder, load_same
 from serl_rl.jax.encoders.networks import encoder_params, make_encoder
 from serl_rl.jax.vision import CameraHead
 from serl_rl.reward.classifier_file import ClassifierError, ClassifierInfo, check_arrays, read_classifier
@@ -169,7 +169,10 @@ def _find_encoder(
     try:
         if info.weights:
             config = EncoderConfig(kind=info.encoder, weights=info.weights)  # type: ignore[arg-type]
-            encoder = load_encoder(config, info.cameras, find)
+            if config.weights == "auto":  # what it was trained for was looked at then; now the hash decides
+                encoder = load_same(config.kind, info.encoder_hash, find)
+            else:
+                encoder = load_encoder(config, info.cameras, find, world=None)
         else:
             check_arrays(path, own, parameter_shapes(info.encoder))
             encoder = Encoder.from_weights(info.encoder, dict(own), str(path))

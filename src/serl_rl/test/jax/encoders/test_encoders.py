@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -18,8 +19,8 @@ from hypothesis import strategies as st
 from serl_rl.config import EncoderConfig, EncoderKind
 from serl_rl.encoders.architecture import feature_shape, parameter_shapes
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.encoders.file import EncoderDescription, EncoderError, write_encoder
-from serl_rl.encoders.loading import load_encoder
+from serl_rl.encoders.file import EncoderDescription, EncoderError, weights_hash, write_encoder
+from serl_rl.encoders.loading import ANY_WORLD, load_encoder, load_same
 from serl_rl.jax.encoders.frames import FrameEncoder, _shift_into
 from serl_rl.jax.encoders.networks import DepthwiseConv, ResNetBlock, encoder_params, make_encoder
 
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
 CHECKOUT = Path(__file__).parents[5]
 SMALL = Encoder.random("small", 0)
+SHIPPED = weights_hash("small", {name: values.astype(np.float16) for name, values in SMALL.weights.items()})
+"""Of what `write` writes."""
 
 
 def find(name: str) -> Path:
@@ -147,48 +150,106 @@ def test_weights_are_loaded_from_a_path_with_and_without_description(tmp_path: P
     expected = Encoder.from_weights("small", rounded, "").hash
     safetensors.numpy.save_file(rounded, tmp_path / "own.safetensors")
     for path in (write(tmp_path / "described.safetensors"), tmp_path / "own.safetensors"):
-        assert load_encoder(EncoderConfig(weights=str(path)), ["side"], find).hash == expected
+        assert load_encoder(EncoderConfig(weights=str(path)), ["side"], find, world=None).hash == expected
 
 
-def test_auto_takes_shipped_weights_only_for_cameras_they_were_trained_for(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.fixture
+def shipped(tmp_path: Path) -> Callable[..., Callable[[str], Path]]:
+    """Return what ships a file of these worlds and cameras: how it is found, and nothing else."""
+
+    def ship(**changes: object) -> Callable[[str], Path]:
+        path = write(tmp_path / "small.safetensors", **changes)
+
+        def find_it(name: str) -> Path:
+            if name != "config/encoders/small.safetensors":
+                raise FileNotFoundError(f"{name} not found")
+            return path
+
+        return find_it
+
+    return ship
+
+
+@pytest.mark.parametrize(
+    ("worlds", "world", "cameras"),
+    [
+        (("table",), "table", ["wrist"]),
+        (("table",), "table", ["wrist", "front"]),
+        (("table", "shelf"), "shelf", ["front"]),
+        ((), None, ["front"]),
+        (("table",), ANY_WORLD, ["front"]),
+    ],
+)
+def test_auto_takes_shipped_weights_only_for_the_world_and_cameras_they_were_trained_for(
+    shipped: Any, caplog: pytest.LogCaptureFixture, worlds: tuple[str, ...], world: str | None, cameras: list[str]
 ) -> None:
-    path = write(tmp_path / "small.safetensors")
-    asked = []
-
-    def find_written(name: str) -> Path:
-        asked.append(name)
-        return path
-
     with caplog.at_level(logging.INFO):
-        assert load_encoder(EncoderConfig(), ["wrist"], find_written).name == str(path)
-        assert not caplog.records
-        assert load_encoder(EncoderConfig(seed=7), ["wrist", "side"], find_written).hash == (
-            Encoder.random("small", 7).hash
-        )
-    assert asked == ["config/encoders/small.safetensors"] * 2
-    assert "side" in caplog.text
-    assert "random" in caplog.text
+        assert load_encoder(EncoderConfig(), cameras, shipped(worlds=worlds), world=world).hash == SHIPPED
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("worlds", "world", "cameras", "message"),
+    [
+        (("table",), "table", ["wrist", "side"], "the world table and the cameras wrist, side, found some trained for"),
+        (("table",), "shelf", ["wrist"], "for the world shelf and .* for the world table and the cameras front, wrist"),
+        (("table",), None, ["front"], r"for real cameras \(the cameras front\), found .* for the world table and"),
+        ((), "table", ["front"], r"the world table .* for real cameras \(the cameras front, wrist\);"),
+        (("table",), ANY_WORLD, ["side"], "for any world and the cameras side, found some trained for the world table"),
+    ],
+)
+def test_auto_refuses_what_was_trained_for_another_world_or_camera_and_names_the_ways_out(
+    shipped: Any, worlds: tuple[str, ...], world: str | None, cameras: list[str], message: str
+) -> None:
+    with pytest.raises(EncoderError, match=message) as caught:
+        load_encoder(EncoderConfig(), cameras, shipped(worlds=worlds), world=world)
+    for way_out in ("vision.encoder.weights", "may be small,", "random", "./serl encoder train"):
+        assert way_out in str(caught.value)
+
+
+def test_auto_refuses_a_shipped_file_that_does_not_say_what_it_was_trained_for(tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    safetensors.numpy.save_file(dict(SMALL.weights), path)
+    with pytest.raises(EncoderError, match="does not say what it was trained for"):
+        load_encoder(EncoderConfig(), ["front"], lambda name: path, world="table")
+
+
+def test_weights_by_name_and_random_ones_are_taken_for_whatever_is_seen(shipped: Any) -> None:
+    for world in ("shelf", None):
+        assert load_encoder(EncoderConfig(weights="small"), ["side"], shipped(), world=world).hash == SHIPPED
+        random = load_encoder(EncoderConfig(weights="random", seed=7), ["side"], shipped(), world=world)
+        assert random.hash == Encoder.random("small", 7).hash
+
+
+def test_what_auto_once_meant_is_told_by_its_hash(shipped: Any) -> None:
+    drawn = Encoder.random("small", 0).hash
+    ship = shipped()
+    assert load_same("small", SHIPPED, ship).hash == SHIPPED
+    assert load_same("small", drawn, ship).hash == drawn
+    assert load_same("small", "neither", ship).hash == SHIPPED
+    assert load_same("mobilenet", "neither", ship).hash == Encoder.random("mobilenet", 0).hash
 
 
 def test_auto_is_random_where_nothing_is_shipped(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        assert load_encoder(EncoderConfig(kind="mobilenet"), ["front"], find).name.startswith("random mobilenet")
+        assert load_encoder(EncoderConfig(kind="mobilenet"), ["front"], find, world="table").name.startswith(
+            "random mobilenet"
+        )
     assert "random" in caplog.text
 
 
 def test_weights_of_another_kind_or_structure_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "e.safetensors")
     with pytest.raises(EncoderError, match=r"e\.safetensors: expected weights of a mobilenet encoder, found .* small"):
-        load_encoder(EncoderConfig(kind="mobilenet", weights=str(path)), [], find)
+        load_encoder(EncoderConfig(kind="mobilenet", weights=str(path)), [], find, world=None)
     safetensors.numpy.save_file(dict(list(SMALL.weights.items())[:-1]), tmp_path / "part.safetensors")
     with pytest.raises(EncoderError, match=r"part\.safetensors: expected a parameter conv_"):
-        load_encoder(EncoderConfig(weights=str(tmp_path / "part.safetensors")), [], find)
+        load_encoder(EncoderConfig(weights=str(tmp_path / "part.safetensors")), [], find, world=None)
 
 
 def test_an_unknown_name_says_what_there_may_be() -> None:
     with pytest.raises(EncoderError, match=r"auto, random, a name in config/encoders .*nonsense\.safetensors"):
-        load_encoder(EncoderConfig(weights="nonsense"), [], find)
+        load_encoder(EncoderConfig(weights="nonsense"), [], find, world=None)
 
 
 def test_the_shipped_weights_are_small_and_for_both_cameras() -> None:
@@ -199,10 +260,11 @@ def test_the_shipped_weights_are_small_and_for_both_cameras() -> None:
     _, description = read_encoder(path)
     assert description is not None
     assert description.cameras == ("front", "wrist")
+    assert description.worlds == ("table",)
     assert description.recipe["frames"] >= 1000
     assert description.metrics["plain/front/cube_position_mm"] < 18.0
     assert description.metrics["plain/wrist/cube_from_tcp_mm"] < 10.0
-    encoder = load_encoder(EncoderConfig(), ["front", "wrist"], find)
+    encoder = load_encoder(EncoderConfig(), ["front", "wrist"], find, world="table")
     assert encoder.hash == description.hash
 
 
