@@ -30,7 +30,7 @@ def perception(**settings: object) -> Perception:
     encoder = {key: value for key, value in settings.items() if key != "frame_stack"}
     stack = {key: value for key, value in settings.items() if key == "frame_stack"}
     vision = VisionConfig(encoder=EncoderConfig(**{"weights": "random", **encoder}), **stack)  # type: ignore[arg-type]
-    return make_perception(TASK, LearningConfig(vision=vision), seed=0)
+    return make_perception(TASK, LearningConfig(vision=vision), seed=0, simulated=True)
 
 
 @pytest.fixture(scope="module")
