@@ -35,10 +35,13 @@ def register(kind: str) -> Callable[[TaskClass], TaskClass]:
     """Class decorator: let task files say ``kind: <kind>`` for this class.
 
     Raises:
+        TypeError: the class is no `Task`.
         ValueError: another class has that name.
     """
 
     def add(cls: TaskClass) -> TaskClass:
+        if not (isinstance(cls, type) and issubclass(cls, Task)):
+            raise TypeError(f"task kind {kind!r}: expected a class that extends serl_tasks.Task, found {cls!r}")
         if _registered.setdefault(kind, cls) is not cls:
             other = _registered[kind]
             raise ValueError(f"task kind {kind!r} is registered already, for {other.__module__}.{other.__qualname__}")
@@ -86,7 +89,7 @@ class _Source:
         before = dict(_registered)
         try:
             importlib.import_module(self.module)
-        except Exception as error:  # a module of somebody else may raise anything
+        except (Exception, SystemExit) as error:  # a module of somebody else may raise anything, also on `sys.exit()`
             _registered.clear()
             _registered.update(before)  # what half a module registered would be found the next time
             raise KindError(f"{self} cannot be imported: {type(error).__name__}: {printable(error)}") from error

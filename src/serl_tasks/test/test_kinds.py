@@ -97,6 +97,7 @@ def test_a_task_file_names_the_kind(folders: Folders, tmp_path: Path, monkeypatc
         ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
         ("def (", "SyntaxError: "),
         ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import sys; sys.exit('no licence')", "SystemExit: no licence"),
         (KIND.format(kind="bad") + "\nundefined", "NameError: name 'undefined' is not defined"),
     ],
 )
@@ -143,6 +144,14 @@ def test_a_kind_belongs_to_one_class() -> None:
     assert register("pick_cube")(PickCube) is PickCube
     with pytest.raises(ValueError, match=r"registered already, for serl_tasks\.kinds\.pick_cube\.PickCube"):
         register("pick_cube")(Task)
+
+
+@pytest.mark.parametrize("cls", [dict, 3])
+def test_a_kind_is_a_class_of_tasks(cls: object) -> None:
+    with pytest.raises(TypeError, match=r"task kind 'odd_kind': expected a class that extends serl_tasks\.Task"):
+        register("odd_kind")(cls)  # type: ignore[type-var]
+    with pytest.raises(KindError):
+        find_kind("odd_kind")
 
 
 def test_the_error_of_a_task_file_has_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
