@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,15 @@ import pytest
 
 try:
     from diagnostic_msgs.msg import DiagnosticArray
-    from rclpy.action import ActionClient
+    from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
+    from serl_ros.execution.executor import FastExecutor
     from serl_ros.qos import LATCHED
-    from serl_training.env.graph_connection import GraphError
+    from serl_training.env.graph_connection import GraphConnection, GraphError
     from serl_training.env.graph_env import GraphEnv
     from serl_training.env.graph_reset import PersonReset, PersonResetSettings
     from std_srvs.srv import Trigger
 
-    from serl_interfaces.action import ResetEpisode
+    from serl_interfaces.action import MoveTo, ResetEpisode
     from serl_interfaces.msg import EpisodeStatus
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
@@ -197,6 +199,43 @@ def test_a_person_who_does_not_come_is_waited_for_with_an_end(arm: Person, task:
     with pytest.raises(GraphError, match=r"waited 0\.\d s for a person, who puts .* calls episode/ready"):
         env.reset(seed=0)
     env.close()
+
+
+def test_a_motion_that_is_accepted_too_late_is_cancelled(ros: Any) -> None:
+    asked: list[str] = []
+
+    def accept(_goal: Any) -> Any:
+        asked.append("goal")
+        return GoalResponse.ACCEPT
+
+    def cancel(_goal: Any) -> Any:
+        asked.append("cancel")
+        return CancelResponse.ACCEPT
+
+    node = ros.node("slow_arm")  # nobody spins it while the reset waits
+    client = ros.node("actor")
+    ros.executor.remove_node(client)
+    server = ActionServer(
+        node,
+        MoveTo,
+        "arm/move_to",
+        lambda _goal: MoveTo.Result(),
+        goal_callback=accept,
+        cancel_callback=cancel,
+        handle_accepted_callback=lambda _goal: None,  # it moves until it is cancelled
+    )
+    connection = GraphConnection(client, FastExecutor(context=ros.context), "", lambda: None)
+    graph: Any = SimpleNamespace(
+        connection=connection, idle=lambda: None, inputs=SimpleNamespace(arm=object(), step=0), task=None
+    )
+    reset = PersonReset(graph, 0.5)
+    ros.spin_until(reset._mover.server_is_ready)
+    with pytest.raises(GraphError, match="the answer of arm/move_to"):
+        reset.prepare(EpisodeStart(EpisodeMode.TRAINING, 1, seed=0))
+    assert not asked
+    ros.executor.add_node(client)
+    ros.spin_until(lambda: asked == ["goal", "cancel"], 10.0, "the goal to be cancelled")
+    server.destroy()
 
 
 def test_a_task_that_needs_the_truth_says_so_at_once(processes: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.action import ActionClient
+from rclpy.task import Future
 from serl_config.text import printable
 from serl_ros.log import INFO, log
 from serl_tasks.messages import nanoseconds
@@ -207,7 +208,12 @@ class PersonReset:
             self._mover.server_is_ready, self._answer_timeout, lambda: "action arm/move_to (arm_controller)"
         )
         sending = self._mover.send_goal_async(goal)
-        connection.wait(sending.done, self._answer_timeout, lambda: "the answer of arm/move_to (arm_controller)")
+        try:
+            connection.wait(sending.done, self._answer_timeout, lambda: "the answer of arm/move_to (arm_controller)")
+        except BaseException:
+            # Accepted later, it would move the arm with nobody waiting for it.
+            sending.add_done_callback(_cancel_accepted)
+            raise
         handle = sending.result()
         if not handle.accepted:
             return "the goal was not accepted"
@@ -242,3 +248,10 @@ class PersonReset:
     def _say(self, what: str) -> None:
         log(self._connection.node, INFO, f"waiting for {what}", throttle=_NOTICE_PERIOD)
         self._notice(what)
+
+
+def _cancel_accepted(sending: Future) -> None:
+    """Cancel a goal whose answer came after nobody waited for it any more."""
+    handle = sending.result()
+    if handle is not None and handle.accepted:
+        handle.cancel_goal_async()
