@@ -89,8 +89,10 @@ class Gripper:
     """Place of its component in the action; negative ones count from the end."""
     entry: str = "state"
     """Flat entry of the observation which has the command that holds, in the units of the action."""
-    index: int = Field(default=7, ge=0)
-    """Place of that command in the entry."""
+    term: str = Field(default="gripper_target[0]", min_length=1, max_length=200)
+    """Name of that command among the values of the entry, as the meaning of the specification gives them."""
+    index: int | None = Field(default=None, ge=0)
+    """Place of that command in the entry, instead of its name; needed where nothing names the values."""
 
 
 @dataclass(frozen=True, config=_STRICT)

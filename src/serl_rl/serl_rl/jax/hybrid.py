@@ -22,7 +22,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from serl_rl.config import Gripper, HybridConfig, SACConfig, VisionConfig
+from serl_rl.config import HybridConfig, SACConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import sac
 from serl_rl.jax.agent_state import NamedState
@@ -32,7 +32,7 @@ from serl_rl.jax.snapshots import make_snapshot
 from serl_rl.jax.update import Batch, Info, Params, Update
 from serl_rl.jax.vision import encoded_width
 from serl_rl.policy.acting import ArmAndGrasp
-from serl_rl.policy.grasps import arm_components, check_grippers, grasp_table
+from serl_rl.policy.grasps import GripperPlace, arm_components, grasp_table, locate_grippers
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
 
@@ -66,6 +66,8 @@ class HybridAgent(NamedState, struct.PyTreeNode):
     target_grasp: Params
     spec: TransitionSpec = struct.field(pytree_node=False)
     config: HybridConfig = struct.field(pytree_node=False)
+    grippers: tuple[GripperPlace, ...] = struct.field(pytree_node=False)
+    """Those of the configuration, where the specification has them."""
 
     @classmethod
     def create(
@@ -82,10 +84,10 @@ class HybridAgent(NamedState, struct.PyTreeNode):
         Raises:
             DataError: as `create_agent`, or a gripper is not in the action or its command not in the observation.
         """
-        check_grippers(spec, config.grippers)
+        grippers = locate_grippers(spec, config.grippers)
         arm_spec = replace(spec, action_dim=spec.action_dim - len(config.grippers))
         arm = SACAgent.create(seed, arm_spec, sac_config, vision, encoder)
-        return _create(jax.random.key(seed), arm, spec, config)
+        return _create(jax.random.key(seed), arm, spec, config, grippers)
 
     @property
     def updates(self) -> jax.Array:
@@ -114,12 +116,12 @@ class HybridAgent(NamedState, struct.PyTreeNode):
             self.sac.critic["vision"],
             self.sac.actor,
             self.sac.config.activation,
-            ArmAndGrasp((LOG_STD_MIN, LOG_STD_MAX), self.config.grippers, self.config.epsilon),
+            ArmAndGrasp((LOG_STD_MIN, LOG_STD_MAX), self.grippers, self.config.epsilon),
             grasp=self.grasp,
         )
 
 
-def commands(batch: Batch, grippers: tuple[Gripper, ...]) -> tuple[jax.Array, jax.Array]:
+def commands(batch: Batch, grippers: tuple[GripperPlace, ...]) -> tuple[jax.Array, jax.Array]:
     """What was executed, and what held before, (B, G) each."""
     executed = jnp.stack([batch["action"][:, gripper.action] for gripper in grippers], axis=-1)
     held = jnp.stack([batch["observation"][gripper.entry][:, gripper.index] for gripper in grippers], axis=-1)
@@ -156,7 +158,7 @@ def grasp_loss(agent: HybridAgent, grasp: Params, batch: Batch) -> tuple[jax.Arr
     best = jnp.argmax(grasp_values(agent, agent.grasp, seen), axis=-1)
     next_values = grasp_values(agent, agent.target_grasp, target_seen)
     next_value = jnp.take_along_axis(next_values, best[:, None], axis=-1).squeeze(-1)
-    executed, held = commands(batch, agent.config.grippers)
+    executed, held = commands(batch, agent.grippers)
     reward = batch["reward"] - agent.config.grasp_penalty * changes(executed, held)
     target = jax.lax.stop_gradient(reward + arm.config.discount * batch["mask"] * next_value)
     values = grasp_values(agent, grasp, jax.lax.stop_gradient(sac.encoded(arm, arm.critic, batch["observation"])))
@@ -186,7 +188,7 @@ _update = Update(critic_step, actor_step)
 
 
 def _of_arm(agent: HybridAgent, batch: Batch) -> Batch:
-    components = np.array(arm_components(agent.spec.action_dim, agent.config.grippers))
+    components = np.array(arm_components(agent.spec.action_dim, agent.grippers))
     return batch | {"action": batch["action"][:, components]}
 
 
@@ -195,8 +197,10 @@ def _grasp_network(config: HybridConfig, sac_config: SACConfig) -> nn.Module:
     return GraspCritic(config.grasp_hidden_sizes, sac_config.activation, sac_config.layer_norm, grasps)
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _create(key: jax.Array, arm: SACAgent, spec: TransitionSpec, config: HybridConfig) -> HybridAgent:
+@partial(jax.jit, static_argnums=(2, 3, 4))
+def _create(
+    key: jax.Array, arm: SACAgent, spec: TransitionSpec, config: HybridConfig, grippers: tuple[GripperPlace, ...]
+) -> HybridAgent:
     key, grasp_key = jax.random.split(key)
     grasp = _grasp_network(config, arm.config).init(grasp_key, jnp.zeros((1, encoded_width(spec, arm.vision))))
     return HybridAgent(
@@ -207,4 +211,5 @@ def _create(key: jax.Array, arm: SACAgent, spec: TransitionSpec, config: HybridC
         target_grasp=jax.tree.map(jnp.copy, grasp),
         spec=spec,
         config=config,
+        grippers=grippers,
     )

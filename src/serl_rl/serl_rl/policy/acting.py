@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from serl_rl.config import Gripper
-from serl_rl.policy.grasps import STAY, arm_components, check_grippers, grasp_table
+from serl_rl.policy.grasps import STAY, GripperPlace, arm_components, check_grippers, grasp_table
 from serl_rl.policy.network import Network
 from serl_rl.spec import DataError, TransitionSpec
 
@@ -79,7 +78,7 @@ class ArmAndGrasp:
     """
 
     log_std_bounds: tuple[Bound, Bound]
-    grippers: Annotated[tuple[Gripper, ...], Field(min_length=1, max_length=2)]
+    grippers: Annotated[tuple[GripperPlace, ...], Field(min_length=1, max_length=2)]
     epsilon: float = Field(ge=0.0, le=1.0)
     """Share of random grasps that explore."""
     kind: Literal["arm_and_grasp"] = "arm_and_grasp"

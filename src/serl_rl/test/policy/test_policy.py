@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serl_rl.backends import make_policy
-from serl_rl.config import Gripper
 from serl_rl.policy.acting import ActionChunk, ArmAndGrasp, SquashedGaussian
+from serl_rl.policy.grasps import GripperPlace
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.storage import tensors
 from serl_rl.storage.chunk import DataError
@@ -92,7 +92,7 @@ def test_arrays_that_do_not_fit_are_refused_by_name(name, array, message):
         {"actor": SquashedGaussian((3.0, 1.0))},
         {"actor": ActionChunk(3, 2)},
         {"actor": ActionChunk(2, 4)},
-        {"actor": ArmAndGrasp((-1.0, 1.0), (Gripper(),), 0.0)},
+        {"actor": ArmAndGrasp((-1.0, 1.0), (GripperPlace(-1, "state", 7),), 0.0)},
         {"observation": {"state": 4}},
     ],
 )
