@@ -283,6 +283,7 @@ def acceleration_ratio(bench: Bench) -> Measurement:
         "joint_acceleration": ratios.joint_acceleration,
         "speed": ratios.speed,
         "joint_speed": ratios.joint_speed,
+        "gripper_speed": ratios.gripper_speed,
         "outside_m": ratios.outside,
         "commands": ratios.commands,
         "events": ratios.events,

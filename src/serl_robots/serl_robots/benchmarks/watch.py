@@ -26,6 +26,7 @@ class Ratios:
     speed: float = 0.0
     joint_acceleration: float = 0.0
     joint_speed: float = 0.0
+    gripper_speed: float = 0.0
     outside: float = 0.0  # [m, rad] that tool, gripper or a joint was led out of its limits, or further out
     early: float = 0.0  # allowed over found time between two commands that move
     commands: int = 0
@@ -67,6 +68,7 @@ class Watch:
         self._limits, self._kinematics, self.ratios, self._lockstep = limits, kinematics, ratios, lockstep
         self._joint_paths: list[_JointPath] = []
         self._paths: list[_Path] = []
+        self._width: float | None = None  # commanded last [m]
         self._stamp_ns, self._seen_at = 0, 0.0
         self._joints = self._is_doubtful = False
 
@@ -74,6 +76,7 @@ class Watch:
         """The world was reset: what was commanded before is void."""
         self._paths.clear()
         self._joint_paths.clear()
+        self._width = None
 
     def doubt(self) -> None:
         """Something happened that the controller may take for a reset of the world."""
@@ -107,6 +110,7 @@ class Watch:
             self._see_joints(command.joint_positions, measured.joints, may_be_void, where)
         if not joints:  # which may command no width
             ratios.note("outside", abs(command.gripper_width - limits.width_within(command.gripper_width)), where)
+        self._see_gripper(command.gripper_width, measured.gripper_width, may_be_void, where)
         moves = _norm(path.velocity) > 0.0 or _norm(path.turn) > _ROUNDING
         if moves and not self._lockstep and not self._is_doubtful:
             since = max((command.stamp_ns - self._stamp_ns) * 1e-9, now - self._seen_at)
@@ -149,6 +153,15 @@ class Watch:
         ratios.note("joint_acceleration", acceleration, where)
         ratios.note("joint_speed", speed, where)
         ratios.note("outside", outside, where)
+
+    def _see_gripper(self, width: float, measured: float, void: bool, where: str) -> None:
+        """A gripper width [m] was commanded; `void`: it may have begun at the measured one."""
+        starts = ([] if self._width is None else [self._width]) + ([measured] if void or self._width is None else [])
+        # Who begins outside the limits goes inside at once, which is no motion of ours.
+        inside = [self._limits.width_within(start) for start in starts]
+        change = min(abs(width - start) for start in [*starts, *inside])
+        self.ratios.note("gripper_speed", change / (self._limits.max_gripper_velocity * PERIOD), where)
+        self._width = width
 
     def _may_be_void(self, here: _Path, joints: bool, measured: Measured) -> bool:
         """Whether the commanded pose may begin at the measured one, at rest.

@@ -24,7 +24,7 @@ def test_whatever_happens_every_command_keeps_the_limits(seed: int, is_lockstep:
         robot, kinematics, limits, rng, ratios, lockstep=is_lockstep, joints=joints, joint_actions=joint_actions
     )
     storm.run(200 if kind == "tool" else 60)
-    for name in ("acceleration", "speed", "joint_acceleration", "joint_speed", "early"):
+    for name in ("acceleration", "speed", "joint_acceleration", "joint_speed", "gripper_speed", "early"):
         assert getattr(ratios, name) <= 1.0 + 1e-6, (name, ratios.where)
     assert ratios.outside <= 1e-9, ratios.where
     storm.do_estop()
