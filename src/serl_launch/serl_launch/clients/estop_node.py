@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _STOP, _RESET = "/arm/estop", "/arm/reset_estop"
 _MOST_DOMAINS = 32  # that are looked at; those of known arms come first
 _DISCOVERY = 0.4  # [s] in which arms that no process of this machine stands for show up
-_ANSWER = 0.6  # [s] in which an arm must have answered
+_SEARCH = 2.0  # [s] after which there is no arm, where none has shown up
+_ANSWER = 0.6  # [s] after it was found in which an arm must have answered
 _RELEASE = 2.0  # [s] in which the arm to be released must have answered
 _TURN = 0.005  # [s] that each domain is listened to before the next has its turn
 
@@ -193,25 +194,30 @@ def _asked(
                 continue
         started = time.monotonic()
         at_once = service == _STOP
-        while (waited := time.monotonic() - started) < (_ANSWER if at_once else _RELEASE):
-            if waited >= _DISCOVERY and all(arm.settled for arm in found):
+        patience = _ANSWER if at_once else _RELEASE
+        last_found = 0.0
+        while (waited := time.monotonic() - started) < (last_found + patience if found else _SEARCH):
+            if found and waited >= _DISCOVERY and all(arm.settled for arm in found):
                 break
             for domain_id, client in clients.items():
-                _discover(found, client, domain_id, namespace, service)
+                if _discover(found, client, domain_id, namespace, service):
+                    last_found = waited
                 for arm in found:
                     if arm.domain_id == domain_id and not (arm.processes or arm.owner_is_known):
                         _find_owner(arm, client)
             if at_once or (waited >= _DISCOVERY and go(found)):
                 for arm in found:
                     _call(arm, clients.get(arm.domain_id), service, service_type, request, waited)
-            elif waited >= _DISCOVERY:
+            elif found and waited >= _DISCOVERY:
                 break
             for client in clients.values():
                 client.executor.spin_once(_TURN)
         yield
 
 
-def _discover(found: list[_Arm], client: Client, domain_id: int, namespace: str, service: str) -> None:
+def _discover(found: list[_Arm], client: Client, domain_id: int, namespace: str, service: str) -> bool:
+    """Adds the arms of a domain that were not found before; whether there were any."""
+    before = len(found)
     for name, _ in client.node.get_service_names_and_types():
         if not name.endswith(service):
             continue
@@ -219,6 +225,7 @@ def _discover(found: list[_Arm], client: Client, domain_id: int, namespace: str,
         known = any((arm.domain_id, arm.namespace) == (domain_id, where) for arm in found)
         if not known and _is_meant(where, namespace):
             found.append(_Arm(domain_id, where))
+    return len(found) > before
 
 
 def _call(arm: _Arm, client: Client | None, service: str, service_type: type, request: Any, waited: float) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,26 @@ def test_an_arm_is_stopped_and_released_whatever_the_environment_says(
     estop_node.reset("", namespace)
     assert f"released /{namespace}/arm" in capsys.readouterr().out
     assert process.output().split()[-1] == "release"
+
+
+@pytest.mark.graph
+def test_an_arm_that_shows_up_late_on_a_busy_machine_is_stopped_and_released(
+    arm: Callable[..., Any], namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = arm(known=False)
+    discover = estop_node._discover
+    started: list[float] = []
+
+    def late(*arguments: Any) -> bool:
+        started.append(time.monotonic())
+        return started[-1] - started[0] > 1.0 and discover(*arguments)
+
+    monkeypatch.setattr(estop_node, "_discover", late)
+    estop_node.stop("", namespace)
+    started.clear()
+    estop_node.reset("", namespace)
+    assert f"released /{namespace}/arm" in capsys.readouterr().out
+    assert process.output().split() == ["up", "stop", "release"]
 
 
 @pytest.mark.graph
