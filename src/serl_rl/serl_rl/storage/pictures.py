@@ -56,6 +56,8 @@ def decode_jpeg(data: bytes | memoryview, shape: tuple[int, ...], where: str) ->
         head = check_picture(data)
     except PictureError as error:
         raise DataError(where, f"a picture of {shape}", str(error)) from error
+    if head.kind != "jpeg":
+        raise DataError(where, f"a JPEG picture of {shape}", head.kind.upper())
     if (head.height, head.width) != shape[:2]:
         raise DataError(where, f"a picture of {shape}", f"one of {head.height}x{head.width}")
     flag = cv2.IMREAD_COLOR_RGB if shape[2] == 3 else cv2.IMREAD_GRAYSCALE

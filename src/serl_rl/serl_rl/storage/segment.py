@@ -78,9 +78,11 @@ def create(path: Path, kind: str, about: Mapping[str, Any]) -> None:
         about: a tree of JSON, what else the header says of them.
 
     Raises:
-        SegmentError: it cannot be created.
+        SegmentError: it cannot be created, or says more than a header may, which nobody could read again.
     """
     header = json.dumps({**about, "kind": kind}, sort_keys=True).encode()
+    if len(header) > _MAX_HEADER:
+        raise SegmentError(f"{path}: expected a header of at most {_MAX_HEADER} bytes, found {len(header)}")
     try:
         write_whole(path, _FILE_PREFIX.pack(_MAGIC, len(header), zlib.crc32(header)) + header)
     except OSError as error:

@@ -277,6 +277,7 @@ def test_whatever_bytes_say_they_are_a_chunk_or_an_error_of_ours(at: float, valu
         (black(32, 24)[:200], r"observation\.front\[1\]: expected a picture"),
         (b"", r"observation\.front\[1\]: expected a picture"),
         (b"\x89PNG\r\n\x1a\n" + bytes(8) + struct.pack(">II", 60_000, 60_000), "expected a picture of 1 to"),
+        (cv2.imencode(".png", np.zeros((24, 32, 3), np.uint8))[1].tobytes(), "expected a JPEG picture.*, found PNG"),
     ],
 )
 def test_a_picture_is_refused_by_its_head(jpeg: bytes, said: str) -> None:

@@ -74,3 +74,12 @@ def test_what_else_a_header_says_stands_beside_the_specification(tmp_path: Path)
     header = read_spec_header(tmp_path / NAME, "journal")
     assert (header.spec, header.about) == (SPEC, {"index": 3})
     assert header.end == read_header(tmp_path / NAME, "journal").end == (tmp_path / NAME).stat().st_size
+
+
+def test_a_header_that_nobody_could_read_again_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.serl"
+    with pytest.raises(SegmentError, match=r"a\.serl: expected a header of at most 65536 bytes, found 7\d+"):
+        create(path, "transitions", {"note": "x" * 70_000})
+    assert not path.exists()
+    create(path, "transitions", {"note": "x" * 65_000})
+    assert read_header(path, "transitions").about["note"] == "x" * 65_000
