@@ -62,8 +62,33 @@ def test_pictures_of_any_size_are_those_of_the_environment(processes, ros, monke
         env.close()
 
 
-@pytest.mark.parametrize(("task", "seeds"), [("pick_cube", 3), ("pick_cube_vision", 1)])
-def test_an_episode_in_the_graph_is_an_episode_in_the_environment(processes, task, seeds):
+UNCERTAIN = """
+errors:
+  tool_position: [0.002, 0.002, 0.001]
+  objects: {cube: [0.004, 0.004, 0.0]}
+  objects_yaw_deg: {cube: 5.0}
+  observation_noise: 0.01
+state:
+  - {name: tcp_position, shift: [0.5, 0.0, 0.15], scale: [0.15, 0.15, 0.15]}
+  - {name: tcp_tracking_error, shift: [0.0, 0.0, 0.0], scale: [0.01, 0.01, 0.01]}
+  - {name: tcp_position_from_start, shift: [0.0, 0.0, 0.0], scale: [0.15, 0.15, 0.15]}
+  - {name: tcp_rotation_from_start, shift: [0.0, 0.0, 0.0], scale: [0.1, 0.1, 0.1]}
+  - {name: cube_from_tcp, shift: [0.0, 0.0, 0.0], scale: [0.1, 0.1, 0.1]}
+  - {name: cube_from_tcp, shift: [0.0, 0.0, 0.0], scale: [0.01, 0.01, 0.01], clip: 2.0}
+  - {name: last_action, shift: [0.0, 0.0, 0.0, 0.0], scale: [1.0, 1.0, 1.0, 1.0]}
+  - {name: time, shift: [0.5], scale: [0.5]}
+"""
+OF_THE_TEST = {"pick_uncertain_cube": UNCERTAIN}
+
+
+@pytest.mark.parametrize(
+    ("task", "seeds"), [("pick_cube", 3), ("pick_cube_vision", 1), *((task, 2) for task in OF_THE_TEST)]
+)
+def test_an_episode_in_the_graph_is_an_episode_in_the_environment(processes, monkeypatch, tmp_path, task, seeds):
+    if task in OF_THE_TEST:
+        (tmp_path / "config/tasks").mkdir(parents=True)
+        (tmp_path / f"config/tasks/{task}.yaml").write_text(f"name: {task}\nextends: pick_cube\n{OF_THE_TEST[task]}")
+        monkeypatch.setenv("SERL_SHARE", str(tmp_path))
     start_nodes(processes, task)
     graph, env = GraphEnv(task, reset_timeout=30.0), serl_sim.make(task)
     try:
@@ -73,7 +98,10 @@ def test_an_episode_in_the_graph_is_an_episode_in_the_environment(processes, tas
             done = False
             while not done:
                 assert_same(ours, theirs)
-                action = expert.act(env.world.arm_sample(), env.world.objects())
+                known, objects = env.known()
+                for name, pose in graph.known()[1].items():
+                    np.testing.assert_array_equal(pose.position, objects[name].position)
+                action = expert.act(known, objects)
                 ours, reward, terminated, truncated, info = graph.step(action)
                 theirs, *expected, expected_info = env.step(action)
                 assert [reward, terminated, truncated] == expected

@@ -10,17 +10,20 @@ They command through the same safety filter as the arm controller, so that they 
 """
 
 import copy
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from serl_robots.control.arm_command import CommandIntegrator
+from serl_robots.model.pose import Pose
 
 from serl_sim.rendering import PRETTY
 from serl_sim.scene.scene import OVERVIEW
 from serl_sim.world import World
-from serl_tasks import Task, get_task
+from serl_tasks import ArmSample, Task, get_task
 
 Observation = dict[str, NDArray[Any]]
 
@@ -65,6 +68,7 @@ class TaskEnv(gym.Env[Any, Any]):
             raise ValueError(f"no camera {', '.join(sorted(unknown))}; there are {', '.join(self.world.cameras)}")
         task, kinematics = self.task, self.world.kinematics
         self._integrator = CommandIntegrator(task.action, task.limits, task.control_period, kinematics)
+        self._observer = self.task.make_observer()
         self._steps = 0
         self._running = False
         # Copies: what is sampled from one environment's spaces must not depend on another's.
@@ -74,7 +78,7 @@ class TaskEnv(gym.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; `seed` alone decides where the objects lie.
+        """Start an episode; `seed` alone decides where the objects lie, and how well that is known.
 
         Raises:
             ValueError: options are given, and there are none.
@@ -87,6 +91,7 @@ class TaskEnv(gym.Env[Any, Any]):
         self.world.reset(seed)
         arm = self.world.arm_sample()
         self._integrator.reset(arm.tcp, arm.gripper_width, self.world.arm_positions)
+        self._observer.begin(arm, seed)
         self._steps = 0
         self._running = True
         return self._observe(), {"seed": seed}
@@ -105,6 +110,7 @@ class TaskEnv(gym.Env[Any, Any]):
             self.world.step(command.target, command.gripper_width)
         else:
             self.world.step_joints(command.joint_positions, command.gripper_width)
+        self._observer.advance(command.executed)
         self._steps += 1
         objects = self.world.objects()
         self._integrator.observe(objects["tcp"], self.task.control_period, self.world.arm_positions)
@@ -128,9 +134,22 @@ class TaskEnv(gym.Env[Any, Any]):
         """Give the OpenGL contexts back."""
         self.world.close()
 
+    def known(self) -> tuple[ArmSample, Mapping[str, Pose]]:
+        """What is known of the arm and of the objects: what an expert acts on, `expert.act(*env.known())`.
+
+        Without errors in the task it is the truth.
+
+        Raises:
+            RuntimeError: the environment was not reset.
+        """
+        return self._observer.known(self._arm_sample(), self.world.objects())
+
+    def _arm_sample(self) -> ArmSample:
+        return dataclasses.replace(self.world.arm_sample(), commanded=self._integrator.target)
+
     def _observe(self) -> Observation:
         world = self.world
-        observation: Observation = {"state": self.task.state_vector(world.arm_sample(), world.objects())}
+        observation: Observation = {"state": self._observer.state(self._arm_sample(), world.objects())}
         for name, view in self.task.cameras.items():
             observation[name] = view.apply(world.render(name, *world.picture_size(name)))
         return observation

@@ -13,8 +13,8 @@ from serl_robots.control.task_robot import robot_of
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, quaternion_log, quaternion_multiply
 from serl_robots.model.robot import READY
+from serl_tasks.arm_sample import ArmSample
 from serl_tasks.camera_view import CameraView
-from serl_tasks.observation import ArmSample
 from serl_tasks.task import Task
 
 from serl_sim.rendering import LEAN, Appearance, ImageRenderer

@@ -34,7 +34,7 @@ def expert_episode(env, seed, noise=0.0):
     expert = env.task.make_expert(np.random.default_rng(seed), noise=noise)
     history = [(observation, 0.0, False, False, {})]
     while not (history[-1][2] or history[-1][3]):
-        history.append(env.step(expert.act(env.world.arm_sample(), env.world.objects())))
+        history.append(env.step(expert.act(*env.known())))
     return history
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from serl_robots.model.pose import Pose, PoseError
 
-from serl_tasks.observation import ArmSample
+from serl_tasks.arm_sample import ArmSample
 
 _LARGEST = 1000.0  # [m], [m/s], [rad/s]: what is larger is no arm
 _MOST_OBJECTS = 1000
@@ -61,6 +61,7 @@ def arm_sample(state: Any) -> ArmSample:
         tcp_velocity=np.array(velocity),
         gripper_width=state.gripper_width,
         gripper_target=state.gripper_target,
+        commanded=pose_from_message(state.target_pose, "target_pose"),
     )
 
 

@@ -1,33 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state vector of a task: named terms, shifted and scaled by constants to about unit range.
 
-Terms of the arm are ``tcp_position`` [m], ``tcp_rotation`` (first two columns of the rotation matrix),
-``tcp_linear_velocity`` [m/s], ``tcp_angular_velocity`` [rad/s], ``gripper_width`` [m] and ``gripper_target`` [m]. An
-object ``cube`` adds ``cube_position`` and ``cube_from_tcp`` [m], the way from the tool to it. All in the base frame.
+What terms there are is in `state_terms`. A term may be listed more than once, with other constants: coarse and fine.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from serl_config.schema import ConfigError, Field, config, suggestion
-from serl_robots.model.pose import Pose
 
-
-@dataclass(frozen=True)
-class ArmSample:
-    """What an observation needs of the arm, measured at one moment."""
-
-    tcp: Pose
-    """Tool centre point in the base frame."""
-    tcp_velocity: NDArray[np.float64]
-    """(6,) linear [m/s], then angular [rad/s], in the base frame."""
-    gripper_width: float
-    """Measured distance of the fingers [m]."""
-    gripper_target: float
-    """Commanded distance of the fingers [m]."""
+from serl_tasks.episode_errors import ErrorSettings
+from serl_tasks.state_terms import ARM_TERMS, LAST_ACTION, Moment, Term, last_action_term, object_terms
 
 
 @config(kw_only=True)
@@ -37,53 +22,35 @@ class StateTerm:
     name: str
     shift: tuple[float, ...] = Field(description="middle of the range, for each value")
     scale: tuple[float, ...] = Field(description="half of the range, for each value")
-
-
-Source = Callable[[ArmSample, Mapping[str, Pose]], NDArray[np.float64] | tuple[float, ...]]
-
-_ARM_SOURCES: dict[str, tuple[int, Source]] = {
-    "tcp_position": (3, lambda arm, _: arm.tcp.position),
-    "tcp_rotation": (6, lambda arm, _: arm.tcp.rotation_matrix()[:, :2].T.ravel()),
-    "tcp_linear_velocity": (3, lambda arm, _: arm.tcp_velocity[:3]),
-    "tcp_angular_velocity": (3, lambda arm, _: arm.tcp_velocity[3:]),
-    "gripper_width": (1, lambda arm, _: (arm.gripper_width,)),
-    "gripper_target": (1, lambda arm, _: (arm.gripper_target,)),
-}
-
-
-def _object_sources(name: str) -> dict[str, tuple[int, Source]]:
-    return {
-        f"{name}_position": (3, lambda _, objects: objects[name].position),
-        f"{name}_from_tcp": (3, lambda arm, objects: objects[name].position - arm.tcp.position),
-    }
+    clip: float | None = Field(default=None, gt=0.0, description="largest magnitude of what comes out of that")
 
 
 class StateVector:
-    """Turns what was measured into the state vector of a task.
+    """Turns what is known into the state vector of a task.
 
     Attributes:
         size: number of values.
         observed_objects: names of the objects whose poses it takes.
     """
 
-    def __init__(self, terms: Sequence[StateTerm], objects: Sequence[str]) -> None:
-        """Prepare the vector of `terms`, in their order, for a world with `objects`.
+    def __init__(self, terms: Sequence[StateTerm], objects: Sequence[str], action_size: int) -> None:
+        """Prepare the vector of `terms`, in their order, for a world with `objects` and actions (action_size,).
 
         Raises:
             ConfigError: a term is unknown, or its constants have the wrong length or a scale is not positive.
         """
-        self._arguments = terms, objects
-        known = dict(_ARM_SOURCES)
+        self._arguments = terms, objects, action_size
+        known = {**ARM_TERMS, LAST_ACTION: last_action_term(action_size)}
         for name in objects:
-            known |= _object_sources(name)
-        object_terms = {term: name for name in objects for term in _object_sources(name)}
-        observed = {object_terms[term.name] for term in terms if term.name in object_terms}
+            known |= object_terms(name)
+        object_of = {term: name for name in objects for term in object_terms(name)}
+        observed = {object_of[term.name] for term in terms if term.name in object_of}
         self.observed_objects = tuple(name for name in objects if name in observed)
-        self._sources: list[Source] = []
+        self._terms: list[tuple[StateTerm, Term]] = []
         for term in terms:
             if term.name not in known:
                 raise ConfigError(f"state: unknown term {term.name!r}" + suggestion(term.name, [*known]))
-            size, source = known[term.name]
+            size = known[term.name].size
             if len(term.shift) != size or len(term.scale) != size:
                 raise ConfigError(
                     f"state: {term.name!r} has {size} values; "
@@ -91,15 +58,46 @@ class StateVector:
                 )
             if not all(scale > 0.0 for scale in term.scale):
                 raise ConfigError(f"state: {term.name!r}: expected positive scales, found {list(term.scale)}")
-            self._sources.append(source)
+            self._terms.append((term, known[term.name]))
+        self._sources = [term.source for _, term in self._terms]
         self._shift = np.array([value for term in terms for value in term.shift])
         self._scale = np.array([value for term in terms for value in term.scale])
         self.size = len(self._shift)
+        bounds = self._spread([np.inf if term.clip is None else term.clip for term in terms])
+        self._bounds = bounds if np.isfinite(bounds).any() else None
 
     def __reduce__(self) -> Any:
         return StateVector, self._arguments  # its sources are functions without a name
 
-    def __call__(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32]:
-        """State vector, float32 (size,)."""
-        raw = np.concatenate([source(arm, objects) for source in self._sources])
-        return ((raw - self._shift) / self._scale).astype(np.float32)
+    def noise(self, errors: ErrorSettings) -> NDArray[np.float64] | None:
+        """Standard deviation of each scaled value, (size,); None where nothing is noisy.
+
+        Raises:
+            ConfigError: a term is said to be noisy that is not in the vector.
+        """
+        given = errors.observation_noise
+        if isinstance(given, dict):
+            for name in given:
+                if all(term.name != name for term, _ in self._terms):
+                    names = [term.name for term, _ in self._terms]
+                    raise ConfigError(
+                        f"errors.observation_noise: {name!r} is no term of 'state'" + suggestion(name, names)
+                    )
+            deviations = self._spread([given.get(term.name, 0.0) for term, _ in self._terms])
+        else:
+            deviations = self._spread([given if term.measured else 0.0 for _, term in self._terms])
+        return deviations if deviations.any() else None
+
+    def __call__(self, moment: Moment, noise: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
+        """State vector float32 (size,), to whose scaled values `noise` (size,) is added."""
+        raw = np.concatenate([source(moment) for source in self._sources])
+        values = (raw - self._shift) / self._scale
+        if noise is not None:
+            values += noise
+        if self._bounds is not None:
+            values = np.clip(values, -self._bounds, self._bounds)
+        return values.astype(np.float32)
+
+    def _spread(self, of_terms: Sequence[float]) -> NDArray[np.float64]:
+        """A value for each value of the vector, (size,), from one for each term."""
+        return np.repeat(np.array(of_terms, np.float64), [term.size for _, term in self._terms])

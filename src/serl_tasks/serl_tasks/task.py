@@ -14,9 +14,12 @@ from serl_config.schema import Field, config, model_validator
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.model.pose import Pose
 
+from serl_tasks.arm_sample import TOOL, ArmSample
 from serl_tasks.camera_view import CameraView
+from serl_tasks.episode_errors import ErrorSettings
 from serl_tasks.objects import BoxObject
-from serl_tasks.observation import ArmSample, StateTerm, StateVector
+from serl_tasks.observation import StateTerm, StateVector
+from serl_tasks.observer import Observer
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,10 @@ class Judgement:
 
 
 class Expert(Protocol):
-    """Somebody who knows how the task is done. Remembers nothing that matters, so it may take over from any state."""
+    """Somebody who knows how the task is done. Remembers nothing that matters, so it may take over from any state.
+
+    What it acts on is what is known of arm and objects (`Observer.known`), not the truth.
+    """
 
     def reset(self) -> None:
         """Begin an episode."""
@@ -60,6 +66,9 @@ class Task(ArmTask):
     state: tuple[StateTerm, ...] = Field(
         min_length=1, max_length=64, description="terms of the observation's state vector, in order"
     )
+    errors: ErrorSettings = Field(
+        default_factory=ErrorSettings, description="standard deviations of what the robot does not know exactly"
+    )
     cameras: dict[str, CameraView] = Field(
         default_factory=dict, max_length=16, description="what is seen, by the camera's name"
     )
@@ -71,11 +80,12 @@ class Task(ArmTask):
 
     @model_validator(mode="after")
     def _terms_exist(self) -> "Task":
-        if "tcp" in self.objects:
-            raise ValueError("objects: 'tcp' is the tool; give the object another name")
+        if TOOL in self.objects:
+            raise ValueError(f"objects: {TOOL!r} is the tool; give the object another name")
         if "state" in self.cameras:
             raise ValueError("cameras: 'state' is the state vector; give the camera another name")
-        StateVector(self.state, list(self.objects))
+        self.errors.check_objects(self.objects)
+        StateVector(self.state, list(self.objects), len(self.action)).noise(self.errors)
         return self
 
     def asked_widths(self) -> dict[str, float]:
@@ -100,10 +110,10 @@ class Task(ArmTask):
     def meaning(self) -> dict[str, Any]:
         """Everything that gives the numbers of observations, actions and rewards their meaning, as a tree for JSON.
 
-        Not what only shapes what happens: limits, start, horizon, objects, learning.
+        Not what only shapes what happens: limits, start, horizon, objects, errors, learning.
         """
         state = [
-            {"name": f"{term.name}[{index}]", "shift": shift, "scale": scale}
+            {"name": f"{term.name}[{index}]", "shift": shift, "scale": scale} | self._particulars(term)
             for term in self.state
             for index, (shift, scale) in enumerate(zip(term.shift, term.scale, strict=True))
         ]
@@ -119,6 +129,11 @@ class Task(ArmTask):
             "judging": {name: value for name, value in asdict(self).items() if name in judging},
         }
 
+    def _particulars(self, term: StateTerm) -> dict[str, Any]:
+        """What else gives the values of a term their meaning, if anything does."""
+        clip = {} if term.clip is None else {"clip": term.clip}
+        return clip | ({"horizon": self.horizon} if term.name == "time" else {})
+
     @property
     def observed_objects(self) -> tuple[str, ...]:
         """Objects whose true poses the state vector takes; where nobody knows those the task cannot be observed."""
@@ -126,11 +141,11 @@ class Task(ArmTask):
 
     @cached_property
     def _state_vector(self) -> StateVector:
-        return StateVector(self.state, list(self.objects))
+        return StateVector(self.state, list(self.objects), len(self.action))
 
-    def state_vector(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32]:
-        """Entry ``state`` of the observation, float32 (k,)."""
-        return self._state_vector(arm, objects)
+    def make_observer(self) -> Observer:
+        """Make what turns measurements of an episode into the entry ``state`` of its observations."""
+        return Observer(self._state_vector, self.errors, horizon=self.horizon, action_size=len(self.action))
 
     def sample_objects(self, rng: np.random.Generator) -> dict[str, Pose]:
         """Draw where every object lies at the start, base frame."""

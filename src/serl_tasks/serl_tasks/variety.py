@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from serl_robots.model.pose import Pose
 
-from serl_tasks.observation import ArmSample
+from serl_tasks.arm_sample import ArmSample
 from serl_tasks.task import Task
 
 _NOISES = (0.0, 0.3, 0.8)

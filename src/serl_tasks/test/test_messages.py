@@ -30,6 +30,7 @@ def pose(x, y, z, quaternion=(1.0, 0.0, 0.0, 0.0)):
 def test_an_arm_state_becomes_a_sample():
     state = message(
         tcp_pose=pose(0.5, 0.1, 0.2),
+        target_pose=pose(0.5, 0.1, 0.19),
         tcp_velocity=message(linear=vector(1.0, 2.0, 3.0), angular=vector(4.0, 5.0, 6.0)),
         gripper_width=0.07,
         gripper_target=0.08,
@@ -37,6 +38,7 @@ def test_an_arm_state_becomes_a_sample():
     sample = arm_sample(state)
     np.testing.assert_array_equal(sample.tcp.position, [0.5, 0.1, 0.2])
     np.testing.assert_array_equal(sample.tcp.quaternion, [1.0, 0.0, 0.0, 0.0])
+    np.testing.assert_array_equal(sample.commanded.position, [0.5, 0.1, 0.19])
     np.testing.assert_array_equal(sample.tcp_velocity, [1, 2, 3, 4, 5, 6])
     assert (sample.gripper_width, sample.gripper_target) == (0.07, 0.08)
 

@@ -54,7 +54,7 @@ class ScriptedHumanNode(Node):
         self._truth: WorldState | None = None
         self._answered = (-1, -1)
         self._publisher = self.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
-        self._episodes = self.create_subscription(EpisodeStatus, "episode", self._on_episode, LATCHED)
+        self._episodes = subscribe(self, EpisodeStatus, "episode", self._on_episode, LATCHED, MessageError)
         self._watched: list[Subscription] = []
         self._asked_at = 0.0
         self._rest_timer = self.create_timer(1.0, self._look_away, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -62,11 +62,13 @@ class ScriptedHumanNode(Node):
         self._diagnostics.set("person", WARN, "no episode yet")
 
     def _on_episode(self, status: EpisodeStatus) -> None:
+        if status.seed < 0:
+            raise MessageError(f"seed: expected a number from 0, found {status.seed}")
         self._status = status
         if status.human_expected:
             self._watch()
             demonstrating = status.mode == EpisodeStatus.MODE_DEMONSTRATION
-            self._human.begin(status.episode, demonstrating=demonstrating)
+            self._human.begin(status.episode, status.seed, demonstrating=demonstrating)
             self._diagnostics.set("person", OK, "demonstrating" if demonstrating else "watching")
         else:
             self._diagnostics.set("person", OK, "not asked")

@@ -30,7 +30,7 @@ def leads(human: ScriptedHuman, steps: int, approach: float = 0.0) -> list[bool]
 
 def test_a_demonstrator_leads_in_every_step_with_actions_in_range() -> None:
     human = ScriptedHuman(TASK, seed=0)
-    human.begin(1, demonstrating=True)
+    human.begin(1, 0, demonstrating=True)
     arm = arm_at(0.45, 0.1, 0.3)
     for _ in range(30):
         action = human.act(arm, world(arm))
@@ -42,13 +42,13 @@ def test_a_demonstrator_leads_in_every_step_with_actions_in_range() -> None:
 
 def test_a_policy_that_makes_progress_is_left_alone() -> None:
     human = ScriptedHuman(TASK, seed=0)
-    human.begin(1, demonstrating=False)
+    human.begin(1, 0, demonstrating=False)
     assert not any(leads(human, 15, approach=0.02))
 
 
 def test_a_policy_that_stalls_is_helped_for_a_while_and_then_left_to_try_again() -> None:
     human = ScriptedHuman(TASK, seed=0)
-    human.begin(1, demonstrating=False)
+    human.begin(1, 0, demonstrating=False)
     led = leads(human, 24)
     assert not any(led[:6]), "patience"
     assert any(led)
@@ -58,14 +58,14 @@ def test_a_policy_that_stalls_is_helped_for_a_while_and_then_left_to_try_again()
 
 def test_interventions_can_be_switched_off() -> None:
     human = ScriptedHuman(TASK, seed=0, interventions=False)
-    human.begin(1, demonstrating=False)
+    human.begin(1, 0, demonstrating=False)
     assert not any(leads(human, 50))
 
 
 def test_the_same_seed_and_episode_give_the_same_person() -> None:
     def behaviour(seed: int, episode: int) -> list[bool]:
         human = ScriptedHuman(TASK, seed)
-        human.begin(episode, demonstrating=False)
+        human.begin(episode, 0, demonstrating=False)
         return leads(human, 50)
 
     assert behaviour(3, 7) == behaviour(3, 7)

@@ -44,7 +44,7 @@ def chunks() -> list[Chunk]:
     found: list[Chunk] = []
     over = False
     while not over:
-        action = expert.act(env.world.arm_sample(), env.world.objects())
+        action = expert.act(*env.known())
         observation, reward, terminated, truncated, info = env.step(action)
         step = StepOutcome(info["executed_action"], reward, terminated, truncated, True, 0, info["success"])
         if (chunk := builder.add(step, observation)) is not None:

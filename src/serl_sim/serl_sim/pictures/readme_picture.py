@@ -26,7 +26,7 @@ def take_picture(path: Path, *, task: str = "pick_cube", seed: int = 6) -> None:
     env.reset(seed=seed)
     done = False
     while not done:
-        _, _, terminated, truncated, _ = env.step(expert.act(env.world.arm_sample(), env.world.objects()))
+        _, _, terminated, truncated, _ = env.step(expert.act(*env.known()))
         done = terminated or truncated
     pixels = env.world.render(OVERVIEW, *_DRAWN, STUDIO)
     env.close()

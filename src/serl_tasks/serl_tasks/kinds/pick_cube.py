@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from serl_config.schema import Field, config, model_validator
 from serl_robots.model.pose import Pose
 
+from serl_tasks.arm_sample import ArmSample
 from serl_tasks.kind_registry import register
-from serl_tasks.observation import ArmSample
 from serl_tasks.task import Judgement, Task, with_noise
 
 CUBE = "cube"

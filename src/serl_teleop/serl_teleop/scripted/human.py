@@ -28,16 +28,32 @@ class ScriptedHuman:
         """
         self._task, self._seed = task, seed
         self._noise, self._interventions = demonstration_noise, interventions
-        self.begin(0, demonstrating=False)
+        self.begin(0, 0, demonstrating=False)
 
-    def begin(self, episode: int, *, demonstrating: bool) -> None:
-        """Start an episode; the same seed and episode give the same person."""
+    def begin(self, episode: int, start_seed: int, *, demonstrating: bool) -> None:
+        """Start an episode; the same seed and episode give the same person.
+
+        Args:
+            episode: its number.
+            start_seed: the seed of its start state, and so of what the person knows of that.
+            demonstrating: whether the person leads all the time.
+
+        Raises:
+            ValueError: `start_seed` is negative.
+        """
+        self._errors = self._task.errors.draw(start_seed)
+        self._at_start = True
         rng = np.random.default_rng([self._seed, episode])
         self._demonstrating = demonstrating
         self._expert = self._task.make_expert(rng, noise=self._noise if demonstrating else 0.0)
         self._drift = DriftMonitor(rng)
 
     def act(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32] | None:
-        """Return the person's action (n,) in [-1, 1], or None while the policy leads. Call it once for each step."""
+        """Return the person's action (n,) in [-1, 1], or None while the policy leads. Call it once for each step.
+
+        The person sees from the true poses, which these are, how the policy gets on. They act on what the robot knows.
+        """
+        if self._at_start:
+            self._at_start, arm = False, arm.at_start()
         leads = self._demonstrating or (self._interventions and self._drift.leads(self._task.distance_to_goal(objects)))
-        return self._expert.act(arm, objects) if leads else None
+        return self._expert.act(self._errors.arm(arm), self._errors.objects(objects)) if leads else None

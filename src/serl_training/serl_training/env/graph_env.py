@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import gymnasium as gym
@@ -28,7 +28,7 @@ from rclpy.node import Node
 from serl_robots.model.pose import Pose
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.qos import LATCHED, RELIABLE_1
-from serl_tasks.observation import ArmSample
+from serl_tasks.arm_sample import ArmSample
 
 from serl_interfaces.msg import ActionCommand, EpisodeStatus, ExecutedAction
 from serl_tasks import Task, get_task
@@ -111,6 +111,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         self._lockstep = lockstep
         self._step_timeout, self._reset_timeout, self._camera_timeout = step_timeout, reset_timeout, camera_timeout
         self._command = ActionCommand(active=True)
+        self._observer = self.task.make_observer()
 
         graph_node = self.connection.node
         self._action_publisher = graph_node.create_publisher(ActionCommand, "policy/action", RELIABLE_1)
@@ -158,6 +159,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
             self._reset_timeout,
             lambda: self._progress.missing_of_state(stamp_ns),
         )
+        self._observer.begin(self.inputs.sample, start.seed)
         return self.observe(), {"episode": start.number, "seed": start.seed, "rest_action": self.rest_action}
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -176,12 +178,14 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         assert executed is not None
         assert reward is not None
         self.inputs.advance()
+        executed_action = np.array(executed.action, dtype=np.float32)
+        self._observer.advance(executed_action)
         observation = self.observe()
         terminated = bool(reward.terminated)
         truncated = not terminated and self.inputs.step >= self.task.horizon
         info = {
             "rest_action": self.rest_action,
-            "executed_action": np.array(executed.action, dtype=np.float32),
+            "executed_action": executed_action,
             "intervention": executed.source == ExecutedAction.SOURCE_HUMAN,
             "source": int(executed.source),
             "limits": tuple(executed.limits),
@@ -221,7 +225,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         Raises:
             GraphError: the environment was not reset.
         """
-        if self.inputs.arm is None:
+        if self.inputs.arm is None or not self._observer.has_begun:
             raise GraphError("the environment was not reset; call reset() first")
         return self.inputs.sample
 
@@ -229,6 +233,14 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
     def objects(self) -> dict[str, Pose]:
         """True poses of the tool and of all objects, base frame; empty where nobody knows them, as on a real robot."""
         return dict(self.inputs.objects)
+
+    def known(self) -> tuple[ArmSample, Mapping[str, Pose]]:
+        """What is known of the arm and of the objects: what an expert acts on, `expert.act(*env.known())`.
+
+        Raises:
+            GraphError: the environment was not reset.
+        """
+        return self._observer.known(self.arm_sample, self.inputs.objects)
 
     def observe(self) -> Observation:
         """The newest observation, without a step.
@@ -242,7 +254,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
             pictures = self._cameras.pictures()
         except CameraError as error:
             raise GraphError(str(error)) from error
-        return {"state": self.task.state_vector(sample, self.inputs.objects), **pictures}
+        return {"state": self._observer.state(sample, self.inputs.objects), **pictures}
 
     def stale_cameras(self) -> list[str]:
         """Topics of the cameras whose newest picture is too old to act on, with its age; none in lockstep."""

@@ -8,8 +8,8 @@ from rclpy.node import Node
 from serl_robots.model.pose import Pose
 from serl_ros.incoming import subscribe
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10
+from serl_tasks.arm_sample import ArmSample
 from serl_tasks.messages import MessageError, arm_sample, nanoseconds, object_poses
-from serl_tasks.observation import ArmSample
 
 from serl_interfaces.msg import ArmState, ExecutedAction, Reward, SafetyStatus, WorldState
 from serl_tasks import Task
