@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 from serl_robots.model.pose import Pose
+from serl_tasks.objects.solid import Shape
 from serl_tasks.task import Task
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
@@ -17,6 +18,14 @@ _TRAIL_POINTS = 200
 _IDLE = (0.6, 0.6, 0.6)
 # By SafetyStatus.mode: idle, policy, human, move_to, estop.
 _LEADER_COLOURS = (_IDLE, (0.15, 0.55, 0.95), (0.95, 0.60, 0.10), (0.60, 0.40, 0.85), (0.90, 0.10, 0.10))
+
+# rviz has no capsules.
+_SHAPES: dict[Shape, int] = {
+    "box": Marker.CUBE,
+    "cylinder": Marker.CYLINDER,
+    "capsule": Marker.CYLINDER,
+    "sphere": Marker.SPHERE,
+}
 
 
 class SceneMarkers:
@@ -49,9 +58,13 @@ class SceneMarkers:
             arrow.scale.x = arrow.scale.y = arrow.scale.z = 0.02
             markers.append(arrow)
         for name, item in self._task.objects.items():
-            box = self._marker(name, Marker.CUBE, objects[name], (*item.colour, 1.0))
-            box.scale.x, box.scale.y, box.scale.z = item.size
-            markers.append(box)
+            for index, solid in enumerate(item.solids):
+                colour = item.colour if solid.colour is None else solid.colour
+                pose = objects[name].compose(solid.pose)
+                shape = self._marker(name, _SHAPES[solid.shape], pose, (*colour, 1.0))
+                shape.id = index
+                shape.scale.x, shape.scale.y, shape.scale.z = (2.0 * half for half in solid.half_extents)
+                markers.append(shape)
         for marker in markers:
             marker.header.stamp = stamp
         return MarkerArray(markers=markers)

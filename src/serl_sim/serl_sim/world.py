@@ -13,10 +13,11 @@ from serl_robots.control.task_robot import robot_of
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, quaternion_log, quaternion_multiply
 from serl_robots.model.robot import READY
-from serl_tasks.arm_sample import ArmSample
+from serl_tasks.arm_sample import TOOL, ArmSample
 from serl_tasks.camera_view import CameraView
 from serl_tasks.task import Task
 
+from serl_sim.object_poses import ObjectPoses
 from serl_sim.rendering import LEAN, Appearance, ImageRenderer
 from serl_sim.scene.actuators import CARTESIAN, GRIPPER, JOINTS
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP, build_model
@@ -24,6 +25,9 @@ from serl_sim.scene.world_file import cameras_of, load_world_file
 from serl_sim.trajectory import SLICE, JointTrajectoryPlan
 
 _SETTLING_TIME = 3.0  # [s]
+_APPROACH_TIME = 1.0  # [s] in which the tool comes from the middle of its starts to one of them
+_REACHED = 0.005  # [m] that it may be away from it then
+_DEEPEST = 0.002  # [m] by which what is held may be inside of something at the start
 _UNUSED = CameraView()  # of a camera that the task does not use
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 _DIVERGED = (
@@ -81,7 +85,7 @@ class World:
         self.arm_limits = np.array([joint.range for joint in joints[:arm]])
         """Lowest and highest position of each arm joint, float64 (n, 2) [rad]."""
         self._finger_positions, self._finger_velocities = self._positions[arm:], self._velocities[arm:]
-        self._object_positions = {name: int(model.joint(name).qposadr[0]) for name in task.objects}
+        self._objects = ObjectPoses(model, task.objects)
         groups = model.actuator_group
         self._pose_controls = slice(*_span(groups, CARTESIAN))
         self._joint_controls = slice(*_span(groups, JOINTS))
@@ -105,28 +109,29 @@ class World:
             objects: poses of some objects, instead of those that the seed gives.
 
         Raises:
-            ValueError: `seed` is negative, or there is no such object.
+            ValueError: `seed` is negative, there is no such object, or the tool cannot start there: the place is out of
+                reach, or something is in the way.
         """
         if seed < 0:
             raise ValueError(f"seed: expected an integer from 0, found {seed}")
-        poses = self.task.sample_objects(np.random.default_rng(seed)) | dict(objects or {})
-        unknown = poses.keys() - self._object_positions.keys()
+        rng = np.random.default_rng(seed)
+        poses = self.task.sample_objects(rng) | dict(objects or {})
+        movable = self._objects.movable
+        unknown = poses.keys() - set(movable)
         if unknown:
-            raise ValueError(f"no object {', '.join(sorted(unknown))}; there are {', '.join(self._object_positions)}")
+            raise ValueError(f"no object {', '.join(sorted(unknown))}; there are {', '.join(movable)}")
         model, data = self.model, self.data
         mujoco.mj_resetData(model, data)
         mujoco.mj_setState(model, data, self._home, _STATE)
-        for name, pose in poses.items():
-            start = self._object_positions[name]
-            x, y, z, w = pose.quaternion.tolist()
-            # the height is that at which the object came to rest in the home state
-            data.qpos[start : start + 2] = pose.position[:2]
-            data.qpos[start + 2] += pose.position[2] - 0.5 * self.task.objects[name].size[2]
-            data.qpos[start + 3 : start + 7] = (w, x, y, z)
+        self._objects.place(data, poses)
         self._gripper_target = self.task.start.gripper_width
         self._select(CARTESIAN)
+        if self.task.start.varies:
+            known = self.task.errors.draw(seed).objects(poses)
+            self._go_to(self.task.start_pose(rng, known))
         mujoco.mj_forward(model, data)
         self._tcp = self._measured = None
+        self._check_start()
 
     def step(self, target: Pose, gripper_width: float) -> None:
         """Pull the tool towards `target` and the fingers to `gripper_width` [m] for one control period.
@@ -262,11 +267,8 @@ class World:
 
     def objects(self) -> dict[str, Pose]:
         """True poses of ``"tcp"`` and of every object."""
-        poses = {"tcp": self._tcp_pose()}
-        for name, start in self._object_positions.items():
-            x, y, z, qw, qx, qy, qz = self.data.qpos[start : start + 7].tolist()
-            poses[name] = Pose.trusted((x, y, z), (qx, qy, qz, qw))
-        return poses
+        tool = self._tcp_pose()
+        return {TOOL: tool, **self._objects.read(self.data, tool)}
 
     def picture_size(self, camera: str, scale: float = 1.0) -> tuple[int, int]:
         """Width and height in which `camera` is to be drawn for the task, or for nobody in particular [pixels].
@@ -330,10 +332,42 @@ class World:
         follower = JOINTS if leader == CARTESIAN else CARTESIAN
         self.model.opt.disableactuator = 1 << follower
 
+    def _go_to(self, start: Pose) -> None:
+        """Bring the tool to where it starts, before the episode's time begins."""
+        data = self.data
+        self.command_pose(start)
+        mujoco.mj_step(self.model, data, round(_APPROACH_TIME / TIMESTEP))
+        data.qvel[:] = 0.0
+        data.time = 0.0
+        self._tcp = None
+        self._check_reach(start)
+
+    def _check_reach(self, start: Pose) -> None:
+        tool = self._tcp_pose()
+        error = tool.distance(start)
+        if error > _REACHED:
+            place = ", ".join(f"{value:.3f}" for value in start.position)
+            raise ValueError(
+                f"task {self.task.name!r}: start.tcp_position: the tool cannot get to ({place}) m: it stops "
+                f"{error:.3f} m away from it; is that out of reach, or is something in the way?"
+            )
+
+    def _check_start(self) -> None:
+        """Raise ValueError where something that the robot holds is inside of something else."""
+        contacts = self.data.contact
+        for index in np.flatnonzero(contacts.dist < -_DEEPEST).tolist():
+            geoms = [self.model.geom(geom) for geom in contacts.geom[index]]
+            if any(self._objects.is_held(int(geom.bodyid[0])) for geom in geoms):
+                names = " and ".join(sorted(geom.name or "the robot" for geom in geoms))
+                raise ValueError(
+                    f"task {self.task.name!r}: start.tcp_position: expected a start where nothing is in the way, found "
+                    f"{names} {-1e3 * float(contacts.dist[index]):.1f} mm inside of each other"
+                )
+
     def _settled(self) -> NDArray[np.float64]:
         """State of the arm at rest at the task's start, everything on the table at rest too."""
         model, data = self.model, self.data
-        start = Pose(self.task.start.tcp_position, self.task.limits.reference_orientation)
+        start = self.task.middle_start
         data.qpos[self._arm_positions] = self.robot.configuration(READY)
         self.command_pose(start)
         self.command_gripper(self.task.start.gripper_width)
@@ -341,12 +375,7 @@ class World:
             # The posture springs pull the tool off its target, until they pull towards where the arm is at rest.
             model.qpos_spring[self._arm_positions] = data.qpos[self._arm_positions]
             self.advance(round(_SETTLING_TIME / TIMESTEP))
-        error = self._tcp_pose().distance(start)
-        if error > 0.005:
-            raise ValueError(
-                f"task {self.task.name!r}: start.tcp_position {self.task.start.tcp_position} is out of reach; "
-                f"the tool stops {error:.3f} m away from it"
-            )
+        self._check_reach(start)
         data.qvel[:] = 0.0
         data.time = 0.0
         state = np.empty(mujoco.mj_stateSize(model, _STATE))

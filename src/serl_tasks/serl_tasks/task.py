@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from serl_config.schema import Field, config, model_validator
+from serl_config.schema import Field, config, model_validator, suggestion
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.model.pose import Pose
 
 from serl_tasks.arm_sample import TOOL, ArmSample
 from serl_tasks.camera_view import CameraView
 from serl_tasks.episode_errors import ErrorSettings
-from serl_tasks.objects import BoxObject
+from serl_tasks.objects.scene_object import SceneObject
 from serl_tasks.observation import StateTerm, StateVector
 from serl_tasks.observer import Observer
 
@@ -49,8 +49,25 @@ class Expert(Protocol):
 class StartState:
     """Where the arm is when an episode begins. The tool has the reference orientation of the limits."""
 
-    tcp_position: tuple[float, float, float] = Field(description="base frame [m]")
+    tcp_position: tuple[float, float, float] = Field(
+        description="base frame [m]; with `beside` the way from where that object is known to be"
+    )
     gripper_width: float = Field(ge=0.0, description="[m]")
+    beside: str | None = Field(default=None, description="object from whose known position tcp_position counts")
+    spread: tuple[float, float, float] = Field(
+        default=(0.0, 0.0, 0.0), description="largest distance from tcp_position along each axis, drawn uniformly [m]"
+    )
+
+    @model_validator(mode="after")
+    def _not_negative(self) -> "StartState":
+        if not all(value >= 0.0 for value in self.spread):
+            raise ValueError(f"spread: expected distances from 0, found {list(self.spread)}")
+        return self
+
+    @property
+    def varies(self) -> bool:
+        """Whether it is another one in each episode."""
+        return self.beside is not None or any(self.spread)
 
 
 @config(kw_only=True)
@@ -62,7 +79,7 @@ class Task(ArmTask):
     world: str = Field(description="name of the simulated world, config/worlds/<world>.yaml")
     horizon: int = Field(ge=1, le=1_000_000, description="control steps until an episode is cut off")
     start: StartState
-    objects: dict[str, BoxObject]
+    objects: dict[str, SceneObject]
     state: tuple[StateTerm, ...] = Field(
         min_length=1, max_length=64, description="terms of the observation's state vector, in order"
     )
@@ -85,6 +102,12 @@ class Task(ArmTask):
         if "state" in self.cameras:
             raise ValueError("cameras: 'state' is the state vector; give the camera another name")
         self.errors.check_objects(self.objects)
+        beside = self.start.beside
+        if beside is not None and (beside not in self.objects or self.objects[beside].mount == "held"):
+            known = [name for name, item in self.objects.items() if item.mount != "held"]
+            raise ValueError(
+                f"start.beside: expected an object that is not held, found {beside!r}{suggestion(beside, known)}"
+            )
         StateVector(self.state, list(self.objects), len(self.action)).noise(self.errors)
         return self
 
@@ -148,8 +171,28 @@ class Task(ArmTask):
         return Observer(self._state_vector, self.errors, horizon=self.horizon, action_size=len(self.action))
 
     def sample_objects(self, rng: np.random.Generator) -> dict[str, Pose]:
-        """Draw where every object lies at the start, base frame."""
-        return {name: item.sample(rng) for name, item in self.objects.items()}
+        """Draw where every object lies at the start that is not held, base frame."""
+        return {name: item.sample(rng) for name, item in self.objects.items() if item.mount != "held"}
+
+    @property
+    def middle_start(self) -> Pose:
+        """Middle of the poses at which the tool may start, base frame."""
+        beside = self.start.beside
+        origin = (0.0, 0.0, 0.0) if beside is None else self.objects[beside].middle
+        x, y, z = (a + b for a, b in zip(origin, self.start.tcp_position, strict=True))
+        return Pose((x, y, z), self.limits.reference_orientation)
+
+    def start_pose(self, rng: np.random.Generator, known: Mapping[str, Pose]) -> Pose:
+        """Draw where the tool starts, base frame.
+
+        Args:
+            rng: gives three numbers.
+            known: poses of the objects as the robot knows them.
+        """
+        beside = self.start.beside
+        origin = np.zeros(3) if beside is None else known[beside].position
+        spread = np.array(self.start.spread)
+        return Pose(origin + self.start.tcp_position + rng.uniform(-spread, spread), self.limits.reference_orientation)
 
     @abstractmethod
     def judge(self, objects: Mapping[str, Pose]) -> Judgement:

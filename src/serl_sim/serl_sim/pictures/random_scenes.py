@@ -162,6 +162,8 @@ def _places(world: World, scenes: SceneRange, rng: np.random.Generator) -> dict[
     chance = rng.random()
     places = {}
     for name, item in world.task.objects.items():
+        if item.lower is None or item.upper is None:
+            continue  # it is held
         if chance < scenes.absent:
             low = high = np.array((0.0, 5.0))  # beyond the table, from where it falls
         elif chance < scenes.absent + scenes.anywhere:
@@ -170,7 +172,7 @@ def _places(world: World, scenes: SceneRange, rng: np.random.Generator) -> dict[
             low, high = np.array(item.lower) - scenes.spread, np.array(item.upper) + scenes.spread
         x, y = rng.uniform(low, high).tolist()
         yaw = np.radians(item.yaw_deg) * rng.uniform(-1.0, 1.0)
-        places[name] = Pose((x, y, 0.5 * item.size[2]), quaternion_exp((0.0, 0.0, float(yaw))))
+        places[name] = Pose((x, y, item.start_height), quaternion_exp((0.0, 0.0, float(yaw))))
     return places
 
 

@@ -7,25 +7,22 @@ The contact settings were chosen by measurement: a held cube slips less than 1 m
 from typing import Final
 
 import mujoco
-import numpy as np
 from mujoco import mjtBuiltin, mjtGeom, mjtLightType, mjtTexture
 from serl_robots.model.camera_mount import CameraMount
 from serl_robots.model.pose import Quaternion
 from serl_robots.model.robot import RobotModel
-from serl_tasks.objects import BoxObject
 from serl_tasks.task import Task
 
 from serl_sim.scene.actuators import HELPER_GROUP, add_cartesian_control, add_gripper_control, add_joint_control
+from serl_sim.scene.object_model import STIFF_CONTACT, add_object
 from serl_sim.scene.world_file import Table, WorldFile, cameras_of
 
 TIMESTEP: Final = 0.002  # [s]
 
-# Who meets whom: contype & conaffinity. The parts of the robot never meet each other.
+# Who meets whom: contype & conaffinity. The parts of the robot never meet each other. Objects: see `object_model`.
 _ROBOT: Final = {"contype": 0, "conaffinity": 2}
-_OBJECT: Final = {"contype": 3, "conaffinity": 1}
 _TABLE: Final = {"contype": 2, "conaffinity": 1}
 _NOTHING: Final = {"contype": 0, "conaffinity": 0}
-_STIFF_CONTACT: Final = (0.005, 1.0)  # time constant [s], damping ratio; with the default of 0.02 s the cube creeps
 
 _PAD: Final = "_pad"  # ends the names of the collision shapes that grip
 
@@ -61,7 +58,7 @@ def describe_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.Mj
     add_gripper_control(spec, robot)
     _add_table(spec, world.table)
     for name, item in task.objects.items():
-        _add_box(spec, name, item)
+        add_object(spec, name, item, robot)
     for name, camera in {**cameras_of(world, robot), OVERVIEW: world.overview}.items():
         _add_camera(spec, name, camera)
     return spec
@@ -127,7 +124,7 @@ def _prepare_robot(spec: mujoco.MjSpec, robot: RobotModel) -> None:
             geom.priority = 1
             geom.condim = 4
             geom.friction = robot.simulation.pad_friction
-            geom.solref = _STIFF_CONTACT
+            geom.solref = STIFF_CONTACT
     if pads < 2:
         raise ValueError(
             f"robot {robot.name!r}: {robot.urdf}: expected at least two collision shapes whose name ends in {_PAD}, on "
@@ -165,21 +162,6 @@ def _add_table(spec: mujoco.MjSpec, table: Table) -> None:
                 group=BACKDROP_GROUP,
                 **_NOTHING,
             )
-
-
-def _add_box(spec: mujoco.MjSpec, name: str, box: BoxObject) -> None:
-    body = spec.worldbody.add_body(name=name, pos=(*np.add(box.lower, box.upper) * 0.5, 0.5 * box.size[2]))
-    body.add_freejoint(name=name)
-    body.add_geom(
-        name=name,
-        type=mjtGeom.mjGEOM_BOX,
-        size=np.multiply(0.5, box.size),
-        mass=box.mass,
-        rgba=(*box.colour, 1.0),
-        condim=4,
-        solref=_STIFF_CONTACT,
-        **_OBJECT,
-    )
 
 
 def _add_camera(spec: mujoco.MjSpec, name: str, camera: CameraMount) -> None:

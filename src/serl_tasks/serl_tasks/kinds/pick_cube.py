@@ -37,6 +37,9 @@ class PickCube(Task):
     def _has_a_cube(self) -> "PickCube":
         if CUBE not in self.objects:
             raise ValueError(f"objects: expected one named {CUBE!r}, found {', '.join(self.objects) or 'none'}")
+        cube = self.objects[CUBE]
+        if cube.mount != "free" or not cube.is_box:
+            raise ValueError(f"objects.{CUBE}: expected a box that is free, found {cube.mount}, {cube.shape}")
         if self.action.names != ("dx", "dy", "dz", "gripper"):
             raise ValueError(f"action.names: expected dx dy dz gripper, found {' '.join(self.action.names)}")
         return self
