@@ -78,6 +78,12 @@ class Task(ArmTask):
     description: str
     world: str = Field(description="name of the simulated world, config/worlds/<world>.yaml")
     horizon: int = Field(ge=1, le=1_000_000, description="control steps until an episode is cut off")
+    discount: float | None = Field(
+        default=None,
+        gt=0.0,
+        lt=1.0,
+        description="what a reward is worth one control step earlier, where the learning settings' own is not right",
+    )
     start: StartState
     objects: dict[str, SceneObject]
     state: tuple[StateTerm, ...] = Field(
@@ -133,7 +139,7 @@ class Task(ArmTask):
     def meaning(self) -> dict[str, Any]:
         """Everything that gives the numbers of observations, actions and rewards their meaning, as a tree for JSON.
 
-        Not what only shapes what happens: limits, start, horizon, objects, errors, learning.
+        Not what only shapes what happens: limits, start, horizon, discount, objects, errors, learning.
         """
         state = [
             {"name": f"{term.name}[{index}]", "shift": shift, "scale": scale} | self._particulars(term)

@@ -31,6 +31,7 @@ from serl_training.link.learner_link import JobFailed, LearnerLink
 _log = logging.getLogger(__name__)
 
 _RATE_WINDOW = 20  # episodes
+_MOST_ATTEMPTS = 40  # of demonstrating, for each success that is wanted: some tasks are hard for whoever shows them
 FIRST_EVALUATION = 2**40
 """Number of the first evaluation episode: those are not stored, and stay clear of those that are."""
 
@@ -213,7 +214,7 @@ class Actor:
                     transitions += len(chunk)
                     take(chunk)
             feedback(done, attempts)
-            if attempts >= 10 + 5 * episodes:
+            if attempts >= 10 + _MOST_ATTEMPTS * episodes:
                 raise JobFailed(f"record: only {done} of {attempts} demonstrations succeeded; {episodes} were wanted")
         return RecordResult(done, attempts, transitions)
 

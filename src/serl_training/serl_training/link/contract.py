@@ -32,7 +32,11 @@ def load_learning(name: str, task: Task) -> LearningConfig:
     """
     name = name or task.learning
     path = Path(name) if name.endswith((".yaml", ".yml")) else find(f"config/learning/{name}.yaml")
-    return load_yaml(path, LearningConfig)
+    config = load_yaml(path, LearningConfig)
+    if task.discount is None:
+        return config
+    sac, drqv2 = (replace(part, discount=task.discount) for part in (config.sac, config.drqv2))
+    return replace(config, sac=sac, drqv2=drqv2)
 
 
 def find_encoder(task: Task, config: LearningConfig, *, simulated: bool = False) -> Encoder | None:
