@@ -27,6 +27,8 @@ SIMULATED = "Whether the cameras look at the task's simulated world; false: at a
 def load_learning(name: str, task: Task) -> LearningConfig:
     """Load `config/learning/<name>.yaml`, or the file that `name` is the path of; the task's own if it is empty.
 
+    A discount that the task says is that of its agents.
+
     Raises:
         ConfigError: it is missing, or holds a key or value that it cannot have.
     """
@@ -35,7 +37,7 @@ def load_learning(name: str, task: Task) -> LearningConfig:
     config = load_yaml(path, LearningConfig)
     if task.discount is None:
         return config
-    sac, drqv2 = (replace(part, discount=task.discount) for part in (config.sac, config.drqv2))
+    sac, drqv2 = replace(config.sac, discount=task.discount), replace(config.drqv2, discount=task.discount)
     return replace(config, sac=sac, drqv2=drqv2)
 
 
