@@ -74,6 +74,9 @@ def check_serl(words: list[str]) -> None:
     command, name = typer.main.get_command(app), words.pop(0)
     command = command.commands[name]
     while hasattr(command, "commands") and words:
+        if name == "bench" and words[0] not in command.commands:
+            command = command.commands["keys"]  # which need not be said
+            continue
         command = command.commands[words.pop(0)]
     if name == "launch":
         check_launch(words)

@@ -295,6 +295,74 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.library.replay_memory:replay_jpeg_samples_per_s",
     ),
     Benchmark(
+        "cloning_gap",
+        "insert_peg_vision, 20 demonstrations, through the graph: success of the learned policy minus that of cloning "
+        "the same demonstrations, 50 episodes each, worst seed",
+        "points",
+        "more",
+        45,
+        "serl_bench.suite.numbers:cloning_gap",
+        by_default=False,
+    ),
+    Benchmark(
+        "insert_main_wall_s",
+        "insert_peg_vision: wall time from the start of the graph until at least 95 % of 50 evaluation episodes "
+        "succeed, compile cache warm, median seed",
+        "s",
+        "less",
+        60,
+        "serl_bench.suite.numbers:insert_main_wall_s",
+        by_default=False,
+    ),
+    Benchmark(
+        "teacher_gain",
+        "insert_peg from state: success of the learned policy after at most 4000 env steps minus that of its teacher, "
+        "worst seed",
+        "points",
+        "more",
+        80,
+        "serl_bench.suite.numbers:teacher_gain",
+        by_default=False,
+    ),
+    Benchmark(
+        "suite_state_solved",
+        "of the seven tasks of the suite, from state, with interventions, within 15,000 env steps: those at which the "
+        "last policy of every seed succeeds in at least 95 % of 50 episodes",
+        "tasks",
+        "more",
+        7,
+        "serl_bench.suite.numbers:suite_state_solved",
+        by_default=False,
+    ),
+    Benchmark(
+        "suite_vision_solved",
+        "the same from two cameras, in ten minutes each",
+        "tasks",
+        "more",
+        6,
+        "serl_bench.suite.numbers:suite_vision_solved",
+        by_default=False,
+    ),
+    Benchmark(
+        "bc_gap",
+        "insertion tasks from state: mean success of the learned policies minus that of cloning 100 demonstrations",
+        "points",
+        "more",
+        40,
+        "serl_bench.suite.numbers:bc_gap",
+        by_default=False,
+    ),
+    Benchmark(
+        "cycle_ratio",
+        "steps of a successful episode of the learned policy over those of the scripted expert, tasks of the suite "
+        "from state, smallest over the tasks of the median seed's",
+        "",
+        "less",
+        0.9,
+        "serl_bench.suite.numbers:cycle_ratio",
+        by_default=False,
+    ),
+    Benchmark(
         "fuzz_messages",
         "hostile messages, requests and goals for everything that the graphs listen to, survived: no exit, no wrong "
         "target, every service answers, training goes on",

@@ -8,11 +8,13 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from serl_launch.errors import CommandError
+from serl_launch.processes.guardian import Guardian
 
 from serl_bench.registry import Bench, Measurement
 
@@ -23,6 +25,7 @@ EVALUATION_EPISODES = 50
 MAX_ENV_STEPS = 10_000
 TIMEOUT = 900.0  # [s] for one run
 STOP_TIMEOUT = 30.0  # [s] to end after SIGINT
+_TICK = 0.2  # [s]
 WARM_UP_STEPS = 600  # enough for every function to be compiled once
 
 
@@ -97,23 +100,51 @@ def _train(root: Path, task: str, name: str, seed: int, max_env_steps: int) -> M
     return result
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> int:
-    """Exit status of a command; it is given time to end its graph whatever ends us."""
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    output: IO[bytes],
+    *,
+    timeout: float = TIMEOUT,
+    stop_timeout: float = STOP_TIMEOUT,
+    tick: Callable[[], None] = lambda: None,
+) -> int:
+    """Exit status of a command. Whatever ends us, kill -9 included, ends it too, with everything that it started.
+
+    Args:
+        command: program and arguments.
+        environment: of the command.
+        output: takes what it prints.
+        timeout: [s] until it is ended.
+        stop_timeout: [s] that it has to end its graph after SIGINT.
+        tick: called five times a second while it runs.
+
+    Raises:
+        CommandError: it did not end in time.
+    """
+    guardian = Guardian()
     process = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-    )
+        command, env=guardian.marked(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        start_new_session=True,
+    )  # fmt: skip
     try:
-        return process.wait(TIMEOUT)
-    except subprocess.TimeoutExpired as error:
-        raise CommandError(f"training did not end within {TIMEOUT:.0f} s") from error
+        guardian.watch(process.pid)
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            try:
+                return process.wait(_TICK)
+            except subprocess.TimeoutExpired:
+                tick()
+        raise CommandError(f"training did not end within {timeout:.0f} s")
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(STOP_TIMEOUT)
+                process.wait(stop_timeout)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        guardian.close()
 
 
 def _spread(values: list[float], form: str) -> str:

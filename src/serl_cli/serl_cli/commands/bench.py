@@ -1,15 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``serl bench``: measures what the documentation promises."""
+"""``serl bench``: measures what the documentation promises, and how well tasks are learned."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from serl_cli.commands.help import documented
 from serl_cli.commands.options import complete_benchmark
 
+_KEYS = "keys"
 
-def bench(
+
+class _KeysByDefault(TyperGroup):
+    """Takes what is no command of its own for arguments of ``keys``: ``bench estop_ms`` is ``bench keys estop_ms``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # the type of `ctx` is private to typer
+        """Name the command where only its arguments are given."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = [_KEYS, *args]
+        return super().parse_args(ctx, args)
+
+
+bench = typer.Typer(cls=_KeysByDefault, rich_markup_mode="rich")
+
+
+def bench_overview() -> None:
+    """Measure this machine, or how well tasks are learned. Keys alone are enough: [bold]./serl bench estop_ms[/bold].
+
+    Examples:
+        ./serl bench
+        ./serl bench --list
+        ./serl bench sac_ref_updates_per_s
+        ./serl bench suite --quick
+    """
+
+
+def _measure(
     keys: Annotated[
         list[str] | None,
         typer.Argument(
@@ -39,3 +67,65 @@ def bench(
         return
     if not runner.run_benchmarks(keys or [], seeds, json_file, report):
         raise typer.Exit(1)
+
+
+def _suite(
+    tasks: Annotated[
+        str, typer.Option(metavar="TASK,...", help="Tasks to learn. Default: all of the suite, and pick_cube.")
+    ] = "",
+    settings: Annotated[
+        str,
+        typer.Option(
+            metavar="SETTING,...",
+            help="What to learn them with: LEARNING or LEARNING-DEMONSTRATIONS, either with +interventions, where "
+            "LEARNING is a file of config/learning, or rlpd for the task's own; hg-dagger, which is bc+interventions; "
+            "teacher, the scripted expert. Default: rlpd with and without interventions, bc-20, bc-100, hg-dagger and "
+            "teacher.",
+        ),
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each; they are 100, 101, ...")] = 3,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Online env steps after which a run gives up. Default: 15000, quick 4000."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One seed of rlpd, bc-20 and teacher on few tasks: below ten minutes.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Default: suite-full or suite-quick of runs.")
+    ] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Run again what failed, or was made by other code.")] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Run nothing; write the report of what there is.")
+    ] = False,
+) -> None:
+    """Train tasks with several settings and seeds through the whole graph, and compare: one table and one figure.
+
+    Each finished training is a file of its own in FOLDER/cells. Whatever ends the command, the same command goes on
+    with what is missing; what was planned or set differently then is run again. One that fails is a row and a reason.
+
+    Examples:
+        ./serl bench suite --quick
+        ./serl bench suite --tasks pick_cube --settings rlpd,bc-20,drqv2 --seeds 5
+        ./serl bench suite --report-only --out runs/suite-full
+    """
+    from serl_cli.work import judge_suite
+
+    judge_suite.judge(
+        tasks=_names(tasks),
+        settings=_names(settings),
+        seeds=seeds,
+        max_env_steps=max_steps or 0,
+        quick=quick,
+        folder=out,
+        redo=redo,
+        report_only=report_only,
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+bench.command(_KEYS, **documented(_measure))(_measure)
+bench.command("suite", **documented(_suite))(_suite)

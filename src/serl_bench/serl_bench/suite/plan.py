@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a suite consists of, and the hashes by which it is noticed that something has changed since a cell was made."""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from serl_config.resources import find, listing
+from serl_config.schema import read_yaml
+from serl_launch.errors import UsageError
+from serl_robots.control.robot_limits import completed
+from serl_robots.control.task_file import read_task
+
+from serl_bench.suite.settings import TEACHER, Setting, find_setting
+from serl_tasks import get_task, task_names
+
+TASKS = (
+    "insert_peg", "insert_connector", "route_cable", "relocate_forward", "relocate_backward", "open_drawer",
+    "flip_object",
+)  # fmt: skip
+"""The suite, each from state; ``<task>_vision`` is the same from two cameras."""
+VISION = "_vision"
+ANCHOR = ("pick_cube", "pick_cube_vision")
+"""Tasks that are easy: what fails on these is broken."""
+SETTINGS = ("rlpd", "rlpd+interventions", "bc-20", "bc-100", "hg-dagger", TEACHER)
+QUICK_SETTINGS = ("rlpd", "bc-20", TEACHER)
+FIRST_SEED = 100
+"""Smaller ones are for tuning."""
+_CODE = (
+    "serl_config", "serl_ros", "serl_robots", "serl_tasks", "serl_cameras", "serl_sim", "serl_rl", "serl_teleop",
+    "serl_training",
+)  # fmt: skip
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training, or the teacher's evaluation."""
+
+    task: str
+    setting: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its file and of its run; shorter than the limit of a file's name for any task that we could have."""
+        return f"{self.task}.{self.setting}.{self.seed}"
+
+
+@dataclass(frozen=True)
+class SuitePlan:
+    """Everything that was decided before the start."""
+
+    tasks: tuple[str, ...]
+    settings: tuple[str, ...]
+    seeds: tuple[int, ...]
+    max_env_steps: int = 15_000
+    eval_every: int = 250  # [env steps]
+    eval_episodes: int = 50
+    goal: float = 0.95
+    final_episodes: int = 50  # with the last policy, on starts that no training has seen
+    timeout: float = 900.0  # [s] for a training, and for an evaluation
+    warm_up: bool = True  # fill the compile cache before the first cell of a task and a setting
+
+    def __post_init__(self) -> None:
+        """Refuse what nobody can run.
+
+        Raises:
+            UsageError: there is no such task or setting, or one stands there twice.
+        """
+        for what, values in (("task", self.tasks), ("setting", self.settings), ("seed", self.seeds)):
+            if not values:
+                raise UsageError(f"no {what} is left to run: name at least one")
+            twice = sorted({str(value) for value in values if values.count(value) > 1})
+            if twice:
+                raise UsageError(f"{what} {', '.join(twice)} is named twice")
+        unknown = [task for task in self.tasks if task not in task_names()]
+        if unknown:
+            raise UsageError(f"no task {', '.join(unknown)}: there are {', '.join(task_names())}")
+        for setting in self.settings:
+            find_setting(setting)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Seed by seed, so that a suite that is broken off has something of everything."""
+        return tuple(Cell(t, s, seed) for seed in self.seeds for t in self.tasks for s in self.settings)
+
+    def setting(self, cell: Cell) -> Setting:
+        """The setting of a cell."""
+        return find_setting(cell.setting)
+
+    def learns_online(self, setting: str) -> bool:
+        """Whether env steps of its own teach a setting anything."""
+        return find_setting(setting).learns_online
+
+    def settings_hash(self, cell: Cell) -> str:
+        """Hash of all that was decided about a cell: its plan, the task with what it extends, the learning settings.
+
+        Descriptions and comments in these files do not count, neither do the other cells.
+        """
+        setting = self.setting(cell)
+        task = {key: value for key, value in completed(read_task(cell.task)).items() if key != "description"}
+        plan = {key: value for key, value in asdict(self).items() if key not in ("tasks", "settings", "seeds")}
+        content: dict[str, Any] = {"cell": asdict(cell), "plan": plan, "task": task}
+        if setting.learning != TEACHER:
+            content["setting"] = asdict(setting)
+            content["learning"], _ = read_yaml(listing("config/learning", ".yaml")[setting.learning_of(cell.task)])
+        return hash_of(content)
+
+    def changes(self, before: Mapping[str, Any]) -> list[str]:
+        """What is planned differently from an earlier plan, as ``to_json`` has it; a line each."""
+        now = self.to_json()
+        return [f"{key}: {before.get(key)} → {now[key]}" for key in now if before.get(key) != now[key]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by the names of the fields."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "SuitePlan":
+        """The plan that ``to_json`` wrote.
+
+        Raises:
+            ValueError: a field is missing or unknown.
+        """
+        names = {field.name for field in fields(cls)}
+        if values.keys() != names:
+            raise ValueError(f"expected the fields {', '.join(sorted(names))}, found {', '.join(sorted(values))}")
+        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**plain)
+
+
+def default_tasks(*, vision: bool = True) -> tuple[str, ...]:
+    """The tasks of the suite that there are, behind the easy ones; each from state and from cameras."""
+    wanted = [name for task in TASKS for name in (task, task + VISION)]
+    known = task_names()
+    return tuple(n for n in (*ANCHOR, *wanted) if n in known and (vision or not n.endswith(VISION)))
+
+
+def hash_of(content: Any) -> str:
+    """Short hash of plain values; the order of keys does not count."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+@cache
+def code_hash(task: str) -> str:
+    """Hash of the source that makes a training of `task`, of its robot and of its world."""
+    described = get_task(task)
+    files = [find("launch/sim.launch.xml")]
+    files += [find(f"config/{folder}/{name}.yaml") for folder, name in _described_by(described)]
+    for package in _CODE:
+        spec = importlib.util.find_spec(package)
+        places = spec.submodule_search_locations if spec is not None else None
+        files += sorted(file for place in places or [] for file in Path(place).rglob("*.py"))
+    whole = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        whole.update(f"{file.name} {len(content)} ".encode() + content)
+    return whole.hexdigest()[:_DIGITS]
+
+
+def _described_by(task: Any) -> list[tuple[str, str]]:
+    return [("robots", task.robot), ("worlds", task.world), *(("cameras", camera) for camera in task.cameras)]
