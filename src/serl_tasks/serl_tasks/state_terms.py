@@ -52,11 +52,18 @@ class Term:
     measured: bool = True
 
 
+def _commanded(moment: Moment, term: str) -> Pose:
+    if moment.arm.commanded is None:
+        raise ValueError(f"state: {term} needs the commanded pose of the tool, and the arm's state has none")
+    return moment.arm.commanded
+
+
 def _tracking_error(moment: Moment) -> NDArray[np.float64]:
-    commanded = moment.arm.commanded
-    if commanded is None:
-        raise ValueError("state: tcp_tracking_error needs the commanded pose of the tool, and the arm's state has none")
-    return commanded.position - moment.arm.tcp.position
+    return _commanded(moment, "tcp_tracking_error").position - moment.arm.tcp.position
+
+
+def _rotation_tracking_error(moment: Moment) -> NDArray[np.float64]:
+    return moment.arm.tcp.rotation_vector_to(_commanded(moment, "tcp_rotation_tracking_error"))
 
 
 ARM_TERMS: Mapping[str, Term] = {
@@ -86,6 +93,12 @@ ARM_TERMS: Mapping[str, Term] = {
         "m",
         "the way from the measured to the commanded tool centre point: what the tool presses with; 0 at the start",
         _tracking_error,
+    ),
+    "tcp_rotation_tracking_error": Term(
+        3,
+        "rad",
+        "the turn from the measured to the commanded tool, a rotation vector: what twists the tool; 0 at the start",
+        _rotation_tracking_error,
     ),
     "gripper_width": Term(1, "m", "measured distance of the fingers", lambda now: (now.arm.gripper_width,)),
     "gripper_target": Term(
