@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import mujoco
 from serl_robots.model.pose import Pose
-from serl_tasks.objects.scene_object import SceneObject
+from serl_tasks.objects.scene_object import SceneObject, SlideMount
 
 from serl_sim.scene.object_model import wxyz
 
@@ -18,9 +18,12 @@ class ObjectPoses:
         self._free: dict[str, int] = {}
         self._fixed: dict[str, int] = {}
         self._held: dict[str, Pose] = {}
+        self._sliding: dict[str, tuple[SlideMount, int]] = {}
         for name, item in objects.items():
             if item.in_tool is not None:
                 self._held[name] = item.in_tool.pose
+            elif item.slide is not None:
+                self._sliding[name] = item.slide, int(model.joint(name).qposadr[0])
             elif item.mount == "fixed":
                 self._fixed[name] = int(model.body(name).mocapid[0])
             else:
@@ -34,8 +37,8 @@ class ObjectPoses:
 
     @property
     def movable(self) -> tuple[str, ...]:
-        """Names of those that can be put somewhere: all but those that are held."""
-        return tuple(name for name in self._objects if name not in self._held)
+        """Names of those that can be put somewhere: those that are free or fixed."""
+        return tuple(name for name, item in self._objects.items() if item.has_place)
 
     def place(self, data: mujoco.MjData, poses: Mapping[str, Pose]) -> None:
         """Put objects somewhere, at rest, in a state where those that are free have come to rest.
@@ -67,13 +70,21 @@ class ObjectPoses:
         for name in self._objects:
             if name in self._held:
                 poses[name] = tool.compose(self._held[name])
-                continue
-            if name in self._fixed:
-                index = self._fixed[name]
-                values = [*data.mocap_pos[index].tolist(), *data.mocap_quat[index].tolist()]
+            elif name in self._sliding:
+                slide, index = self._sliding[name]
+                poses[name] = slide.pose(self._fixed_pose(data, slide.base), float(data.qpos[index]))
+            elif name in self._fixed:
+                poses[name] = self._fixed_pose(data, name)
             else:
                 start = self._free[name]
-                values = data.qpos[start : start + 7].tolist()
-            x, y, z, qw, qx, qy, qz = values
-            poses[name] = Pose.trusted((x, y, z), (qx, qy, qz, qw))
+                poses[name] = _pose(data.qpos[start : start + 7].tolist())
         return poses
+
+    def _fixed_pose(self, data: mujoco.MjData, name: str) -> Pose:
+        index = self._fixed[name]
+        return _pose([*data.mocap_pos[index].tolist(), *data.mocap_quat[index].tolist()])
+
+
+def _pose(values: list[float]) -> Pose:
+    x, y, z, qw, qx, qy, qz = values
+    return Pose.trusted((x, y, z), (qx, qy, qz, qw))

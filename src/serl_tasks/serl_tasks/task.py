@@ -107,10 +107,17 @@ class Task(ArmTask):
             raise ValueError(f"objects: {TOOL!r} is the tool; give the object another name")
         if "state" in self.cameras:
             raise ValueError("cameras: 'state' is the state vector; give the camera another name")
+        for name, item in self.objects.items():
+            base = None if item.slide is None else self.objects.get(item.slide.base)
+            if item.slide is not None and (base is None or base.mount != "fixed"):
+                found = "none of that name" if base is None else f"one that is {base.mount}"
+                raise ValueError(
+                    f"objects.{name}.slide.base: expected a fixed object {item.slide.base!r}, found {found}"
+                )
         self.errors.check_objects(self.objects)
         beside = self.start.beside
-        if beside is not None and (beside not in self.objects or self.objects[beside].mount == "held"):
-            known = [name for name, item in self.objects.items() if item.mount != "held"]
+        if beside is not None and (beside not in self.objects or not self.objects[beside].has_place):
+            known = [name for name, item in self.objects.items() if item.has_place]
             raise ValueError(
                 f"start.beside: expected an object that is not held, found {beside!r}{suggestion(beside, known)}"
             )
@@ -177,8 +184,8 @@ class Task(ArmTask):
         return Observer(self._state_vector, self.errors, horizon=self.horizon, action_size=len(self.action))
 
     def sample_objects(self, rng: np.random.Generator) -> dict[str, Pose]:
-        """Draw where every object lies at the start that is not held, base frame."""
-        return {name: item.sample(rng) for name, item in self.objects.items() if item.mount != "held"}
+        """Draw where every object lies at the start that is free or fixed, base frame."""
+        return {name: item.sample(rng) for name, item in self.objects.items() if item.has_place}
 
     @property
     def middle_start(self) -> Pose:

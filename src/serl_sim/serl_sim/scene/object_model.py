@@ -2,7 +2,8 @@
 """The objects of a task as bodies of the MuJoCo model.
 
 A free object has a free joint of its name, what is fixed is a mocap body, so that its pose is part of the state, and
-what is held is a child of the tool's body: it has no joint, cannot slip, and never meets the robot that holds it.
+what is held is a child of the tool's body: it has no joint, cannot slip, and never meets the robot that holds it. What
+slides is a child of what it slides on, with a slide joint of its own name.
 """
 
 from typing import Final
@@ -21,6 +22,7 @@ _CONTACTS: Final[dict[Mount, dict[str, int]]] = {
     "free": {"contype": 3, "conaffinity": 1},
     "fixed": {"contype": 2, "conaffinity": 1},
     "held": {"contype": 1, "conaffinity": 3},
+    "sliding": {"contype": 2, "conaffinity": 1},
 }
 
 _GEOMS: Final[dict[Shape, mjtGeom]] = {
@@ -36,6 +38,13 @@ def add_object(spec: mujoco.MjSpec, name: str, item: SceneObject, robot: RobotMo
     if item.in_tool is not None:
         pose = item.in_tool.pose
         body = spec.body(robot.tcp_frame).add_body(name=name, pos=pose.position, quat=wxyz(pose), gravcomp=1.0)
+    elif item.slide is not None:
+        slide = item.slide
+        body = spec.body(slide.base).add_body(name=name, pos=slide.position)
+        joint = body.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=slide.axis, range=(0.0, slide.reach))
+        joint.limited = mujoco.mjtLimited.mjLIMITED_TRUE
+        joint.frictionloss = slide.friction
+        joint.damping[0] = slide.damping
     else:
         body = spec.worldbody.add_body(name=name, pos=item.middle, mocap=item.mount == "fixed")
         if item.mount == "free":

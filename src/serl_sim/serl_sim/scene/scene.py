@@ -57,7 +57,9 @@ def describe_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.Mj
     add_joint_control(spec, robot)
     add_gripper_control(spec, robot)
     _add_table(spec, world.table)
-    for name, item in task.objects.items():
+    for name, item in sorted(
+        task.objects.items(), key=lambda each: each[1].slide is not None
+    ):  # its base is there then
         add_object(spec, name, item, robot)
     for name, camera in {**cameras_of(world, robot), OVERVIEW: world.overview}.items():
         _add_camera(spec, name, camera)

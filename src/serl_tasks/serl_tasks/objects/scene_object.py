@@ -13,7 +13,7 @@ from serl_robots.model.pose import Pose, Vector3, quaternion_exp
 
 from serl_tasks.objects.solid import Shape, Solid, check_colour
 
-Mount = Literal["free", "fixed", "held"]
+Mount = Literal["free", "fixed", "held", "sliding"]
 
 
 @config(kw_only=True)
@@ -31,28 +31,54 @@ class ToolMount:
 
 
 @config(kw_only=True)
+class SlideMount:
+    """How an object slides on another one, as a drawer does in its cabinet. It starts at the beginning of its way."""
+
+    base: str = Field(description="object on which it slides, which is fixed")
+    position: Vector3 = Field(description="of its origin at the start, frame of the base [m]")
+    axis: Vector3 = Field(description="direction in which it slides, frame of the base")
+    reach: float = Field(gt=0.0, description="length of its way [m]")
+    friction: float = Field(default=0.0, ge=0.0, description="force that it takes to move it [N]")
+    damping: float = Field(default=0.0, ge=0.0, description="more force for each m/s [N s/m]")
+
+    @model_validator(mode="after")
+    def _unit_axis(self) -> SlideMount:
+        if abs(math.hypot(*self.axis) - 1.0) > 1e-3:
+            raise ValueError(f"axis: expected a vector of length 1, found {list(self.axis)}")
+        return self
+
+    def pose(self, base: Pose, way: float) -> Pose:
+        """The object `way` [m] from its start, of a base at `base`."""
+        x, y, z = (start + way * part for start, part in zip(self.position, self.axis, strict=True))
+        return base.compose(Pose((x, y, z)))
+
+
+@config(kw_only=True)
 class SceneObject:
     """One solid, or several that are rigidly joined.
 
     A *free* object can be moved, and one that is *fixed* cannot. At the start they are uniformly within a rectangle and
     a range of turns about the vertical; they stand on the table unless `height` says otherwise. One that is *held* is
-    rigidly joined to the tool, and part of it as far as its weight is concerned, which the arm knows.
+    rigidly joined to the tool, and part of it as far as its weight is concerned, which the arm knows. One that is
+    *sliding* moves along a line of a fixed one, which goes wherever that one does, and never meets that one.
     """
 
     shape: Shape = Field(default="box", description="box, cylinder, capsule or sphere, where there are no parts")
     size: tuple[float, ...] = Field(default=(), description="of the shape [m]; none where there are parts")
     parts: tuple[Solid, ...] = Field(default=(), max_length=64, description="solids that are joined")
-    mass: float | None = Field(default=None, gt=0.0, description="[kg]; of what is free or held")
+    mass: float | None = Field(default=None, gt=0.0, description="[kg]; of what is not fixed")
     friction: float = Field(default=1.0, ge=0.0, le=10.0, description="sliding friction against what is not a gripper")
     colour: Vector3 = Field(description="red, green, blue, each in [0, 1]")
-    mount: Mount = Field(default="free", description="free, fixed or held")
+    mount: Mount = Field(default="free", description="free, fixed, held or sliding")
     lower: tuple[float, float] | None = Field(
-        default=None, description="smallest x and y of the origin at the start, base frame [m]; not of what is held"
+        default=None,
+        description="smallest x and y of the origin at the start, base frame [m]; of what is free or fixed",
     )
     upper: tuple[float, float] | None = Field(default=None, description="largest x and y, as lower")
     height: float | None = Field(default=None, description="of the origin at the start, base frame [m]")
     yaw_deg: float = Field(default=0.0, ge=0.0, le=180.0, description="largest turn about the vertical at the start")
     in_tool: ToolMount | None = Field(default=None, description="where it is held; of what is held")
+    slide: SlideMount | None = Field(default=None, description="on what and how it slides; of what is sliding")
 
     @model_validator(mode="after")
     def _consistent(self) -> SceneObject:
@@ -68,9 +94,16 @@ class SceneObject:
             raise ValueError(
                 f"in_tool: expected where the object is held if mount is held, else none; found mount {self.mount}"
             )
-        if self.mount == "held":
+        if (self.mount == "sliding") != (self.slide is not None):
+            raise ValueError(
+                f"slide: expected on what it slides if mount is sliding, else nothing; found mount {self.mount}"
+            )
+        if not self.has_place:
             if self.lower or self.upper or self.yaw_deg or self.height is not None:
-                raise ValueError("expected in_tool alone of an object that is held, found lower, upper, yaw or height")
+                key = "in_tool" if self.mount == "held" else "slide"
+                raise ValueError(
+                    f"expected {key} alone of an object that is {self.mount}, found lower, upper, yaw or height"
+                )
             return self
         if self.lower is None or self.upper is None:
             raise ValueError(f"expected lower and upper, because the object is {self.mount}")
@@ -82,6 +115,11 @@ class SceneObject:
     def solids(self) -> tuple[Solid, ...]:
         """All that it consists of."""
         return self.parts or (Solid(shape=self.shape, size=self.size),)
+
+    @property
+    def has_place(self) -> bool:
+        """Whether it starts at a place of its own, and not where something else is."""
+        return self.mount in ("free", "fixed")
 
     @property
     def is_box(self) -> bool:
@@ -105,7 +143,7 @@ class SceneObject:
 
     @property
     def middle(self) -> Vector3:
-        """Middle of where its origin may be at the start, base frame [m]. Not of what is held."""
+        """Middle of where its origin may be at the start, base frame [m]. Of what is free or fixed."""
         assert self.lower is not None
         assert self.upper is not None
         x, y = (0.5 * (low + high) for low, high in zip(self.lower, self.upper, strict=True))
@@ -115,10 +153,10 @@ class SceneObject:
         """Draw a start pose in the base frame: three draws from `rng`.
 
         Raises:
-            ValueError: the object is held, and starts where the tool does.
+            ValueError: the object is held or sliding, and starts where something else is.
         """
         if self.lower is None or self.upper is None:
-            raise ValueError("an object that is held starts where the tool does")
+            raise ValueError(f"an object that is {self.mount} starts where the tool or its base is")
         x, y = rng.uniform(self.lower, self.upper).tolist()
         yaw = math.radians(rng.uniform(-self.yaw_deg, self.yaw_deg))
         return Pose((x, y, self.start_height), quaternion_exp((0.0, 0.0, yaw)))
