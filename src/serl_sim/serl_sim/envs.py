@@ -67,7 +67,7 @@ class TaskEnv(gym.Env[Any, Any]):
         if unknown:
             raise ValueError(f"no camera {', '.join(sorted(unknown))}; there are {', '.join(self.world.cameras)}")
         task, kinematics = self.task, self.world.kinematics
-        self._integrator = CommandIntegrator(task.action, task.limits, task.control_period, kinematics)
+        self._integrator = CommandIntegrator(task.action, task.limits, task.control_period, kinematics, task.frame)
         self._observer = self.task.make_observer()
         self._steps = 0
         self._running = False

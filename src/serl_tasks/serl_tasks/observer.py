@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_robots.control.action import Frame
 from serl_robots.model.pose import Pose
 
 from serl_tasks.arm_sample import ArmSample
@@ -19,12 +20,15 @@ class Observer:
     Between these it remembers nothing: the same measurements give the same observation as often as one looks.
     """
 
-    def __init__(self, vector: StateVector, settings: ErrorSettings, *, horizon: int, action_size: int) -> None:
+    def __init__(
+        self, vector: StateVector, settings: ErrorSettings, *, frame: Frame, horizon: int, action_size: int
+    ) -> None:
         """Observe.
 
         Args:
             vector: what is observed.
             settings: of the errors of what is known.
+            frame: of what is observed.
             horizon: control steps until an episode is cut off.
             action_size: A, number of components of an action.
 
@@ -32,6 +36,7 @@ class Observer:
             ConfigError: a term is said to be noisy that is not in the vector.
         """
         self._vector, self._settings, self._horizon = vector, settings, horizon
+        self._frame: Frame = frame
         self._no_action = np.zeros(action_size, np.float32)
         self._deviations = vector.noise(settings)
         self._errors: EpisodeErrors | None = None
@@ -92,7 +97,7 @@ class Observer:
             RuntimeError: before the first `begin`.
         """
         elapsed = min(self._step / self._horizon, 1.0)
-        moment = Moment(*self.known(arm, objects), self._start, elapsed, self._last_action)
+        moment = Moment(*self.known(arm, objects), self._start, elapsed, self._last_action, self._frame)
         noise = None
         if self._deviations is not None:
             noise = self._deviations * observation_noise(len(self._deviations), self._seed, self._step)

@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The terms that a task's state vector may be made of, each with its size, its unit and where it comes from.
+"""The terms that a task's state vector may be made of, each with its size, its unit and its frame.
 
 An object ``cube`` of the task adds the terms of `object_terms("cube")`.
+
+Where a task's frame is ``base``, everything is in the frame of the arm's base. Where it is ``tool``, poses are relative
+to the tool pose at the start of the episode; velocities and ways from the tool have the axes that it has now. This is
+the relative frame of SERL (Luo et al. 2024, arXiv:2401.16013). `Moment` is where it is made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_robots.control.action import Frame
 from serl_robots.model.pose import Pose
 
 from serl_tasks.arm_sample import ArmSample
 
 LAST_ACTION = "last_action"
+
+TermFrame = Literal["start", "tool", "-"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,29 @@ class Moment:
     """Share of the task's horizon that is over, in [0, 1]."""
     last_action: NDArray[np.float32]
     """(A,) what was executed in the step before, in [-1, 1]; 0 at the start."""
+    frame: Frame = "base"
+    """The task's."""
+
+    def position(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A position (3,) of the base frame [m] in the task's."""
+        if self.frame == "base":
+            return position
+        return self.start.rotation_matrix().T @ (position - self.start.position)
+
+    def orientation(self, pose: Pose) -> NDArray[np.float64]:
+        """The first two columns (6,) of the rotation matrix of a pose of the base frame, in the task's."""
+        matrix = pose.rotation_matrix()
+        if self.frame == "tool":
+            matrix = self.start.rotation_matrix().T @ matrix
+        return matrix[:, :2].T.ravel()
+
+    def since_start(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A way or a turn since the start (3,), of the base frame, in the task's."""
+        return vector if self.frame == "base" else self.start.rotation_matrix().T @ vector
+
+    def vector(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A free vector (3,) of the base frame, in the axes of the base, or of the tool as it is now."""
+        return vector if self.frame == "base" else self.arm.tcp.rotation_matrix().T @ vector
 
 
 @dataclass(frozen=True)
@@ -42,6 +73,7 @@ class Term:
         unit: of each of them.
         meaning: what they are.
         source: gives them, (size,).
+        frame: where the task's frame is `tool`: that of the tool at the start, or as it is now; "-": they have none.
         measured: whether they come from sensors, which are noisy, and not from what was commanded or counted.
     """
 
@@ -49,56 +81,68 @@ class Term:
     unit: str
     meaning: str
     source: Callable[[Moment], NDArray[np.float64] | Sequence[float]]
+    frame: TermFrame = "-"
     measured: bool = True
 
 
-def _commanded(moment: Moment, term: str) -> Pose:
-    if moment.arm.commanded is None:
+def _commanded(now: Moment, term: str) -> Pose:
+    if now.arm.commanded is None:
         raise ValueError(f"state: {term} needs the commanded pose of the tool, and the arm's state has none")
-    return moment.arm.commanded
+    return now.arm.commanded
 
 
-def _tracking_error(moment: Moment) -> NDArray[np.float64]:
-    return _commanded(moment, "tcp_tracking_error").position - moment.arm.tcp.position
+def _tracking_error(now: Moment) -> NDArray[np.float64]:
+    return now.vector(_commanded(now, "tcp_tracking_error").position - now.arm.tcp.position)
 
 
-def _rotation_tracking_error(moment: Moment) -> NDArray[np.float64]:
-    return moment.arm.tcp.rotation_vector_to(_commanded(moment, "tcp_rotation_tracking_error"))
+def _rotation_tracking_error(now: Moment) -> NDArray[np.float64]:
+    return now.vector(now.arm.tcp.rotation_vector_to(_commanded(now, "tcp_rotation_tracking_error")))
 
 
 ARM_TERMS: Mapping[str, Term] = {
-    "tcp_position": Term(3, "m", "position of the tool centre point", lambda now: now.arm.tcp.position),
+    "tcp_position": Term(
+        3, "m", "position of the tool centre point", lambda now: now.position(now.arm.tcp.position), "start"
+    ),
     "tcp_rotation": Term(
         6,
         "1",
         "orientation of the tool: the first two columns of its rotation matrix",
-        lambda now: now.arm.tcp.rotation_matrix()[:, :2].T.ravel(),
+        lambda now: now.orientation(now.arm.tcp),
+        "start",
     ),
     "tcp_position_from_start": Term(
         3,
         "m",
         "the way of the tool centre point since the start of the episode",
-        lambda now: now.arm.tcp.position - now.start.position,
+        lambda now: now.since_start(now.arm.tcp.position - now.start.position),
+        "start",
     ),
     "tcp_rotation_from_start": Term(
         3,
         "rad",
         "the turn of the tool since the start of the episode, a rotation vector",
-        lambda now: now.start.rotation_vector_to(now.arm.tcp),
+        lambda now: now.since_start(now.start.rotation_vector_to(now.arm.tcp)),
+        "start",
     ),
-    "tcp_linear_velocity": Term(3, "m/s", "velocity of the tool centre point", lambda now: now.arm.tcp_velocity[:3]),
-    "tcp_angular_velocity": Term(3, "rad/s", "angular velocity of the tool", lambda now: now.arm.tcp_velocity[3:]),
+    "tcp_linear_velocity": Term(
+        3, "m/s", "velocity of the tool centre point", lambda now: now.vector(now.arm.tcp_velocity[:3]), "tool"
+    ),
+    "tcp_angular_velocity": Term(
+        3, "rad/s", "angular velocity of the tool", lambda now: now.vector(now.arm.tcp_velocity[3:]), "tool"
+    ),
     "tcp_tracking_error": Term(
         3,
         "m",
         "the way from the measured to the commanded tool centre point: what the tool presses with; 0 at the start",
         _tracking_error,
+        "tool",
     ),
     "tcp_rotation_tracking_error": Term(
         3,
         "rad",
         "the turn from the measured to the commanded tool, a rotation vector: what twists the tool; 0 at the start",
         _rotation_tracking_error,
+        "tool",
     ),
     "gripper_width": Term(1, "m", "measured distance of the fingers", lambda now: (now.arm.gripper_width,)),
     "gripper_target": Term(
@@ -115,18 +159,35 @@ def last_action_term(size: int) -> Term:
         "1",
         "the action that was executed in the step before; 0 at the start",
         lambda now: now.last_action.tolist(),
-        False,
+        measured=False,
     )
 
 
 def object_terms(name: str) -> dict[str, Term]:
     """The terms that the object `name` adds."""
     return {
-        f"{name}_position": Term(3, "m", f"position of {name}", lambda now: now.objects[name].position),
+        f"{name}_position": Term(
+            3, "m", f"position of {name}", lambda now: now.position(now.objects[name].position), "start"
+        ),
+        f"{name}_rotation": Term(
+            6,
+            "1",
+            f"orientation of {name}: the first two columns of its rotation matrix",
+            lambda now: now.orientation(now.objects[name]),
+            "start",
+        ),
         f"{name}_from_tcp": Term(
             3,
             "m",
             f"the way from the tool centre point to {name}",
-            lambda now: now.objects[name].position - now.arm.tcp.position,
+            lambda now: now.vector(now.objects[name].position - now.arm.tcp.position),
+            "tool",
+        ),
+        f"{name}_rotation_from_tcp": Term(
+            6,
+            "1",
+            f"orientation of {name} in the frame of the tool, whatever the task's: the first two columns of its matrix",
+            lambda now: (now.arm.tcp.rotation_matrix().T @ now.objects[name].rotation_matrix())[:, :2].T.ravel(),
+            "tool",
         ),
     }

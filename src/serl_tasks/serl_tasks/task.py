@@ -155,7 +155,9 @@ class Task(ArmTask):
         ]
         action = [{"name": n, "scale": s} for n, s in zip(self.action.names, self.action.scale, strict=True)]
         judging = {field.name for field in fields(type(self))} - {field.name for field in fields(Task)}
-        return {
+        # The base says nothing of itself, as what was stored before there was another frame.
+        frame = {} if self.frame == "base" else {"frame": self.frame}
+        return frame | {
             "kind": self.kind,
             "robot": self.robot,
             "control_period": self.control_period,
@@ -181,7 +183,20 @@ class Task(ArmTask):
 
     def make_observer(self) -> Observer:
         """Make what turns measurements of an episode into the entry ``state`` of its observations."""
-        return Observer(self._state_vector, self.errors, horizon=self.horizon, action_size=len(self.action))
+        return Observer(
+            self._state_vector,
+            self.errors,
+            frame=self.frame,
+            horizon=self.horizon,
+            action_size=len(self.action),
+        )
+
+    def in_action_frame(self, vector: NDArray[np.float64], arm: ArmSample) -> NDArray[np.float64]:
+        """A way [m] or turn [rad] (3,) of the base frame as the action's deltas have it, for experts."""
+        if self.frame == "base":
+            return vector
+        commanded = arm.tcp if arm.commanded is None else arm.commanded
+        return commanded.rotation_matrix().T @ vector
 
     def sample_objects(self, rng: np.random.Generator) -> dict[str, Pose]:
         """Draw where every object lies at the start that is free or fixed, base frame."""

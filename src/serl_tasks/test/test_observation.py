@@ -82,8 +82,8 @@ def test_a_copy_of_a_task_observes_the_same():
 
 def test_the_documented_terms_are_those_that_there_are():
     page = (Path(__file__).parents[3] / "docs/add_a_task.md").read_text()
-    documented = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", page, re.MULTILINE)
+    documented = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", page, re.MULTILINE)
     terms = {**ARM_TERMS, LAST_ACTION: last_action_term(4), **object_terms("cube")}
     sizes = {name: "one for each component" if name == LAST_ACTION else str(term.size) for name, term in terms.items()}
-    expected = [(name, sizes[name], term.unit, term.meaning) for name, term in terms.items()]
+    expected = [(name, sizes[name], term.unit, term.frame, term.meaning) for name, term in terms.items()]
     assert documented == expected

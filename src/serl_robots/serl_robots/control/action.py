@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from serl_config.schema import Field, config, model_validator
 TRANSLATION = ("dx", "dy", "dz")
 ROTATION = ("rx", "ry", "rz")
 GRIPPER = "gripper"
+
+Frame = Literal["base", "tool"]
+"""Whose axes a task's actions and observations have: those of the arm's base, or of the tool itself."""
 
 _NUMBERED_JOINT: Final = re.compile(r"j[1-9][0-9]*")
 _SEPARATOR: Final = "/"
@@ -38,9 +41,9 @@ class BlockKind(Enum):
     """What the components of a block change."""
 
     TRANSLATION = "translation"
-    """The commanded tool position, by a delta in the base frame [m]."""
+    """The commanded tool position, by a delta in the task's frame [m]."""
     ROTATION = "rotation"
-    """The commanded tool orientation, by a rotation vector in the base frame [rad]."""
+    """The commanded tool orientation, by a rotation vector in the task's frame [rad]."""
     JOINTS = "joints"
     """The commanded joint positions, by deltas [rad]."""
     GRIPPER = "gripper"
@@ -80,10 +83,11 @@ class ActionBlock:
 class ActionSpec:
     """Components of an action vector and what a value of 1 means.
 
-    `dx dy dz` [m] and `rx ry rz` [rad, a rotation vector] are deltas of the commanded tool pose in the base frame, all
-    three of a group or none. `j1` to `jn` [rad] are deltas of the commanded positions of the arm's joints, which may
-    also be called by the names that `joints` lists; a joint without a component stays where it is. An arm has either a
-    tool pose or joints. `gripper` is an absolute width: -1 is closed (0 m), +1 is its scale [m], linear between.
+    `dx dy dz` [m] and `rx ry rz` [rad, a rotation vector] are deltas of the commanded tool pose, any of them, in the
+    task's frame: along and about the axes of the base, or of the commanded tool itself. `j1` to `jn` [rad] are deltas
+    of the commanded positions of the arm's joints, which may also be called by the names that `joints` lists. What has
+    no component stays as it is. An arm has either a tool pose or joints. `gripper` is an absolute width: -1 is closed
+    (0 m), +1 is its scale [m], linear between.
     """
 
     names: tuple[str, ...] = Field(
@@ -106,9 +110,6 @@ class ActionSpec:
                 raise ValueError(f"joints: expected some of the names {' '.join(self.names)}, found {joint!r}")
         for arm in self.arms:
             own = {name for prefix, name in map(_split, self.names) if prefix == arm}
-            for group in (TRANSLATION, ROTATION):
-                if 0 < len(own.intersection(group)) < 3:
-                    raise ValueError(f"names: expected all of {' '.join(group)} or none, found {found}")
             posed = own.intersection((*TRANSLATION, *ROTATION))
             if posed and any(self._kind(name) is BlockKind.JOINTS for name in own):
                 raise ValueError(f"names: expected a tool pose or joints of an arm, not both, found {found}")
@@ -169,13 +170,24 @@ class ActionSpec:
 
     @cached_property
     def translation(self) -> tuple[tuple[int, float], ...]:
-        """(index, scale) of dx, dy, dz of the only arm; empty when the action has none."""
+        """(index, scale) of those of dx, dy, dz that the action of the only arm has, in this order."""
         return self._of(BlockKind.TRANSLATION)
 
     @cached_property
     def rotation(self) -> tuple[tuple[int, float], ...]:
-        """(index, scale) of rx, ry, rz of the only arm; empty when the action has none."""
+        """(index, scale) of those of rx, ry, rz that the action of the only arm has, in this order."""
         return self._of(BlockKind.ROTATION)
+
+    @cached_property
+    def twist(self) -> tuple[tuple[int, int, float], ...]:
+        """(axis, index, scale) of each delta of the only arm's tool; axes 0 to 5 are dx, dy, dz, rx, ry, rz."""
+        axes = (*TRANSLATION, *ROTATION)
+        return tuple(
+            (axes.index(name), index, scale)
+            for block in self.blocks
+            if block.kind in (BlockKind.TRANSLATION, BlockKind.ROTATION)
+            for name, (index, scale) in zip(block.names, block.scaled, strict=True)
+        )
 
     @cached_property
     def joint_block(self) -> ActionBlock | None:

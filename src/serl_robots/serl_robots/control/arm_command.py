@@ -8,7 +8,7 @@ from the same measured state give the same targets bit for bit.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from serl_robots.control.action import ActionError, ActionSpec
+from serl_robots.control.action import ActionError, ActionSpec, Frame
 from serl_robots.control.control_step import CommandResult
 from serl_robots.control.integrators.joint_integrator import JointIntegrator
 from serl_robots.control.integrators.tool_integrator import ToolIntegrator
@@ -37,7 +37,12 @@ class CommandIntegrator:
     """
 
     def __init__(
-        self, action: ActionSpec, limits: SafetyLimits, period: float, kinematics: Kinematics | None = None
+        self,
+        action: ActionSpec,
+        limits: SafetyLimits,
+        period: float,
+        kinematics: Kinematics | None = None,
+        frame: Frame = "base",
     ) -> None:
         """Command what `action` means in control periods of `period` [s].
 
@@ -46,6 +51,7 @@ class CommandIntegrator:
             limits: of tool, joints and gripper.
             period: of control [s].
             kinematics: of the arm; without them no joints can be commanded.
+            frame: of the deltas of the tool.
 
         Raises:
             ValueError: the action is of several arms, or of joints that the arm does not have.
@@ -61,7 +67,7 @@ class CommandIntegrator:
             raise ValueError("action.names: expected deltas of the tool, because there are no kinematics, found joints")
         gripper = GripperFilter(limits, period)
         self.filter = ToolFilter(limits, period, gripper)
-        self._tool = ToolIntegrator(action, self.filter)
+        self._tool = ToolIntegrator(action, self.filter, frame)
         self._joints: JointIntegrator | None = None
         self.joint_filter: JointFilter | None = None
         if kinematics is not None:

@@ -7,7 +7,7 @@ A task file `config/tasks/<name>.yaml` belongs to `serl_tasks`, which checks all
 
 from serl_config.schema import Field, build, config, fields
 
-from serl_robots.control.action import GRIPPER, ActionSpec
+from serl_robots.control.action import GRIPPER, ActionSpec, Frame
 from serl_robots.control.robot_limits import completed
 from serl_robots.control.task_file import read_task
 from serl_robots.safety.limits import SafetyLimits
@@ -21,6 +21,10 @@ class ArmTask:
     robot: str = Field(description="name of the robot, config/robots/<robot>.yaml")
     control_period: float = Field(gt=0.0, le=10.0, description="time of one control step [s]")
     action: ActionSpec
+    frame: Frame = Field(
+        default="base",
+        description="of the tool's deltas and of what is observed: the base, or the tool and where it was at the start",
+    )
     limits: SafetyLimits = Field(description="what it says nothing of comes from the robot, then from the defaults")
 
     def asked_widths(self) -> dict[str, float]:

@@ -39,7 +39,7 @@ class CommandSequence:
             ValueError: the task's action is of several arms, or of joints that the arm does not have.
         """
         self._kinematics, self._limits = kinematics, task.limits
-        self.integrator = CommandIntegrator(task.action, task.limits, task.control_period, kinematics)
+        self.integrator = CommandIntegrator(task.action, task.limits, task.control_period, kinematics, task.frame)
         kind = Lockstep if lockstep else RealTime
         self.pacing: Pacing = kind(self.integrator, task.limits, task.control_period)
         self.hold: Hold | None = None

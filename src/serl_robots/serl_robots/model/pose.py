@@ -181,6 +181,14 @@ def quaternion_multiply(a: Quaternion, b: Quaternion) -> Quaternion:
     )
 
 
+def quaternion_rotate(quaternion: Quaternion, vector: Vector3) -> Vector3:
+    """The vector turned by a unit quaternion: v + 2 w (q x v) + 2 q x (q x v)."""
+    x, y, z, w = quaternion
+    a, b, c = vector
+    tx, ty, tz = 2.0 * (y * c - z * b), 2.0 * (z * a - x * c), 2.0 * (x * b - y * a)
+    return a + w * tx + y * tz - z * ty, b + w * ty + z * tx - x * tz, c + w * tz + x * ty - y * tx
+
+
 def quaternion_exp(rotation_vector: Vector3) -> Quaternion:
     """Unit quaternion of a rotation vector [rad]."""
     x, y, z = rotation_vector

@@ -191,8 +191,6 @@ def test_a_tool_that_follows_slowly_but_follows_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("names", "scale", "said"),
     [
-        (("dx", "dy"), (1.0, 1.0), "all of dx dy dz or none"),
-        (("rx",), (1.0,), "all of rx ry rz or none"),
         (("dx", "dy", "dz", "dz"), (1.0,) * 4, "each once"),
         (("x",), (1.0,), "some of dx dy dz rx ry rz gripper"),
         ((), (), "some of dx"),

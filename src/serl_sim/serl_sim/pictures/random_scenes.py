@@ -133,7 +133,7 @@ def _moments(world: World, scenes: SceneRange, rng: np.random.Generator) -> Iter
     """Yields after every control step of endless episodes; a world that diverged begins another."""
     task = world.task
     gripper = world.robot.gripper
-    integrator = CommandIntegrator(task.action, task.limits, task.control_period)
+    integrator = CommandIntegrator(task.action, task.limits, task.control_period, frame=task.frame)
     low, high = np.array(task.limits.workspace_min), np.array(task.limits.workspace_max)
     while True:
         world.reset(int(rng.integers(2**31)), _places(world, scenes, rng))

@@ -95,6 +95,7 @@ class InsertExpert:
         if not noise >= 0.0:
             raise ValueError(f"noise: expected a standard deviation from 0, found {noise}")
         self._rng, self._noise = rng, noise
+        self._task = task
         self._scale = np.array(task.action.scale)
         self._tip = task.tip_in_tool.position
         self._hole = task.hole
@@ -110,7 +111,8 @@ class InsertExpert:
         tip = arm.tcp.transform(self._tip)
         commanded = arm.tcp.position if arm.commanded is None else arm.commanded.position
         goal = arm.tcp.position + self._way(tip, rim)
-        return with_noise(np.clip((goal - commanded) / self._scale, -1.0, 1.0), self._noise, self._rng)
+        way = self._task.in_action_frame(goal - commanded, arm)
+        return with_noise(np.clip(way / self._scale, -1.0, 1.0), self._noise, self._rng)
 
     def _way(self, tip: NDArray[np.float64], rim: NDArray[np.float64]) -> NDArray[np.float64]:
         """Way from the measured tool to where it should be commanded [m]."""

@@ -102,6 +102,7 @@ class PickExpert:
             raise ValueError(f"noise: expected a standard deviation from 0, found {noise}")
         self._rng = rng
         self._noise = noise
+        self._task = task
         self._scale = np.array(task.action.scale[:3])
         self._cube_width = task.gripped_width
         room = task.open_width - task.gripped_width
@@ -118,7 +119,7 @@ class PickExpert:
         cube = objects[CUBE].position
         tool = arm.tcp.position + self.LAG * arm.tcp_velocity[:3]
         way, closed = self._plan(arm, cube, tool)
-        action = np.append(way / self._scale, -1.0 if closed else 1.0)
+        action = np.append(self._task.in_action_frame(way, arm) / self._scale, -1.0 if closed else 1.0)
         return with_noise(np.clip(action, -1.0, 1.0), self._noise, self._rng)
 
     def _plan(

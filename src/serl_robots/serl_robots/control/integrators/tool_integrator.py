@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serl_robots.control.action import ActionSpec
+from serl_robots.control.action import ActionSpec, Frame
 from serl_robots.control.control_step import CommandResult
 from serl_robots.model.pose import (
     Pose,
@@ -17,6 +17,7 @@ from serl_robots.model.pose import (
     quaternion_exp,
     quaternion_log,
     quaternion_multiply,
+    quaternion_rotate,
     scaled,
 )
 from serl_robots.safety.braking import stoppable_share
@@ -33,9 +34,17 @@ class ToolIntegrator:
     it, else over several steps, in which the actions count as ever.
     """
 
-    def __init__(self, action: ActionSpec, safety: ToolFilter) -> None:
-        """Command what `action` means through the filter `safety`."""
+    def __init__(self, action: ActionSpec, safety: ToolFilter, frame: Frame = "base") -> None:
+        """Command what `action` means through the filter `safety`.
+
+        Args:
+            action: of one arm.
+            safety: filter of the tool, whose limits are in the base frame.
+            frame: of the deltas: that of the base, or of the tool where it is commanded before the step.
+        """
         self._action = action
+        self._moves_along_tool = frame == "tool"
+        self._turns = any(axis >= 3 for axis, _, _ in action.twist)
         self.filter = safety
         self._target: Pose | None = None
         self._sum: ToolTarget | None = None  # where the sum is while the commanded pose is elsewhere
@@ -70,17 +79,19 @@ class ToolIntegrator:
 
     def _added(self, values: list[float], start: ToolTarget) -> ToolTarget:
         """The pose that an action leads to from `start`."""
-        spec = self._action
         position, quaternion = start
-        if spec.translation:
-            (ix, sx), (iy, sy), (iz, sz) = spec.translation
-            x, y, z = position
-            position = (x + values[ix] * sx, y + values[iy] * sy, z + values[iz] * sz)
-        if spec.rotation:
-            (ix, sx), (iy, sy), (iz, sz) = spec.rotation
-            turn = quaternion_exp((values[ix] * sx, values[iy] * sy, values[iz] * sz))
-            quaternion = quaternion_multiply(turn, quaternion)
-        return ToolTarget(position, quaternion)
+        delta = [0.0] * 6
+        for axis, index, scale in self._action.twist:
+            delta[axis] = values[index] * scale
+        dx, dy, dz, *turn = delta
+        if self._moves_along_tool:
+            dx, dy, dz = quaternion_rotate(quaternion, (dx, dy, dz))
+        x, y, z = position
+        if self._turns:
+            turned = quaternion_exp((turn[0], turn[1], turn[2]))
+            order = (quaternion, turned) if self._moves_along_tool else (turned, quaternion)
+            quaternion = quaternion_multiply(*order)
+        return ToolTarget((x + dx, y + dy, z + dz), quaternion)
 
     def approach(self, goal: Pose) -> CommandResult:
         """One control step towards a pose, no faster than the tool can still stop there; the gripper keeps its command.
@@ -165,13 +176,18 @@ class ToolIntegrator:
         """The action float32 (n,) that a way of the tool and a width [m] amount to."""
         spec = self._action
         values = [0.0] * len(spec)
-        for (index, scale), start, end in zip(spec.translation, before.position, after.position, strict=False):
-            values[index] = (end - start) / scale
-        if spec.rotation:
-            x, y, z, w = before.quaternion
-            turn = quaternion_log(quaternion_multiply(after.quaternion, (-x, -y, -z, w)))
-            for (index, scale), component in zip(spec.rotation, turn, strict=True):
-                values[index] = component / scale
+        x, y, z, w = before.quaternion
+        back = (-x, -y, -z, w)
+        (x0, y0, z0), (x1, y1, z1) = before.position, after.position
+        way: Vector3 = (x1 - x0, y1 - y0, z1 - z0)
+        turn: Vector3 = (0.0, 0.0, 0.0)
+        if self._moves_along_tool:
+            way = quaternion_rotate(back, way)
+        if self._turns:
+            order = (back, after.quaternion) if self._moves_along_tool else (after.quaternion, back)
+            turn = quaternion_log(quaternion_multiply(*order))
+        for axis, index, scale in spec.twist:
+            values[index] = (way + turn)[axis] / scale
         if spec.gripper is not None:
             index, full = spec.gripper
             values[index] = 2.0 * width / full - 1.0
