@@ -110,5 +110,5 @@ def test_what_slides_has_no_start_of_its_own() -> None:
     item = build(SceneObject, {**ITEM, "slide": SLIDE}, "here")
     assert isinstance(item.slide, SlideMount)
     assert not item.has_place
-    with pytest.raises(ValueError, match="an object that is sliding starts where the tool or its base is"):
+    with pytest.raises(ValueError, match="an object that is sliding starts where its base does"):
         item.sample(np.random.default_rng(0))

@@ -156,7 +156,8 @@ class SceneObject:
             ValueError: the object is held or sliding, and starts where something else is.
         """
         if self.lower is None or self.upper is None:
-            raise ValueError(f"an object that is {self.mount} starts where the tool or its base is")
+            leader = "the tool" if self.mount == "held" else "its base"
+            raise ValueError(f"an object that is {self.mount} starts where {leader} does")
         x, y = rng.uniform(self.lower, self.upper).tolist()
         yaw = math.radians(rng.uniform(-self.yaw_deg, self.yaw_deg))
         return Pose((x, y, self.start_height), quaternion_exp((0.0, 0.0, yaw)))
