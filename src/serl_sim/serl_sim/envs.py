@@ -6,7 +6,8 @@ They command through the same safety filter as the arm controller, so that they 
     import gymnasium
     import serl_sim
 
-    env = gymnasium.make("PandaPickCube-v0")
+    env = gymnasium.make("serl/PickCube-v0")
+    several = gymnasium.make_vec("serl/InsertPeg-v0", num_envs=4)
 """
 
 import copy

@@ -18,7 +18,7 @@ from serl_tasks.camera_view import CameraView
 from serl_tasks.task import Judgement, Task
 
 import serl_sim
-from serl_tasks import get_task
+from serl_tasks import get_task, task_names
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,46 @@ def expert_episode(env, seed, noise=0.0):
 
 
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m.*:UserWarning")
-@pytest.mark.parametrize("name", ["PandaPickCube-v0", "PandaPickCubeVision-v0"])
+@pytest.mark.parametrize("name", ["PandaPickCube-v0", "PandaPickCubeVision-v0", "serl/InsertPeg-v0"])
 def test_gymnasium_finds_nothing_wrong(name):
     env = gymnasium.make(name, render_mode="rgb_array")
     check_env(env.unwrapped)
     assert env.spec is not None
     env.close()
+
+
+def test_every_task_is_a_gymnasium_environment():
+    for task in task_names():
+        spec = gymnasium.spec(serl_sim.environment_id(task))
+        assert spec.kwargs == {"task": task}
+    assert serl_sim.environment_id("insert_peg_vision") == "serl/InsertPegVision-v0"
+
+
+def test_environments_side_by_side_are_what_each_is_alone():
+    several = gymnasium.make_vec("serl/InsertPeg-v0", num_envs=2, vectorization_mode="sync")
+    observations, _ = several.reset(seed=[3, 4])
+    actions = np.array([[0.5, -0.5, -1.0], [0.0, 0.2, -0.3]], np.float32)
+    ahead, *_ = several.step(actions)
+    several.close()
+    alone = gymnasium.make("serl/InsertPeg-v0")
+    for index, seed in enumerate((3, 4)):
+        first, _ = alone.reset(seed=seed)
+        second, *_ = alone.step(actions[index])
+        assert np.array_equal(observations["state"][index], first["state"])
+        assert np.array_equal(ahead["state"][index], second["state"])
+    alone.close()
+
+
+def test_a_task_with_an_odd_name_keeps_nobody_from_the_others(tmp_path):
+    folder = tmp_path / "config" / "tasks"
+    folder.mkdir(parents=True)
+    (folder / "my task!.yaml").write_text("name: my task!\nextends: pick_cube\n")
+    (folder / "my_task.yaml").write_text("name: my_task\nextends: pick_cube\n")
+    looks = "gymnasium.spec('serl/MyTask-v0').kwargs, serl_sim.make('my task!').task.name"
+    code = f"import gymnasium, serl_sim; print({looks})"
+    environment = {**os.environ, "SERL_SHARE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "{'task': 'my_task'} my task!\n", done.stderr
 
 
 def test_the_vision_environment_shows_both_cameras():
