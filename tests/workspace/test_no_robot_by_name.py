@@ -9,7 +9,6 @@ NAMES = re.compile(r"panda|franka", re.IGNORECASE)
 # File -> number of lines with a name, and why they are there.
 ALLOWED = {
     "serl_sim/__init__.py": (3, "names of environments that are public: Gymnasium users have them in their scripts"),
-    "serl_sim/envs.py": (1, "the same name, in an example"),
     "serl_bench/fuzz/hostile_messages.py": (2, "texts that pass for those of the graph that is attacked"),
 }
 
