@@ -140,6 +140,20 @@ make_venv() {
   venv_id >"$state/venv"
 }
 
+# set_up_extra NAME: into $venv what requirements/extras/NAME.txt says. A virtual environment that is made anew lacks it.
+set_up_extra() {
+  local requirements=$root/requirements/extras/$1.txt known
+  if [[ $1 == */* || ! -f $requirements ]]; then
+    known=$(cd "$root/requirements/extras" && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | xargs)
+    die "setup $1: expected optional packages that there are: $known."
+  fi
+  exec 9>"$root/.serl/lock"
+  flock 9
+  : >"$setup_log"
+  install_packages
+  exec 9>&-
+}
+
 # --- build -----------------------------------------------------------------------------------------------------------
 
 underlay_has() {

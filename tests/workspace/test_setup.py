@@ -111,6 +111,19 @@ def test_new_requirements_make_a_new_environment_and_build(ready):
     assert len(ready.calls()) == 3
 
 
+def test_optional_packages_are_installed_with_hashes_as_the_others(ready):
+    ready.write("requirements/extras/eyes.txt", "eyes==1\n")
+    assert ready.serl("setup", "eyes").returncode == 0
+    lock = ready.root / "requirements/extras/eyes.txt"
+    assert ready.calls() == [f"-I {ready.root}/scripts/install_packages.py {lock}"]
+    assert ready.serl("setup").returncode == 0
+    assert ready.calls() == []
+    for name in ("ears", "../jazzy"):
+        result = ready.serl("setup", name)
+        assert result.returncode == 1
+        assert f"setup {name}: expected optional packages that there are: eyes." in result.stderr
+
+
 def test_a_lost_file_in_the_environment_makes_a_new_one(ready):
     (ready.root / ".venv/lib/installed").unlink()
     result = ready.serl("setup")

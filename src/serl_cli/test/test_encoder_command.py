@@ -127,3 +127,24 @@ def test_what_cannot_be_converted_is_named(tmp_path: Path, capsys: pytest.Captur
     assert main(["encoder", "convert", str(source), "--out", "x.bin"]) == 1
     assert "ends in .safetensors" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_an_import_says_how_to_get_what_it_needs_or_makes_a_small_encoder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from serl_rl.encoders.efficientnet_params import published_file
+    from serl_rl.encoders.file import EncoderError
+    from serl_rl.encoders.loading import load_file
+
+    path = tmp_path / "efficientnet_lite0.safetensors"
+    try:
+        published_file()
+    except EncoderError:
+        assert main(["encoder", "import", "efficientnet_lite0"]) == 1
+        assert "install it: ./serl setup efficientnet" in capsys.readouterr().err
+        assert not path.exists()
+        return
+    assert main(["encoder", "import", "efficientnet_lite0", "--stage", "3"]) == 0
+    encoder = load_file(path, "efficientnet_lite0_3")
+    assert encoder.feature_shape(128, 128) == (4, 4, 40)
+    assert encoder.hash in capsys.readouterr().out

@@ -11,7 +11,17 @@ from pydantic.dataclasses import dataclass
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Activation = Literal["relu", "tanh"]
-EncoderKind = Literal["small", "resnet10", "resnet18", "resnet34", "mobilenet"]
+EncoderKind = Literal[
+    "small",
+    "resnet10",
+    "resnet18",
+    "resnet34",
+    "mobilenet",
+    "efficientnet_lite0_3",
+    "efficientnet_lite0_4",
+    "efficientnet_lite0_5",
+    "efficientnet_lite0_6",
+]
 Pooling = Literal["spatial_embeddings", "spatial_softmax", "average"]
 Width = Annotated[int, Field(ge=1, le=4096)]
 LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]

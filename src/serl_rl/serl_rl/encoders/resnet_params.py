@@ -1,27 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the published ``resnet10_params.pkl`` without unpickling it.
 
-A pickle is a program that may call anything. This reader interprets the few instructions that a pickled dictionary of
-numpy or JAX arrays consists of, imports nothing, calls nothing, and refuses every other instruction. Imports no JAX.
+Only numpy's and JAX's ways to pickle an array are known to it; see `PickleMachine`. Imports no JAX.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickletools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from serl_config.files import FileError, read_bytes
 
 from serl_rl.encoders.file import EncoderError
+from serl_rl.encoders.pickle_machine import PickleMachine, Refused, kind_of
 
 MAX_BYTES: Final = 2**28
-MAX_INSTRUCTIONS: Final = 200_000
 MAX_ARRAYS: Final = 2_000
 MAX_DEPTH: Final = 8
 
@@ -53,23 +51,6 @@ _GLOBALS: Final = {
     "jax._src.device_array reconstruct_device_array": _Meaning.JAX,
 }
 _FLOATS: Final = ("f2", "f4", "f8")
-_CONSTANTS: Final = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_VALUES: Final = (
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "BINUNICODE",
-    "SHORT_BINUNICODE",
-    "BINBYTES",
-    "SHORT_BINBYTES",
-    "BINBYTES8",
-    "BYTEARRAY8",
-)
-_TUPLES: Final = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-
-class _Refused(Exception):
-    """The pickle holds something else than arrays; the message says what."""
 
 
 class _DType:
@@ -104,121 +85,44 @@ def read_pickled_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise EncoderError(path, _EXPECTED, error.reason) from error
     try:
         return dict(_flat(_Interpreter().run(data), "", MAX_DEPTH, [MAX_ARRAYS]))
-    except _Refused as error:
+    except Refused as error:
         raise EncoderError(path, _EXPECTED, str(error)) from error
 
 
 def _flat(tree: object, prefix: str, depth: int, budget: list[int]) -> Iterator[tuple[str, NDArray[Any]]]:
     if not isinstance(tree, dict) or not tree:
-        raise _Refused(f"{_kind(tree)} at {prefix or 'the top'}")
+        raise Refused(f"{_what(tree)} at {prefix or 'the top'}")
     if depth == 0:
-        raise _Refused(f"dictionaries more than {MAX_DEPTH} deep")
+        raise Refused(f"dictionaries more than {MAX_DEPTH} deep")
     for name, value in tree.items():
         budget[0] -= 1
         if budget[0] < 0:
-            raise _Refused(f"more than {MAX_ARRAYS} entries")
+            raise Refused(f"more than {MAX_ARRAYS} entries")
         if isinstance(value, _Array):
             if value.values is None:
-                raise _Refused(f"an array without content at {prefix}{name}")
+                raise Refused(f"an array without content at {prefix}{name}")
             yield f"{prefix}{name}", value.values
         else:
             yield from _flat(value, f"{prefix}{name}/", depth - 1, budget)
 
 
-def _kind(value: object) -> str:
-    """What a value is, in few words: a hostile one may be too deep or long to be shown."""
-    return value.value if isinstance(value, _Meaning) else f"a value of type {type(value).__name__.lstrip('_')}"
+def _what(value: object) -> str:
+    return value.value if isinstance(value, _Meaning) else kind_of(value)
 
 
-class _Interpreter:
-    """The stack machine of pickle, of which only what arrays and dictionaries need is there."""
+class _Interpreter(PickleMachine):
+    """What names, calls and states of arrays mean."""
+
+    names: ClassVar[Mapping[str, object]] = _GLOBALS
 
     def __init__(self) -> None:
-        self._stack: list[Any] = []
-        self._marks: list[int] = []
-        self._memo: dict[int, Any] = {}
+        super().__init__()
         self._encoded = 0
 
-    def run(self, data: bytes) -> object:
-        """The tree in `data`, with `_Array` for arrays."""
-        instructions = pickletools.genops(data)
-        for _ in range(MAX_INSTRUCTIONS):
-            try:
-                instruction, argument, position = next(instructions)
-            except StopIteration:
-                raise _Refused("no end") from None
-            except (ValueError, OverflowError, MemoryError) as error:
-                raise _Refused(f"what is not a pickle ({error!s:.80})") from None
-            if instruction.name == "STOP":
-                if len(self._stack) != 1:
-                    raise _Refused(f"{len(self._stack)} values at its end")
-                return self._stack[0]
-            try:
-                self._step(instruction.name, argument)
-            except (IndexError, KeyError):
-                raise _Refused(f"{instruction.name} at byte {position} without what it works on") from None
-        raise _Refused(f"more than {MAX_INSTRUCTIONS} instructions")
-
-    def _step(self, name: str, argument: Any) -> None:
-        stack = self._stack
-        if name in _VALUES:
-            stack.append(argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name == "EMPTY_DICT":
-            stack.append({})
-        elif name in _TUPLES:
-            stack.append(tuple(self._pop(_TUPLES[name])))
-        elif name == "MARK":
-            self._marks.append(len(stack))
-        elif name == "TUPLE":
-            stack.append(tuple(self._pop_to_mark()))
-        elif name in ("SETITEM", "SETITEMS"):
-            self._set_items(self._pop(2) if name == "SETITEM" else self._pop_to_mark())
-        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self._memo[len(self._memo) if name == "MEMOIZE" else argument] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(self._memo[argument])
-        elif name == "GLOBAL":
-            stack.append(_named(argument))
-        elif name == "STACK_GLOBAL":
-            module, attribute = self._pop(2)
-            stack.append(_named(f"{module} {attribute}" if isinstance(module, str) else "no text"))
-        elif name == "REDUCE":
-            function, arguments = self._pop(2)
-            stack.append(self._reduce(function, arguments))
-        elif name == "BUILD":
-            (state,) = self._pop(1)
-            _build(stack[-1], state)
-        elif name not in ("PROTO", "FRAME"):
-            raise _Refused(f"the instruction {name}")
-
-    def _pop(self, count: int) -> list[Any]:
-        """The topmost values; those below the last mark are out of reach."""
-        floor = self._marks[-1] if self._marks else 0
-        if len(self._stack) - count < floor:
-            raise IndexError
-        values = self._stack[len(self._stack) - count :]
-        del self._stack[len(self._stack) - count :]
-        return values
-
-    def _pop_to_mark(self) -> list[Any]:
-        values = self._stack[self._marks[-1] :]
-        del self._stack[self._marks.pop() :]
-        return values
-
-    def _set_items(self, items: list[Any]) -> None:
-        target = self._stack[-1]
-        if not isinstance(target, dict) or len(items) % 2:
-            raise _Refused(f"items set in {_kind(target)}")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str) or len(key) > 200:
-                raise _Refused(f"{_kind(key)} as a key")
-            target[key] = value
-
-    def _reduce(self, function: object, arguments: object) -> object:
+    def reduce(self, function: object, arguments: object) -> object:
+        """An array or a part of one."""
         if not isinstance(function, _Meaning) or not isinstance(arguments, tuple):
-            raise _Refused(f"a call of {_kind(function)}")
+            raise Refused(f"a call of {_what(function)}")
         match function, arguments:
             case _Meaning.RECONSTRUCT, (_Meaning.NDARRAY, (0,), b"b"):
                 return _Array()
@@ -229,44 +133,38 @@ class _Interpreter:
             case _Meaning.ENCODE, (str() as text, "latin1"):
                 self._encoded += len(text)
                 if self._encoded > MAX_BYTES:
-                    raise _Refused(f"more than {MAX_BYTES >> 20} MiB of text")
+                    raise Refused(f"more than {MAX_BYTES >> 20} MiB of text")
                 try:
                     return text.encode("latin1")
                 except UnicodeEncodeError:
-                    raise _Refused("text that is not bytes") from None
+                    raise Refused("text that is not bytes") from None
             case _Meaning.FROZEN, (dict() as tree,):
                 return tree
             case _Meaning.JAX, (_Meaning() as inner, tuple() as inner_arguments, tuple() as state, dict()):
-                array = self._reduce(inner, inner_arguments)
-                _build(array, state)
+                array = self.reduce(inner, inner_arguments)
+                self.build(array, state)
                 return array
-        raise _Refused(f"a call of {function.value} with other arguments than for an array of floats")
+        raise Refused(f"a call of {function.value} with other arguments than for an array of floats")
 
-
-def _named(name: str) -> _Meaning:
-    if name not in _GLOBALS:
-        raise _Refused(f"the name {name[:80]!r}")
-    return _GLOBALS[name]
-
-
-def _build(target: object, state: object) -> None:
-    match target, state:
-        case _DType(), (3, "<", None, None, None, -1, -1, 0):
-            return
-        case _Array(values=None), (1, tuple() as shape, _DType() as dtype, bool() as fortran, bytes() as content):
-            _filled(target, shape, dtype, fortran, content)
-            return
-    raise _Refused(f"the state of {_kind(target)}, which is not that of an array of floats")
+    def build(self, target: object, state: object) -> None:
+        """Set the content of an array, or the byte order of a dtype."""
+        match target, state:
+            case _DType(), (3, "<", None, None, None, -1, -1, 0):
+                return
+            case _Array(values=None), (1, tuple() as shape, _DType() as dtype, bool() as fortran, bytes() as content):
+                _filled(target, shape, dtype, fortran, content)
+                return
+        raise Refused(f"the state of {_what(target)}, which is not that of an array of floats")
 
 
 def _filled(array: _Array, shape: tuple[Any, ...], dtype: _DType, fortran: bool, content: bytes | bytearray) -> _Array:
     if len(shape) > MAX_DEPTH or not all(type(size) is int and size >= 0 for size in shape):
-        raise _Refused("an array without a shape")
+        raise Refused("an array without a shape")
     count = 1
     for size in shape:
         count *= size
     kind = np.dtype(f"<{dtype.code}")
     if count * kind.itemsize != len(content):
-        raise _Refused(f"an array of shape {shape} with {len(content)} bytes")
+        raise Refused(f"an array of shape {shape} with {len(content)} bytes")
     array.values = np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C")
     return array

@@ -55,6 +55,8 @@ def pictures(*names: str, height: int = 32, width: int = 48, seed: int = 0) -> d
         ("resnet18", 11_176_512, (4, 4, 512)),
         ("resnet34", 21_284_672, (4, 4, 512)),
         ("mobilenet", 122_704, (4, 4, 64)),
+        ("efficientnet_lite0_3", 54_048, (4, 4, 40)),
+        ("efficientnet_lite0_6", 2_336_304, (4, 4, 192)),
     ],
 )
 def test_every_kind_has_its_number_of_parameters_and_features(
