@@ -93,7 +93,15 @@ OF_THE_TEST = {"pick_uncertain_cube": UNCERTAIN, "pick_in_the_frame_of_the_tool"
 
 
 @pytest.mark.parametrize(
-    ("task", "seeds"), [("pick_cube", 3), ("pick_cube_vision", 1), *((task, 2) for task in OF_THE_TEST)]
+    ("task", "seeds"),
+    [
+        ("pick_cube", 3),
+        ("pick_cube_vision", 1),
+        ("insert_peg", 2),
+        ("insert_peg_vision", 1),
+        ("open_drawer", 2),
+        *((task, 2) for task in OF_THE_TEST),
+    ],
 )
 def test_an_episode_in_the_graph_is_an_episode_in_the_environment(processes, monkeypatch, tmp_path, task, seeds):
     if task in OF_THE_TEST:

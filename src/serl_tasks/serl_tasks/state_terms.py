@@ -96,7 +96,10 @@ def _tracking_error(now: Moment) -> NDArray[np.float64]:
 
 
 def _rotation_tracking_error(now: Moment) -> NDArray[np.float64]:
-    return now.vector(now.arm.tcp.rotation_vector_to(_commanded(now, "tcp_rotation_tracking_error")))
+    measured, commanded = now.arm.tcp, _commanded(now, "tcp_rotation_tracking_error")
+    if (measured.quaternion == commanded.quaternion).all():
+        return np.zeros(3)  # exactly, where rounding would leave something
+    return now.vector(measured.rotation_vector_to(commanded))
 
 
 ARM_TERMS: Mapping[str, Term] = {
