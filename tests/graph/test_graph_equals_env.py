@@ -11,6 +11,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo
 
 try:
+    from serl_training.env.graph_connection import GraphError
     from serl_training.env.graph_env import GraphEnv
 
     import serl_interfaces.msg  # noqa: F401 - built by colcon
@@ -138,6 +139,10 @@ state:
   - {name: tcp_angular_velocity, shift: [0.0, 0.0, 0.0], scale: [1.0, 1.0, 1.0]}
   - {name: tcp_rotation_from_start, shift: [0.0, 0.0, 0.0], scale: [1.0, 1.0, 1.0]}
   - {name: tcp_tracking_error, shift: [0.0, 0.0, 0.0], scale: [0.01, 0.01, 0.01]}
+  - {name: tcp_force, shift: [0.0, 0.0, 0.0], scale: [100.0, 100.0, 100.0]}
+  - {name: tcp_torque, shift: [0.0, 0.0, 0.0], scale: [10.0, 10.0, 10.0]}
+  - {name: joint_positions, shift: [0, 0, 0, 0, 0, 0, 0], scale: [3, 3, 3, 3, 3, 3, 3]}
+  - {name: joint_velocities, shift: [0, 0, 0, 0, 0, 0, 0], scale: [3, 3, 3, 3, 3, 3, 3]}
   - {name: cube_rotation_from_tcp, shift: [0, 0, 0, 0, 0, 0], scale: [1, 1, 1, 1, 1, 1]}
 """
 ACTIONS = {
@@ -177,3 +182,14 @@ def test_actions_of_any_kind_do_in_the_graph_what_they_do_in_the_environment(pro
     finally:
         graph.close()
         env.close()
+
+
+def test_a_wrench_that_nobody_measures_is_named(processes, monkeypatch, tmp_path):
+    write_task(monkeypatch, tmp_path, "feel", "state: [{name: tcp_force, shift: [0, 0, 0], scale: [9, 9, 9]}]")
+    start_nodes(processes, "pick_cube")
+    graph = GraphEnv("feel", reset_timeout=10.0)
+    try:
+        with pytest.raises(GraphError, match=r"the state after the reset: wrench \(mujoco_bridge, or the driver"):
+            graph.reset(seed=0)
+    finally:
+        graph.close()

@@ -22,6 +22,7 @@ from serl_sim.rendering import LEAN, Appearance, ImageRenderer
 from serl_sim.scene.actuators import CARTESIAN, GRIPPER, JOINTS
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP, build_model
 from serl_sim.scene.world_file import cameras_of, load_world_file
+from serl_sim.scene.wrist_sensor import WristSensor
 from serl_sim.trajectory import SLICE, JointTrajectoryPlan
 
 _SETTLING_TIME = 3.0  # [s]
@@ -62,6 +63,7 @@ class World:
         """
         self.task = task
         self.robot = robot_of(task)
+        task.check_joints(len(self.robot.arm_joints))
         self.file = load_world_file(task.world)
         self.cameras = cameras_of(self.file, self.robot)
         """Cameras of the world and of the robot by name; `overview` is not among them."""
@@ -96,6 +98,8 @@ class World:
         self._renderers: dict[Appearance, ImageRenderer] = {}
         self._tcp: Pose | None = None  # computed when asked for, and kept until the world moves
         self._measured: ArmSample | None = None
+        cutoff = self.robot.simulation.wrench_cutoff
+        self._wrist = WristSensor(model, cutoff) if task.observes_wrench else None
         self._home = self._settled()
         self.reset(0)
 
@@ -130,6 +134,8 @@ class World:
             known = self.task.errors.draw(seed).objects(poses)
             self._go_to(self.task.start_pose(rng, known))
         mujoco.mj_forward(model, data)
+        if self._wrist is not None:
+            self._wrist.reset(data)
         self._tcp = self._measured = None
         self._check_start()
 
@@ -203,7 +209,12 @@ class World:
         Raises:
             SimulationError: the simulation diverged; the world is as after a reset of MuJoCo, call `reset`.
         """
-        mujoco.mj_step(self.model, self.data, steps)
+        if self._wrist is None:
+            mujoco.mj_step(self.model, self.data, steps)
+        else:
+            for _ in range(steps):
+                mujoco.mj_step(self.model, self.data)
+                self._wrist.update(self.data)
         self._tcp = self._measured = None
         warnings = self.data.warning
         for kind in _DIVERGED:
@@ -252,6 +263,11 @@ class World:
             data.qpos[self._finger_positions].tolist(), data.qvel[self._finger_velocities].tolist()
         )
 
+    @property
+    def wrench(self) -> NDArray[np.float64] | None:
+        """Force [N] and torque [Nm] (6,) of the world on the tool, see `ArmSample`; None if no term asks for them."""
+        return None if self._wrist is None else self._wrist.wrench
+
     def arm_sample(self) -> ArmSample:
         """What an observation needs of the arm; computed as the arm controller computes it from joint states."""
         if self._measured is None:
@@ -262,6 +278,9 @@ class World:
                 tcp_velocity=self.kinematics.tcp_velocity(positions, velocities),
                 gripper_width=self.gripper_width,
                 gripper_target=self._gripper_target,
+                joint_positions=positions,
+                joint_velocities=velocities,
+                wrench=self.wrench,
             )
         return self._measured
 

@@ -9,6 +9,7 @@ import time
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose as PoseMessage
+from geometry_msgs.msg import WrenchStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
@@ -28,7 +29,7 @@ from serl_sim.world import World
 
 
 class StatePublisher:
-    """Publishes `joint_states`, `truth` and `clock`."""
+    """Publishes `joint_states`, `truth`, `clock`, and `wrench` for a task that observes it."""
 
     def __init__(self, node: Node, world: World, stamp: Time, clock_max_rate: float, frame_prefix: str) -> None:
         """Prepare the messages.
@@ -56,6 +57,12 @@ class StatePublisher:
         self._clock_period_ns = round(1e9 / clock_max_rate)
         self._next_clock_ns = 0
         self._clock_is_due = True
+        self._wrench = WrenchStamped()
+        self._wrench.header.stamp = stamp
+        self._wrench.header.frame_id = frame_prefix + world.robot.tcp_frame
+        self._wrench_publisher = None
+        if world.task.observes_wrench:
+            self._wrench_publisher = node.create_publisher(WrenchStamped, "wrench", RELIABLE_10)
         self._joints_publisher = node.create_publisher(JointState, "joint_states", RELIABLE_10)
         self._truth_publisher = node.create_publisher(WorldState, "truth", RELIABLE_10)
         # Relative: in a namespace there may be other worlds beside this one, each with its own time.
@@ -67,6 +74,11 @@ class StatePublisher:
         self._positions[:] = world.joint_positions
         self._velocities[:] = world.joint_velocities
         self._efforts[:] = world.joint_efforts
+        wrench = world.wrench
+        if self._wrench_publisher is not None and wrench is not None:
+            force, torque = self._wrench.wrench.force, self._wrench.wrench.torque
+            force.x, force.y, force.z, torque.x, torque.y, torque.z = wrench.tolist()
+            self._wrench_publisher.publish(self._wrench)  # first: who has the joint states has it, too
         self._joints_publisher.publish(self._joints)
         self._truth.episode, self._truth.step = episode, step
         for message, pose in zip(self._truth.poses, world.objects().values(), strict=True):

@@ -25,6 +25,13 @@ class ArmSample:
     """Commanded distance of the fingers [m]."""
     commanded: Pose | None = None
     """Commanded pose of the tool in the base frame, where somebody tells."""
+    joint_positions: NDArray[np.float64] | None = None
+    """(n,) of the arm's joints [rad], where somebody tells."""
+    joint_velocities: NDArray[np.float64] | None = None
+    """(n,) of the arm's joints [rad/s], where somebody tells."""
+    wrench: NDArray[np.float64] | None = None
+    """(6,) force [N], then torque about the tool centre point [Nm], that the world exerts on the tool, in the axes of
+    the tool; without gravity. Where a task observes it; the scripted person of a graph is not told."""
 
     def at_start(self) -> "ArmSample":
         """This sample before the first step of an episode, which counts from the measured pose."""

@@ -9,11 +9,13 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from serl_robots.model.pose import Pose, PoseError
 
 from serl_tasks.arm_sample import ArmSample
 
 _LARGEST = 1000.0  # [m], [m/s], [rad/s]: what is larger is no arm
+_LARGEST_WRENCH = 1e5  # [N], [Nm]
 _MOST_OBJECTS = 1000
 _MOST_METRICS = 1000
 _LONGEST_NAME = 200  # characters
@@ -62,7 +64,38 @@ def arm_sample(state: Any) -> ArmSample:
         gripper_width=state.gripper_width,
         gripper_target=state.gripper_target,
         commanded=pose_from_message(state.target_pose, "target_pose"),
+        joint_positions=_joint_values(state.joint_positions, "joint_positions"),
+        joint_velocities=_joint_values(state.joint_velocities, "joint_velocities"),
     )
+
+
+def _joint_values(numbers: Any, field: str) -> NDArray[np.float64]:
+    values = np.array(numbers, np.float64)
+    if values.size and not np.abs(values).max() <= _LARGEST:
+        raise MessageError(f"{field}: expected numbers within {_LARGEST:g}, found {values.tolist()[:20]}")
+    return values
+
+
+def wrench_values(message: Any, tool_frame: str) -> NDArray[np.float64]:
+    """Read a geometry_msgs/WrenchStamped: force [N], then torque [Nm], float64 (6,), in the frame of the tool.
+
+    Args:
+        message: whose frame is `tool_frame`, with any prefix.
+        tool_frame: name of the frame of the tool.
+
+    Raises:
+        MessageError: it is of another frame, or a number is not finite or larger than any arm's.
+    """
+    if not message.header.frame_id.endswith(tool_frame):
+        raise MessageError(
+            f"header.frame_id: expected {tool_frame!r}, the tool's, found {message.header.frame_id[:100]!r}; let the "
+            "driver give force and torque in that frame"
+        )
+    force, torque = message.wrench.force, message.wrench.torque
+    values = np.array([force.x, force.y, force.z, torque.x, torque.y, torque.z])
+    if not np.abs(values).max() <= _LARGEST_WRENCH:
+        raise MessageError(f"wrench: expected numbers within {_LARGEST_WRENCH:g} N and Nm, found {values.tolist()}")
+    return values
 
 
 def object_poses(world: Any, needed: Collection[str] = ()) -> dict[str, Pose]:

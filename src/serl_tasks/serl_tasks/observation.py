@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from serl_config.schema import ConfigError, Field, config, suggestion
 
 from serl_tasks.episode_errors import ErrorSettings
-from serl_tasks.state_terms import ARM_TERMS, LAST_ACTION, Moment, Term, last_action_term, object_terms
+from serl_tasks.state_terms import ARM_TERMS, LAST_ACTION, WRENCH_TERMS, Moment, Term, last_action_term, object_terms
 
 
 @config(kw_only=True)
@@ -31,6 +31,7 @@ class StateVector:
     Attributes:
         size: number of values.
         observed_objects: names of the objects whose poses it takes.
+        observes_wrench: whether it takes the wrench.
     """
 
     def __init__(self, terms: Sequence[StateTerm], objects: Sequence[str], action_size: int) -> None:
@@ -46,11 +47,12 @@ class StateVector:
         object_of = {term: name for name in objects for term in object_terms(name)}
         observed = {object_of[term.name] for term in terms if term.name in object_of}
         self.observed_objects = tuple(name for name in objects if name in observed)
+        self.observes_wrench = any(term.name in WRENCH_TERMS for term in terms)
         self._terms: list[tuple[StateTerm, Term]] = []
         for term in terms:
             if term.name not in known:
                 raise ConfigError(f"state: unknown term {term.name!r}" + suggestion(term.name, [*known]))
-            size = known[term.name].size
+            size = known[term.name].size or len(term.shift)  # of joints as many as there are
             if len(term.shift) != size or len(term.scale) != size:
                 raise ConfigError(
                     f"state: {term.name!r} has {size} values; "
@@ -100,4 +102,4 @@ class StateVector:
 
     def _spread(self, of_terms: Sequence[float]) -> NDArray[np.float64]:
         """A value for each value of the vector, (size,), from one for each term."""
-        return np.repeat(np.array(of_terms, np.float64), [term.size for _, term in self._terms])
+        return np.repeat(np.array(of_terms, np.float64), [len(term.shift) for term, _ in self._terms])

@@ -41,6 +41,7 @@ class Observer:
         self._deviations = vector.noise(settings)
         self._errors: EpisodeErrors | None = None
         self._start: Pose
+        self._start_wrench: NDArray[np.float64] | None = None
         self._last_action = self._no_action
         self._seed = self._step = 0
 
@@ -68,6 +69,7 @@ class Observer:
         """
         self._errors = self._settings.draw(seed)
         self._start = self._errors.arm(arm).tcp
+        self._start_wrench = arm.wrench
         self._last_action = self._no_action
         self._seed, self._step = seed, 0
 
@@ -97,7 +99,9 @@ class Observer:
             RuntimeError: before the first `begin`.
         """
         elapsed = min(self._step / self._horizon, 1.0)
-        moment = Moment(*self.known(arm, objects), self._start, elapsed, self._last_action, self._frame)
+        moment = Moment(
+            *self.known(arm, objects), self._start, elapsed, self._last_action, self._frame, self._start_wrench
+        )
         noise = None
         if self._deviations is not None:
             noise = self._deviations * observation_noise(len(self._deviations), self._seed, self._step)

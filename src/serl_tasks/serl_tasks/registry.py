@@ -33,5 +33,9 @@ def get_task(name: str) -> Task:
     except KindError as error:
         raise ConfigError(f"{file.place(('kind',))}: 'kind': {error}") from error
     task = build(cls, data, str(file.path), file.place)
-    robot_of(task)
+    robot = robot_of(task)
+    try:
+        task.check_joints(len(robot.arm_joints))
+    except ValueError as error:
+        raise ConfigError(f"{file.place(('state',))}: 'state': {error}") from error
     return task

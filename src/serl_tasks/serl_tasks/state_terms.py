@@ -23,6 +23,10 @@ from serl_tasks.arm_sample import ArmSample
 
 LAST_ACTION = "last_action"
 
+JOINT_TERMS = ("joint_positions", "joint_velocities")
+WRENCH_TERMS = ("tcp_force", "tcp_torque")
+ONE_FOR_EACH_JOINT = 0
+
 TermFrame = Literal["start", "tool", "-"]
 
 
@@ -41,6 +45,8 @@ class Moment:
     """(A,) what was executed in the step before, in [-1, 1]; 0 at the start."""
     frame: Frame = "base"
     """The task's."""
+    start_wrench: NDArray[np.float64] | None = None
+    """(6,) that was measured at the start: the bias of the sensor."""
 
     def position(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
         """A position (3,) of the base frame [m] in the task's."""
@@ -63,13 +69,27 @@ class Moment:
         """A free vector (3,) of the base frame, in the axes of the base, or of the tool as it is now."""
         return vector if self.frame == "base" else self.arm.tcp.rotation_matrix().T @ vector
 
+    def wrench(self) -> NDArray[np.float64]:
+        """Force [N] and torque [Nm] (6,) on the tool since the start, in the axes of the base, or of the tool.
+
+        Raises:
+            ValueError: none is measured.
+        """
+        now, start = self.arm.wrench, self.start_wrench
+        if now is None or start is None:
+            raise ValueError("state: tcp_force and tcp_torque need the measured wrench, and the arm's state has none")
+        change = now - start
+        if self.frame == "tool":
+            return change
+        return np.concatenate([self.arm.tcp.rotate(change[:3]), self.arm.tcp.rotate(change[3:])])
+
 
 @dataclass(frozen=True)
 class Term:
     """A few values that belong together.
 
     Attributes:
-        size: number of values.
+        size: number of values; `ONE_FOR_EACH_JOINT` of the arm.
         unit: of each of them.
         meaning: what they are.
         source: gives them, (size,).
@@ -100,6 +120,12 @@ def _rotation_tracking_error(now: Moment) -> NDArray[np.float64]:
     if (measured.quaternion == commanded.quaternion).all():
         return np.zeros(3)  # exactly, where rounding would leave something
     return now.vector(measured.rotation_vector_to(commanded))
+
+
+def _joints(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    if values is None:
+        raise ValueError("state: joint_positions and joint_velocities need the joints, and the arm's state has none")
+    return values
 
 
 ARM_TERMS: Mapping[str, Term] = {
@@ -146,6 +172,26 @@ ARM_TERMS: Mapping[str, Term] = {
         "the turn from the measured to the commanded tool, a rotation vector: what twists the tool; 0 at the start",
         _rotation_tracking_error,
         "tool",
+    ),
+    "tcp_force": Term(3, "N", "force of the world on the tool; 0 at the start", lambda now: now.wrench()[:3], "tool"),
+    "tcp_torque": Term(
+        3,
+        "Nm",
+        "torque of the world on the tool, about the tool centre point; 0 at the start",
+        lambda now: now.wrench()[3:],
+        "tool",
+    ),
+    "joint_positions": Term(
+        ONE_FOR_EACH_JOINT,
+        "rad",
+        "positions of the arm's joints, from the base on",
+        lambda now: _joints(now.arm.joint_positions),
+    ),
+    "joint_velocities": Term(
+        ONE_FOR_EACH_JOINT,
+        "rad/s",
+        "velocities of the arm's joints",
+        lambda now: _joints(now.arm.joint_velocities),
     ),
     "gripper_width": Term(1, "m", "measured distance of the fingers", lambda now: (now.arm.gripper_width,)),
     "gripper_target": Term(

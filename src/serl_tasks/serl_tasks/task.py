@@ -20,6 +20,7 @@ from serl_tasks.episode_errors import ErrorSettings
 from serl_tasks.objects.scene_object import SceneObject
 from serl_tasks.observation import StateTerm, StateVector
 from serl_tasks.observer import Observer
+from serl_tasks.state_terms import JOINT_TERMS
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,20 @@ class Task(ArmTask):
     def observed_objects(self) -> tuple[str, ...]:
         """Objects whose true poses the state vector takes; where nobody knows those the task cannot be observed."""
         return self._state_vector.observed_objects
+
+    @property
+    def observes_wrench(self) -> bool:
+        """Whether the state vector takes force or torque at the wrist, which somebody has to measure."""
+        return self._state_vector.observes_wrench
+
+    def check_joints(self, joints: int) -> None:
+        """Raise ValueError where a term of joints does not have a value for each of this number of joints."""
+        for term in self.state:
+            if term.name in JOINT_TERMS and len(term.shift) != joints:
+                raise ValueError(
+                    f"{term.name!r}: expected a value for each of the {joints} joints of {self.robot!r}, found "
+                    f"{len(term.shift)}"
+                )
 
     @cached_property
     def _state_vector(self) -> StateVector:

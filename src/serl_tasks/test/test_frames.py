@@ -15,7 +15,8 @@ from serl_tasks import ArmSample, get_task
 
 PICK = get_task("pick_cube")
 TERMS = {**ARM_TERMS, LAST_ACTION: last_action_term(4), **object_terms("cube")}
-STATE = tuple(StateTerm(name=name, shift=(0.0,) * term.size, scale=(1.0,) * term.size) for name, term in TERMS.items())
+SIZES = {name: term.size or 7 for name, term in TERMS.items()}  # of joints there are seven
+STATE = tuple(StateTerm(name=name, shift=(0.0,) * size, scale=(1.0,) * size) for name, size in SIZES.items())
 TOOL = dataclasses.replace(PICK, frame="tool", state=STATE)
 BASE = dataclasses.replace(PICK, state=STATE)
 
@@ -26,8 +27,9 @@ poses = st.builds(Pose.from_rotation_vector, places, rotation_vectors)
 
 @st.composite
 def arms(draw):
-    velocity = np.array(draw(st.tuples(*[st.floats(-1.0, 1.0)] * 6)))
-    return ArmSample(draw(poses), velocity, 0.05, 0.06, draw(poses))
+    velocity, wrench = (np.array(draw(st.tuples(*[st.floats(-1.0, 1.0)] * 6))) for _ in range(2))
+    joints = np.arange(7.0)
+    return ArmSample(draw(poses), velocity, 0.05, 0.06, draw(poses), joints, -joints, wrench)
 
 
 def moved_arm(transform, arm):

@@ -11,6 +11,7 @@ from serl_tasks.messages import (
     nanoseconds,
     object_poses,
     pose_from_message,
+    wrench_values,
 )
 
 
@@ -34,11 +35,14 @@ def test_an_arm_state_becomes_a_sample():
         tcp_velocity=message(linear=vector(1.0, 2.0, 3.0), angular=vector(4.0, 5.0, 6.0)),
         gripper_width=0.07,
         gripper_target=0.08,
+        joint_positions=[0.1, 0.2],
+        joint_velocities=[0.3, 0.4],
     )
     sample = arm_sample(state)
     np.testing.assert_array_equal(sample.tcp.position, [0.5, 0.1, 0.2])
     np.testing.assert_array_equal(sample.tcp.quaternion, [1.0, 0.0, 0.0, 0.0])
     np.testing.assert_array_equal(sample.commanded.position, [0.5, 0.1, 0.19])
+    np.testing.assert_array_equal([*sample.joint_positions, *sample.joint_velocities], [0.1, 0.2, 0.3, 0.4])
     np.testing.assert_array_equal(sample.tcp_velocity, [1, 2, 3, 4, 5, 6])
     assert (sample.gripper_width, sample.gripper_target) == (0.07, 0.08)
 
@@ -96,3 +100,18 @@ def test_metrics_have_a_value_for_each_name():
     ):
         with pytest.raises(MessageError):
             metric_values(bad)
+
+
+def wrench(x=1.0, frame="left/hand_tcp"):
+    return message(
+        header=message(frame_id=frame), wrench=message(force=vector(x, 2.0, 3.0), torque=vector(4.0, 5.0, 6.0))
+    )
+
+
+def test_a_wrench_is_one_of_the_frame_of_the_tool():
+    np.testing.assert_array_equal(wrench_values(wrench(), "hand_tcp"), [1, 2, 3, 4, 5, 6])
+    for bad in (wrench(math.nan), wrench(math.inf), wrench(-1e6)):
+        with pytest.raises(MessageError, match="wrench: expected numbers within"):
+            wrench_values(bad, "hand_tcp")
+    with pytest.raises(MessageError, match=r"frame_id: expected 'hand_tcp', the tool's, found 'link8'"):
+        wrench_values(wrench(frame="link8"), "hand_tcp")

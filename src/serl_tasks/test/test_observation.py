@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from serl_robots.model.pose import Pose, quaternion_exp
 from serl_tasks.observation import StateTerm
-from serl_tasks.state_terms import ARM_TERMS, LAST_ACTION, last_action_term, object_terms
+from serl_tasks.state_terms import ARM_TERMS, JOINT_TERMS, LAST_ACTION, last_action_term, object_terms
 
 from serl_tasks import ArmSample, get_task
 
@@ -84,6 +85,24 @@ def test_the_documented_terms_are_those_that_there_are():
     page = (Path(__file__).parents[3] / "docs/add_a_task.md").read_text()
     documented = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", page, re.MULTILINE)
     terms = {**ARM_TERMS, LAST_ACTION: last_action_term(4), **object_terms("cube")}
-    sizes = {name: "one for each component" if name == LAST_ACTION else str(term.size) for name, term in terms.items()}
+    sizes = {name: str(term.size) for name, term in terms.items()}
+    sizes |= dict.fromkeys(JOINT_TERMS, "one for each joint") | {LAST_ACTION: "one for each component"}
     expected = [(name, sizes[name], term.unit, term.frame, term.meaning) for name, term in terms.items()]
     assert documented == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "said"),
+    [
+        ("tcp_force", 3, "need the measured wrench"),
+        ("joint_velocities", 7, "need the joints"),
+        ("tcp_tracking_error", 3, "needs the commanded pose"),
+    ],
+)
+def test_a_term_of_what_nobody_measures_says_what_is_missing(name, size, said):
+    observer = task_with(term(name, size)).make_observer()
+    nothing = dataclasses.replace(ARM, commanded=None)
+    observer.begin(nothing, 0)
+    observer.advance(np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match=said):
+        observer.state(nothing, WORLD)

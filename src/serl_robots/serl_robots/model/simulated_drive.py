@@ -61,6 +61,9 @@ class SimulatedDrive:
     pad_friction: tuple[float, float, float] = Field(
         description="of the collision shapes whose name ends in _pad: sliding, torsional [m], rolling [m]"
     )
+    wrench_cutoff: float = Field(
+        default=20.0, gt=0.0, le=200.0, description="of the low-pass of force and torque at the wrist [Hz]"
+    )
 
     @model_validator(mode="after")
     def _has_friction(self) -> "SimulatedDrive":

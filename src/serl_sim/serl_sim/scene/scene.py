@@ -16,6 +16,7 @@ from serl_tasks.task import Task
 from serl_sim.scene.actuators import HELPER_GROUP, add_cartesian_control, add_gripper_control, add_joint_control
 from serl_sim.scene.object_model import STIFF_CONTACT, add_object
 from serl_sim.scene.world_file import Table, WorldFile, cameras_of
+from serl_sim.scene.wrist_sensor import add_wrist_sensor
 
 TIMESTEP: Final = 0.002  # [s]
 
@@ -61,6 +62,8 @@ def describe_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.Mj
         task.objects.items(), key=lambda each: each[1].slide is not None
     ):  # its base is there then
         add_object(spec, name, item, robot)
+    if task.observes_wrench:
+        add_wrist_sensor(spec, robot)
     for name, camera in {**cameras_of(world, robot), OVERVIEW: world.overview}.items():
         _add_camera(spec, name, camera)
     return spec

@@ -16,6 +16,7 @@ A real arm has no simulator that resets its world, and nobody there knows where 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from array import array
 from collections.abc import Callable, Mapping
@@ -159,7 +160,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
             self._reset_timeout,
             lambda: self._progress.missing_of_state(stamp_ns),
         )
-        self._observer.begin(self.inputs.sample, start.seed)
+        self._observer.begin(self._sample(), start.seed)
         return self.observe(), {"episode": start.number, "seed": start.seed, "rest_action": self.rest_action}
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -227,7 +228,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         """
         if self.inputs.arm is None or not self._observer.has_begun:
             raise GraphError("the environment was not reset; call reset() first")
-        return self.inputs.sample
+        return self._sample()
 
     @property
     def objects(self) -> dict[str, Pose]:
@@ -255,6 +256,10 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         except CameraError as error:
             raise GraphError(str(error)) from error
         return {"state": self._observer.state(sample, self.inputs.objects), **pictures}
+
+    def _sample(self) -> ArmSample:
+        inputs = self.inputs
+        return dataclasses.replace(inputs.sample, wrench=inputs.wrench) if inputs.observes_wrench else inputs.sample
 
     def stale_cameras(self) -> list[str]:
         """Topics of the cameras whose newest picture is too old to act on, with its age; none in lockstep."""

@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import numpy as np
+from geometry_msgs.msg import WrenchStamped
+from numpy.typing import NDArray
 from rclpy.node import Node
 from serl_robots.model.pose import Pose
+from serl_robots.model.robot import load_robot
 from serl_ros.incoming import subscribe
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10
 from serl_tasks.arm_sample import ArmSample
-from serl_tasks.messages import MessageError, arm_sample, nanoseconds, object_poses
+from serl_tasks.messages import MessageError, arm_sample, nanoseconds, object_poses, wrench_values
 
 from serl_interfaces.msg import ArmState, ExecutedAction, Reward, SafetyStatus, WorldState
 from serl_tasks import Task
 
 _LARGEST_REWARD = 1e6
+_OLDEST_WRENCH_NS = 200_000_000  # that a wrench may be older than the state of the arm in real time
 
 
 def check_observable(task: Task, truth: bool) -> None:
@@ -32,9 +36,10 @@ class GraphInputs:
 
     Attributes:
         arm: newest `arm/state`, None before the first.
-        sample: what an observation needs of `arm`.
+        sample: what an observation needs of `arm`, without the wrench.
         truth: newest `truth`, None before the first and where nobody knows the true poses.
         objects: poses in `truth`, by name, base frame.
+        wrench: newest `wrench` (6,), see `ArmSample`, None before the first and for a task that does not observe it.
         executed: `arm/executed` of the step that is asked for, None until it comes.
         reward: newest `reward` since the episode began.
         safety: newest `arm/safety`.
@@ -55,6 +60,8 @@ class GraphInputs:
         self.sample: ArmSample
         self.truth: WorldState | None = None
         self.objects: dict[str, Pose] = {}
+        self.wrench: NDArray[np.float64] | None = None
+        self.wrench_stamp_ns = -1
         self.executed: ExecutedAction | None = None
         self.reward: Reward | None = None
         self.safety: SafetyStatus | None = None
@@ -68,6 +75,10 @@ class GraphInputs:
             subscribe(node, Reward, "reward", self._on_reward, LOOP_10, MessageError),
             node.create_subscription(SafetyStatus, "arm/safety", self._on_safety, LATCHED),
         ]
+        self.observes_wrench = task.observes_wrench
+        if task.observes_wrench:
+            self._tool_frame = load_robot(task.robot).tcp_frame
+            self._subscriptions.append(subscribe(node, WrenchStamped, "wrench", self._on_wrench, LOOP_1, MessageError))
         if truth:
             self._subscriptions.append(subscribe(node, WorldState, "truth", self._on_truth, LOOP_10, MessageError))
 
@@ -80,6 +91,13 @@ class GraphInputs:
         """Go on to the next step."""
         self.step += 1
         self.executed = None
+
+    def has_wrench(self) -> bool:
+        """Whether the newest state of the arm has a wrench of its time, or needs none."""
+        if not self.observes_wrench:
+            return True
+        late_ns = self.arm_stamp_ns - self.wrench_stamp_ns
+        return self.wrench is not None and late_ns <= (0 if self._lockstep else _OLDEST_WRENCH_NS)
 
     @property
     def arm_stamp_ns(self) -> int:
@@ -99,6 +117,10 @@ class GraphInputs:
     def _on_arm(self, message: ArmState) -> None:
         nanoseconds(message.header.stamp)
         self.sample, self.arm = arm_sample(message), message
+
+    def _on_wrench(self, message: WrenchStamped) -> None:
+        stamp_ns = nanoseconds(message.header.stamp)
+        self.wrench, self.wrench_stamp_ns = wrench_values(message, self._tool_frame), stamp_ns
 
     def _on_executed(self, message: ExecutedAction) -> None:
         action = np.array(message.action, dtype=np.float32)

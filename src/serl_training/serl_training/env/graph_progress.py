@@ -45,7 +45,7 @@ class StepProgress:
     def has_state(self, stamp_ns: int) -> bool:
         """Whether there is a whole state of this stamp [ns] or a later one."""
         arm_ns, truth_ns = self._inputs.arm_stamp_ns, self._inputs.truth_stamp_ns
-        if arm_ns < stamp_ns or (self._truth and truth_ns < stamp_ns):
+        if arm_ns < stamp_ns or (self._truth and truth_ns < stamp_ns) or not self._inputs.has_wrench():
             return False
         if self._lockstep:
             return self._cameras.have(truth_ns if self._truth else arm_ns)
@@ -58,6 +58,7 @@ class StepProgress:
             missing.append("arm/state (arm_controller)")
         if self._truth and self._inputs.truth_stamp_ns < stamp_ns:
             missing.append("truth (mujoco_bridge)")
+        missing += self._missing_wrench()
         missing += self._cameras.without(stamp_ns) if self._lockstep else self.stale_cameras()
         return "the state after the reset: " + ", ".join(missing)
 
@@ -68,7 +69,8 @@ class StepProgress:
     def is_executed(self) -> bool:
         """Whether the arm controller has answered the step, and a control period has passed on the arm's clock."""
         inputs = self._inputs
-        return inputs.executed is not None and inputs.arm_stamp_ns >= self.stamp_ns + self._period_ns
+        is_over = inputs.executed is not None and inputs.arm_stamp_ns >= self.stamp_ns + self._period_ns
+        return is_over and inputs.has_wrench()
 
     def missing_of_step(self) -> str:
         """What the step still waits for."""
@@ -76,6 +78,7 @@ class StepProgress:
         missing = [] if inputs.executed is not None else ["arm/executed (arm_controller)"]
         if self._truth and not self._has_true_step():
             missing.append("truth (mujoco_bridge)")
+        missing += self._missing_wrench()
         if self._lockstep and not missing:
             stamp_ns = inputs.truth_stamp_ns if self._truth else inputs.arm_stamp_ns
             missing += self._cameras.without(stamp_ns)
@@ -90,6 +93,9 @@ class StepProgress:
     def stale_cameras(self) -> list[str]:
         """Topics of the cameras whose newest picture is too old to act on, with its age; none in lockstep."""
         return [] if self._lockstep else self._cameras.stale(self._camera_timeout)
+
+    def _missing_wrench(self) -> list[str]:
+        return [] if self._inputs.has_wrench() else ["wrench (mujoco_bridge, or the driver of a real arm)"]
 
     def _is_complete_in_lockstep(self) -> bool:
         inputs = self._inputs
@@ -107,6 +113,7 @@ class StepProgress:
             is_next
             and reward.episode == inputs.episode
             and reward.header.stamp == stamp
+            and inputs.has_wrench()
             and self._cameras.have(inputs.arm_stamp_ns)
         )
 
