@@ -96,6 +96,7 @@ class DrawerExpert:
         if not noise >= 0.0:
             raise ValueError(f"noise: expected a standard deviation from 0, found {noise}")
         self._rng, self._noise = rng, noise
+        self._task = task
         self._scale = np.array(task.action.scale)
         self._gap, self._half = np.array(task.gap), np.array(task.gap_half_size)
         self._axis = np.array(task.slide.axis)
@@ -111,7 +112,8 @@ class DrawerExpert:
         way = drawer.rotation_matrix() @ self._way(place)
         commanded = arm.tcp.position if arm.commanded is None else arm.commanded.position
         goal = arm.tcp.position + way
-        return with_noise(np.clip((goal - commanded) / self._scale, -1.0, 1.0), self._noise, self._rng)
+        way = self._task.in_action_frame(goal - commanded, arm)
+        return with_noise(np.clip(way / self._scale, -1.0, 1.0), self._noise, self._rng)
 
     def _way(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
         """Way from the measured tool at `place`, relative to the gap, to where it should be commanded [m]."""

@@ -115,7 +115,7 @@ class RelocateExpert:
         """See :meth:`serl_tasks.task.Expert.act`."""
         tool = arm.tcp.position + self.LAG * arm.tcp_velocity[:3]
         way, closed = self._plan(arm, objects[CUBE], tool)
-        action = np.append(way / self._scale, -1.0 if closed else 1.0)
+        action = np.append(self._task.in_action_frame(way, arm) / self._scale, -1.0 if closed else 1.0)
         return with_noise(np.clip(action, -1.0, 1.0), self._noise, self._rng)
 
     def _plan(self, arm: ArmSample, cube: Pose, tool: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
