@@ -28,6 +28,9 @@ LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=0, le=10**7)]
 Capacity = Annotated[int, Field(ge=1, le=10**8)]
 
+MAX_CHUNK = 64
+"""Most actions that are chosen at once."""
+
 
 @dataclass(frozen=True, config=_STRICT)
 class SACConfig:
@@ -53,7 +56,8 @@ class SACConfig:
     initial_temperature: float = Field(default=0.1, gt=0.0, le=100.0)
     """Weight of the entropy bonus; then tuned so that the entropy of the policy nears `target_entropy`."""
     target_entropy: float | None = Field(default=None, ge=-1e4, le=1e4)
-    """Entropy that the policy shall have [nat]; None stands for minus half the number of action components."""
+    """Entropy that the policy shall have for each action of a chunk [nat]; None stands for minus half the number of
+    action components."""
     backup_entropy: bool = False
     """Whether targets contain the entropy bonus of the next state."""
 
@@ -86,7 +90,7 @@ class DrQv2Config:
     noise_steps: int = Field(default=2000, ge=1, le=10**8)
     """Environment steps that were trained for until the noise has come down."""
     n_step: int = Field(default=3, ge=1, le=100)
-    """Rewards that are summed before the value of the observation behind them."""
+    """Rewards that are summed before the value of the observation behind them; at least those of a chunk of actions."""
     noise_clip: float = Field(default=0.3, ge=0.0, le=2.0)
     """Largest noise on the actions in the losses; what explores is not clipped."""
 
@@ -165,9 +169,9 @@ class BCConfig:
     """Share of what the hidden layers say that is left out at random in training."""
     learning_rate: LearningRate = 1e-3
     """Step size of Adam."""
-    chunk: int = Field(default=4, ge=1, le=64)
+    chunk: int = Field(default=4, ge=1, le=MAX_CHUNK)
     """Consecutive actions that are predicted from one observation."""
-    execute: int = Field(default=2, ge=1, le=64)
+    execute: int = Field(default=2, ge=1, le=MAX_CHUNK)
     """How many of them are executed before the policy looks again."""
 
     @model_validator(mode="after")
@@ -233,6 +237,26 @@ class VisionConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class ActingConfig:
+    """How much a policy sees at once, and how much it decides at once. Not of bc, which has a chunk of its own.
+
+    With a chunk of H actions the critics value H of them together, Q(s, a_1 ... a_H), against the rewards of these
+    steps and the value of the observation behind them (Q-chunking, Li et al., arXiv 2507.07969).
+    """
+
+    chunk: int = Field(default=1, ge=1, le=MAX_CHUNK)
+    """Consecutive actions that are chosen from one observation."""
+    execute: int = Field(default=1, ge=1, le=MAX_CHUNK)
+    """How many of them are executed before the policy looks again."""
+
+    @model_validator(mode="after")
+    def _execution_fits(self) -> Self:
+        if self.execute > self.chunk:
+            raise ValueError(f"execute: expected at most {self.chunk}, the actions of a chunk, found {self.execute}")
+        return self
+
+
+@dataclass(frozen=True, config=_STRICT)
 class LearningConfig:
     """How a policy is learned from demonstrations and own experience."""
 
@@ -246,6 +270,8 @@ class LearningConfig:
     bc: BCConfig = Field(default_factory=BCConfig)
     vision: VisionConfig = Field(default_factory=VisionConfig)
     """How pictures are looked at, for tasks with cameras."""
+    acting: ActingConfig = Field(default_factory=ActingConfig)
+    """Action chunks of sac, hybrid and drqv2."""
     batch_size: int = Field(default=128, ge=2, le=2**16)
     """Transitions in a minibatch, half of them demonstrations."""
     utd_ratio: int = Field(default=2, ge=1, le=1000)
@@ -266,6 +292,15 @@ class LearningConfig:
             raise ValueError(
                 "agent: vice compares demonstrations with own experience; expected updates_before_acting 0 and "
                 f"training_starts of 1 or more, found {self.updates_before_acting} and {self.training_starts}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _chunk_is_of_the_agent(self) -> Self:
+        reasons = {"bc": "which has bc.chunk", "vice": "which rewards single observations"}
+        if self.agent in reasons and self.acting.chunk > 1:
+            raise ValueError(
+                f"acting.chunk: expected 1 for {self.agent}, {reasons[self.agent]}, found {self.acting.chunk}"
             )
         return self
 

@@ -34,11 +34,11 @@ def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encode
 def _create(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None) -> Algorithm:
     match config.agent:
         case "sac":
-            return SACAgent.create(seed, spec, config.sac, config.vision, encoder)
+            return SACAgent.create(seed, spec, config.sac, config.vision, encoder, config.acting)
         case "drqv2":
-            return DrQv2Agent.create(seed, spec, config.drqv2, config.vision, encoder)
+            return DrQv2Agent.create(seed, spec, config.drqv2, config.vision, encoder, config.acting)
         case "hybrid":
-            return HybridAgent.create(seed, spec, config.hybrid, config.sac, config.vision, encoder)
+            return HybridAgent.create(seed, spec, config.hybrid, config.sac, config.vision, encoder, config.acting)
         case "vice":
             return VICEAgent.create(seed, spec, config.vice, config.sac, config.vision, encoder)
         case "bc":

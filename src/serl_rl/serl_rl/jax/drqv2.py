@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from serl_rl.config import DrQv2Config, VisionConfig
+from serl_rl.config import ActingConfig, DrQv2Config, VisionConfig
 from serl_rl.encoders.encoder import Encoder
+from serl_rl.jax.action_chunks import valued_action
 from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import MLP, critic_ensemble
 from serl_rl.jax.snapshots import make_snapshot
@@ -61,14 +62,21 @@ class DrQv2Agent(NamedState, struct.PyTreeNode):
     spec: TransitionSpec = struct.field(pytree_node=False)
     config: DrQv2Config = struct.field(pytree_node=False)
     vision: VisionConfig = struct.field(pytree_node=False)
+    acting: ActingConfig = struct.field(pytree_node=False, default=ActingConfig())
 
     @classmethod
     def create(
-        cls, seed: int, spec: TransitionSpec, config: DrQv2Config, vision: VisionConfig, encoder: Encoder | None = None
+        cls,
+        seed: int,
+        spec: TransitionSpec,
+        config: DrQv2Config,
+        vision: VisionConfig,
+        encoder: Encoder | None = None,
+        acting: ActingConfig | None = None,
     ) -> DrQv2Agent:
         """New networks for the observations of `spec`; arguments and errors as of `create_agent`."""
         trained = trained_encoder(spec, vision, encoder)
-        return _create(jax.random.key(seed), spec, config, vision, trained)
+        return _create(jax.random.key(seed), spec, config, vision, acting or ActingConfig(), trained)
 
     @property
     def steps(self) -> Update[DrQv2Agent]:
@@ -87,7 +95,7 @@ class DrQv2Agent(NamedState, struct.PyTreeNode):
             self.critic["vision"],
             self.actor,
             self.config.activation,
-            NoisyMean(float(noise_scale(self.config, self.env_steps))),
+            NoisyMean(float(noise_scale(self.config, self.env_steps)), self.acting.chunk, self.acting.execute),
         )
 
 
@@ -108,8 +116,8 @@ def noisy_action(key: jax.Array, mean: jax.Array, scale: jax.Array, clip: float)
 
 
 def policy(agent: DrQv2Agent, actor: Params, observation: jax.Array) -> jax.Array:
-    """Actions (B, A) of encoded observations, without noise."""
-    return cast(jax.Array, _actor_network(agent.spec, agent.config).apply(actor, observation))
+    """Actions (B, H * A) of encoded observations, without noise."""
+    return cast(jax.Array, _actor_network(agent.spec, agent.config, agent.acting).apply(actor, observation))
 
 
 def q_values(agent: DrQv2Agent, critic: Params, observation: jax.Array, action: jax.Array) -> jax.Array:
@@ -134,7 +142,7 @@ def critic_loss(agent: DrQv2Agent, critic: Params, batch: Batch, key: jax.Array)
     next_observation = encoded(agent, agent.target_critic, batch["next_observation"])
     next_q = q_values(agent, agent.target_critic, next_observation, next_action).min(axis=0)
     target = jax.lax.stop_gradient(batch["reward"] + batch["discount"] * batch["mask"] * next_q)
-    q = q_values(agent, critic, encoded(agent, critic, batch["observation"]), batch["action"])
+    q = q_values(agent, critic, encoded(agent, critic, batch["observation"]), valued_action(batch, next_action))
     loss = jnp.mean(jnp.square(q - target))
     return loss, {"critic_loss": loss, "q": jnp.mean(q)}
 
@@ -174,22 +182,28 @@ def actor_step(agent: DrQv2Agent, batch: Batch) -> tuple[DrQv2Agent, Info]:
 _update = Update(critic_step, actor_step)
 
 
-def _actor_network(spec: TransitionSpec, config: DrQv2Config) -> nn.Module:
-    return DeterministicPolicy(config.hidden_sizes, config.activation, config.layer_norm, spec.action_dim)
+def _actor_network(spec: TransitionSpec, config: DrQv2Config, acting: ActingConfig) -> nn.Module:
+    outputs = acting.chunk * spec.action_dim
+    return DeterministicPolicy(config.hidden_sizes, config.activation, config.layer_norm, outputs)
 
 
 def _critic_network(config: DrQv2Config) -> nn.Module:
     return critic_ensemble(CRITICS, config.hidden_sizes, config.activation, config.layer_norm)
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3))
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _create(
-    key: jax.Array, spec: TransitionSpec, config: DrQv2Config, vision: VisionConfig, trained_encoder: Params
+    key: jax.Array,
+    spec: TransitionSpec,
+    config: DrQv2Config,
+    vision: VisionConfig,
+    acting: ActingConfig,
+    trained_encoder: Params,
 ) -> DrQv2Agent:
     key, actor_key, critic_key, vision_key = jax.random.split(key, 4)
     observation = jnp.zeros((1, encoded_width(spec, vision)), jnp.float32)
-    action = jnp.zeros((1, spec.action_dim), jnp.float32)
-    actor = _actor_network(spec, config).init(actor_key, observation)
+    action = jnp.zeros((1, acting.chunk * spec.action_dim), jnp.float32)
+    actor = _actor_network(spec, config, acting).init(actor_key, observation)
     eyes = {"vision": init_vision(vision_key, spec, vision, trained_encoder)}
     critic = {**_critic_network(config).init(critic_key, observation, action), **eyes}
     return DrQv2Agent(
@@ -204,4 +218,5 @@ def _create(
         spec=spec,
         config=config,
         vision=vision,
+        acting=acting,
     )

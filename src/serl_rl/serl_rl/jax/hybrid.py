@@ -7,6 +7,9 @@ between is understood.
 
 What was executed is a width and not a grasp. It teaches every grasp that would have sent it: with a closed gripper,
 `close` and `stay` are the same. A width that no grasp sends, as in random actions, counts as the nearest.
+
+Over a chunk of actions a grasp is constant: one that was executed teaches the grasps that would have sent all of its
+widths, and none where the gripper changes its mind in between.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from serl_rl.config import HybridConfig, SACConfig, VisionConfig
+from serl_rl.config import ActingConfig, HybridConfig, SACConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import sac
 from serl_rl.jax.agent_state import NamedState
@@ -78,6 +81,7 @@ class HybridAgent(NamedState, struct.PyTreeNode):
         sac_config: SACConfig,
         vision: VisionConfig,
         encoder: Encoder | None = None,
+        acting: ActingConfig | None = None,
     ) -> HybridAgent:
         """New networks for the observations of `spec`; arguments as of `create_agent`.
 
@@ -86,7 +90,7 @@ class HybridAgent(NamedState, struct.PyTreeNode):
         """
         grippers = locate_grippers(spec, config.grippers)
         arm_spec = replace(spec, action_dim=spec.action_dim - len(config.grippers))
-        arm = SACAgent.create(seed, arm_spec, sac_config, vision, encoder)
+        arm = SACAgent.create(seed, arm_spec, sac_config, vision, encoder, acting)
         return _create(jax.random.key(seed), arm, spec, config, grippers)
 
     @property
@@ -110,20 +114,21 @@ class HybridAgent(NamedState, struct.PyTreeNode):
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""
+        acting = self.sac.acting
         return make_snapshot(
             self.spec,
             self.vision,
             self.sac.critic["vision"],
             self.sac.actor,
             self.sac.config.activation,
-            ArmAndGrasp((LOG_STD_MIN, LOG_STD_MAX), self.grippers, self.config.epsilon),
+            ArmAndGrasp((LOG_STD_MIN, LOG_STD_MAX), self.grippers, self.config.epsilon, acting.chunk, acting.execute),
             grasp=self.grasp,
         )
 
 
 def commands(batch: Batch, grippers: tuple[GripperPlace, ...]) -> tuple[jax.Array, jax.Array]:
-    """What was executed, and what held before, (B, G) each."""
-    executed = jnp.stack([batch["action"][:, gripper.action] for gripper in grippers], axis=-1)
+    """What was executed, (B, G) or of chunks (B, H, G), and what held before, (B, G)."""
+    executed = jnp.stack([batch["action"][..., gripper.action] for gripper in grippers], axis=-1)
     held = jnp.stack([batch["observation"][gripper.entry][:, gripper.index] for gripper in grippers], axis=-1)
     return executed, held
 
@@ -134,6 +139,16 @@ def matching_grasps(executed: jax.Array, held: jax.Array) -> jax.Array:
     distances = jnp.abs(jnp.where(table == 0.0, held[:, None, :], table) - executed[:, None, :])
     nearest = distances.min(axis=1, keepdims=True)
     return jnp.all(distances <= nearest + _SAME, axis=-1).astype(jnp.float32)
+
+
+def taught_grasps(batch: Batch, grippers: tuple[GripperPlace, ...]) -> tuple[jax.Array, jax.Array]:
+    """Which grasps (B, M) would have sent all that was executed, as 0 or 1, and how many grippers (B,) that changed."""
+    executed, held = commands(batch, grippers)
+    if executed.ndim == 2:
+        return matching_grasps(executed, held), changes(executed, held)
+    matching = jax.vmap(matching_grasps, in_axes=(1, None), out_axes=1)(executed, held)
+    matching = jnp.where(batch["valid"][..., None] > 0.0, matching, 1.0)
+    return jnp.prod(matching, axis=1), changes(executed[:, 0], held)
 
 
 def changes(executed: jax.Array, held: jax.Array) -> jax.Array:
@@ -158,14 +173,15 @@ def grasp_loss(agent: HybridAgent, grasp: Params, batch: Batch) -> tuple[jax.Arr
     best = jnp.argmax(grasp_values(agent, agent.grasp, seen), axis=-1)
     next_values = grasp_values(agent, agent.target_grasp, target_seen)
     next_value = jnp.take_along_axis(next_values, best[:, None], axis=-1).squeeze(-1)
-    executed, held = commands(batch, agent.grippers)
-    reward = batch["reward"] - agent.config.grasp_penalty * changes(executed, held)
-    target = jax.lax.stop_gradient(reward + arm.config.discount * batch["mask"] * next_value)
+    matching, changed = taught_grasps(batch, agent.grippers)
+    reward = batch["reward"] - agent.config.grasp_penalty * changed
+    discount = batch.get("discount", arm.config.discount)
+    target = jax.lax.stop_gradient(reward + discount * batch["mask"] * next_value)
     values = grasp_values(agent, grasp, jax.lax.stop_gradient(sac.encoded(arm, arm.critic, batch["observation"])))
-    matching = matching_grasps(executed, held)
-    errors = jnp.sum(matching * jnp.square(values - target[:, None]), axis=-1) / jnp.sum(matching, axis=-1)
+    taught = jnp.maximum(jnp.sum(matching, axis=-1), 1.0)
+    errors = jnp.sum(matching * jnp.square(values - target[:, None]), axis=-1) / taught
     loss = jnp.mean(errors)
-    return loss, {"grasp_loss": loss, "grasp_changes": jnp.mean(changes(executed, held))}
+    return loss, {"grasp_loss": loss, "grasp_changes": jnp.mean(changed)}
 
 
 def critic_step(agent: HybridAgent, batch: Batch) -> tuple[HybridAgent, Info]:
@@ -189,7 +205,7 @@ _update = Update(critic_step, actor_step)
 
 def _of_arm(agent: HybridAgent, batch: Batch) -> Batch:
     components = np.array(arm_components(agent.spec.action_dim, agent.grippers))
-    return batch | {"action": batch["action"][:, components]}
+    return batch | {"action": batch["action"][..., components]}
 
 
 def _grasp_network(config: HybridConfig, sac_config: SACConfig) -> nn.Module:

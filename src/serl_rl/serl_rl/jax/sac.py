@@ -3,6 +3,8 @@
 
 What observations with frames go through ("vision": heads and, where it is trained, the encoder) belongs to the critics:
 their loss trains it, their target has a copy of its own, and the actor takes what it gives as it is.
+
+With chunks of H actions the policy is a Gaussian of their H * A components, which the critics value together.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from serl_rl.config import SACConfig, VisionConfig
+from serl_rl.config import ActingConfig, SACConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
+from serl_rl.jax.action_chunks import valued_action
 from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianPolicy, critic_ensemble, squashed_sample
 from serl_rl.jax.snapshots import make_snapshot
@@ -49,6 +52,7 @@ class SACAgent(NamedState, struct.PyTreeNode):
     spec: TransitionSpec = struct.field(pytree_node=False)
     config: SACConfig = struct.field(pytree_node=False)
     vision: VisionConfig = struct.field(pytree_node=False)
+    acting: ActingConfig = struct.field(pytree_node=False, default=ActingConfig())
 
     @classmethod
     def create(
@@ -58,6 +62,7 @@ class SACAgent(NamedState, struct.PyTreeNode):
         config: SACConfig,
         vision: VisionConfig | None = None,
         encoder: Encoder | None = None,
+        acting: ActingConfig | None = None,
     ) -> SACAgent:
         """New networks for the observations of `spec`.
 
@@ -67,13 +72,14 @@ class SACAgent(NamedState, struct.PyTreeNode):
             config: of the algorithm.
             vision: for observations with frames.
             encoder: first weights of the one that is trained, where the frames are pictures.
+            acting: says how many actions are chosen at once; None: one.
 
         Raises:
             DataError: the observations do not fit `vision`, or the encoder is missing, frozen or of another kind.
         """
         vision = vision or VisionConfig()
         trained = trained_encoder(spec, vision, encoder)
-        return _create(jax.random.key(seed), spec, config, vision, trained)
+        return _create(jax.random.key(seed), spec, config, vision, acting or ActingConfig(), trained)
 
     @property
     def steps(self) -> Update[SACAgent]:
@@ -99,13 +105,14 @@ class SACAgent(NamedState, struct.PyTreeNode):
             self.critic["vision"],
             self.actor,
             self.config.activation,
-            SquashedGaussian((LOG_STD_MIN, LOG_STD_MAX)),
+            SquashedGaussian((LOG_STD_MIN, LOG_STD_MAX), self.acting.chunk, self.acting.execute),
         )
 
 
 def policy(agent: SACAgent, actor: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and log standard deviation (B, A) of the policy with parameters `actor`."""
-    return cast(tuple[jax.Array, jax.Array], _actor_network(agent.spec, agent.config).apply(actor, observation))
+    """Mean and log standard deviation (B, H * A) of the policy with parameters `actor`."""
+    network = _actor_network(agent.spec, agent.config, agent.acting)
+    return cast(tuple[jax.Array, jax.Array], network.apply(actor, observation))
 
 
 def q_values(agent: SACAgent, critic: Params, size: int, observation: jax.Array, action: jax.Array) -> jax.Array:
@@ -119,8 +126,8 @@ def encoded(agent: SACAgent, critic: Params, observation: Mapping[str, jax.Array
     return encode_observation(agent.spec, agent.vision, critic["vision"], observation)
 
 
-def _actor_network(spec: TransitionSpec, config: SACConfig) -> nn.Module:
-    return GaussianPolicy(config.hidden_sizes, config.activation, config.layer_norm, spec.action_dim)
+def _actor_network(spec: TransitionSpec, config: SACConfig, acting: ActingConfig) -> nn.Module:
+    return GaussianPolicy(config.hidden_sizes, config.activation, config.layer_norm, acting.chunk * spec.action_dim)
 
 
 def _critic_network(config: SACConfig, size: int) -> nn.Module:
@@ -131,15 +138,20 @@ def _optimizers(config: SACConfig) -> tuple[optax.GradientTransformation, ...]:
     return tuple(optax.adam(rate) for rate in (config.actor_lr, config.critic_lr, config.temperature_lr))
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3))
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _create(
-    key: jax.Array, spec: TransitionSpec, config: SACConfig, vision: VisionConfig, trained_encoder: Params
+    key: jax.Array,
+    spec: TransitionSpec,
+    config: SACConfig,
+    vision: VisionConfig,
+    acting: ActingConfig,
+    trained_encoder: Params,
 ) -> SACAgent:
     key, actor_key, critic_key = jax.random.split(key, 3)
     vision_params = init_vision(jax.random.fold_in(critic_key, 1), spec, vision, trained_encoder)
     observation = jnp.zeros((1, encoded_width(spec, vision)), jnp.float32)
-    action = jnp.zeros((1, spec.action_dim), jnp.float32)
-    actor = _actor_network(spec, config).init(actor_key, observation)
+    action = jnp.zeros((1, acting.chunk * spec.action_dim), jnp.float32)
+    actor = _actor_network(spec, config, acting).init(actor_key, observation)
     ensemble = _critic_network(config, config.critics).init(critic_key, observation, action)
     critic = {"params": ensemble["params"], "vision": vision_params}
     log_temperature = jnp.log(jnp.asarray(config.initial_temperature, jnp.float32))
@@ -157,6 +169,7 @@ def _create(
         spec=spec,
         config=config,
         vision=vision,
+        acting=acting,
     )
 
 
@@ -175,9 +188,10 @@ def critic_loss(agent: SACAgent, critic: Params, batch: Batch, key: jax.Array) -
     next_q = q_values(agent, target_critic, size, next_observation, next_action).min(axis=0)
     if config.backup_entropy:
         next_q -= jnp.exp(agent.log_temperature) * next_log_prob
-    target = jax.lax.stop_gradient(batch["reward"] + config.discount * batch["mask"] * next_q)
+    discount = batch.get("discount", config.discount)
+    target = jax.lax.stop_gradient(batch["reward"] + discount * batch["mask"] * next_q)
     observation = encoded(agent, critic, batch["observation"])
-    q = q_values(agent, critic, config.critics, observation, batch["action"])
+    q = q_values(agent, critic, config.critics, observation, valued_action(batch, next_action))
     loss = jnp.mean(jnp.square(q - target))
     return loss, {"critic_loss": loss, "q": jnp.mean(q)}
 
@@ -195,6 +209,8 @@ def actor_loss(agent: SACAgent, actor: Params, batch: Batch, key: jax.Array) -> 
 def temperature_loss(agent: SACAgent, log_temperature: jax.Array, entropy: jax.Array) -> jax.Array:
     """Raises the temperature while the entropy of the policy is below its target, and lowers it above.
 
+    The target is that of all actions of a chunk together.
+
     Args:
         agent: says which entropy is the target.
         log_temperature: its logarithm, ().
@@ -203,7 +219,7 @@ def temperature_loss(agent: SACAgent, log_temperature: jax.Array, entropy: jax.A
     target = agent.config.target_entropy
     if target is None:
         target = -0.5 * agent.spec.action_dim
-    return jnp.exp(log_temperature) * jax.lax.stop_gradient(entropy - target)
+    return jnp.exp(log_temperature) * jax.lax.stop_gradient(entropy - agent.acting.chunk * target)
 
 
 def critic_step(agent: SACAgent, batch: Batch) -> tuple[SACAgent, Info]:

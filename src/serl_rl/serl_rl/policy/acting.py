@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from serl_rl.config import MAX_CHUNK
 from serl_rl.policy.grasps import STAY, GripperPlace, arm_components, check_grippers, grasp_table
 from serl_rl.policy.network import Network
 from serl_rl.spec import DataError, TransitionSpec
@@ -23,21 +24,49 @@ ReadNetwork = Callable[[str, int | None], Network]
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Bound = Annotated[float, Field(ge=-50.0, le=50.0)]
+Steps = Annotated[int, Field(ge=1, le=MAX_CHUNK)]
 
 
-class Acting(Protocol):
-    """Chooses actions, one observation after the other."""
+class Planner(Protocol):
+    """Chooses the actions of a chunk from one observation."""
 
     action_dim: int
-
-    def reset(self) -> None:
-        """Begin an episode."""
 
     def check(self, spec: TransitionSpec) -> None:
         """Raise DataError unless observations of `spec` have what is needed beside the vector."""
 
+    def plan(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
+        """Actions (chunk, A) in [-1, 1]: ones that explore, or the best ones without a generator."""
+
+
+class Acting:
+    """Chooses actions, one observation after the other: it looks, executes what it has planned, and looks again."""
+
+    def __init__(self, planner: Planner, execute: int) -> None:
+        """Execute the first `execute` actions of each plan."""
+        self.planner = planner
+        self._execute = execute
+        self._rest: list[NDArray[np.float32]] = []
+
+    @property
+    def action_dim(self) -> int:
+        """Number of action components A."""
+        return self.planner.action_dim
+
+    @property
+    def planned(self) -> int:
+        """Actions that are left of the plan, which are executed before anybody looks again."""
+        return len(self._rest)
+
+    def reset(self) -> None:
+        """Forget the plan."""
+        self._rest = []
+
     def act(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
         """Action (A,) in [-1, 1]: one that explores, or the best one without a generator."""
+        if not self._rest:
+            self._rest = list(self.planner.plan(observation, look, rng)[: self._execute])
+        return self._rest.pop(0)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -46,6 +75,10 @@ class SquashedGaussian:
 
     log_std_bounds: tuple[Bound, Bound]
     """Between which the log standard deviation is clipped."""
+    chunk: Steps = 1
+    """Consecutive actions that are chosen at once; one in files from before there were more."""
+    execute: Steps = 1
+    """How many of them are executed before the policy looks again."""
     kind: Literal["squashed_gaussian"] = "squashed_gaussian"
 
 
@@ -55,6 +88,9 @@ class NoisyMean:
 
     scale: float = Field(ge=0.0, le=10.0)
     """Standard deviation of the noise."""
+    chunk: Steps = 1
+    execute: Steps = 1
+    """As of a `SquashedGaussian`."""
     kind: Literal["noisy_mean"] = "noisy_mean"
 
 
@@ -62,11 +98,11 @@ class NoisyMean:
 class ActionChunk:
     """tanh of the outputs are the next `chunk` actions; after `execute` of them the policy looks again.
 
-    It does not explore. A step in which a person led counts like any other.
+    It does not explore.
     """
 
-    chunk: int = Field(ge=1, le=64)
-    execute: int = Field(ge=1, le=64)
+    chunk: Steps
+    execute: Steps
     kind: Literal["action_chunk"] = "action_chunk"
 
 
@@ -74,13 +110,16 @@ class ActionChunk:
 class ArmAndGrasp:
     """A `SquashedGaussian` for the arm, and a second network with the values of all grasps, of which the best is taken.
 
-    `stay` repeats the command that the observation says holds.
+    `stay` repeats the command that the observation says holds. The grasp is the same for all actions of a chunk.
     """
 
     log_std_bounds: tuple[Bound, Bound]
     grippers: Annotated[tuple[GripperPlace, ...], Field(min_length=1, max_length=2)]
     epsilon: float = Field(ge=0.0, le=1.0)
     """Share of random grasps that explore."""
+    chunk: Steps = 1
+    execute: Steps = 1
+    """As of a `SquashedGaussian`."""
     kind: Literal["arm_and_grasp"] = "arm_and_grasp"
 
 
@@ -89,6 +128,12 @@ Actor = Annotated[SquashedGaussian | NoisyMean | ActionChunk | ArmAndGrasp, Fiel
 
 def make_acting(actor: Actor, read: ReadNetwork) -> Acting:
     """What acts as described, with the networks that `read` gives; raises DataError if they do not fit."""
+    if actor.execute > actor.chunk:
+        raise DataError("execute", f"at most {actor.chunk}, the actions of a chunk", str(actor.execute))
+    return Acting(_make_planner(actor, read), actor.execute)
+
+
+def _make_planner(actor: Actor, read: ReadNetwork) -> Planner:
     match actor:
         case SquashedGaussian():
             return _SquashedGaussian(actor, read)
@@ -100,77 +145,63 @@ def make_acting(actor: Actor, read: ReadNetwork) -> Acting:
             return _ArmAndGrasp(actor, read)
 
 
-class _Memoryless:
-    """Every step is like the first, and the vector is all that is needed."""
-
-    action_dim: int
-
-    def reset(self) -> None:
-        pass
+class _SeesEnough:
+    """The vector is all that is needed."""
 
     def check(self, spec: TransitionSpec) -> None:
         pass
 
 
-class _SquashedGaussian(_Memoryless):
+class _SquashedGaussian(_SeesEnough):
     def __init__(self, actor: SquashedGaussian | ArmAndGrasp, read: ReadNetwork) -> None:
         low, high = self._bounds = actor.log_std_bounds
         if low > high:
             raise DataError("log_std_bounds", "low <= high", str(self._bounds))
         self._network = read("", None)
-        self.action_dim = _divided(self._network.outputs, 2)
+        self._chunk = actor.chunk
+        self.action_dim = _divided(self._network.outputs, 2 * actor.chunk)
 
-    def act(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
+    def plan(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
         return self.squashed(look(), rng)
 
     def squashed(self, vector: NDArray[np.float32], rng: np.random.Generator | None) -> NDArray[np.float32]:
+        """Actions (chunk, A) for the vector (D,) of an observation."""
         mean, log_std = self.distribution(vector)
         if rng is not None:
-            mean += np.exp(log_std) * rng.standard_normal(self.action_dim, dtype=np.float32)
-        return np.tanh(mean)
+            mean += np.exp(log_std) * rng.standard_normal(len(mean), dtype=np.float32)
+        return np.tanh(mean).reshape(self._chunk, self.action_dim)
 
     def distribution(self, vector: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and log standard deviation, (A,) each, before the squashing."""
+        """Mean and log standard deviation, (chunk * A,) each, before the squashing."""
         mean, log_std = np.split(self._network(vector), 2)
         return mean, np.clip(log_std, *self._bounds)
 
 
-class _NoisyMean(_Memoryless):
+class _NoisyMean(_SeesEnough):
     def __init__(self, actor: NoisyMean, read: ReadNetwork) -> None:
         self._scale = np.float32(actor.scale)
         self._network = read("", None)
-        self.action_dim = self._network.outputs
+        self._chunk = actor.chunk
+        self.action_dim = _divided(self._network.outputs, actor.chunk)
 
-    def act(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
-        action = np.tanh(self._network(look()))
+    def plan(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
+        actions = np.tanh(self._network(look()))
         if rng is not None:
-            action += self._scale * rng.standard_normal(self.action_dim, dtype=np.float32)
-        return np.clip(action, np.float32(-1.0), np.float32(1.0))
+            actions += self._scale * rng.standard_normal(len(actions), dtype=np.float32)
+        return np.clip(actions, np.float32(-1.0), np.float32(1.0)).reshape(self._chunk, self.action_dim)
 
 
-class _ActionChunk:
+class _ActionChunk(_SeesEnough):
     def __init__(self, actor: ActionChunk, read: ReadNetwork) -> None:
-        if actor.execute > actor.chunk:
-            raise DataError("execute", f"at most {actor.chunk}, the actions of a chunk", str(actor.execute))
-        self._chunk, self._execute = actor.chunk, actor.execute
+        self._chunk = actor.chunk
         self._network = read("", None)
         self.action_dim = _divided(self._network.outputs, actor.chunk)
-        self.reset()
 
-    def reset(self) -> None:
-        self._planned: list[NDArray[np.float32]] = []
-
-    def check(self, spec: TransitionSpec) -> None:
-        pass
-
-    def act(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
-        if not self._planned:
-            actions = np.tanh(self._network(look())).reshape(self._chunk, self.action_dim)
-            self._planned = list(actions[: self._execute])
-        return self._planned.pop(0)
+    def plan(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
+        return np.tanh(self._network(look())).reshape(self._chunk, self.action_dim)
 
 
-class _ArmAndGrasp(_Memoryless):
+class _ArmAndGrasp:
     def __init__(self, actor: ArmAndGrasp, read: ReadNetwork) -> None:
         self._grippers, self._epsilon = actor.grippers, actor.epsilon
         self._arm = _SquashedGaussian(actor, read)
@@ -182,18 +213,19 @@ class _ArmAndGrasp(_Memoryless):
     def check(self, spec: TransitionSpec) -> None:
         check_grippers(spec, self._grippers)
 
-    def act(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
+    def plan(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
         vector = look()
-        action = np.empty(self.action_dim, np.float32)
-        action[self._arm_components] = self._arm.squashed(vector, rng)
+        arm = self._arm.squashed(vector, rng)
+        actions = np.empty((len(arm), self.action_dim), np.float32)
+        actions[:, self._arm_components] = arm
         if rng is not None and rng.random() < self._epsilon:
             grasp = self._table[rng.integers(len(self._table))]
         else:
             grasp = self._table[np.argmax(self._values(vector))]
         for gripper, choice in zip(self._grippers, grasp, strict=True):
             held = np.clip(observation[gripper.entry][gripper.index], -1.0, 1.0)
-            action[gripper.action] = held if choice == STAY else choice
-        return action
+            actions[:, gripper.action] = held if choice == STAY else choice
+        return actions
 
 
 def _divided(outputs: int, parts: int) -> int:

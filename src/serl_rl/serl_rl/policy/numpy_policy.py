@@ -90,13 +90,18 @@ class NumpyPolicy:
             raise DataError("frame_stack", str(spec.frame_stack), str(self._frames.frame_stack))
         if self.action_dim != spec.action_dim:
             raise DataError("action_dim", str(spec.action_dim), str(self.action_dim))
-        self.acting.check(spec)
+        self.acting.planner.check(spec)
         if self._meaning and spec.meaning and self._meaning != spec.meaning:
             difference = spec.difference(replace(spec, meaning=self._meaning))
             raise DataError("policy", "one of the same task", f"another: {difference}")
 
+    @property
+    def planned(self) -> int:
+        """Actions that it will execute before it looks again; `reset` makes it look at once."""
+        return self.acting.planned
+
     def reset(self) -> None:
-        """Begin an episode: some policies plan more than one step."""
+        """Begin an episode, or go on after somebody else has moved the arm: forget what was planned."""
         self.acting.reset()
 
     def act(

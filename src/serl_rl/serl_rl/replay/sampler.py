@@ -101,6 +101,19 @@ class SymmetricSampler:
         return empty_batch(self.online.spec, shape, empty=self._memory.empty)
 
 
+def sampling_of(config: LearningConfig) -> Sampling:
+    """What the algorithm of a configuration learns from: single transitions, n steps, chunks of actions."""
+    chunk = config.acting.chunk
+    match config.agent:
+        case "bc":
+            return Sampling(action_chunk=config.bc.chunk)
+        case "drqv2":
+            n_step = max(config.drqv2.n_step, chunk)
+            return Sampling(n_step, config.drqv2.discount, action_chunk=chunk if chunk > 1 else None)
+        case "sac" | "hybrid" | "vice":
+            return SINGLE if chunk == 1 else Sampling(chunk, config.sac.discount, action_chunk=chunk)
+
+
 def make_sampler(
     config: LearningConfig, online: ReplayBuffer, demonstrations: ReplayBuffer, goals: ReplayBuffer | None, seed: int
 ) -> SymmetricSampler:
@@ -123,17 +136,12 @@ def make_sampler(
             f"for an environment step, which fill the memory of this machine, found {config.utd_ratio} x "
             f"{config.batch_size}; lower one of them"
         )
-    sampling = SINGLE
-    if config.agent == "bc":
-        sampling = Sampling(action_chunk=config.bc.chunk)
-    elif config.agent == "drqv2":
-        sampling = Sampling(n_step=config.drqv2.n_step, discount=config.drqv2.discount)
     return SymmetricSampler(
         online,
         demonstrations,
         config.batch_size,
         seed,
-        sampling,
+        sampling_of(config),
         demonstrations_only=config.agent == "bc",
         goals=goals,
     )

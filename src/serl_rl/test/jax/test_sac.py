@@ -256,7 +256,7 @@ def test_actors_compute_the_policy_of_the_learner(changes):
         batch = make_batch(seed, size=1)
         one = {name: rows[0] for name, rows in batch["observation"].items()}
         expected = policy_of(agent, agent.actor, flat(one))
-        for found, wanted in zip(policy.acting.distribution(policy.encode(one)), expected, strict=True):
+        for found, wanted in zip(policy.acting.planner.distribution(policy.encode(one)), expected, strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(policy.act(one, deterministic=True), np.tanh(expected[0]), rtol=1e-4, atol=1e-5)
 

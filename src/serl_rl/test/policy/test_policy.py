@@ -48,7 +48,7 @@ def test_a_policy_survives_its_bytes():
 
 def test_sampled_actions_follow_the_distribution():
     policy, rng = make_policy(SNAPSHOT), np.random.default_rng(0)
-    mean, log_std = policy.acting.distribution(policy.encode(OBSERVATION))
+    mean, log_std = policy.acting.planner.distribution(policy.encode(OBSERVATION))
     actions = np.array([policy.act(OBSERVATION, deterministic=False, rng=rng) for _ in range(4000)])
     # tanh is monotonic: half of the actions lie below the squashed mean, and 84 % below one standard deviation more.
     for bound, share in ((mean, 0.5), (mean + np.exp(log_std), 0.8413)):

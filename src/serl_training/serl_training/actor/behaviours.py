@@ -33,6 +33,11 @@ class Behaviour(Protocol):
         """
 
 
+def _is_void(info: Mapping[str, Any]) -> bool:
+    """Whether what was planned before the last step says nothing any more: somebody led, or the arm was held."""
+    return bool(info.get("interrupted", info.get("intervention", False)))
+
+
 class Exploring:
     """Uniformly random actions for the first steps of a run, then the newest policy with its own noise."""
 
@@ -45,20 +50,25 @@ class Exploring:
             rng: draws the noise.
             random_steps: env steps of the run with uniformly random actions.
         """
+        self._policy: NumpyPolicy | None = None  # whose plan is executed; a newer one takes over where it looks again
+        self._version = 0
         self._learner, self._stack, self._rng, self._random_steps = learner, stack, rng, random_steps
 
     def reset(self) -> None:
         """Begin an episode."""
         self._stack.reset()
-        self._learner.policy.reset()
+        self._policy = None
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> tuple[NDArray[np.float32], int]:
         """Choose an action with the newest policy; see `Behaviour`."""
         observation = self._stack(observation)
-        version = self._learner.policy_version
         if self._learner.totals.env_steps < self._random_steps:
-            return self._rng.uniform(-1.0, 1.0, self._stack.spec.action_dim).astype(np.float32), version
-        return self._learner.policy.act(observation, deterministic=False, rng=self._rng), version
+            action = self._rng.uniform(-1.0, 1.0, self._stack.spec.action_dim)
+            return action.astype(np.float32), self._learner.policy_version
+        if self._policy is None or not self._policy.planned or _is_void(info):
+            self._policy, self._version = self._learner.policy, self._learner.policy_version
+            self._policy.reset()
+        return self._policy.act(observation, deterministic=False, rng=self._rng), self._version
 
 
 class Greedy:
@@ -75,6 +85,8 @@ class Greedy:
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> tuple[NDArray[np.float32], int]:
         """Choose the action that the policy takes for best; see `Behaviour`."""
+        if _is_void(info):
+            self._policy.reset()
         return self._policy.act(self._stack(observation), deterministic=True, rng=None), self._version
 
 

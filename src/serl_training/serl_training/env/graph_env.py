@@ -172,6 +172,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         """
         command = self._publish(action)
         self._wait(self._progress.is_complete, command)
+        held = not self._lockstep and not self._cameras.are_fresh(self._camera_timeout)
         if not self._lockstep:
             self.wait_for_cameras(self._step_timeout)
 
@@ -189,6 +190,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
             "executed_action": executed_action,
             "intervention": executed.source == ExecutedAction.SOURCE_HUMAN,
             "source": int(executed.source),
+            "interrupted": held or executed.source != ExecutedAction.SOURCE_POLICY,
             "limits": tuple(executed.limits),
             "success": bool(reward.success),
         }

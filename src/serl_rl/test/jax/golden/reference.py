@@ -52,6 +52,28 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> NDArray[np.float64]:
     return np.asarray(jax.random.normal(key, shape), np.float64)
 
 
+def components(batch: Batch) -> tuple[int, int]:
+    """Shape (B, A) of single actions, or (B, H * A) of chunks."""
+    size, *rest = batch["action"].shape
+    return size, int(np.prod(rest))
+
+
+def chunk_length(batch: Batch) -> int:
+    return batch["action"].shape[1] if batch["action"].ndim == 3 else 1
+
+
+def valued(batch: Batch, following: NDArray) -> NDArray:
+    """Actions as critics take them: those of a chunk, and from where it is cut the first that follow, (B, H * A)."""
+    if batch["action"].ndim == 2:
+        return batch["action"]
+    rows = []
+    for actions, valid, plan in zip(batch["action"], batch["valid"], following, strict=True):
+        steps = [action for action, there in zip(actions, valid, strict=True) if there]
+        steps += list(plan.reshape(actions.shape))[: len(actions) - len(steps)]
+        rows.append(np.concatenate(steps))
+    return np.stack(rows)
+
+
 class Reference(Protocol):
     """An independent implementation of an algorithm, which changes its `state` in place."""
 

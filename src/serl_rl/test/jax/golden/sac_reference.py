@@ -12,7 +12,7 @@ from serl_rl.config import SACConfig
 
 from . import tape
 from .networks import Params, State, adam, below, mlp, q_values
-from .reference import Batch, Info, Keys, descend, follow, normal, parameters
+from .reference import Batch, Info, Keys, chunk_length, components, descend, follow, normal, parameters, valued
 from .sight import Sight
 from .tape import Value
 
@@ -30,7 +30,7 @@ class SACReference:
         """Soft policy evaluation: every critic nears r + gamma mask (min of a subset of Q' - alpha log pi)."""
         noise_key, subset_key = jax.random.split(self.keys.step())
         config, state = self.config, parameters(self.state, "actor", "critic", "target_critic")
-        noise = normal(noise_key, batch["action"].shape)
+        noise = normal(noise_key, components(batch))
         seen = self.seen(state, "critic", batch["next_observation"])
         action, log_prob = self.sample(state, seen, noise)
         q_next = self.q(state, "target_critic", self.seen(state, "target_critic", batch["next_observation"]), action)
@@ -40,11 +40,12 @@ class SACReference:
         soft_value = q_next.array.min(axis=0)
         if config.backup_entropy:
             soft_value = soft_value - np.exp(self.state["log_temperature"]) * log_prob.array
-        target = batch["reward"] + config.discount * batch["mask"] * soft_value
+        target = batch["reward"] + batch.get("discount", config.discount) * batch["mask"] * soft_value
+        valued_actions = Value(valued(batch, action.array))
         values: list[NDArray] = []
 
         def loss(params: dict[str, Value]) -> Value:
-            q = self.q(params, "critic", self.seen(params, "critic", batch["observation"]), Value(batch["action"]))
+            q = self.q(params, "critic", self.seen(params, "critic", batch["observation"]), valued_actions)
             values.append(q.array)
             return ((q - target) ** 2.0).mean()
 
@@ -56,7 +57,7 @@ class SACReference:
     def actor_step(self, batch: Batch) -> Info:
         """Soft policy improvement by alpha log pi - mean Q, and alpha by the distance from the target entropy."""
         config = self.config
-        noise = normal(self.keys.step(), batch["action"].shape)
+        noise = normal(self.keys.step(), components(batch))
         critic = parameters(self.state, "critic")
         seen = tape.constant(self.seen(critic, "critic", batch["observation"]))
         temperature = np.exp(self.state["log_temperature"])
@@ -69,6 +70,7 @@ class SACReference:
 
         found = descend(self.state, "actor", loss, config.actor_lr)
         target = -0.5 * batch["action"].shape[-1] if config.target_entropy is None else config.target_entropy
+        target *= chunk_length(batch)
         # The loss alpha (H - H_target) as a function of log alpha.
         slope = temperature * (entropies[0] - target)
         adam(self.state, "log_temperature", "temperature_optimizer", {"": np.asarray(slope)}, config.temperature_lr)

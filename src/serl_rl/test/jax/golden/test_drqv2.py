@@ -24,6 +24,7 @@ from .reference import (
     Batch,
     Info,
     Keys,
+    components,
     descend,
     expect_same,
     expect_same_info,
@@ -33,6 +34,7 @@ from .reference import (
     state_of,
     stirred,
     update,
+    valued,
 )
 from .sight import Sight
 from .tape import Value
@@ -68,10 +70,11 @@ class DrQv2Reference:
         action = self.act(state, self.seen(state, "critic", batch["next_observation"]), noise)
         q_next = self.q(state, "target_critic", self.seen(state, "target_critic", batch["next_observation"]), action)
         target = batch["reward"] + batch["discount"] * batch["mask"] * q_next.array.min(axis=0)
+        valued_actions = Value(valued(batch, action.array))
         values: list[NDArray] = []
 
         def loss(params: dict[str, Value]) -> Value:
-            q = self.q(params, "critic", self.seen(params, "critic", batch["observation"]), Value(batch["action"]))
+            q = self.q(params, "critic", self.seen(params, "critic", batch["observation"]), valued_actions)
             values.append(q.array)
             return ((q - target) ** 2.0).mean()
 
@@ -101,7 +104,7 @@ class DrQv2Reference:
 
     def noise(self, batch: Batch) -> NDArray:
         clip = self.config.noise_clip
-        return np.clip(self.scale * normal(self.keys.step(), batch["action"].shape), -clip, clip)
+        return np.clip(self.scale * normal(self.keys.step(), components(batch)), -clip, clip)
 
     def act(self, params: Params, seen: Value, noise: NDArray) -> Value:
         """Noisy actions inside the bounds; their slope is that of the policy, also where a bound cuts them."""

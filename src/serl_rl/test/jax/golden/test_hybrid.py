@@ -70,23 +70,26 @@ class HybridReference:
         chosen = self.values(params, "grasp", self.arm.seen(state, "critic", batch["next_observation"]))
         behind = self.values(params, "target_grasp", self.arm.seen(state, "target_critic", batch["next_observation"]))
         seen = Value(self.arm.seen(state, "critic", batch["observation"]).array)
-        executed = batch["action"][:, self.places]
+        executed = batch["action"][..., self.places]
         held = np.stack([batch["observation"][each.entry][:, each.index] for each in self.config.grippers], axis=1)
         size = len(executed)
         taught, targets, changed = [], np.empty(size), np.empty(size)
         for row in range(size):
-            options = [grasps_that_send(*pair) for pair in zip(executed[row], held[row], strict=True)]
+            steps = executed[row][None] if executed.ndim == 2 else executed[row][batch["valid"][row] > 0]
+            sent = [[grasps_that_send(*pair) for pair in zip(step, held[row], strict=True)] for step in steps]
+            options = [set.intersection(*choices) for choices in zip(*sent, strict=True)]
             taught.append([index for index, grasp in enumerate(product((-1, 0, 1), repeat=len(options))) if all(
                 choice in option for choice, option in zip(grasp, options, strict=True)
             )])  # fmt: skip
-            changed[row] = sum(0 not in option for option in options)
+            changed[row] = sum(0 not in option for option in sent[0])
             value = behind.array[row, chosen.array[row].argmax()]
             reward = batch["reward"][row] - self.config.grasp_penalty * changed[row]
-            targets[row] = reward + self.sac_config.discount * batch["mask"][row] * value
+            discount = batch["discount"][row] if "discount" in batch else self.sac_config.discount
+            targets[row] = reward + discount * batch["mask"][row] * value
 
         def loss(params: dict[str, Value]) -> Value:
             values = self.values(params, "grasp", seen)
-            errors = [((values[row][taught[row]] - targets[row]) ** 2.0).mean() for row in range(size)]
+            errors = [((values[row][taught[row]] - targets[row]) ** 2.0).mean() for row in range(size) if taught[row]]
             return sum(errors, Value(0.0)) / size
 
         found = descend(self.own, "grasp", loss, self.config.grasp_lr)
@@ -98,7 +101,7 @@ class HybridReference:
         return self.arm.actor_step(self.of_arm(batch))
 
     def of_arm(self, batch: Batch) -> Batch:
-        return batch | {"action": batch["action"][:, self.arm_places]}
+        return batch | {"action": batch["action"][..., self.arm_places]}
 
     def values(self, params: Params, critic: str, seen: Value) -> Value:
         """(B, M) of all grasps."""

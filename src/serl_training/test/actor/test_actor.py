@@ -51,6 +51,8 @@ class Line(gym.Env):
 
 
 class Policy:
+    planned = 0
+
     def __init__(self, value: float) -> None:
         self.value = value
 
