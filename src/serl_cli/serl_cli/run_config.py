@@ -25,7 +25,7 @@ from serl_launch.runs import Run
 from serl_launch.system import describe
 from serl_rl.spec import differences
 from serl_rl.storage.journal import JournalError, check_free, journal_spec
-from serl_training.link.contract import meaning_of
+from serl_training.link.contract import load_learning, meaning_of
 
 from serl_cli import __version__
 from serl_cli.training_plan import TASKS, TrainingPlan, check_task
@@ -177,7 +177,9 @@ def check_unchanged(run: Run, plan: TrainingPlan) -> None:
         made = journal_spec(run.journal)
     except JournalError:
         return  # nothing was stored, or the learner says what is wrong with it
-    now = replace(made, meaning=meaning_of(get_task(plan.task)))
+    task = get_task(plan.task)
+    history = load_learning(str(run.learning_file), task).acting.history
+    now = replace(made, meaning=meaning_of(task, history))
     if not now.agrees(made):
         raise CommandError(
             f"{run.journal}: the task {plan.task} means something else now: {now.difference(made)}; restore the files "

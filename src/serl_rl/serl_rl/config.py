@@ -238,12 +238,14 @@ class VisionConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class ActingConfig:
-    """How much a policy sees at once, and how much it decides at once. Not of bc, which has a chunk of its own.
+    """How much a policy sees at once, and how much it decides at once. The chunk is not that of bc, which has its own.
 
     With a chunk of H actions the critics value H of them together, Q(s, a_1 ... a_H), against the rewards of these
     steps and the value of the observation behind them (Q-chunking, Li et al., arXiv 2507.07969).
     """
 
+    history: int = Field(default=1, ge=1, le=16)
+    """Moments that an observation holds of its vectors, the newest first; of pictures, see `vision.frame_stack`."""
     chunk: int = Field(default=1, ge=1, le=MAX_CHUNK)
     """Consecutive actions that are chosen from one observation."""
     execute: int = Field(default=1, ge=1, le=MAX_CHUNK)
@@ -271,7 +273,7 @@ class LearningConfig:
     vision: VisionConfig = Field(default_factory=VisionConfig)
     """How pictures are looked at, for tasks with cameras."""
     acting: ActingConfig = Field(default_factory=ActingConfig)
-    """Action chunks of sac, hybrid and drqv2."""
+    """What is seen and chosen at once."""
     batch_size: int = Field(default=128, ge=2, le=2**16)
     """Transitions in a minibatch, half of them demonstrations."""
     utd_ratio: int = Field(default=2, ge=1, le=1000)

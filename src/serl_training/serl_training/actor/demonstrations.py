@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from serl_rl.replay.buffer import machine_memory
+from serl_rl.spec import DataError
 from serl_rl.storage.chunk import Chunk
 from serl_rl.storage.demonstrations import DemonstrationError, read_demonstrations
 
+from serl_training.actor.history import with_history
 from serl_training.actor.perception import Perception
 
 
@@ -27,7 +29,7 @@ def load_demonstrations(path: Path, perception: Perception, seed: int, check: Ca
     """
     chunks: list[Chunk] = []
     size, limit = 0, machine_memory()
-    for chunk in read_demonstrations(path, perception.spec, perception.encoding(seed)):
+    for chunk in _read(path, perception, seed):
         check()
         size += sum(rows.nbytes for rows in chunk.observation.values())
         if size > limit:
@@ -36,3 +38,14 @@ def load_demonstrations(path: Path, perception: Perception, seed: int, check: Ca
             )
         chunks.append(chunk)
     return chunks
+
+
+def _read(path: Path, perception: Perception, seed: int) -> Iterator[Chunk]:
+    held = read_demonstrations(path, perception.momentary, perception.encoding(seed))
+    if perception.history == 1:
+        yield from held
+        return
+    try:
+        yield from with_history(held, perception.spec, perception.history)
+    except DataError as error:
+        raise DemonstrationError(f"{path}: holds a chunk that cannot be used: {error}") from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an actor makes of pictures before it acts on them and sends them: features of a frozen encoder, stacks."""
+"""What an actor makes of observations before it acts on them and sends them: features of pictures, stacks, history."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from serl_rl.spec import TransitionSpec
 from serl_rl.storage.demonstrations import Encoding
 
 from serl_tasks import Task
+from serl_training.actor.history import HistoryEnv
 from serl_training.env.episode import Observation
-from serl_training.link.contract import find_encoder, transition_spec
+from serl_training.link.contract import find_encoder, transition_spec, without_history
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,16 @@ class Perception:
     """The encoder for the task's cameras, None if it has none."""
     encoder: FrameEncoder | None
     """Where pictures are encoded as they come."""
+    momentary: TransitionSpec
+    """`spec` with vectors of one moment."""
+    history: int = 1
+    """Moments that a vector of `spec` holds."""
 
     def wrap(self, env: gym.Env[Observation, NDArray[np.float32]]) -> gym.Env[Observation, NDArray[np.float32]]:
         """The environment with observations as `spec` has them; its actions are (A,)."""
-        return env if self.encoder is None else EncodedEnv(env, self.encoder, self.spec)
+        if self.encoder is not None:
+            env = EncodedEnv(env, self.encoder, self.momentary)
+        return env if self.history == 1 else HistoryEnv(env, self.history, self.spec.vector_names)
 
     def encoding(self, seed: int) -> Encoding | None:
         """What makes features of recorded pictures, with random shifts of `seed`; None where `spec` has no features."""
@@ -56,13 +63,15 @@ def make_perception(task: Task, config: LearningConfig, seed: int, *, simulated:
         EncoderError: as for `find_encoder`.
     """
     weights = find_encoder(task, config, simulated=simulated)
-    spec, pictures = transition_spec(task, config, weights), transition_spec(task, config, None)
+    momentary = without_history(config)
+    spec, pictures = transition_spec(task, config, weights), transition_spec(task, momentary, None)
+    single, history = transition_spec(task, momentary, weights), config.acting.history
     settings = config.vision.encoder
     if weights is None or not settings.caches_features:
-        return Perception(spec, pictures, weights, None)
+        return Perception(spec, pictures, weights, None, single, history)
     encoder = make_frame_encoder(weights, settings, seed)
     encoder.encode({name: np.zeros(view.shape, np.uint8) for name, view in task.cameras.items()})  # compiles
-    return Perception(spec, pictures, weights, encoder)
+    return Perception(spec, pictures, weights, encoder, single, history)
 
 
 class EncodedEnv(gym.ObservationWrapper[Observation, NDArray[np.float32], Observation]):

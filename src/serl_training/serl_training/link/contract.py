@@ -65,17 +65,33 @@ def transition_spec(task: Task, config: LearningConfig, encoder: Encoder | None)
         ConfigError: the file of the robot cannot be used.
     """
     plausible = Plausible(vector=task.plausible_state, reward=task.plausible_reward)
-    return replace(_shapes(task, config, encoder), meaning=meaning_of(task), plausible=plausible)
+    spec, history = _shapes(task, config, encoder), config.acting.history
+    observation = dict(spec.observation)
+    for name in spec.vector_names:
+        observation[name] = ArraySpec((history * observation[name].elements,), "float32")
+    return replace(spec, observation=observation, meaning=meaning_of(task, history), plausible=plausible)
 
 
-def meaning_of(task: Task) -> dict[str, Any]:
+def without_history(config: LearningConfig) -> LearningConfig:
+    """The settings under which vectors are those of one moment, as environments give them and recorded files hold."""
+    return replace(config, acting=replace(config.acting, history=1))
+
+
+def meaning_of(task: Task, history: int = 1) -> dict[str, Any]:
     """Everything that gives the numbers of a task a meaning, as `TransitionSpec` keeps it.
+
+    Args:
+        task: whose numbers.
+        history: values that an observation holds of each of the state, the newest first, as `acting.history` says.
 
     Raises:
         ConfigError: the file of the robot cannot be used.
     """
-    robot = load_robot(task.robot)
-    return {**task.meaning, "base_frame": robot.base_frame, "tcp_frame": robot.tcp_frame}
+    robot, meaning = load_robot(task.robot), task.meaning
+    state = list(meaning["state"])
+    for age in range(1, history):
+        state += [value | {"name": f"{value['name']} {age} before"} for value in meaning["state"]]
+    return {**meaning, "state": state, "base_frame": robot.base_frame, "tcp_frame": robot.tcp_frame}
 
 
 def _shapes(task: Task, config: LearningConfig, encoder: Encoder | None) -> TransitionSpec:
