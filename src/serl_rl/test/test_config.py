@@ -67,7 +67,6 @@ def test_settings_can_be_static_arguments_of_jit():
         ({"acting": {"chunk": 2, "execute": 3}}, "execute: expected at most 2, the actions of a chunk, found 3"),
         ({"acting": {"chunk": 65}}, "chunk"),
         ({"agent": "bc", "acting": {"chunk": 2}}, "acting.chunk: expected 1 for bc, which has bc.chunk, found 2"),
-        ({"agent": "vice", "acting": {"chunk": 2}}, "acting.chunk: expected 1 for vice"),
         ({"vice": {"reward": "guess"}}, "reward"),
         ({"drqv2": {"noise_steps": 0}}, "noise_steps"),
     ],

@@ -40,6 +40,6 @@ def _create(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: En
         case "hybrid":
             return HybridAgent.create(seed, spec, config.hybrid, config.sac, config.vision, encoder, config.acting)
         case "vice":
-            return VICEAgent.create(seed, spec, config.vice, config.sac, config.vision, encoder)
+            return VICEAgent.create(seed, spec, config.vice, config.sac, config.vision, encoder, config.acting)
         case "bc":
             return BCAgent.create(seed, spec, config.bc, config.vision, encoder)

@@ -136,8 +136,13 @@ def prepared(key: jax.Array, batch: Batch, *, vision: VisionConfig, frozen: Para
     result = dict(batch)
     for own_key, (name, entry) in zip(keys, sorted(batch.items()), strict=True):
         if isinstance(entry, dict):
-            shifted = shift_pictures(own_key, entry, vision)
-            result[name] = shifted if frozen is None else encode_pictures(frozen, vision.encoder.kind, shifted)
+            steps = batch["valid"].shape if name == "visited" else ()
+            rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), entry) if steps else entry
+            shifted = shift_pictures(own_key, rows, vision)
+            seen = shifted if frozen is None else encode_pictures(frozen, vision.encoder.kind, shifted)
+            result[name] = (
+                jax.tree.map(lambda leaf, at=steps: leaf.reshape(*at, *leaf.shape[1:]), seen) if steps else seen
+            )
     return key, result
 
 

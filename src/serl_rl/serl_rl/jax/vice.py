@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from serl_rl.config import SACConfig, VICEConfig, VisionConfig
+from serl_rl.config import ActingConfig, SACConfig, VICEConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import sac
 from serl_rl.jax.agent_state import NamedState
@@ -68,9 +68,10 @@ class VICEAgent(NamedState, struct.PyTreeNode):
         sac_config: SACConfig,
         vision: VisionConfig,
         encoder: Encoder | None = None,
+        acting: ActingConfig | None = None,
     ) -> VICEAgent:
         """New networks for the observations of `spec`; arguments and errors as of `create_agent`."""
-        policy = SACAgent.create(seed, spec, sac_config, vision, encoder)
+        policy = SACAgent.create(seed, spec, sac_config, vision, encoder, acting)
         return _create(jax.random.key(seed), policy, config, trained_encoder(spec, vision, encoder))
 
     @property
@@ -173,10 +174,21 @@ def classifier_loss(agent: VICEAgent, classifier: Params, batch: Batch, key: jax
     return entropy + config.gradient_penalty * penalty, info
 
 
+def rewards(agent: VICEAgent, batch: Batch) -> jax.Array:
+    """Rewards (B,) of what a minibatch led to; of chunks of actions, the discounted sum over the observations."""
+    if "visited" not in batch:
+        vectors = encoded(agent, agent.classifier, batch["next_observation"])
+        return reward_of(log_odds(agent, agent.classifier, vectors), agent.config)
+    valid = batch["valid"]
+    visited = jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), batch["visited"])
+    each = reward_of(log_odds(agent, agent.classifier, encoded(agent, agent.classifier, visited)), agent.config)
+    worth = agent.sac.config.discount ** jnp.arange(valid.shape[1])
+    return jnp.sum(worth * valid * each.reshape(valid.shape), axis=-1)
+
+
 def critic_step(agent: VICEAgent, batch: Batch) -> tuple[VICEAgent, Info]:
     """One update of the critics on one minibatch, whose reward is what the classifier says of the next observations."""
-    vectors = encoded(agent, agent.classifier, batch["next_observation"])
-    reward = jax.lax.stop_gradient(reward_of(log_odds(agent, agent.classifier, vectors), agent.config))
+    reward = jax.lax.stop_gradient(rewards(agent, batch))
     policy, info = sac.critic_step(agent.sac, batch | {"reward": reward})
     return agent.replace(sac=policy), info | {"reward": jnp.mean(reward)}
 

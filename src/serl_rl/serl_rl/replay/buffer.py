@@ -26,7 +26,7 @@ Batch = dict[str, Any]
 
 observation, next_observation: name -> (*B, *drawn_shape), by the specification's `drawn_shape`
 action (*B, A), reward (*B), mask (*B): as in a `Chunk`
-discount (*B), valid (*B, H): as `Sampling` asks for
+discount (*B), valid (*B, H), visited, name -> (*B, H, *drawn_shape): as `Sampling` asks for
 """
 
 
@@ -40,13 +40,17 @@ class Sampling:
     discount: gamma of one environment step, needed for n_step
     action_chunk: number H of actions of each sample. Then action is (*B, H, A), what was executed from the transition
         on; the batch has `valid` (*B, H) float32, 0 behind the end of the episode, where the last action is repeated
+    visited: whether the batch has `visited`, the observation behind each of these actions, the last one repeated, too
     """
 
     n_step: int | None = None
     discount: float = 1.0
     action_chunk: int | None = None
+    visited: bool = False
 
     def __post_init__(self) -> None:
+        if self.visited and self.action_chunk is None:
+            raise ValueError("visited: expected an action_chunk whose observations are meant, found None")
         for name in ("n_step", "action_chunk"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -78,9 +82,9 @@ def empty_batch(
         empty: makes an array of a shape and dtype.
     """
 
-    def observation() -> dict[str, NDArray[Any]]:
+    def observation(*steps: int) -> dict[str, NDArray[Any]]:
         entries = spec.observation.items()
-        return {name: empty((*shape, *spec.drawn_shape(name)), entry.dtype) for name, entry in entries}
+        return {name: empty((*shape, *steps, *spec.drawn_shape(name)), entry.dtype) for name, entry in entries}
 
     steps = () if sampling.action_chunk is None else (sampling.action_chunk,)
     batch: Batch = {
@@ -94,6 +98,8 @@ def empty_batch(
         batch["discount"] = empty(shape, "float32")
     if sampling.action_chunk is not None:
         batch["valid"] = empty((*shape, *steps), "float32")
+    if sampling.visited:
+        batch["visited"] = observation(*steps)
     return batch
 
 
@@ -110,10 +116,11 @@ def machine_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def batch_bytes(spec: TransitionSpec) -> int:
-    """Bytes of one sampled transition: its two observations, which are nearly all of it."""
+def batch_bytes(spec: TransitionSpec, sampling: Sampling = SINGLE) -> int:
+    """Bytes of one sampled transition: its observations, which are nearly all of it."""
     entries = spec.observation.items()
-    return 2 * sum(math.prod(spec.drawn_shape(name)) * entry.wire_dtype.itemsize for name, entry in entries)
+    count = 2 + (sampling.span if sampling.visited else 0)
+    return count * sum(math.prod(spec.drawn_shape(name)) * entry.wire_dtype.itemsize for name, entry in entries)
 
 
 def _expect_memory(spec: TransitionSpec, capacity: int, storage: str) -> None:
@@ -286,21 +293,29 @@ class ReplayBuffer:
     ) -> Callable[[], None]:
         """Fill a batch; returns what may be done without the mutex."""
         last = slots
+        behind: dict[str, NDArray[np.int64]] = {}  # whose next observations are drawn, by the name in the batch
         if sampling == SINGLE:
             take(self._scalars["action"], slots, batch["action"])
             take(self._scalars["reward"], slots, batch["reward"])
         else:
-            last = self._gather_spans(slots, batch, sampling)
+            last, span = self._gather_spans(slots, batch, sampling)
+            if sampling.visited:
+                behind["visited"] = span[..., : sampling.action_chunk]
         take(self._scalars["mask"], last, batch["mask"])
-        for side, rows in (("observation", slots), ("next_observation", last)):
-            for name, vectors in self._vectors[side].items():
+        behind = {"next_observation": last} | behind
+        for name, vectors in self._vectors["observation"].items():
+            take(vectors, slots, batch["observation"][name])
+        for name, vectors in self._vectors["next_observation"].items():
+            for side, rows in behind.items():
                 take(vectors, rows, batch[side][name])
         if self._frames is None:
             return lambda: None
-        return self._frames.gather(slots, last, batch, rng)
+        return self._frames.gather(slots, behind, batch, rng)
 
-    def _gather_spans(self, slots: NDArray[np.int64], batch: Batch, sampling: Sampling) -> NDArray[np.int64]:
-        """Fill in what comes from several transitions; returns the slots (*B) of those where samples end."""
+    def _gather_spans(
+        self, slots: NDArray[np.int64], batch: Batch, sampling: Sampling
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Fill in what comes from several transitions; returns the slots (*B) where samples end, and all (*B, span)."""
         span = np.repeat(slots[..., None], sampling.span, axis=-1)
         valid = np.ones(span.shape, np.float32)
         for step in range(1, sampling.span):
@@ -318,4 +333,4 @@ class ReplayBuffer:
         batch["reward"][...] = rewards @ np.power(sampling.discount, np.arange(n_step))
         if sampling.n_step is not None:
             batch["discount"][...] = np.power(sampling.discount, valid[..., :n_step].sum(axis=-1))
-        return span[..., n_step - 1]
+        return span[..., n_step - 1], span

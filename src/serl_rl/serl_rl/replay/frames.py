@@ -150,20 +150,20 @@ class FrameRing:
     def gather(
         self,
         first: NDArray[np.int64],
-        last: NDArray[np.int64],
+        behind: Mapping[str, NDArray[np.int64]],
         batch: Mapping[str, Any],
         rng: np.random.Generator | None,
     ) -> Callable[[], None]:
-        """Write observations of the transitions in slots `first` and next ones of `last`, (*B,) each, into a batch.
+        """Write observations of the transitions in slots `first` (*B,) into a batch, and next ones of those `behind`.
 
-        Of features, each sample, entry and side gets a view of its own, or view 0 without a generator. What is left to
-        do may be done while frames are appended, and is returned.
+        `behind` has slots (*B,) or (*B, H) by the name under which their next observations are wanted. Of features,
+        each sample, entry and side gets a view of its own, or view 0 without a generator. What is left to do may be
+        done while frames are appended, and is returned.
         """
         newest = self._stack - 1
-        sides = {
-            "observation": (self._row[first], self._history[first]),
-            "next_observation": (self._row[last] + 1, np.minimum(self._history[last].astype(np.int64) + 1, newest)),
-        }
+        sides = {"observation": (self._row[first], self._history[first])}
+        for side, last in behind.items():
+            sides[side] = (self._row[last] + 1, np.minimum(self._history[last].astype(np.int64) + 1, newest))
         remaining = []
         for name, store in self._stores.items():
             requests = []

@@ -111,7 +111,8 @@ def sampling_of(config: LearningConfig) -> Sampling:
             n_step = max(config.drqv2.n_step, chunk)
             return Sampling(n_step, config.drqv2.discount, action_chunk=chunk if chunk > 1 else None)
         case "sac" | "hybrid" | "vice":
-            return SINGLE if chunk == 1 else Sampling(chunk, config.sac.discount, action_chunk=chunk)
+            visited = config.agent == "vice"
+            return SINGLE if chunk == 1 else Sampling(chunk, config.sac.discount, chunk, visited)
 
 
 def make_sampler(
@@ -129,7 +130,7 @@ def make_sampler(
     Raises:
         ValueError: its batches cannot fit into the memory of this machine.
     """
-    count, each = config.utd_ratio * config.batch_size, batch_bytes(online.spec)
+    count, each = config.utd_ratio * config.batch_size, batch_bytes(online.spec, sampling_of(config))
     if count * each > machine_memory():
         raise ValueError(
             f"utd_ratio, batch_size: expected at most {machine_memory() // each} transitions of {each / 1024:.1f} kB "

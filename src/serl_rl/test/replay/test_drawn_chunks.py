@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serl_rl.config import ActingConfig, BCConfig, DrQv2Config, LearningConfig, SACConfig
 from serl_rl.ingest import Ingest
-from serl_rl.replay.buffer import ReplayBuffer
+from serl_rl.replay.buffer import ReplayBuffer, Sampling
 from serl_rl.replay.sampler import sampling_of
 from serl_rl.storage.chunk import Chunk, encode_chunk
 from serl_rl.storage.journal import Journal
@@ -62,7 +62,7 @@ def walk(steps: list[dict[str, Any]], chunk: int) -> dict[str, Any]:
     return {"reward": reward, "behind": worth * goes_on, "arrived": arrived, "actions": actions}
 
 
-@given(episodes(), st.integers(2, 5), st.sampled_from(["sac", "hybrid", "drqv2"]))
+@given(episodes(), st.integers(2, 5), st.sampled_from(["sac", "hybrid", "drqv2", "vice"]))
 @settings(max_examples=60)
 def test_every_step_begins_a_chunk_that_is_worth_what_a_walk_finds(make_chunk, state_spec, plans, chunk, agent):
     config = LearningConfig(
@@ -106,6 +106,9 @@ def test_every_step_begins_a_chunk_that_is_worth_what_a_walk_finds(make_chunk, s
             np.testing.assert_array_equal(batch["observation"]["state"][row], run[index]["before"])
             np.testing.assert_array_equal(executed, expected["actions"])
             np.testing.assert_array_equal(batch["next_observation"]["state"][row], expected["arrived"])
+            if agent == "vice":
+                visited = batch["visited"]["state"][row][: len(executed)]
+                np.testing.assert_array_equal(visited, [step["after"] for step in run[index : index + len(executed)]])
             assert batch["reward"][row] == pytest.approx(expected["reward"], rel=1e-5, abs=1e-5)
             assert batch["discount"][row] * batch["mask"][row] == pytest.approx(expected["behind"], rel=1e-5)
 
@@ -116,3 +119,22 @@ def test_single_actions_are_drawn_as_ever_and_cloning_has_its_own_chunk():
     assert sampling_of(LearningConfig(agent="bc", bc=BCConfig(chunk=5))).action_chunk == 5
     longer = LearningConfig(agent="drqv2", drqv2=DrQv2Config(n_step=7), acting=ActingConfig(chunk=4))
     assert (sampling_of(longer).n_step, sampling_of(longer).action_chunk) == (7, 4)
+
+
+@pytest.mark.parametrize("spec_name", ["state_spec", "stacked_images_spec", "stacked_features_spec"])
+def test_the_observations_of_a_chunk_are_those_behind_its_steps(make_episode, spec_name, request):
+    spec = request.getfixturevalue(spec_name)
+    buffer = ReplayBuffer(spec, 50)
+    for chunk in make_episode(spec, 7, pieces=[2, 3]):
+        buffer.insert(chunk)
+    single = buffer.transitions()["next_observation"]
+    visited = buffer.transitions(Sampling(3, 0.9, action_chunk=3, visited=True))["visited"]
+    for name, rows in visited.items():
+        for first in range(7):
+            expected = [single[name][min(first + step, 6)] for step in range(3)]
+            np.testing.assert_array_equal(rows[first], expected)
+
+
+def test_observations_of_no_chunk_are_refused():
+    with pytest.raises(ValueError, match="visited"):
+        Sampling(n_step=2, visited=True)

@@ -14,7 +14,7 @@ from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.replay.buffer import Sampling, empty_batch
 from serl_rl.spec import TransitionSpec
 
-from . import test_drqv2, test_hybrid, test_sac
+from . import test_drqv2, test_hybrid, test_sac, test_vice
 from .networks import below, mlp
 from .reference import (
     AFTER_ONE,
@@ -37,15 +37,21 @@ VISION = VisionConfig(embeddings=2, width=5)
 SEEING = TransitionSpec({"front": ((1, 3, 2, 4), "float16"), "state": ((3,), "float32")}, 2, encoder="hash")
 
 
-def make_batch(spec: TransitionSpec, seed: int, utd_ratio: int = 2, size: int = 12) -> dict[str, Any]:
-    """Chunks of which some are cut short, with values for a gripper and for the command of it that holds."""
+def make_batch(
+    spec: TransitionSpec, seed: int, utd_ratio: int = 2, size: int = 12, *, goals: bool = False
+) -> dict[str, Any]:
+    """Chunks of which some are cut short, with values for grippers and for their commands that hold, and goals."""
     rng = np.random.default_rng(seed)
-    batch = empty_batch(spec, (1, utd_ratio, size), Sampling(n_step=3, discount=0.9, action_chunk=3))
-    for side in ("observation", "next_observation"):
+    batch = empty_batch(spec, (1, utd_ratio, size), Sampling(n_step=3, discount=0.9, action_chunk=3, visited=goals))
+    sides = ["observation", "next_observation"]
+    if goals:
+        batch["goal"] = empty_batch(spec, (1, utd_ratio, size // 3))["observation"]
+        sides += ["visited", "goal"]
+    for side in sides:
         for name, rows in batch[side].items():
             rows[...] = rng.standard_normal(rows.shape)
             if name == "state":
-                rows[..., [0, 2]] = rng.choice([-1.0, 0.2, 1.0], (1, utd_ratio, size, 2))
+                rows[..., [0, 2]] = rng.choice([-1.0, 0.2, 1.0], (*rows.shape[:-1], 2))
     batch["action"][...] = rng.uniform(-1, 1, batch["action"].shape)
     if spec.action_dim == 4:
         grippers = rng.choice([-1.0, 0.2, 1.0], (1, utd_ratio, size, 1, 2))
@@ -65,6 +71,7 @@ def both(agent_name: str, spec: TransitionSpec, **changes: Any) -> tuple[Any, Re
         sac=replace(test_sac.CONFIG, **changes) if agent_name == "sac" else test_hybrid.SAC,
         drqv2=test_drqv2.CONFIG,
         hybrid=replace(test_hybrid.CONFIG, **changes) if agent_name == "hybrid" else test_hybrid.CONFIG,
+        vice=test_vice.CONFIG,
         vision=VISION,
         acting=ACTING,
     )
@@ -75,6 +82,9 @@ def both(agent_name: str, spec: TransitionSpec, **changes: Any) -> tuple[Any, Re
             return agent, SACReference(state, agent.arrays()["key"], config.sac, sight)
         case "drqv2":
             return agent, test_drqv2.DrQv2Reference(state, agent.arrays()["key"], config.drqv2, sight)
+        case "vice":
+            keys = (agent.arrays()["key"], agent.arrays()["sac/key"])
+            return agent, test_vice.VICEReference(state, keys, config.vice, config.sac, sight)
         case _:
             key = agent.arrays()["sac/key"]
             return agent, test_hybrid.HybridReference(state, key, config.hybrid, config.sac, sight)
@@ -87,16 +97,27 @@ def both(agent_name: str, spec: TransitionSpec, **changes: Any) -> tuple[Any, Re
         ("sac", test_sac.SPEC, {"target_entropy": -0.4, "critics": 4, "critic_subset": 2}),
         ("sac", SEEING, {}),
         ("drqv2", test_drqv2.SPEC, {}),
+        ("vice", test_sac.SPEC, {}),
+        ("vice", SEEING, {}),
         ("hybrid", test_hybrid.SPEC, {}),
         ("hybrid", test_hybrid.SPEC, {"grippers": (test_hybrid.LEFT, test_hybrid.RIGHT)}),
     ],
-    ids=["sac", "sac with a target entropy", "sac that looks", "drqv2", "hybrid", "hybrid with two grippers"],
+    ids=[
+        "sac",
+        "sac with a target entropy",
+        "sac that looks",
+        "drqv2",
+        "vice",
+        "vice that looks",
+        "hybrid",
+        "hybrid with two grippers",
+    ],
 )
 def test_updates_from_chunks(agent_name, spec, changes):
     agent, reference = both(agent_name, spec, **changes)
     start = dict(reference.state)
     for number in range(8):
-        batch = make_batch(spec, number)
+        batch = make_batch(spec, number, goals=agent_name == "vice")
         agent, info = agent.update(batch)
         expected = update(reference, batch)
         if number == 0:

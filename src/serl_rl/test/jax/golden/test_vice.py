@@ -23,6 +23,7 @@ from .reference import (
     Batch,
     Info,
     Keys,
+    chunk_length,
     descend,
     expect_same,
     expect_same_info,
@@ -61,10 +62,19 @@ class VICEReference:
 
     def critic_step(self, batch: Batch) -> Info:
         """The reward is what the classifier says of the next observation."""
-        params = parameters(self.own, "classifier")
-        odds = self.log_odds(params, self.seen(params, batch["next_observation"])).array
-        reward = (odds >= 0.0).astype(float) if self.config.reward == "binary" else odds.clip(-10.0, 10.0)
+        if "visited" in batch:  # a chunk: the sum over its steps
+            reward = np.zeros(len(batch["reward"]))
+            for step in range(chunk_length(batch)):
+                arrived = {name: rows[:, step] for name, rows in batch["visited"].items()}
+                reward += self.policy.config.discount**step * batch["valid"][:, step] * self.reward(arrived)
+        else:
+            reward = self.reward(batch["next_observation"])
         return self.policy.critic_step(batch | {"reward": reward}) | {"reward": float(reward.mean())}
+
+    def reward(self, observation: Batch) -> NDArray:
+        params = parameters(self.own, "classifier")
+        odds = self.log_odds(params, self.seen(params, observation)).array
+        return (odds >= 0.0).astype(float) if self.config.reward == "binary" else odds.clip(-10.0, 10.0)
 
     def actor_step(self, batch: Batch) -> Info:
         info = self.policy.actor_step(batch)
