@@ -89,7 +89,14 @@ def test_the_weight_of_what_is_held_does_not_pull_the_arm_down():
     assert heights[1] == pytest.approx(heights[0], abs=5e-4)
 
 
-@pytest.mark.parametrize("task", [KNOWN, replace(get_task("insert_peg_vision"), errors=ErrorSettings(), cameras={})])
+@pytest.mark.parametrize(
+    "task",
+    [
+        KNOWN,
+        replace(get_task("insert_peg_vision"), errors=ErrorSettings(), cameras={}),
+        replace(get_task("insert_connector"), errors=ErrorSettings()),
+    ],
+)
 def test_an_expert_who_knows_where_the_hole_is_inserts_the_peg(task):
     env = TaskEnv(task)
     for seed in range(20):

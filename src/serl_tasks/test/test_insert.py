@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serl_config.schema import ConfigError
-from serl_robots.model.pose import Pose, quaternion_exp
+from serl_robots.model.pose import Pose, quaternion_exp, quaternion_multiply
 from serl_tasks.episode_errors import ErrorSettings
 from serl_tasks.kinds.insert import PEG, SOCKET, Insert
 
 from serl_tasks import ArmSample, get_task
 
 TASK = get_task("insert_peg")
+CONNECTOR = get_task("insert_connector")
 DOWN = (1.0, 0.0, 0.0, 0.0)
 TIP_BELOW_TOOL, RIM = 0.04, 0.03  # [m], as the file says
 
@@ -72,6 +73,20 @@ def test_where_there_is_no_hole_the_expert_presses_lightly_and_searches_in_a_wid
     assert act((0.0, 0.0, 0.0), expert, pressed=0.005) * TASK.action.scale == pytest.approx(ways[0])
 
 
+@given(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
+def test_with_rz_the_expert_turns_the_peg_as_the_hole_is_turned_before_it_goes_down(board: float, peg: float) -> None:
+    socket = Pose((0.5, 0.02, 0.0), quaternion_exp((0.0, 0.0, board)))
+    down = quaternion_multiply(quaternion_exp((0.0, 0.0, peg)), DOWN)
+    tool = Pose(np.add(socket.position, (0.0, 0.0, RIM + TIP_BELOW_TOOL + 0.006)), down)
+    arm = ArmSample(tool, np.zeros(6), 0.01, 0.01, tool)
+    *_, height, turn = CONNECTOR.make_expert(np.random.default_rng(0)).act(arm, {SOCKET: socket})
+    assert turn == pytest.approx(np.clip((board - peg) / 0.1, -1.0, 1.0), abs=1e-5)
+    if abs(board - peg) > 0.0501:
+        assert height == pytest.approx(0.0, abs=1e-5)
+    elif abs(board - peg) < 0.0499:
+        assert height < -0.9
+
+
 def test_an_expert_without_a_deviation_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a standard deviation from 0, found -1"):
         TASK.make_expert(np.random.default_rng(0), noise=-1.0)
@@ -96,6 +111,10 @@ def test_an_expert_without_a_deviation_is_refused() -> None:
         ({"start": replace(TASK.start, beside=PEG)}, "start.beside: expected an object that is not held, found 'peg'"),
         ({"start": replace(TASK.start, beside="hole")}, "start.beside: expected an object that is not held"),
         ({"discount": 1.0}, "discount"),
+        (
+            {"action": replace(TASK.action, names=("dx", "dy", "rz")), "state": TASK.state},
+            "action.names: expected dx dy dz, and rz or not, found dx dy rz",
+        ),
     ],
 )
 def test_a_task_without_peg_and_socket_is_refused(changes: dict[str, object], said: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 from serl_config.schema import Field, config, model_validator
+from serl_robots.control.action import TRANSLATION
 from serl_robots.model.pose import Pose, Vector3
 
 from serl_tasks.arm_sample import ArmSample
@@ -44,8 +45,8 @@ class Insert(Task):
             found = self.objects[name].mount if name in self.objects else "none"
             if found != mount:
                 raise ValueError(f"objects: expected one named {name!r} whose mount is {mount}, found {found}")
-        if self.action.names != ("dx", "dy", "dz"):
-            raise ValueError(f"action.names: expected dx dy dz, found {' '.join(self.action.names)}")
+        if self.action.names not in (TRANSLATION, (*TRANSLATION, "rz")):
+            raise ValueError(f"action.names: expected dx dy dz, and rz or not, found {' '.join(self.action.names)}")
         return self
 
     @property
@@ -80,6 +81,7 @@ class Insert(Task):
 class InsertExpert:
     """Goes above where the hole should be, down, and where that was wrong searches by a spiral under light pressure.
 
+    With `rz` it turns the peg as the hole should be turned, and to and fro about that while it searches.
     What it remembers is how far it has come on the spiral.
     """
 
@@ -89,6 +91,9 @@ class InsertExpert:
     PRESSURE = 0.005  # how far below the measured tool the commanded one presses [m]
     PITCH = 0.001  # distance of the turns of the spiral [m]
     ARC = 0.0025  # way of a step along it [m]
+    SWAY = 0.10  # largest turn away from where the hole should be, while it searches [rad]
+    SWAY_STEP = 0.8  # phase of the swaying that passes in a step [rad]
+    TURNED = 0.05  # largest difference of turns at which it goes down [rad]
 
     def __init__(self, task: Insert, rng: np.random.Generator, noise: float) -> None:
         """Act in `task` with Gaussian `noise` on the normalized actions."""
@@ -97,6 +102,7 @@ class InsertExpert:
         self._rng, self._noise = rng, noise
         self._task = task
         self._scale = np.array(task.action.scale)
+        self._turns = len(task.action) > len(TRANSLATION)
         self._tip = task.tip_in_tool.position
         self._hole = task.hole
         self.reset()
@@ -110,17 +116,30 @@ class InsertExpert:
         rim = objects[SOCKET].transform(self._hole)
         tip = arm.tcp.transform(self._tip)
         commanded = arm.tcp.position if arm.commanded is None else arm.commanded.position
-        goal = arm.tcp.position + self._way(tip, rim)
+        turn = self._turn(arm, objects[SOCKET]) if self._turns else 0.0
+        goal = arm.tcp.position + self._way(tip, rim, turn)
         way = self._task.in_action_frame(goal - commanded, arm)
+        if self._turns:
+            if tip[2] - rim[2] <= self.SURFACE:
+                turn += self.SWAY * math.sin(self.SWAY_STEP * self._searched)
+            around = self._task.in_action_frame(np.array((0.0, 0.0, turn)), arm)
+            way = np.append(way, around[2])
         return with_noise(np.clip(way / self._scale, -1.0, 1.0), self._noise, self._rng)
 
-    def _way(self, tip: NDArray[np.float64], rim: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Way from the measured tool to where it should be commanded [m]."""
+    def _turn(self, arm: ArmSample, socket: Pose) -> float:
+        """Turn about the vertical from the commanded peg to the socket as it is known [rad]."""
+        mount = self._task.tip_in_tool
+        peg = (arm.tcp if arm.commanded is None else arm.commanded).compose(mount)
+        (ax, ay, _), (bx, by, _) = peg.rotation_matrix()[:, 0], socket.rotation_matrix()[:, 0]
+        return math.atan2(ax * by - ay * bx, ax * bx + ay * by)
+
+    def _way(self, tip: NDArray[np.float64], rim: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
+        """Way from the measured tool to where it should be commanded [m], where `turn` [rad] is still to go."""
         x, y, height = (tip - rim).tolist()
         if height < -_NO_DEPTH:
             return np.array((0.0, 0.0, -self._scale[2]))  # the hole leads
         if height > self.SURFACE:
-            aligned = math.hypot(x, y) < self.ALIGNED
+            aligned = math.hypot(x, y) < self.ALIGNED and abs(turn) < self.TURNED
             return np.array((-x, -y, -height - self.PRESSURE if aligned or self._searched else self.ABOVE - height))
         self._searched += 1
         # Turns at the distance of the pitch, and steps of the same length: r = p a / 2 pi, s = r da.
