@@ -148,3 +148,14 @@ def test_an_import_says_how_to_get_what_it_needs_or_makes_a_small_encoder(
     encoder = load_file(path, "efficientnet_lite0_3")
     assert encoder.feature_shape(128, 128) == (4, 4, 40)
     assert encoder.hash in capsys.readouterr().out
+
+
+def test_what_cannot_be_adapted_to_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["none.serl"], "none.serl: there is no such file; ./serl record makes one"),
+        (["none.serl", "--start", "smal"], "--start smal: expected random, a name in config/encoders"),
+        (["no_run"], "no_run"),
+    ):
+        assert main(["encoder", "adapt", *arguments]) == 1
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("adapted.*"))

@@ -219,6 +219,30 @@ class EncoderTrainingConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class EncoderAdaptingConfig:
+    """How an encoder is adapted to a robot's own pictures, without labels."""
+
+    steps: int = Field(default=800, ge=1, le=10**6)
+    batch_size: int = Field(default=48, ge=2, le=4096)
+    """Pictures of each camera in a minibatch."""
+    learning_rate: LearningRate = 1e-3
+    """Step size of Adam at the start; it falls to zero along a cosine."""
+    contrast: float = Field(default=0.2, ge=0.0, le=100.0)
+    """Weight of telling each picture from the others, beside what the robot knows of itself."""
+    temperature: float = Field(default=0.1, gt=0.0, le=10.0)
+    """Scale of the likeness of two pictures."""
+    shift: int = Field(default=4, ge=0, le=64)
+    """Largest random shift along each axis [pixels]."""
+    brightness: float = Field(default=0.1, ge=0.0, le=1.0)
+    colour: float = Field(default=0.15, ge=0.0, lt=1.0)
+    """Largest random changes of all colours together and of each, as parts of the full range and of the colour."""
+    noise: float = Field(default=0.02, ge=0.0, le=1.0)
+    """Standard deviation of each pixel, as a part of the full range."""
+    held_out: float = Field(default=0.25, gt=0.0, lt=1.0)
+    """Share of the episodes that is left out, to judge with."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class VisionConfig:
     """How agents look at pictures. Each camera has parameters of its own after the encoder, which all share."""
 

@@ -16,10 +16,11 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if 
 
 @encoder.callback()
 def encoder_overview() -> None:
-    """Train encoders on rendered scenes, and take over those of others.
+    """Train encoders on rendered scenes or a robot's own pictures, and take over those of others.
 
     Examples:
         ./serl encoder train
+        ./serl encoder adapt demonstrations.serl
         ./serl encoder import efficientnet_lite0
         ./serl encoder convert resnet10_params.pkl
     """
@@ -80,6 +81,38 @@ def convert(
     if others := sorted(arrays.keys() - wanted.keys()):
         typer.echo(f"left out, because a {kind} encoder has no such parameters: {', '.join(others)}")
     typer.echo(f"{path}: {kind}, {path.stat().st_size / 1e6:.1f} MB, hash {written.hash}")
+
+
+@encoder.command("adapt")
+def adapt(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="RUN|FILE...", help="Runs that kept pictures, and demonstration files.")
+    ],
+    start: Annotated[
+        str, typer.Option(help="What is adapted: random, a name in config/encoders, or a path of a file.")
+    ] = "small",
+    steps: Annotated[int, typer.Option(min=1, max=10**6, help="Of training.")] = 800,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")] = Path(
+        "adapted.safetensors"
+    ),
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+) -> None:
+    """Adapt an encoder to pictures that a robot recorded, without labels: some minutes.
+
+    It learns what the robot knows without a person: its own state, the way that it went and what it did, and which
+    changed copies are of the same picture. A quarter of the episodes is held out, to say what that gained.
+
+    Examples:
+        ./serl record pick_cube_vision --out demonstrations.serl
+        ./serl encoder adapt demonstrations.serl
+    """
+    from serl_rl.config import EncoderAdaptingConfig
+
+    from serl_cli.work.adapt_encoder import adapt as adapt_encoder
+
+    _check_free(out, force)
+    adapt_encoder(sources, start, out, EncoderAdaptingConfig(steps=steps), seed, typer.echo)
 
 
 @encoder.command("import")

@@ -11,25 +11,14 @@ from numpy.typing import NDArray
 from serl_rl.reward.calibration import choose_threshold, rates, reliability
 from serl_rl.reward.classifier_file import ClassifierInfo
 
+from serl_cli.report.page import STYLE, table
+
 if TYPE_CHECKING:  # it imports JAX, which only who has judged has loaded
     from serl_rl.jax.reward.training import Predictions, Report
 
 MOST_MISTAKES = 24  # shown of each kind
 _WANTED_RATES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _PLOT = 240  # [pixels]
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; color: #1c2430;
-       background: #fff; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-table { border-collapse: collapse; } td, th { padding: .2em .9em; text-align: right; border-bottom: 1px solid #dde2ea; }
-th { font-weight: 600; background: #f4f6f9; } tr.chosen { background: #e6f2e6; font-weight: 600; }
-.sides { display: flex; flex-wrap: wrap; gap: 3em; align-items: flex-start; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 1em; }
-figure { margin: 0; border: 1px solid #dde2ea; border-radius: 6px; padding: .5em; }
-figure img { width: 128px; image-rendering: pixelated; border-radius: 3px; }
-figcaption { font-size: .85em; color: #4a5568; } .p { color: #b3261e; font-weight: 600; } p.note { color: #4a5568; }
-td:first-child, th:first-child { text-align: left; }
-"""
 
 
 def render(name: str, info: ClassifierInfo, predictions: "Predictions", report: "Report") -> str:
@@ -47,13 +36,13 @@ def render(name: str, info: ClassifierInfo, predictions: "Predictions", report: 
     episodes = len(predictions.episodes)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{escape(name)}</title><style>{_STYLE}</style></head><body>
+<title>{escape(name)}</title><style>{STYLE}</style></head><body>
 <h1>{escape(name)}</h1>
 <p>Task {escape(info.source.task)}; cameras {escape(", ".join(info.cameras))}; stages
 {escape(", ".join(info.source.stages))}. Encoder {escape(info.encoder)} {escape(info.encoder_hash)}. Temperature
 {info.temperature:.2f}; {info.consecutive} frames in a row count. Judged here: {episodes} episodes,
 {len(labels)} frames that it was not trained with.</p>
-{_table(("", "rate", "count", "95 % interval (Wilson)"), _summary(report))}
+{table(("", "rate", "count", "95 % interval (Wilson)"), _summary(report))}
 <p class="note">Frames of an episode are alike, so that intervals over frames are too narrow; those over
 episodes are not.</p>
 <div class="sides"><div><h2>Thresholds</h2>{_thresholds(scores, positive, info.thresholds[-1])}</div>
@@ -76,14 +65,6 @@ def _summary(report: "Report") -> Iterable[Sequence[str]]:
         yield what, f"{rate.value:.2%}", f"{rate.count} of {rate.total}", f"{low:.2%} to {high:.2%}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], chosen: int = -1) -> str:
-    lines = ["<table><tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
-    for number, row in enumerate(rows):
-        mark = ' class="chosen"' if number == chosen else ""
-        lines.append(f"<tr{mark}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
-    return "\n".join([*lines, "</table>"])
-
-
 def _thresholds(scores: NDArray[np.float64], positive: NDArray[np.bool_], chosen: float) -> str:
     wanted = {choose_threshold(scores, positive, rate) for rate in _WANTED_RATES} if (~positive).any() else set()
     values = sorted({chosen, *wanted}, reverse=True)
@@ -91,7 +72,7 @@ def _thresholds(scores: NDArray[np.float64], positive: NDArray[np.bool_], chosen
     for value in values:
         false, true = rates(scores, positive, value)
         rows.append((f"{value:.4f}", f"{false.value:.2%} ({false.count})", f"{true.value:.2%} ({true.count})"))
-    return _table(("threshold", "false positives", "true positives"), rows, values.index(chosen))
+    return table(("threshold", "false positives", "true positives"), rows, values.index(chosen))
 
 
 def _roc(scores: NDArray[np.float64], positive: NDArray[np.bool_], chosen: float) -> str:
@@ -119,7 +100,7 @@ def _reliability(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> st
          str(found.observed.total))
         for found in reliability(scores, positive)
     ]  # fmt: skip
-    return _table(("probability", "mean", "true", "frames"), rows)
+    return table(("probability", "mean", "true", "frames"), rows)
 
 
 def _mistakes(

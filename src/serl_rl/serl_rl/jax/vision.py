@@ -18,6 +18,7 @@ from serl_rl.config import VisionConfig
 from serl_rl.encoders.architecture import PICTURE_CHANNELS
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.encoders.networks import make_encoder
+from serl_rl.jax.encoders.shift import random_shift
 from serl_rl.spec import DataError, TransitionSpec, kind_of
 
 Params = Any
@@ -111,18 +112,6 @@ def encode_stack(encode: Any, pictures: jax.Array) -> jax.Array:
     features = encode(jnp.moveaxis(single, 3, 1).reshape(batch * stack, height, width, PICTURE_CHANNELS))
     _, h, w, c = features.shape
     return jnp.moveaxis(features.reshape(batch, stack, h, w, c), 1, 3).reshape(batch, h, w, stack * c)
-
-
-def random_shift(key: jax.Array, images: jax.Array, shift: int) -> jax.Array:
-    """Each image (B, H, W, C) moved by its own random -shift to shift pixels along each axis, its edge repeated.
-
-    Random crops of the padded image (Kostrikov et al., DrQ, arXiv 2004.13649).
-    """
-    batch, height, width, _ = images.shape
-    dy, dx = jax.random.randint(key, (2, batch, 1), -shift, shift + 1)
-    rows = jnp.clip(jnp.arange(height) + dy, 0, height - 1)
-    columns = jnp.clip(jnp.arange(width) + dx, 0, width - 1)
-    return jax.vmap(lambda image, row, column: image[row][:, column])(images, rows, columns)
 
 
 def check_vision(spec: TransitionSpec, vision: VisionConfig, encoder: Encoder | None) -> None:

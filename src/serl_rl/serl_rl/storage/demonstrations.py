@@ -101,6 +101,15 @@ class DemonstrationFile:
             sync_directory(self._path.parent)
 
 
+def demonstration_spec(path: Path) -> TransitionSpec:
+    """The specification of what a demonstration file holds: of pictures, or of features in older files.
+
+    Raises:
+        DemonstrationError: the file is missing, damaged or of another kind.
+    """
+    return read_spec_header(path, _KIND).spec
+
+
 def read_demonstrations(path: Path, spec: TransitionSpec, encoding: Encoding | None = None) -> Iterator[Chunk]:
     """Yield the chunks of a demonstration file, as `spec` has them.
 

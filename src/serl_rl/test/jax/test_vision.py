@@ -10,6 +10,7 @@ import pytest
 from serl_rl.config import EncoderConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import vision
+from serl_rl.jax.encoders import shift as shifts
 from serl_rl.jax.encoders.networks import encoder_params
 from serl_rl.jax.vision import SpatialEmbeddings, SpatialSoftmax, check_vision, encode_stack, encoded_width
 from serl_rl.spec import DataError, TransitionSpec
@@ -21,7 +22,7 @@ SHIFT = 3
 # Without jit every single operation is compiled for itself, which takes far longer.
 init_vision = jax.jit(vision.init_vision, static_argnums=(1, 2))
 encode_observation = jax.jit(vision.encode_observation, static_argnums=(0, 1))
-random_shift = jax.jit(vision.random_shift, static_argnums=2)
+random_shift = jax.jit(shifts.random_shift, static_argnums=2)
 shift_pictures = jax.jit(vision.shift_pictures, static_argnums=2)
 
 

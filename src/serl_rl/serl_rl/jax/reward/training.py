@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from serl_rl.config import RewardClassifierConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.encoders.networks import encoder_params, make_encoder, named_weights
+from serl_rl.jax.encoders.shift import random_shift
 from serl_rl.jax.reward.classifier import RewardClassifier, make_head
-from serl_rl.jax.vision import random_shift
 from serl_rl.reward.calibration import (
     Rate,
     area_under_roc,
