@@ -118,7 +118,14 @@ def adapt(
 @encoder.command("import")
 def import_published(
     name: Annotated[Literal["efficientnet_lite0"], typer.Argument(help="Which network.")],
-    stage: Annotated[int, typer.Option(min=3, max=6, help="Stage of the network behind which it is cut.")] = 5,
+    stage: Annotated[
+        int | None,
+        typer.Option(min=3, max=6, help="Stage behind which it is cut. Default: best for --pictures, or 5."),
+    ] = None,
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Option("--pictures", metavar="FILE", exists=True, dir_okay=False, help="Demonstrations that decide."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: NAME.safetensors.")
     ] = None,
@@ -137,7 +144,7 @@ def import_published(
 
     path = out or Path(f"{name}.safetensors")
     _check_free(path, force)
-    import_efficientnet(stage, path, typer.echo)
+    import_efficientnet(stage, pictures or [], path, typer.echo)
 
 
 def _check_free(path: Path, force: bool) -> None:
