@@ -13,5 +13,10 @@ setup(
     ],
     zip_safe=True,
     extras_require={"test": ["pytest"]},  # colcon looks here whether there are tests
-    entry_points={"console_scripts": ["mujoco_bridge = serl_ros.console:serl_sim.mujoco_bridge_node"]},
+    entry_points={
+        "console_scripts": [
+            "mujoco_bridge = serl_ros.console:serl_sim.mujoco_bridge_node",
+            "gym_bridge = serl_ros.console:serl_sim.gym_bridge_node",
+        ]
+    },
 )

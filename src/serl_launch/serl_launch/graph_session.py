@@ -323,10 +323,14 @@ def simulated(
         log_dir: gets the logs of the processes.
         arguments: of the launch file, beyond these.
     """
+    from serl_tasks import get_task
+
     graph_id = uuid.uuid4().hex
+    world = "gym" if get_task(task).kind == "gym" else "mujoco"
     common = {
         "graph_id": graph_id,
         "task": task,
+        "world": world,
         "seed": str(seed),
         "real_time_factor": f"{rtf:g}",
         "headless": str(not viewer).lower(),

@@ -5,6 +5,7 @@ The state goes out in every step, so its messages are made once and only refille
 """
 
 import time
+from typing import Protocol
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -16,6 +17,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from serl_robots.model.camera_info import ideal_camera_info, optical_frame
 from serl_robots.model.pose import Pose
+from serl_robots.model.robot import RobotModel
 from serl_ros.arrays import from_array
 from serl_ros.camera_publisher import CameraPublisher
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
@@ -26,12 +28,44 @@ from serl_interfaces.msg import SafetyStatus, WorldState
 from serl_sim.markers import SceneMarkers
 from serl_sim.transforms import RobotFrames, camera_transforms
 from serl_sim.world import World
+from serl_tasks import Task
+
+
+class StatefulWorld(Protocol):
+    """What is published of a world in every step, whoever simulates it."""
+
+    @property
+    def task(self) -> Task:
+        """What is done in it."""
+
+    @property
+    def robot(self) -> RobotModel:
+        """Whose joints these are."""
+
+    @property
+    def joint_positions(self) -> NDArray[np.float64]:
+        """float64 (n,), in the order of ``robot.joints`` [rad] or [m]."""
+
+    @property
+    def joint_velocities(self) -> NDArray[np.float64]:
+        """float64 (n,) [rad/s] or [m/s]."""
+
+    @property
+    def joint_efforts(self) -> NDArray[np.float64]:
+        """float64 (n,) [Nm] or [N]."""
+
+    @property
+    def wrench(self) -> NDArray[np.float64] | None:
+        """What the wrist measures, float64 (6,) [N], then [Nm]; None where nothing does."""
+
+    def objects(self) -> dict[str, Pose]:
+        """True poses of ``"tcp"`` and of every object."""
 
 
 class StatePublisher:
     """Publishes `joint_states`, `truth`, `clock`, and `wrench` for a task that observes it."""
 
-    def __init__(self, node: Node, world: World, stamp: Time, clock_max_rate: float, frame_prefix: str) -> None:
+    def __init__(self, node: Node, world: StatefulWorld, stamp: Time, clock_max_rate: float, frame_prefix: str) -> None:
         """Prepare the messages.
 
         Args:

@@ -42,8 +42,10 @@ def film_policy(run: Run, task: str, path: Path, episodes: int = EPISODES) -> No
         episodes: to film.
 
     Raises:
-        CommandError: there is no policy, no rendering on this machine, or no room for the file.
+        CommandError: there is no policy, no rendering on this machine, no room for the file, or the world is not ours.
     """
+    if get_task(task).kind == "gym":
+        raise CommandError(f"{task}: only worlds of config/worlds are filmed, and its world is a Gymnasium environment")
     try:
         newest = checkpoint.latest(run.checkpoints)
         if newest is None:
