@@ -86,9 +86,9 @@ def check_serl(words: list[str]) -> None:
     if words and not words[-1].startswith("-"):  # else a sentence names the command or an option only
         command.make_context(name, list(words)).close()
     settings = [value for option, value in pairwise(words) if option == "--set"]
-    for setting in settings:
-        learning = "rlpd_vision" if setting.startswith("vision") else "rlpd_state"
-        resolve_learning(learning, [setting.replace("$PWD", str(ROOT))])
+    if settings:
+        learning = "rlpd_vision" if any(setting.startswith("vision") for setting in settings) else "rlpd_state"
+        resolve_learning(learning, [setting.replace("$PWD", str(ROOT)) for setting in settings])
 
 
 def check_launch(words: list[str]) -> None:

@@ -90,7 +90,7 @@ class NoisyMean:
     """Standard deviation of the noise."""
     chunk: Steps = 1
     execute: Steps = 1
-    """As of a `SquashedGaussian`."""
+    """How many of the `chunk` actions that are chosen at once are executed before the policy looks again."""
     kind: Literal["noisy_mean"] = "noisy_mean"
 
 
@@ -119,7 +119,7 @@ class ArmAndGrasp:
     """Share of random grasps that explore."""
     chunk: Steps = 1
     execute: Steps = 1
-    """As of a `SquashedGaussian`."""
+    """How many of the `chunk` actions that are chosen at once are executed before the policy looks again."""
     kind: Literal["arm_and_grasp"] = "arm_and_grasp"
 
 

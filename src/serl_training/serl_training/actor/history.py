@@ -50,7 +50,7 @@ class HistoryEnv(gym.Wrapper[Observation, NDArray[np.float32], Observation, NDAr
         return self._remember(observation), info
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, Any, bool, bool, dict[str, Any]]:
-        """Act for one step."""
+        """Act for one step by an action (A,); observations hold the newest values first."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return self._remember(observation), reward, terminated, truncated, info
 
