@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +33,23 @@ ROOT = Path(__file__).resolve().parent
 # Above what a person uses by hand, below the ids whose ports leave the range that is free everywhere.
 DOMAIN_IDS = range(60, 100)
 STOP_TIMEOUT = 5.0  # [s] that a process has to end after SIGINT
+
+MOST_MAPPINGS = 25_000  # of memory in this process, before compiled functions are forgotten
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_what_was_compiled() -> Iterator[None]:
+    """Keep this process below the kernel's limit of memory mappings (vm.max_map_count, 65,530 by default).
+
+    Each function that JAX compiles takes some tens to hundreds of them, and beyond the limit the compiler crashes.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if "jax" not in sys.modules or not mappings.exists():
+        return
+    if mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 class Ros:
