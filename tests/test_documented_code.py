@@ -14,7 +14,11 @@ from documented_pages import PAGES, ROOT, PageError, blocks, followed, write
 
 TESTS = Path(__file__).parent
 # Blocks that are shown and not run: each with its reason, so that they stay few.
-NOT_RUN = {"add_a_robot.md: a part of another robot's file"}
+NOT_RUN = {
+    "add_a_robot.md: a part of another robot's file",
+    "other_worlds.md: the environment is one of the tests, which read this block",
+    "other_worlds.md: the task is one of the tests",
+}
 
 
 def pages(*, beside: bool) -> list[Any]:
