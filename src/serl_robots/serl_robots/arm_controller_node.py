@@ -101,8 +101,11 @@ class ArmControllerNode(Node):
         self._diagnostics = Diagnostics(self, robot.name)
         self._move_to = MoveToServer(self, robot, self._base_frame, self._control, self._publish)
         guarded = self._guarded
+        self._episodes = self.create_subscription(
+            EpisodeStatus, "episode", guarded("topic episode", self._on_episode), LATCHED
+        )
         self._kept = [
-            self.create_subscription(EpisodeStatus, "episode", guarded("topic episode", self._on_episode), LATCHED),
+            self._episodes,
             self.create_subscription(
                 JointState, "joint_states", guarded("topic joint_states", self._on_joint_states), LOOP_10
             ),
@@ -258,6 +261,8 @@ class ArmControllerNode(Node):
     def _on_policy(self, message: ActionCommand) -> None:
         if self._broken:
             return
+        if self._episodes.get_publisher_count() > 0:
+            self._controller.on_announcer()
         command = self._controller.on_policy(_action_input(message), time.monotonic())
         if command is None and self._is_repeated(message):
             if self._pose.header.stamp == message.header.stamp:  # the world still stands at the start of the step

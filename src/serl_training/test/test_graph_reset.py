@@ -184,7 +184,7 @@ def test_the_actor_resets_with_a_person_and_says_what_it_waits_for(arm: Person, 
     assert jobs[-1] == "waiting for a person, who puts everything in place for episode 7 and calls episode/ready"
     assert not ending.done()
     ready = arm.call("episode/ready")
-    ros.spin_until(ending.done, 30.0, "the end of the reset")
+    ros.spin_until(lambda: ending.done() and ready.done(), 30.0, "the end of the reset, and the answer to the person")
     assert ready.result().success
     assert ending.result().result.success, ending.result().result.message
     ros.spin_until(lambda: jobs[-1] == "idle")

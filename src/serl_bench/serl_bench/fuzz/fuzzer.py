@@ -19,6 +19,7 @@ from rclpy.action import ActionClient
 from rclpy.action.graph import get_action_server_names_and_types_by_node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
+from rclpy.topic_or_service_is_hidden import topic_or_service_is_hidden
 from serl_launch.clients.client_node import Client
 from serl_launch.clients.message_text import message_class
 from serl_launch.errors import CommandError
@@ -178,10 +179,12 @@ class Fuzzer:
         for name, namespace in node.get_node_names_and_namespaces():
             if name.startswith("_"):
                 continue
+            # What is hidden belongs to an action, whose client and server are found as such.
             for topic, kinds in node.get_subscriber_names_and_types_by_node(name, namespace):
-                topics[topic] = message_class(kinds[0])
+                if not topic_or_service_is_hidden(topic):
+                    topics[topic] = message_class(kinds[0])
             for service, kinds in node.get_service_names_and_types_by_node(name, namespace):
-                if "/_action/" not in service:
+                if not topic_or_service_is_hidden(service):
                     services[service] = message_class(kinds[0])
             for action, kinds in get_action_server_names_and_types_by_node(node, name, namespace):
                 actions[action] = message_class(kinds[0])

@@ -165,6 +165,10 @@ class ArmController:
             self._motions.end("preempted", "a person took over", self.measured)
         return self._tick(now) or self._drive_person(now) or self._hold_if_silent(now)
 
+    def on_announcer(self) -> None:
+        """Somebody announces episodes: a step waits for that of its own one, which may be slower than the step."""
+        self._leaders.has_announcer = True
+
     def on_episode(self, episode: int, *, running: bool, human_expected: bool, now: float) -> Command | None:
         """An episode begins, or (`running` false) none is on."""
         self._now = now

@@ -30,6 +30,7 @@ class Leaders:
         person: what the person's device has said.
         episode: newest one, None before the first.
         expects_person: whether the person of this episode answers its steps.
+        has_announcer: whether somebody is there who announces episodes, so that the first one is announced, too.
         is_announced: whether any episode was.
     """
 
@@ -39,7 +40,7 @@ class Leaders:
         self._pacing, self._human_timeout = pacing, human_timeout
         self.policy, self.person = Policy(), Person(task.limits.stale_timeout)
         self.episode: int | None = None
-        self.expects_person = False
+        self.expects_person = self.has_announcer = False
         self._episode_runs = False
         self._begun: int | None = None  # episode whose first step was taken
         self._announced: int | None = None
@@ -73,7 +74,7 @@ class Leaders:
 
     def is_early(self, message: ActionInput) -> bool:
         """Whether the EpisodeStatus of a step has not come yet; nobody has to wait for such a policy."""
-        return self.episode is not None and message.episode != self.episode
+        return message.episode != self.episode and (self.has_announcer or self.episode is not None)
 
     # Who is next
 

@@ -88,6 +88,22 @@ def test_a_step_of_an_episode_that_was_not_announced_yet_waits_for_the_announcem
     assert command is not None and command.episode == 2
 
 
+def test_where_episodes_are_announced_the_first_step_waits_for_its_own_and_so_for_its_person(lockstep: Rig) -> None:
+    lockstep.controller.on_announcer()
+    assert lockstep.policy(1, 0) is None
+    assert lockstep.episode(1, human_expected=True) is None
+    command = lockstep.answer(1, 0, *FORWARD)
+    assert command is not None and command.source == Source.HUMAN
+
+
+def test_an_announcer_who_says_nothing_keeps_the_first_step_waiting_no_longer_than_others(lockstep: Rig) -> None:
+    lockstep.controller.on_announcer()
+    assert lockstep.policy(1, 0) is None
+    assert len(lockstep.wait(1.2)) == 1
+    lockstep.state()
+    assert lockstep.policy(1, 1) is not None
+
+
 def test_an_announcement_that_comes_after_the_first_steps_of_its_episode_changes_nothing(lockstep: Rig) -> None:
     start = float(lockstep.tcp.position[0])
     lockstep.policy(1, 0, *FORWARD)

@@ -115,8 +115,9 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         self._observer = self.task.make_observer()
 
         graph_node = self.connection.node
-        self._action_publisher = graph_node.create_publisher(ActionCommand, "policy/action", RELIABLE_1)
+        # Whoever knows of the steps is to know that their episodes are announced: hence in this order.
         self._episode_publisher = graph_node.create_publisher(EpisodeStatus, "episode", LATCHED)
+        self._action_publisher = graph_node.create_publisher(ActionCommand, "policy/action", RELIABLE_1)
         self._cameras = CameraInputs(graph_node, self.task.cameras, image_transport, own_clock=not lockstep)
         self.inputs = GraphInputs(graph_node, self.task, lockstep=lockstep, truth=truth)
         self._progress = StepProgress(
