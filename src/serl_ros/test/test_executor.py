@@ -17,7 +17,7 @@ from rclpy.task import Future, Task
 from serl_ros.action_server import GuardedActionServer
 from serl_ros.execution import rclpy_layout
 from serl_ros.execution.executor import CHOICE, FastExecutor
-from serl_ros.execution.faults import fault_count
+from serl_ros.execution.faults import fault_count, report_fault
 from serl_ros.qos import LATCHED, RELIABLE_10
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -318,6 +318,31 @@ def test_a_node_is_told_of_its_faults_and_may_fail_at_that_too(ros_domain: int) 
     assert node.told[0] == "timer no\x1b[31m"
     assert fault_count(node) == 2 * len(node.told)
     executor.shutdown(timeout_sec=1.0)
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+def test_a_node_is_told_of_its_faults_where_the_log_fails_too(ros_domain: int, capsys: Any) -> None:
+    class Mute(Node):
+        told: list[str] = []  # noqa: RUF012
+        mute = False
+
+        def on_callback_error(self, where: str, error: Exception) -> None:
+            self.told.append(f"{where}: {error}")
+
+        def get_logger(self) -> Any:
+            if self.mute:
+                raise RuntimeError("no log")
+            return super().get_logger()
+
+    context = Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    node = Mute("mute", context=context)
+    node.mute = True
+    report_fault(node, "action arm/move_to", ValueError("a bug"))
+    assert node.told == ["action arm/move_to: a bug"]
+    assert "action arm/move_to: ValueError: a bug; RuntimeError: no log" in capsys.readouterr().err
+    node.mute = False
     node.destroy_node()
     rclpy.try_shutdown(context=context)
 

@@ -3,6 +3,7 @@
 
 import inspect
 import os
+import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,14 +44,21 @@ class FaultAware(Protocol):
 def report_fault(node: Node, where: str, error: Exception) -> None:
     """Log, count and show on /diagnostics what a callback of `node` raised, and tell the node where it wants to know.
 
-    Never raises an :class:`Exception` itself. With ``SERL_DEBUG=1`` the log has the traceback.
+    The node comes first: an arm is held whatever becomes of the log. Never raises an :class:`Exception` itself. With
+    ``SERL_DEBUG=1`` the log has the traceback.
     """
-    _record(node, where, error)
+    faults = [(where, error)]
     if isinstance(node, FaultAware):
         try:
             node.on_callback_error(where, error)
         except Exception as second:  # noqa: BLE001 - a fault of the fault handling ends no node either
-            _record(node, f"on_callback_error for {where}", second)
+            faults.append((f"on_callback_error for {where}", second))
+    for place, fault in faults:
+        try:
+            _record(node, place, fault)
+        except Exception as third:  # noqa: BLE001 - nor does one of the log; the last thing left is standard error
+            with suppress(OSError, ValueError):
+                print(f"callback failed: {place}: {_text(fault)}; {_text(third)}", file=sys.stderr, flush=True)
 
 
 def fault_count(node: Node) -> int:
