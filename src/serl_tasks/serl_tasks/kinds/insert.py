@@ -14,6 +14,7 @@ from serl_robots.model.pose import Pose, Vector3
 
 from serl_tasks.arm_sample import ArmSample
 from serl_tasks.kind_registry import register
+from serl_tasks.objects.fitting import fits, free_width, places_around, points_of
 from serl_tasks.task import Judgement, Task, with_noise
 
 PEG = "peg"
@@ -47,7 +48,29 @@ class Insert(Task):
                 raise ValueError(f"objects: expected one named {name!r} whose mount is {mount}, found {found}")
         if self.action.names not in (TRANSLATION, (*TRANSLATION, "rz")):
             raise ValueError(f"action.names: expected dx dy dz, and rz or not, found {' '.join(self.action.names)}")
+        self._check_fit()
         return self
+
+    def _check_fit(self) -> None:
+        """Raise ValueError where the peg cannot be where it counts as inserted."""
+        peg, socket = self.objects[PEG], self.objects[SOCKET]
+        inserted = Pose(np.array(self.hole) - (0.0, 0.0, self.success.depth))  # of the tip, frame of the socket
+        tool = Pose((0.0, 0.0, 0.0), self.limits.reference_orientation)
+        turned = Pose((0.0, 0.0, 0.0), tool.compose(self.tip_in_tool).quaternion)
+        middle = inserted.compose(turned).compose(Pose(self.tip).inverse())
+        turns = np.radians(np.arange(0.0, 180.0, 3.0)).tolist() if "rz" in self.action.names else [0.0]
+        if fits(peg.solids, socket.solids, places_around(middle, self.success.within, turns)):
+            return
+        # Above the tip, for it may stand on the ground of its hole.
+        height = np.add(inserted.position, (0.0, 0.0, 0.5 * self.success.depth))
+        hole = " x ".join(f"{1e3 * free_width(socket.solids, height, axis):.1f}" for axis in (0, 1))
+        size = " x ".join(f"{1e3 * length:.1f}" for length in np.ptp(points_of(peg.solids), axis=0).tolist())
+        raise ValueError(
+            f"objects: expected a {PEG} that fits the hole of the {SOCKET}, found one of {size} mm for a hole of {hole} "
+            f"mm at {list(self.hole)} m: {1e3 * self.success.depth:.1f} mm below its rim they would be inside of "
+            f"each other; make objects.{PEG} thinner, the hole between objects.{SOCKET}.parts wider or success.depth less, or "
+            f"say where the hole is by 'hole'"
+        )
 
     @property
     def tip_in_tool(self) -> Pose:
