@@ -66,10 +66,10 @@ class Insert(Task):
         hole = " x ".join(f"{1e3 * free_width(socket.solids, height, axis):.1f}" for axis in (0, 1))
         size = " x ".join(f"{1e3 * length:.1f}" for length in np.ptp(points_of(peg.solids), axis=0).tolist())
         raise ValueError(
-            f"objects: expected a {PEG} that fits the hole of the {SOCKET}, found one of {size} mm for a hole of {hole} "
-            f"mm at {list(self.hole)} m: {1e3 * self.success.depth:.1f} mm below its rim they would be inside of "
-            f"each other; make objects.{PEG} thinner, the hole between objects.{SOCKET}.parts wider or success.depth less, or "
-            f"say where the hole is by 'hole'"
+            f"objects: expected a {PEG} that fits the hole of the {SOCKET}, found one of {size} mm for a hole of "
+            f"{hole} mm at {list(self.hole)} m: {1e3 * self.success.depth:.1f} mm below its rim they would be inside "
+            f"of each other; make objects.{PEG} thinner, the hole between objects.{SOCKET}.parts wider or "
+            "success.depth less, or say where the hole is by 'hole'"
         )
 
     @property
