@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -11,9 +12,7 @@ from serl_launch.errors import CommandError
 from serl_launch.runs import Run
 from serl_rl.backends import make_policy
 from serl_rl.checkpoint import CheckpointError
-from serl_rl.config import LearningConfig
 from serl_rl.encoders.file import EncoderError
-from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import DataError
 from serl_sim.envs import TaskEnv
 from serl_sim.rendering import Appearance, RenderError
@@ -47,12 +46,9 @@ def film_policy(run: Run, task: str, path: Path, episodes: int = EPISODES) -> No
     if get_task(task).kind == "gym":
         raise CommandError(f"{task}: only worlds of config/worlds are filmed, and its world is a Gymnasium environment")
     try:
-        newest = checkpoint.latest(run.checkpoints)
-        if newest is None:
+        if checkpoint.latest(run.checkpoints) is None:
             raise CommandError(f"{run.checkpoints} has no checkpoint yet")
-        config = load_learning(str(run.learning_file.absolute()), get_task(task))
-        frames = _frames(checkpoint.load_policy(newest), config, task, episodes)
-        write_video(path, frames, fps=TaskEnv.metadata["render_fps"])
+        write_video(path, _frames(run, task, episodes), fps=TaskEnv.metadata["render_fps"])
     except (CheckpointError, DataError, EncoderError, RenderError) as error:
         raise CommandError(str(error)) from error
 
@@ -74,25 +70,54 @@ def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], fps: float) -> 
         raise CommandError(f"{path} cannot be written: {error}") from error
 
 
-def _frames(snapshot: PolicySnapshot, config: LearningConfig, task: str, episodes: int) -> Iterator[NDArray[np.uint8]]:
+class PolicyActor:
+    """A policy that acts in a world, on what it perceives there.
+
+    Attributes:
+        env: the world, with the observations that the policy is given.
+    """
+
+    def __init__(self, run: Run, scene: TaskEnv) -> None:
+        """Load the newest policy of a run.
+
+        Raises:
+            CommandError: the run has no checkpoint yet.
+            CheckpointError, DataError, EncoderError: what is stored cannot be used, or not with this task.
+        """
+        newest = checkpoint.latest(run.checkpoints)
+        if newest is None:
+            raise CommandError(f"{run.checkpoints} has no checkpoint yet")
+        config = load_learning(str(run.learning_file.absolute()), scene.task)
+        perception = make_perception(scene.task, config, seed=0, simulated=True)
+        self.env = perception.wrap(scene)
+        self._stack = FrameStacker(perception.spec)
+        self._policy = make_policy(checkpoint.load_policy(newest), perception.weights)
+        self._policy.check(perception.spec)
+
+    def begin(self) -> None:
+        """An episode begins."""
+        self._stack.reset()
+        self._policy.reset()
+
+    def act(self, observation: Any) -> NDArray[np.float32]:
+        """The action (A,) that the policy thinks best."""
+        return self._policy.act(self._stack(observation), deterministic=True)
+
+
+def _frames(run: Run, task: str, episodes: int) -> Iterator[NDArray[np.uint8]]:
     scene = TaskEnv(task)
     try:
         scene.reset(seed=FIRST_SEED)
         # The first picture starts ffmpeg, which must not be forked from a process with JAX's threads.
         yield scene.world.render(OVERVIEW, *SIZE, FILM)
-        perception = make_perception(scene.task, config, seed=0, simulated=True)
-        env, stack = perception.wrap(scene), FrameStacker(perception.spec)
-        policy = make_policy(snapshot, perception.weights)
-        policy.check(perception.spec)
+        actor = PolicyActor(run, scene)
         for seed in range(FIRST_SEED, FIRST_SEED + episodes):
-            observation, _ = env.reset(seed=seed)
-            stack.reset()
-            policy.reset()
+            observation, _ = actor.env.reset(seed=seed)
+            actor.begin()
             over = False
             while not over:
                 yield scene.world.render(OVERVIEW, *SIZE, FILM)
-                action = policy.act(stack(observation), deterministic=True)
-                observation, _, terminated, truncated, _ = env.step(action)
+                observation, _, terminated, truncated, _ = actor.env.step(actor.act(observation))
                 over = terminated or truncated
             last = scene.world.render(OVERVIEW, *SIZE, FILM)
             for _ in range(max(1, round(HOLD * scene.metadata["render_fps"]))):
