@@ -177,6 +177,7 @@ class LearnerNode(Node):
             updates=policy.updates,
             env_steps=policy.env_steps,
             env_steps_trained=policy.env_steps_trained,
+            next_update_at=policy.next_update_at,
             data=array("B", policy.data),
         )
         message.header.stamp = self.get_clock().now().to_msg()

@@ -71,7 +71,9 @@ def peers(ros: Any) -> Iterator[tuple[Store, GraphLearnerLink]]:
     import rclpy
 
     store = Store()
-    service = InsertionService(ros.node("learner"), store.insert, Totals, store.refused.append)
+    service = InsertionService(
+        ros.node("learner"), store.insert, lambda: Totals(env_steps=2 * len(store.values)), store.refused.append
+    )
     node = rclpy.create_node("actor", context=ros.context)
     executor = FastExecutor(context=ros.context)
     executor.add_node(node)
@@ -88,6 +90,19 @@ def peers(ros: Any) -> Iterator[tuple[Store, GraphLearnerLink]]:
     del service
     executor.shutdown()
     node.destroy_node()
+
+
+def publish_policy(ros: Any, **fields: Any) -> Callable[..., None]:
+    """Publish a policy as a learner does; returns what publishes another one."""
+    arrays = {"head/kernel": np.zeros((3, 4), np.float32), "head/bias": np.zeros(4, np.float32)}
+    policy = PolicySnapshot(arrays, {"state": 3}, "relu", SquashedGaussian((-5.0, 2.0)))
+    publisher = ros.node("learner").create_publisher(PolicyParameters, "learner/policy", LATCHED)
+
+    def publish(**fields: Any) -> None:
+        publisher.publish(PolicyParameters(session="s", data=array("B", policy.to_bytes()), **fields))
+
+    publish(**fields)
+    return publish
 
 
 def test_what_cannot_be_stored_for_now_is_kept_and_sent_again(peers: tuple[Store, GraphLearnerLink]) -> None:
@@ -137,11 +152,27 @@ def test_a_learner_that_trains_more_often_than_transitions_come_is_followed(
 ) -> None:
     """As in real time, and where a checkpoint is evaluated without its journal."""
     _, client = peers
-    arrays = {"head/kernel": np.zeros((3, 4), np.float32), "head/bias": np.zeros(4, np.float32)}
-    policy = PolicySnapshot(arrays, {"state": 3}, "relu", SquashedGaussian((-5.0, 2.0)))
-    publisher = ros.node("learner").create_publisher(PolicyParameters, "learner/policy", LATCHED)
-    data = array("B", policy.to_bytes())
-    publisher.publish(PolicyParameters(session="s", version=7, env_steps=0, env_steps_trained=1506, data=data))
+    publish_policy(ros, version=7, env_steps=0, env_steps_trained=1506)
     client.connect()
     assert client.policy_version == 7
     assert client.lag == 0
+    client.settle()  # returns
+
+
+def test_the_policy_that_is_waited_for_has_learned_from_all_that_was_sent(
+    ros: Any, peers: tuple[Store, GraphLearnerLink]
+) -> None:
+    store, client = peers
+    publish = publish_policy(ros, version=1, next_update_at=4)
+    client.connect()
+    client.send(chunk(1.0))
+    client.settle()
+    assert (client.totals.env_steps, client.policy_version) == (2, 1)
+
+    def learn(_value: float) -> None:
+        publish(version=2, env_steps=4, env_steps_trained=4, next_update_at=8)
+
+    store.problem = learn
+    client.send(chunk(2.0))
+    client.settle()
+    assert client.policy_version == 2

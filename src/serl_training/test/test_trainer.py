@@ -157,6 +157,10 @@ def test_updates_keep_step_with_the_data(before_acting, training_starts, n_steps
         else:
             assert 0 <= stored - schedule.trained < n_steps
         assert schedule.updates == schedule.rehearsed + schedule.trained * utd_ratio
+        enough = schedule.next_update_at
+        assert stored < enough
+        assert schedule.due(enough, asked=number >= asked) is Due.TRAINING
+        assert schedule.due(enough - 1, asked=number >= asked) is not Due.TRAINING
 
 
 def test_without_coupling_training_goes_on_for_as_long_as_there_is_data() -> None:
@@ -165,6 +169,7 @@ def test_without_coupling_training_goes_on_for_as_long_as_there_is_data() -> Non
     for _ in range(10):
         schedule.done(Due.TRAINING, 5)
         assert schedule.due(5, asked=False) is Due.TRAINING
+    assert schedule.next_update_at == 0
 
 
 def test_cloning_without_demonstrations_says_what_is_missing(tmp_path) -> None:

@@ -114,6 +114,7 @@ class Actor:
             env_steps = self._learner.totals.env_steps
             if env_steps >= next_evaluation:
                 feedback("evaluation", env_steps, rate)
+                self._learner.settle()  # what reaches the goal is what the run is left with
                 result = self.evaluate(
                     goal.eval_episodes,
                     episode_seed(goal.seed, "evaluation", env_steps),

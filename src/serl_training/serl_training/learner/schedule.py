@@ -52,6 +52,13 @@ class UpdateSchedule:
         """All updates that were made, env steps that were passed over counted as trained."""
         return self.rehearsed + self.trained * self._config.utd_ratio
 
+    @property
+    def next_update_at(self) -> int:
+        """Online env steps with which updates go on; 0 where they wait for none."""
+        if not self._pace.coupled:
+            return 0
+        return max(self.trained + self._pace.n_steps, self._config.training_starts)
+
     def due(self, stored: int, *, asked: bool) -> Due:
         """What to do next.
 

@@ -64,6 +64,8 @@ class PublishedPolicy:
     """Online env steps that were stored by then."""
     env_steps_trained: int
     """Those of them that it was trained for."""
+    next_update_at: int
+    """Online env steps with which it is trained further; 0: no more are needed."""
     data: bytes
     """A `PolicySnapshot`."""
 
@@ -257,6 +259,7 @@ class Trainer:
                 updates=self._schedule.updates,
                 env_steps=self.ingest.totals.env_steps,
                 env_steps_trained=self._schedule.trained,
+                next_update_at=self._schedule.next_update_at,
                 data=policy.to_bytes(),
             )
         )

@@ -81,6 +81,7 @@ class GraphLearnerLink:
         self._policy_version = 0
         self._updates = 0
         self._trained = 0
+        self._next_update_at = 0
         self._client = node.create_client(InsertTransitions, "learner/insert")
         self._subscription = self._listen()
 
@@ -154,6 +155,13 @@ class GraphLearnerLink:
         self._wait(
             lambda: not self._ahead(),
             f"the learner to catch up (policy lag {self.lag}, {self._window.backlog} transitions not acknowledged)",
+        )
+
+    def settle(self) -> None:
+        """Wait for the policy that stays until there are more env steps; not where one never does."""
+        self._wait(
+            lambda: not self._next_update_at or self.totals.env_steps < self._next_update_at,
+            f"the learner to be done with {self.totals.env_steps} env steps",
         )
 
     def await_updates(self, count: int) -> None:
@@ -260,6 +268,7 @@ class GraphLearnerLink:
         self._policy_version = message.version
         self._updates = message.updates
         self._trained = message.env_steps_trained
+        self._next_update_at = message.next_update_at
 
     def _listen(self) -> Subscription:
         return self._node.create_subscription(PolicyParameters, "learner/policy", self._on_policy, LATCHED)

@@ -66,5 +66,8 @@ class LearnerLink(Protocol):
     def throttle(self) -> None:
         """Wait while the actor is too far ahead of the learner."""
 
+    def settle(self) -> None:
+        """Wait for the policy that stays until there are more env steps; not where one never does."""
+
     def flush(self) -> None:
         """Wait until everything that was sent is acknowledged, which means: is on the learner's disk."""

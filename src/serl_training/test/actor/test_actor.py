@@ -100,6 +100,9 @@ class Memory:
     def throttle(self) -> None:
         pass
 
+    def settle(self) -> None:
+        pass
+
     def await_updates(self, count: int) -> None:
         self.awaited = (count, len(self.chunks))
 
@@ -148,6 +151,25 @@ def test_training_ends_when_an_evaluation_reaches_the_goal() -> None:
     assert [report["eval/episodes"] for report in evaluations[:-1]] == [2.0] * (len(evaluations) - 1), "out of reach"
     assert evaluations[-1]["eval/episodes"] == 20.0
     assert evaluations[-1]["eval/interval_low"] > 0.8
+
+
+def test_what_is_evaluated_has_learned_from_all_that_is_stored() -> None:
+    class Late(Memory):
+        settled = False
+
+        def send(self, chunk: Chunk) -> None:
+            super().send(chunk)
+            self.settled = False
+
+        def settle(self) -> None:
+            self.settled = True
+
+        @property
+        def policy(self) -> Policy:
+            return Policy(float(self.settled))
+
+    actor, _ = make(Line(), Late(good_after=0))
+    assert actor.train(GOAL, no_feedback).reached
 
 
 def test_a_policy_that_learned_from_demonstrations_alone_is_evaluated_before_it_trains() -> None:
