@@ -22,6 +22,29 @@ def test_the_expert_of_the_page_pushes_the_cube(checkout):
     assert small == "True True\n"
 
 
+def test_the_door_of_the_page_hangs_on_its_post_and_turns(checkout):
+    checkout.follow(PAGE)
+    said = checkout.python(
+        """
+import numpy as np
+from serl_sim.world import World
+from serl_tasks import get_task
+
+world = World(get_task("pick_beside_a_door"))
+for seed in range(3):
+    world.reset(seed)
+    before = world.objects()
+    assert np.allclose(before["door"].position - before["post"].position, (-0.02, 0.0, 0.0), atol=1e-9)
+    world.data.qfrc_applied[world.model.joint("door").dofadr[0]] = 0.2
+    world.advance(1500)
+    turned = np.degrees(before["door"].rotation_vector_to(world.objects()["door"]))
+    assert np.allclose(turned, (0.0, 0.0, 100.0), atol=1.0), turned
+print("it turns")
+"""
+    )
+    assert said == "it turns\n"
+
+
 def test_the_task_of_the_page_is_a_proper_environment_with_a_judge_that_is_no_fool(checkout):
     checkout.follow(PAGE)
     checkout.python(

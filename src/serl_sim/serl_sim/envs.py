@@ -23,7 +23,7 @@ from serl_robots.model.pose import Pose
 
 from serl_sim.rendering import PRETTY
 from serl_sim.scene.scene import OVERVIEW
-from serl_sim.world import World
+from serl_sim.world import SimulationError, World
 from serl_tasks import ArmSample, Task, get_task
 
 Observation = dict[str, NDArray[Any]]
@@ -102,15 +102,20 @@ class TaskEnv(gym.Env[Any, Any]):
 
         Raises:
             ActionError: the action has the wrong length, is not finite or outside [-1, 1].
+            SimulationError: the simulation diverged. The episode is over, and nothing of it is worth learning from.
             RuntimeError: the environment was not reset.
         """
         if not self._running:
             raise RuntimeError("step: no episode is running; call reset() first")
         command = self._integrator.step(self.task.action.check(action))
-        if command.joint_positions is None:
-            self.world.step(command.target, command.gripper_width)
-        else:
-            self.world.step_joints(command.joint_positions, command.gripper_width)
+        try:
+            if command.joint_positions is None:
+                self.world.step(command.target, command.gripper_width)
+            else:
+                self.world.step_joints(command.joint_positions, command.gripper_width)
+        except SimulationError:
+            self._running = False
+            raise
         self._observer.advance(command.executed)
         self._steps += 1
         objects = self.world.objects()

@@ -58,9 +58,9 @@ class SceneMarkers:
             arrow.scale.x = arrow.scale.y = arrow.scale.z = 0.02
             markers.append(arrow)
         for name, item in self._task.objects.items():
-            for index, solid in enumerate(item.solids):
+            for index, (frame, solid) in enumerate(zip(item.frames(name), item.solids, strict=True)):
                 colour = item.colour if solid.colour is None else solid.colour
-                pose = objects[name].compose(solid.pose)
+                pose = objects[frame].compose(solid.pose)
                 shape = self._marker(name, _SHAPES[solid.shape], pose, (*colour, 1.0))
                 shape.id = index
                 shape.scale.x, shape.scale.y, shape.scale.z = (2.0 * half for half in solid.half_extents)

@@ -4,8 +4,10 @@
 from collections.abc import Mapping
 
 import mujoco
+import numpy as np
 from serl_robots.model.pose import Pose
-from serl_tasks.objects.scene_object import SceneObject, SlideMount
+from serl_tasks.objects.mounts import HingeMount, SlideMount
+from serl_tasks.objects.scene_object import SceneObject
 
 from serl_sim.scene.object_model import wxyz
 
@@ -18,18 +20,24 @@ class ObjectPoses:
         self._free: dict[str, int] = {}
         self._fixed: dict[str, int] = {}
         self._held: dict[str, Pose] = {}
-        self._sliding: dict[str, tuple[SlideMount, int]] = {}
+        self._jointed: dict[str, tuple[SlideMount | HingeMount, int]] = {}
         for name, item in objects.items():
             if item.in_tool is not None:
                 self._held[name] = item.in_tool.pose
-            elif item.slide is not None:
-                self._sliding[name] = item.slide, int(model.joint(name).qposadr[0])
+            elif item.joint is not None:
+                self._jointed[name] = item.joint, int(model.joint(name).qposadr[0])
             elif item.mount == "fixed":
                 self._fixed[name] = int(model.body(name).mocapid[0])
             else:
                 self._free[name] = int(model.joint(name).qposadr[0])
         self._objects = dict(objects)
+        self._links = {
+            name: [int(model.body(link).id) for link in item.frames(name)]
+            for name, item in objects.items()
+            if item.flexible is not None
+        }
         self._held_bodies = {int(model.body(name).id) for name in self._held}
+        self._held_bodies.update(body for links in self._links.values() for body in links)
 
     def is_held(self, body: int) -> bool:
         """Whether a body of the model is an object that is held."""
@@ -70,15 +78,28 @@ class ObjectPoses:
         for name in self._objects:
             if name in self._held:
                 poses[name] = tool.compose(self._held[name])
-            elif name in self._sliding:
-                slide, index = self._sliding[name]
-                poses[name] = slide.pose(self._fixed_pose(data, slide.base), float(data.qpos[index]))
+                if name in self._links:
+                    poses.update(self._points(data, name))
+            elif name in self._jointed:
+                mount, index = self._jointed[name]
+                poses[name] = mount.pose(self._fixed_pose(data, mount.base), float(data.qpos[index]))
             elif name in self._fixed:
                 poses[name] = self._fixed_pose(data, name)
             else:
                 start = self._free[name]
                 poses[name] = _pose(data.qpos[start : start + 7].tolist())
         return poses
+
+    def _points(self, data: mujoco.MjData, name: str) -> dict[str, Pose]:
+        """Poses of the points of a cable."""
+        # After a step the frames of bodies are those of the last physics step but one.
+        mujoco.mj_kinematics(data.model, data)
+        item = self._objects[name]
+        bodies = self._links[name][1:]
+        frames = np.hstack([data.xpos[bodies], data.xquat[bodies]]).tolist()
+        joints = [_pose(frame) for frame in frames]
+        end = joints[-1].compose(Pose((0.0, 0.0, item.link_length)))
+        return dict(zip(item.points(name), [*joints, end], strict=True))
 
     def _fixed_pose(self, data: mujoco.MjData, name: str) -> Pose:
         index = self._fixed[name]

@@ -36,6 +36,7 @@ _DIVERGED = (
     mujoco.mjtWarning.mjWARN_BADQVEL.value,
     mujoco.mjtWarning.mjWARN_BADQACC.value,
 )
+_LARGEST_SPEED = 1e3  # [m/s], [rad/s] of anything; MuJoCo itself takes up to 1e10 for a speed
 
 
 # Else MuJoCo writes MUJOCO_LOG.TXT into whatever folder this runs in.
@@ -59,7 +60,8 @@ class World:
         Raises:
             ConfigError: the task names a robot or a world that there is not, asks for what the robot cannot do, or
                 a camera of the world and one of the robot have the same name.
-            ValueError: the start of the task is out of the robot's reach, or its description lacks something.
+            ValueError: the start of the task is out of the robot's reach, its description lacks something, or its
+                objects make no stable simulation.
         """
         self.task = task
         self.robot = robot_of(task)
@@ -95,6 +97,7 @@ class World:
         nx, ny, nz, nw = task.limits.reference_orientation
         self._from_nominal = (-nx, -ny, -nz, nw)
         self._gripper_target = task.start.gripper_width
+        self._diverged = ""  # why the world is none until it is reset
         self._renderers: dict[Appearance, ImageRenderer] = {}
         self._tcp: Pose | None = None  # computed when asked for, and kept until the world moves
         self._measured: ArmSample | None = None
@@ -125,6 +128,7 @@ class World:
         if unknown:
             raise ValueError(f"no object {', '.join(sorted(unknown))}; there are {', '.join(movable)}")
         model, data = self.model, self.data
+        self._diverged = ""
         mujoco.mj_resetData(model, data)
         mujoco.mj_setState(model, data, self._home, _STATE)
         self._objects.place(data, poses)
@@ -207,8 +211,11 @@ class World:
         """Let `steps` physics steps pass.
 
         Raises:
-            SimulationError: the simulation diverged; the world is as after a reset of MuJoCo, call `reset`.
+            SimulationError: the simulation diverged, now or before; what it says of its state is worth nothing until
+                `reset`.
         """
+        if self._diverged:
+            raise SimulationError(self._diverged)
         if self._wrist is None:
             mujoco.mj_step(self.model, self.data, steps)
         else:
@@ -216,11 +223,10 @@ class World:
                 mujoco.mj_step(self.model, self.data)
                 self._wrist.update(self.data)
         self._tcp = self._measured = None
-        warnings = self.data.warning
-        for kind in _DIVERGED:
-            if warnings[kind].number:
-                reason = mujoco.mju_warningText(kind, warnings[kind].lastinfo)
-                raise SimulationError(f"the simulation diverged; reset the world. MuJoCo says: {reason}")
+        reason = self._divergence()
+        if reason:
+            self._diverged = f"the simulation diverged; reset the world. {reason}"
+            raise SimulationError(self._diverged)
 
     # What is measured
 
@@ -342,6 +348,19 @@ class World:
 
     # Inside
 
+    def _divergence(self) -> str:
+        """Why this is no world any more; empty while it is one."""
+        warnings = self.data.warning
+        for kind in _DIVERGED:
+            if warnings[kind].number:
+                return f"MuJoCo says: {mujoco.mju_warningText(kind, warnings[kind].lastinfo)}"
+        speeds = np.abs(self.data.qvel)
+        fastest = int(speeds.argmax())
+        if speeds[fastest] <= _LARGEST_SPEED:
+            return ""
+        joint = self.model.joint(int(self.model.dof_jntid[fastest])).name
+        return f"{joint} moves with {speeds[fastest]:.3g} m/s or rad/s, expected at most {_LARGEST_SPEED:g}"
+
     def _tcp_pose(self) -> Pose:
         if self._tcp is None:
             self._tcp = self.kinematics.tcp(self.data.qpos[self._arm_positions])
@@ -393,7 +412,13 @@ class World:
         for _ in range(3):
             # The posture springs pull the tool off its target, until they pull towards where the arm is at rest.
             model.qpos_spring[self._arm_positions] = data.qpos[self._arm_positions]
-            self.advance(round(_SETTLING_TIME / TIMESTEP))
+            try:
+                self.advance(round(_SETTLING_TIME / TIMESTEP))
+            except SimulationError as error:
+                raise ValueError(
+                    f"task {self.task.name!r}: objects: expected ones that come to rest, but {error} Is something too "
+                    "light for its contacts, or a cable not stiff enough?"
+                ) from error
         self._check_reach(start)
         data.qvel[:] = 0.0
         data.time = 0.0

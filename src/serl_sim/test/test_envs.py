@@ -14,6 +14,7 @@ from gymnasium.utils.env_checker import check_env
 from serl_config.schema import config, fields
 from serl_robots.control.action import ActionError, ActionSpec
 from serl_sim.envs import TaskEnv
+from serl_sim.world import SimulationError
 from serl_tasks.camera_view import CameraView
 from serl_tasks.task import Judgement, Task
 
@@ -306,3 +307,20 @@ def test_the_action_of_two_arms_is_refused_by_an_environment_of_one():
 def test_a_joint_that_the_robot_does_not_have_is_refused():
     with pytest.raises(ValueError, match=r"expected j1 to j7 or one of panda_joint1.*found 'j8'"):
         TaskEnv(joint_task(("j8",), (0.1,)))
+
+
+def test_an_environment_whose_world_explodes_says_so_and_goes_on_after_a_reset():
+    env = TaskEnv("route_cable")
+    action = np.zeros(3, np.float32)
+    env.reset(seed=0)
+    env.step(action)
+    env.world.data.joint("cable_6_x").qvel[0] = 1e5
+    with pytest.raises(SimulationError, match=r"the simulation diverged; reset the world"):
+        env.step(action)
+    with pytest.raises(RuntimeError, match=r"no episode is running; call reset\(\) first"):
+        env.step(action)
+    observation, _ = env.reset(seed=0)
+    again, _ = TaskEnv("route_cable").reset(seed=0)
+    np.testing.assert_array_equal(observation["state"], again["state"])
+    assert np.abs(env.step(action)[0]["state"]).max() < 10.0
+    env.close()

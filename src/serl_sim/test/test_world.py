@@ -174,3 +174,22 @@ def test_a_world_that_diverges_says_so_and_recovers(world):
         world.step(Pose(world.task.start.tcp_position, DOWN), OPEN)
     world.reset(0)
     world.step(Pose(world.task.start.tcp_position, DOWN), OPEN)
+
+
+@pytest.mark.parametrize("speed", [2e3, 1e5, np.nan, np.inf])
+def test_a_speed_that_nothing_has_is_a_divergence_until_the_reset(world, speed):
+    """MuJoCo itself warns of speeds above 1e10 only."""
+    start = Pose(world.task.start.tcp_position, DOWN)
+    world.data.joint("cube").qvel[2] = speed  # upwards
+    with pytest.raises(SimulationError, match=r"diverged; reset the world\. (cube moves with|MuJoCo says)"):
+        world.step(start, OPEN)
+    with pytest.raises(SimulationError, match="diverged"):
+        world.step(start, OPEN)
+    world.reset(0)
+    world.step(start, OPEN)
+
+
+def test_an_object_that_falls_for_long_is_none(world):
+    world.reset(0, {"cube": Pose((0.0, 5.0, 0.02))})
+    world.advance(round(30.0 / world.model.opt.timestep))
+    assert world.objects()["cube"].position[2] < -1000.0

@@ -109,11 +109,14 @@ class Task(ArmTask):
         if "state" in self.cameras:
             raise ValueError("cameras: 'state' is the state vector; give the camera another name")
         for name, item in self.objects.items():
-            base = None if item.slide is None else self.objects.get(item.slide.base)
-            if item.slide is not None and (base is None or base.mount != "fixed"):
+            if item.joint is None:
+                continue
+            base = self.objects.get(item.joint.base)
+            if base is None or base.mount != "fixed":
                 found = "none of that name" if base is None else f"one that is {base.mount}"
+                key = "slide" if item.slide is not None else "hinge"
                 raise ValueError(
-                    f"objects.{name}.slide.base: expected a fixed object {item.slide.base!r}, found {found}"
+                    f"objects.{name}.{key}.base: expected a fixed object {item.joint.base!r}, found {found}"
                 )
         self.errors.check_objects(self.objects)
         beside = self.start.beside
@@ -122,8 +125,22 @@ class Task(ArmTask):
             raise ValueError(
                 f"start.beside: expected an object that is not held, found {beside!r}{suggestion(beside, known)}"
             )
-        StateVector(self.state, list(self.objects), len(self.action)).noise(self.errors)
+        names = self.pose_names
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"objects: expected other names than those of a cable's points, found {', '.join(twice)}")
+        StateVector(self.state, names, len(self.action)).noise(self.errors)
         return self
+
+    @cached_property
+    def pose_names(self) -> tuple[str, ...]:
+        """Names of all poses that a world of the task has beside the tool's: of objects and of their points."""
+        return tuple(pose for name, item in self.objects.items() for pose in (name, *item.points(name)))
+
+    @property
+    def may_diverge(self) -> bool:
+        """Whether something in it, when simulated, is apt to become numerically unstable: a chain of light links."""
+        return any(item.flexible is not None for item in self.objects.values())
 
     def asked_widths(self) -> dict[str, float]:
         """Every opening of the gripper that the task asks for [m], by the key of its file that says so."""
@@ -194,7 +211,7 @@ class Task(ArmTask):
 
     @cached_property
     def _state_vector(self) -> StateVector:
-        return StateVector(self.state, list(self.objects), len(self.action))
+        return StateVector(self.state, self.pose_names, len(self.action))
 
     def make_observer(self) -> Observer:
         """Make what turns measurements of an episode into the entry ``state`` of its observations."""

@@ -50,7 +50,7 @@ class ScriptedHumanNode(Node):
         self._arm: ArmState | None = None
         self._sample: ArmSample
         self._objects: dict[str, Pose] = {}
-        self._needed = ("tcp", *task.objects)
+        self._needed = ("tcp", *task.pose_names)
         self._truth: WorldState | None = None
         self._answered = (-1, -1)
         self._publisher = self.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)

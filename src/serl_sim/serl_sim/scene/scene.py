@@ -59,7 +59,7 @@ def describe_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.Mj
     add_gripper_control(spec, robot)
     _add_table(spec, world.table)
     for name, item in sorted(
-        task.objects.items(), key=lambda each: each[1].slide is not None
+        task.objects.items(), key=lambda each: each[1].joint is not None
     ):  # its base is there then
         add_object(spec, name, item, robot)
     if task.observes_wrench:

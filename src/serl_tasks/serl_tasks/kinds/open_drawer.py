@@ -13,7 +13,7 @@ from serl_robots.model.pose import Pose, Vector3
 
 from serl_tasks.arm_sample import ArmSample
 from serl_tasks.kind_registry import register
-from serl_tasks.objects.scene_object import SlideMount
+from serl_tasks.objects.mounts import SlideMount
 from serl_tasks.task import Judgement, Task, with_noise
 
 DRAWER = "drawer"

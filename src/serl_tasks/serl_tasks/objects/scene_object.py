@@ -5,52 +5,25 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from serl_config.schema import Field, config, model_validator
 from serl_robots.model.pose import Pose, Vector3, quaternion_exp
 
+from serl_tasks.objects.flexible import Flexible
+from serl_tasks.objects.mounts import HingeMount, SlideMount, ToolMount
 from serl_tasks.objects.solid import Shape, Solid, check_colour
 
-Mount = Literal["free", "fixed", "held", "sliding"]
+Mount = Literal["free", "fixed", "held", "sliding", "hinged"]
 
 
-@config(kw_only=True)
-class ToolMount:
-    """How an object sits rigidly between the fingers."""
-
-    position: Vector3 = Field(description="of the object in the frame of the tool [m]")
-    rotation_deg: Vector3 = Field(default=(0.0, 0.0, 0.0), description="its turn, a rotation vector [deg]")
-
-    @property
-    def pose(self) -> Pose:
-        """The object in the frame of the tool."""
-        x, y, z = (math.radians(angle) for angle in self.rotation_deg)
-        return Pose(self.position, quaternion_exp((x, y, z)))
-
-
-@config(kw_only=True)
-class SlideMount:
-    """How an object slides on another one, as a drawer does in its cabinet. It starts at the beginning of its way."""
-
-    base: str = Field(description="object on which it slides, which is fixed")
-    position: Vector3 = Field(description="of its origin at the start, frame of the base [m]")
-    axis: Vector3 = Field(description="direction in which it slides, frame of the base")
-    reach: float = Field(gt=0.0, description="length of its way [m]")
-    friction: float = Field(default=0.0, ge=0.0, description="force that it takes to move it [N]")
-    damping: float = Field(default=0.0, ge=0.0, description="more force for each m/s [N s/m]")
-
-    @model_validator(mode="after")
-    def _unit_axis(self) -> SlideMount:
-        if abs(math.hypot(*self.axis) - 1.0) > 1e-3:
-            raise ValueError(f"axis: expected a vector of length 1, found {list(self.axis)}")
-        return self
-
-    def pose(self, base: Pose, way: float) -> Pose:
-        """The object `way` [m] from its start, of a base at `base`."""
-        x, y, z = (start + way * part for start, part in zip(self.position, self.axis, strict=True))
-        return base.compose(Pose((x, y, z)))
+# The key that says where it is, of what does not start at a place of its own, and what that key says.
+_PLACED: Final[dict[Mount, tuple[str, str]]] = {
+    "held": ("in_tool", "where the object is held"),
+    "sliding": ("slide", "on what it slides"),
+    "hinged": ("hinge", "on what it turns"),
+}
 
 
 @config(kw_only=True)
@@ -60,7 +33,11 @@ class SceneObject:
     A *free* object can be moved, and one that is *fixed* cannot. At the start they are uniformly within a rectangle and
     a range of turns about the vertical; they stand on the table unless `height` says otherwise. One that is *held* is
     rigidly joined to the tool, and part of it as far as its weight is concerned, which the arm knows. One that is
-    *sliding* moves along a line of a fixed one, which goes wherever that one does, and never meets that one.
+    *sliding* moves along a line of a fixed one, goes wherever that one does, and never meets that one; one that is
+    *hinged* turns about an axis of a fixed one instead.
+
+    A capsule may be *flexible*: a cable that is held by its end, which is its origin, and goes from there along z while
+    it is straight. Beside its own pose, that of the end, it has one of each of its `points`.
     """
 
     shape: Shape = Field(default="box", description="box, cylinder, capsule or sphere, where there are no parts")
@@ -69,7 +46,7 @@ class SceneObject:
     mass: float | None = Field(default=None, gt=0.0, description="[kg]; of what is not fixed")
     friction: float = Field(default=1.0, ge=0.0, le=10.0, description="sliding friction against what is not a gripper")
     colour: Vector3 = Field(description="red, green, blue, each in [0, 1]")
-    mount: Mount = Field(default="free", description="free, fixed, held or sliding")
+    mount: Mount = Field(default="free", description="free, fixed, held, sliding or hinged")
     lower: tuple[float, float] | None = Field(
         default=None,
         description="smallest x and y of the origin at the start, base frame [m]; of what is free or fixed",
@@ -79,6 +56,8 @@ class SceneObject:
     yaw_deg: float = Field(default=0.0, ge=0.0, le=180.0, description="largest turn about the vertical at the start")
     in_tool: ToolMount | None = Field(default=None, description="where it is held; of what is held")
     slide: SlideMount | None = Field(default=None, description="on what and how it slides; of what is sliding")
+    hinge: HingeMount | None = Field(default=None, description="on what and how it turns; of what is hinged")
+    flexible: Flexible | None = Field(default=None, description="how it bends, if it does; of a capsule that is held")
 
     @model_validator(mode="after")
     def _consistent(self) -> SceneObject:
@@ -86,21 +65,19 @@ class SceneObject:
             raise ValueError("expected either size or parts, found " + ("both" if self.size else "none of them"))
         if self.parts and self.shape != "box":
             raise ValueError(f"shape: expected one for each of the parts instead, found {self.shape!r}")
+        if self.flexible is not None and (self.mount != "held" or self.parts or self.shape != "capsule"):
+            found = "parts" if self.parts else f"a {self.shape}"
+            raise ValueError(f"flexible: expected a capsule that is held, found {found} that is {self.mount}")
         _ = self.solids
         check_colour(self.colour)
         if self.mount != "fixed" and self.mass is None:
             raise ValueError(f"mass: expected one, because the object is {self.mount}, found none")
-        if (self.mount == "held") != (self.in_tool is not None):
-            raise ValueError(
-                f"in_tool: expected where the object is held if mount is held, else none; found mount {self.mount}"
-            )
-        if (self.mount == "sliding") != (self.slide is not None):
-            raise ValueError(
-                f"slide: expected on what it slides if mount is sliding, else nothing; found mount {self.mount}"
-            )
+        for mount, (key, what) in _PLACED.items():
+            if (self.mount == mount) != (getattr(self, key) is not None):
+                raise ValueError(f"{key}: expected {what} if mount is {mount}, else none; found mount {self.mount}")
         if not self.has_place:
             if self.lower or self.upper or self.yaw_deg or self.height is not None:
-                key = "in_tool" if self.mount == "held" else "slide"
+                key, _ = _PLACED[self.mount]
                 raise ValueError(
                     f"expected {key} alone of an object that is {self.mount}, found lower, upper, yaw or height"
                 )
@@ -113,8 +90,36 @@ class SceneObject:
 
     @cached_property
     def solids(self) -> tuple[Solid, ...]:
-        """All that it consists of."""
-        return self.parts or (Solid(shape=self.shape, size=self.size),)
+        """All that it consists of, of what is flexible each of its links, in the frame of that."""
+        if self.flexible is None:
+            return self.parts or (Solid(shape=self.shape, size=self.size),)
+        diameter, length = Solid(shape=self.shape, size=self.size).size[0], self.link_length
+        link = Solid(shape=self.shape, size=(diameter, length + diameter), position=(0.0, 0.0, 0.5 * length))
+        return (link,) * self.flexible.links
+
+    @property
+    def link_length(self) -> float:
+        """Distance of the joints of what is flexible [m]; of anything else 0."""
+        return 0.0 if self.flexible is None else self.size[1] / self.flexible.links
+
+    def points(self, name: str) -> tuple[str, ...]:
+        """Names of the poses that it has beside its own, where its own is `name`.
+
+        Of what is flexible they are its joints, in the order in which they follow the held end, each with the turn
+        of the link that begins there, and its free end; of anything else there are none.
+        """
+        return () if self.flexible is None else tuple(f"{name}_{1 + index}" for index in range(self.flexible.links))
+
+    def frames(self, name: str) -> tuple[str, ...]:
+        """Names of the poses in whose frames its `solids` are, where its own is `name`."""
+        if self.flexible is None:
+            return (name,) * len(self.solids)
+        return (name, *self.points(name)[:-1])
+
+    @property
+    def joint(self) -> SlideMount | HingeMount | None:
+        """How it moves on another object, if it does."""
+        return self.slide or self.hinge
 
     @property
     def has_place(self) -> bool:
@@ -153,7 +158,7 @@ class SceneObject:
         """Draw a start pose in the base frame: three draws from `rng`.
 
         Raises:
-            ValueError: the object is held or sliding, and starts where something else is.
+            ValueError: the object is held, sliding or hinged, and starts where something else is.
         """
         if self.lower is None or self.upper is None:
             leader = "the tool" if self.mount == "held" else "its base"

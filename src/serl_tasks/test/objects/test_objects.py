@@ -136,7 +136,7 @@ def test_joined_solids_stand_on_the_lowest_of_them_and_share_the_mass() -> None:
         (FREE, {"shape": "sphere", "size": [0.1, 0.2]}, "size: expected 1 positive lengths"),
         (FREE, {"shape": "capsule", "size": [0.2, 0.1]}, "expected a capsule at least as high as thick"),
         (FREE, {"shape": "cone"}, "expected 'box', 'cylinder', 'capsule' or 'sphere', found str 'cone'"),
-        (FREE, {"mount": "glued"}, "expected 'free', 'fixed', 'held' or 'sliding', found str 'glued'"),
+        (FREE, {"mount": "glued"}, "expected 'free', 'fixed', 'held', 'sliding' or 'hinged', found str 'glued'"),
         (FREE, {"size": "gone"}, "expected either size or parts, found none"),
         (FREE, {"parts": [{"size": [1, 1, 1]}]}, "expected either size or parts, found both"),
         (FREE, {"mass": "gone"}, "mass: expected one, because the object is free"),
