@@ -149,6 +149,7 @@ class GymBridge(Node):
     def _fail(self, error: WorldFailure) -> None:
         self._broken = f"{error}; waits for sim/reset"
         log(self, LOG_ERROR, self._broken, throttle=1.0, key="broken")
+        self._states.publish_problem(self._broken)
 
     # State
 
@@ -164,6 +165,7 @@ class GymBridge(Node):
             response.message = str(error)
             return response
         self._broken = self._refused = ""
+        self._states.publish_problem("")
         self._episode, self._step = request.episode, 0
         self._stamp_ns += self._period_ns
         self._publish()

@@ -241,7 +241,12 @@ class MujocoBridge(Node):
         if self._simulation.take_step():
             self._publish()
         else:
-            log(self, LOG_ERROR, self._simulation.broken, throttle=1.0, key="broken")
+            self._report_broken()
+
+    def _report_broken(self) -> None:
+        """Say why the world has stopped. Its state is none, so nothing is published of it."""
+        log(self, LOG_ERROR, self._simulation.broken, throttle=1.0, key="broken")
+        self._states.publish_problem(self._simulation.broken)
 
     def _wake(self) -> None:
         """Start moving a world in lockstep that is busy."""
@@ -266,7 +271,7 @@ class MujocoBridge(Node):
             if self._simulation.advance(self._slice_steps):
                 self._publish()
             else:
-                log(self, LOG_ERROR, self._simulation.broken, throttle=1.0, key="broken")
+                self._report_broken()
 
     def _publish(self) -> None:
         """Publish the state that the world is in now."""
@@ -297,6 +302,7 @@ class MujocoBridge(Node):
         self._refused.clear()
         self._image_step = -1
         self._scene.clear_trail()
+        self._states.publish_problem("")
         self._publish()
         self._states.publish_clock()
         response.success = True
@@ -358,16 +364,17 @@ class MujocoBridge(Node):
     # What a person looks at
 
     def _on_scene_timer(self) -> None:
-        self._states.publish_clock()
-        self._scene.publish_frames()
-        self._scene.publish_markers(self._simulation.target)
-        self._scene.publish_images_to_newcomers()
+        now = time.monotonic_ns()
+        if not self._simulation.broken:  # else its state is none, and nobody may take it for one
+            self._states.publish_clock()
+            self._scene.publish_frames()
+            self._scene.publish_markers(self._simulation.target)
+            self._scene.publish_images_to_newcomers()
+            if now - self._published_ns >= _REMINDER_PERIOD_NS:
+                self._publish_state()
+                self._scene.publish_images()
         if self._viewer is not None:
             self._viewer.refresh()
-        now = time.monotonic_ns()
-        if now - self._published_ns >= _REMINDER_PERIOD_NS:
-            self._publish_state()
-            self._scene.publish_images()
         if now - self._report[0] >= _REPORT_PERIOD_NS:
             self._diagnose(now)
 

@@ -63,7 +63,7 @@ class StatefulWorld(Protocol):
 
 
 class StatePublisher:
-    """Publishes `joint_states`, `truth`, `clock`, and `wrench` for a task that observes it."""
+    """Publishes `joint_states`, `truth`, `clock`, `sim/problem`, and `wrench` for a task that observes it."""
 
     def __init__(self, node: Node, world: StatefulWorld, stamp: Time, clock_max_rate: float, frame_prefix: str) -> None:
         """Prepare the messages.
@@ -101,6 +101,8 @@ class StatePublisher:
         self._truth_publisher = node.create_publisher(WorldState, "truth", RELIABLE_10)
         # Relative: in a namespace there may be other worlds beside this one, each with its own time.
         self._clock_publisher = node.create_publisher(Clock, "clock", RELIABLE_1)
+        self._problem_publisher = node.create_publisher(String, "sim/problem", LATCHED)
+        self._problem = ""
 
     def publish(self, episode: int, step: int) -> None:
         """Publish the state of control step `step` of `episode`."""
@@ -123,6 +125,12 @@ class StatePublisher:
         if now >= self._next_clock_ns:
             self.publish_clock()
             self._next_clock_ns = now + self._clock_period_ns
+
+    def publish_problem(self, problem: str) -> None:
+        """Say why the world cannot move until it is reset; empty: it can."""
+        if problem != self._problem:
+            self._problem = problem
+            self._problem_publisher.publish(String(data=problem))
 
     def publish_clock(self) -> None:
         """Publish the newest time, if it was not."""

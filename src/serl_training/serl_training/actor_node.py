@@ -136,6 +136,7 @@ class ActorNode(Node):
             random_steps=self._learning.random_steps,
             updates_before_acting=self._learning.updates_before_acting,
             chunk_size=self._chunk_size,
+            whole_episodes=self._task.may_diverge,
         )
         perception = self._perception
         env = perception.wrap(self._env)

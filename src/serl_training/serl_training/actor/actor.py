@@ -50,6 +50,8 @@ class ActorSettings:
     """Updates on the demonstrations that the policy must have seen before it acts; it is evaluated then."""
     chunk_size: int = 8
     """Transitions that are handed over at once."""
+    whole_episodes: bool = False
+    """Whether an episode is handed over when it is over, so that nothing is stored of one whose world breaks."""
     lost_episodes_limit: int = 5
     """Lost episodes in a row after which a job is given up."""
 
@@ -280,6 +282,7 @@ class Actor:
                     self._format,
                     on_chunk=on_chunk,
                     before_step=before_step or self._host.check,
+                    whole=self._settings.whole_episodes,
                 )
             except (EpisodeLost, DataError) as error:
                 _log.warning("%s episode %d is lost: %s", name, start.number, error)

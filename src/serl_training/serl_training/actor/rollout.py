@@ -13,7 +13,7 @@ from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk, stack_observations
 
 from serl_training.actor.behaviours import Behaviour
-from serl_training.env.episode import EpisodeMode, EpisodeStart, Observation
+from serl_training.env.episode import EpisodeMode, EpisodeStart, Observation, WorldBroken
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,10 @@ class ChunkBuilder:
         """
         return self._cut() if self._steps else None
 
+    def discard(self) -> None:
+        """Forget what has not been handed out."""
+        self._begin(self._observations[-1:])
+
     def _cut(self) -> Chunk:
         steps, spec = self._steps, self._format.spec
         count, last = len(steps), steps[-1]
@@ -135,6 +139,7 @@ def run_episode(
     *,
     on_chunk: Callable[[Chunk], None] = lambda _chunk: None,
     before_step: Callable[[], None] = lambda: None,
+    whole: bool = False,
 ) -> EpisodeSummary:
     """Run one episode to its end.
 
@@ -145,15 +150,20 @@ def run_episode(
         chunk_format: of the chunks.
         on_chunk: gets each chunk as soon as it is full, and what there is when the episode is left early.
         before_step: called before each step; may wait, or raise to leave the episode.
+        whole: hand over the chunks when the episode is over, none at all where its world breaks. Otherwise those that
+            were full before stay handed over.
 
     Raises:
         EpisodeLost: the environment could not finish a step.
+        WorldBroken: its world is none any more; what is collected is thrown away.
         DataError: something was measured that does not fit the specification.
     """
     observation, info = env.reset(seed=start.seed, options=start.options)
     behaviour.reset()
     builder = ChunkBuilder(observation, start, chunk_format)
     length, total_reward, interventions = 0, 0.0, 0
+    kept: list[Chunk] = []
+    hand_over = kept.append if whole else on_chunk
     try:
         while True:
             before_step()
@@ -173,10 +183,16 @@ def run_episode(
             interventions += step.intervention
             chunk = builder.add(step, observation)
             if chunk is not None:
-                on_chunk(chunk)
+                hand_over(chunk)
             if terminated or truncated:
                 return EpisodeSummary(start.number, length, total_reward, step.success, interventions)
+    except WorldBroken:
+        builder.discard()
+        kept.clear()
+        raise
     finally:
         rest = builder.flush()
         if rest is not None:
-            on_chunk(rest)
+            hand_over(rest)
+        for chunk in kept:
+            on_chunk(chunk)

@@ -19,6 +19,10 @@ class EpisodeLost(RuntimeError):
     """The running episode cannot be finished; a new one may work."""
 
 
+class WorldBroken(EpisodeLost):
+    """The world of the running episode is none any more: nothing of the episode is worth learning from."""
+
+
 class EpisodeMode(IntEnum):
     """What an episode is for, in the numbers of serl_interfaces/EpisodeStatus; a person acts accordingly."""
 

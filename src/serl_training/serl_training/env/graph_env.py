@@ -33,7 +33,7 @@ from serl_tasks.arm_sample import ArmSample
 
 from serl_interfaces.msg import ActionCommand, EpisodeStatus, ExecutedAction
 from serl_tasks import Task, get_task
-from serl_training.env.episode import EpisodeMode, EpisodeStart, Observation
+from serl_training.env.episode import EpisodeMode, EpisodeStart, Observation, WorldBroken
 from serl_training.env.graph_cameras import CameraError, CameraInputs, Transport
 from serl_training.env.graph_connection import GraphConnection, GraphError
 from serl_training.env.graph_inputs import GraphInputs, check_observable
@@ -170,6 +170,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         Raises:
             ValueError: the action has the wrong shape or is not finite.
             GraphError: something did not arrive in time; the episode is lost, a reset may help.
+            WorldBroken: the simulation diverged; nothing of the episode is worth learning from, a reset helps.
         """
         command = self._publish(action)
         self._wait(self._progress.is_complete, command)
@@ -332,11 +333,17 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
 
     def _wait(self, complete: Callable[[], bool], command: ActionCommand) -> None:
         """Wait for what a command leads to; in lockstep repeat it now and then, in case a message got lost."""
+        inputs = self.inputs
+        self._wait_until(lambda: bool(inputs.problem) or complete(), command)
+        if inputs.problem:
+            raise WorldBroken(inputs.problem)
+
+    def _wait_until(self, over: Callable[[], bool], command: ActionCommand) -> None:
         if not self._lockstep:
-            self.connection.wait(complete, self._step_timeout, self._progress.missing_of_step)
+            self.connection.wait(over, self._step_timeout, self._progress.missing_of_step)
             return
         deadline = time.monotonic() + self._step_timeout
-        while not self.connection.executor.spin_until(complete, _REPEAT_AFTER):
+        while not self.connection.executor.spin_until(over, _REPEAT_AFTER):
             if time.monotonic() > deadline:
                 missing = self._progress.missing_of_step()
                 raise GraphError(f"waited {self._step_timeout:.1f} s for {missing}; is that node running?")

@@ -7,12 +7,14 @@ import numpy as np
 from geometry_msgs.msg import WrenchStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
+from serl_config.text import printable
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import load_robot
 from serl_ros.incoming import subscribe
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10
 from serl_tasks.arm_sample import ArmSample
 from serl_tasks.messages import MessageError, arm_sample, nanoseconds, object_poses, wrench_values
+from std_msgs.msg import String
 
 from serl_interfaces.msg import ArmState, ExecutedAction, Reward, SafetyStatus, WorldState
 from serl_tasks import Task
@@ -43,6 +45,7 @@ class GraphInputs:
         executed: `arm/executed` of the step that is asked for, None until it comes.
         reward: newest `reward` since the episode began.
         safety: newest `arm/safety`.
+        problem: why the simulated world cannot move until it is reset; empty while it can.
         episode: number of the running episode.
         step: number of the step that is asked for.
     """
@@ -65,15 +68,17 @@ class GraphInputs:
         self.executed: ExecutedAction | None = None
         self.reward: Reward | None = None
         self.safety: SafetyStatus | None = None
+        self.problem = ""
         self.episode = self.step = 0
         self._lockstep = lockstep
         self._action_shape = task.action_space.shape
-        self._needed = ("tcp", *task.objects)
+        self._needed = ("tcp", *task.pose_names)
         self._subscriptions = [
             subscribe(node, ArmState, "arm/state", self._on_arm, LOOP_1, MessageError),
             subscribe(node, ExecutedAction, "arm/executed", self._on_executed, LOOP_10, MessageError),
             subscribe(node, Reward, "reward", self._on_reward, LOOP_10, MessageError),
             node.create_subscription(SafetyStatus, "arm/safety", self._on_safety, LATCHED),
+            node.create_subscription(String, "sim/problem", self._on_problem, LATCHED),
         ]
         self.observes_wrench = task.observes_wrench
         if task.observes_wrench:
@@ -86,6 +91,7 @@ class GraphInputs:
         """Begin an episode: what was executed and judged before is not of it."""
         self.episode, self.step = episode, 0
         self.executed = self.reward = None
+        self.problem = ""
 
     def advance(self) -> None:
         """Go on to the next step."""
@@ -136,6 +142,9 @@ class GraphInputs:
 
     def _on_safety(self, message: SafetyStatus) -> None:
         self.safety = message
+
+    def _on_problem(self, message: String) -> None:
+        self.problem = printable(message.data)
 
     def _on_reward(self, message: Reward) -> None:
         nanoseconds(message.header.stamp)

@@ -13,7 +13,7 @@ import pytest
 from serl_rl.storage.chunk import Chunk, TransitionSpec
 from serl_training.actor.actor import Actor, ActorSettings
 from serl_training.actor.job import Cancelled, TrainGoal
-from serl_training.env.episode import EpisodeLost, EpisodeMode
+from serl_training.env.episode import EpisodeLost, EpisodeMode, WorldBroken
 from serl_training.link.learner_link import JobFailed, LearnerTotals
 
 HORIZON = 10
@@ -326,3 +326,23 @@ def test_an_episode_with_an_absurd_measurement_is_lost_and_the_next_one_goes_on(
     assert "is lost: observation.state" in caplog.text
     with pytest.raises(JobFailed, match=r"5 .* episodes in a row were lost; the last one: observation\.state"):
         make(Glitching(value, 10**6), Memory(good_after=0))[0].record(1, 0, no_feedback, no_feedback)
+
+
+class Exploding(Line):
+    """Breaks in the third step of its first two training episodes."""
+
+    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+        broken = sum(mode is EpisodeMode.TRAINING for mode, *_ in self.episodes) in (1, 2)
+        if broken and self.mode is EpisodeMode.TRAINING and self.steps == 2:
+            raise WorldBroken("the simulation diverged")
+        return super().step(action)
+
+
+def test_a_world_that_breaks_leaves_nothing_and_says_why(caplog) -> None:
+    env, learner = Exploding(), Memory(good_after=0)
+    actor, _ = make(env, learner, whole_episodes=True)
+    assert actor.train(replace(GOAL, demonstrations=0, eval_every=1), no_feedback).reached
+    tried = [number for mode, number, _ in env.episodes if mode is EpisodeMode.TRAINING]
+    assert tried == [1, 1, 1], "no number is lost, for nothing is stored under it"
+    assert [chunk.first_step for chunk in learner.chunks] == [0]
+    assert caplog.text.count("is lost: the simulation diverged") == 2

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serl_rl.spec import TransitionSpec
-from serl_rl.storage.chunk import Chunk
+from serl_rl.storage.chunk import Chunk, encode_chunk
 from serl_training.actor.rollout import ChunkFormat, run_episode
-from serl_training.env.episode import EpisodeLost, EpisodeMode, EpisodeStart, episode_seed
+from serl_training.env.episode import EpisodeLost, EpisodeMode, EpisodeStart, WorldBroken, episode_seed
 
 SPEC = TransitionSpec({"state": ((2,), "float32")}, 1)
 
@@ -28,8 +28,10 @@ class Counting(gym.Env):
     observation_space = gym.spaces.Dict({"state": gym.spaces.Box(-1e6, 1e6, (2,), np.float32)})
     action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
-    def __init__(self, length: int, terminates: bool, lost_at: int | None = None) -> None:
-        self.length, self.terminates, self.lost_at = length, terminates, lost_at
+    def __init__(
+        self, length: int, terminates: bool, lost_at: int | None = None, lost_by: type[EpisodeLost] = EpisodeLost
+    ) -> None:
+        self.length, self.terminates, self.lost_at, self.lost_by = length, terminates, lost_at, lost_by
 
     def _state(self) -> dict[str, np.ndarray]:
         return {"state": np.array([self.episode, self.count], np.float32)}
@@ -41,7 +43,7 @@ class Counting(gym.Env):
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
         if self.count == self.lost_at:
-            raise EpisodeLost("bridge gone")
+            raise self.lost_by("bridge gone")
         self.count += 1
         over = self.count == self.length
         info = {
@@ -128,3 +130,33 @@ def test_start_seeds_depend_on_purpose_and_number_only() -> None:
     assert episode_seed(0, "training", 3) == episode_seed(0, "training", 3)
     seeds = {episode_seed(s, purpose, n) for s in range(3) for purpose in ("training", "evaluation") for n in range(50)}
     assert len(seeds) == 300
+
+
+@given(lost_at=st.integers(0, 20), size=st.integers(1, 12), whole=st.booleans())
+def test_what_is_handed_over_of_an_episode_that_is_lost(lost_at: int, size: int, whole: bool) -> None:
+    """All that was measured where the graph failed; no more than was full before where the world broke."""
+    stored: dict[type[EpisodeLost], int] = {}
+    for reason in (EpisodeLost, WorldBroken):
+        chunks: list[Chunk] = []
+        with pytest.raises(reason):
+            run_episode(
+                Counting(30, True, lost_at, reason),
+                Always(),
+                start(1),
+                ChunkFormat(SPEC, size=size),
+                on_chunk=chunks.append,
+                whole=whole,
+            )
+        stored[reason] = sum(len(chunk) for chunk in chunks)
+    assert stored[EpisodeLost] == lost_at
+    assert stored[WorldBroken] == (0 if whole else lost_at // size * size)
+
+
+def test_an_episode_that_is_handed_over_as_a_whole_is_the_same_one() -> None:
+    def chunks_of(whole: bool) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        run_episode(Counting(21, True), Always(), start(3), ChunkFormat(SPEC), on_chunk=chunks.append, whole=whole)
+        return chunks
+
+    for one, other in zip(chunks_of(True), chunks_of(False), strict=True):
+        assert encode_chunk(one, SPEC) == encode_chunk(other, SPEC)

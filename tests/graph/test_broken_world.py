@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated world that blows up ends its episode, of which nothing is stored; the next one goes on from a reset."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import breaking_world
+import numpy as np
+import pytest
+from serl_rl.storage.chunk import Chunk, decode_chunk, encode_chunk
+from serl_rl.storage.journal import Journal, Record, read_journal
+
+try:
+    from serl_training.actor.rollout import ChunkFormat, run_episode
+    from serl_training.env.episode import EpisodeMode, EpisodeStart, WorldBroken
+    from serl_training.env.graph_env import GraphEnv
+    from serl_training.link.contract import load_learning, transition_spec
+
+    import serl_interfaces.msg  # noqa: F401 - built by colcon
+except ImportError:
+    pytest.skip("the workspace is not built", allow_module_level=True)
+
+TASK = "route_cable"
+FAULT = Path(breaking_world.__file__).parent
+
+
+class Still:
+    """Chooses the action that changes nothing."""
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+    def act(self, observation: dict, info: dict) -> tuple[np.ndarray, int]:
+        """No motion, by no policy."""
+        return info["rest_action"], 0
+
+
+@pytest.fixture(params=[True, False], ids=["lockstep", "in real time"])
+def env(request, processes) -> Iterator[GraphEnv]:
+    lockstep = request.param
+    arguments = {
+        "serl_sim.mujoco_bridge_node": ("-p", f"real_time_factor:={0.0 if lockstep else 5.0}"),
+        "serl_robots.arm_controller_node": ("-p", f"lockstep:={str(lockstep).lower()}"),
+        "serl_training.reward_node": (),
+    }
+    paths = os.pathsep.join([str(FAULT), os.environ.get("PYTHONPATH", "")])
+    for module, parameters in arguments.items():
+        program = f"import breaking_world; from {module} import main; main()"
+        command = [sys.executable, "-c", program, "--ros-args", "-p", f"task:={TASK}"]
+        processes.start(*command, *parameters, env={**os.environ, "PYTHONPATH": paths})
+    graph = GraphEnv(TASK, lockstep=lockstep, reset_timeout=30.0)
+    yield graph
+    graph.close()
+
+
+def test_nothing_is_stored_of_an_episode_whose_world_breaks(env: GraphEnv, tmp_path: Path) -> None:
+    spec = transition_spec(env.task, load_learning("", env.task), None)
+    chunk_format = ChunkFormat(spec)
+    with Journal(tmp_path / "journal", spec, sync_interval=None) as journal:
+        sent = 0
+
+        def store(chunk: Chunk) -> None:
+            nonlocal sent
+            journal.append(Record("actor", "session", sent, len(chunk), encode_chunk(chunk, spec)))
+            sent += len(chunk)
+
+        for number in (1, 2, 3, 4):
+            seed = number % 2  # every other world breaks
+            start = EpisodeStart(EpisodeMode.TRAINING, number, seed)
+            if seed:
+                with pytest.raises(
+                    WorldBroken, match=r"the simulation diverged; reset the world\. MuJoCo says: .*unstable"
+                ):
+                    run_episode(env, Still(), start, chunk_format, on_chunk=store, whole=env.task.may_diverge)
+            else:
+                summary = run_episode(env, Still(), start, chunk_format, on_chunk=store, whole=env.task.may_diverge)
+                assert summary.length == env.task.horizon
+    chunks = [decode_chunk(record.data, spec) for _, record in read_journal(tmp_path / "journal", spec)]
+    assert {chunk.episode for chunk in chunks} == {2, 4}
+    assert sum(len(chunk) for chunk in chunks) == 2 * env.task.horizon
+    assert all(np.abs(chunk.observation["state"]).max() < 10.0 for chunk in chunks)
