@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.schema import suggestion
 
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
@@ -129,7 +130,13 @@ class Kinematics:
     def _id(self, kind: mujoco.mjtObj, name: str) -> int:
         number = mujoco.mj_name2id(self._model, kind, name)
         if number < 0:
-            raise ValueError(f"kinematics: the URDF has no {kind.name.removeprefix('mjOBJ_').lower()} {name!r}")
+            what = kind.name.removeprefix("mjOBJ_").lower()
+            count = self._model.nbody if kind == mujoco.mjtObj.mjOBJ_BODY else self._model.njnt
+            known = [str(mujoco.mj_id2name(self._model, kind, index)) for index in range(count)]
+            raise ValueError(
+                f"robot {self._robot.name!r}: {self._robot.urdf} has no {what} {name!r}, which its file in "
+                f"config/robots names{suggestion(name, known)}"
+            )
         return int(number)
 
 

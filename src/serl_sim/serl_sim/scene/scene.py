@@ -8,14 +8,16 @@ from typing import Final
 
 import mujoco
 from mujoco import mjtBuiltin, mjtGeom, mjtLightType, mjtTexture
+from serl_config.schema import suggestion
 from serl_robots.model.camera_mount import CameraMount
 from serl_robots.model.pose import Quaternion
+from serl_robots.model.robot import FOLDER as ROBOTS
 from serl_robots.model.robot import RobotModel
 from serl_tasks.task import Task
 
 from serl_sim.scene.actuators import HELPER_GROUP, add_cartesian_control, add_gripper_control, add_joint_control
 from serl_sim.scene.object_model import STIFF_CONTACT, add_object
-from serl_sim.scene.world_file import Table, WorldFile, cameras_of
+from serl_sim.scene.world_file import FOLDER, Table, WorldFile, cameras_of
 from serl_sim.scene.wrist_sensor import add_wrist_sensor
 
 TIMESTEP: Final = 0.002  # [s]
@@ -172,7 +174,11 @@ def _add_table(spec: mujoco.MjSpec, table: Table) -> None:
 def _add_camera(spec: mujoco.MjSpec, name: str, camera: CameraMount) -> None:
     body = spec.worldbody if camera.parent == "world" else spec.body(camera.parent)
     if body is None:
-        raise ValueError(f"camera {name!r}: the robot has no link {camera.parent!r}")
+        links = [body.name for body in spec.bodies]
+        raise ValueError(
+            f"camera {name!r}: parent: expected world or a link of the robot, found {camera.parent!r}"
+            f"{suggestion(camera.parent, links)}; the camera is in {FOLDER} or {ROBOTS}"
+        )
     body.add_camera(name=name, pos=camera.position, quat=_view(camera), fovy=camera.fovy_deg)
 
 

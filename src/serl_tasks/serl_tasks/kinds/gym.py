@@ -14,6 +14,7 @@ from serl_robots.model.pose import Pose
 from serl_tasks.arm_sample import TOOL, ArmSample
 from serl_tasks.environment_mapping import EnvironmentMapping
 from serl_tasks.kind_registry import register
+from serl_tasks.state_terms import WRENCH_TERMS
 from serl_tasks.task import Expert, Judgement, Task, with_noise
 
 WORLD = "gym"
@@ -48,7 +49,11 @@ class GymTask(Task):
             if set(names) != set(wanted):
                 raise ValueError(f"{key}: expected {', '.join(wanted) or 'none'}, found {', '.join(names) or 'none'}")
         if self.observes_wrench:
-            raise ValueError("state: expected no terms of the wrench, which an environment does not tell")
+            asked = ", ".join(term.name for term in self.state if term.name in WRENCH_TERMS)
+            raise ValueError(
+                f"state: expected no terms of the wrench, which an environment does not tell, found {asked}; leave out "
+                "what no sensor gives"
+            )
         known = {TOOL, *self.objects}
         if not set(self.progress) <= known:
             raise ValueError(f"progress: expected two of {', '.join(sorted(known))}, found {', '.join(self.progress)}")
