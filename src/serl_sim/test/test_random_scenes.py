@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random looks and the labels of what is to be seen under them."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -9,8 +9,11 @@ from serl_robots.model.pose import Pose
 from serl_sim.pictures.random_scenes import SceneRange, label_table, labelled_pictures
 from serl_sim.pictures.randomize import LookRange, RandomLooks
 from serl_sim.world import World
+from serl_tasks.objects.mounts import HingeMount
+from serl_tasks.objects.scene_object import SceneObject
+from serl_tasks.objects.solid import Solid
 
-from serl_tasks import get_task
+from serl_tasks import get_task, task_names
 
 TASK = get_task("pick_cube_vision")
 PLAIN = LookRange(plain=1.0)
@@ -168,3 +171,49 @@ def test_a_view_projects_what_is_behind_it_to_nothing(looks_of):
     ahead = view.position - view.rotation[:, 2]
     assert view.project(ahead, 100, 60) == pytest.approx((50.0, 30.0))
     assert view.project(view.position + view.rotation[:, 2], 100, 60) is None
+
+
+STRESS = SceneRange(looks=PLAIN, wander=2.0, steps=2, absent=0.3, anywhere=0.3)
+JOINED = {
+    "insert_peg_vision": ("peg", "tcp"),
+    "open_drawer_vision": ("lever", "cabinet"),
+    "route_cable_vision": ("cable", "tcp"),
+}
+"""Objects whose distance from what carries them never changes: held, hinged, and the held end of what is flexible."""
+
+
+def with_a_lever(task):
+    """The drawer's task with a lever that is hinged at the cabinet's corner, 15 cm from its origin."""
+    lever = SceneObject(
+        mount="hinged",
+        mass=0.1,
+        colour=(0.2, 0.7, 0.3),
+        hinge=HingeMount(base="cabinet", position=(0.0, 0.12, 0.09), axis=(0.0, 0.0, 1.0), reach_deg=120.0),
+        parts=(Solid(size=(0.08, 0.01, 0.01), position=(-0.05, 0.0, 0.0)),),
+    )
+    return replace(task, objects={**task.objects, "lever": lever})
+
+
+@pytest.mark.parametrize("name", [name for name in task_names() if name.endswith("_vision")])
+def test_scenes_are_drawn_of_objects_however_they_are_mounted(name):
+    task = get_task(name)
+    if name == "open_drawer_vision":
+        task = with_a_lever(task)
+    table, start = {}, 0
+    for label in label_table(task):
+        table[label.name] = slice(start, start + label.size)
+        start += label.size
+    rows = labelled_pictures(task, STRESS, 60, 0)["front"]
+    assert np.isfinite(rows.labels).all()
+    assert len(np.unique(rows.pictures.reshape(60, -1), axis=0)) > 30, "scenes differ"
+    for item in task.objects:
+        assert (rows.weights[:, table[f"{item}_seen"]] == 1.0).all()
+        assert rows.labels[:, table[f"{item}_seen"]].max() == 1.0, "each is seen now and then"
+    if name in JOINED:
+        item, base = JOINED[name]
+        position, origin = (rows.labels[:, table[f"{each}_position"]] for each in (item, base))
+        known = (rows.weights[:, table[f"{item}_position"]] * rows.weights[:, table[f"{base}_position"]])[:, 0] > 0.0
+        distances = np.linalg.norm(position - origin, axis=1)[known]
+        assert len(distances) > 10
+        assert distances == pytest.approx(distances[0], abs=1e-4)
+        assert distances[0] == pytest.approx({"peg": 0.1, "cable": 0.1, "lever": 1.5}[item], abs=1e-4)

@@ -24,6 +24,8 @@ from serl_tasks import Task
 # What a value of one is worth, so that all labels are about as large; of a width it is half of the widest.
 _LENGTH: Final = 0.1  # [m]
 
+_ATTEMPTS: Final = 50  # of beginning an episode
+
 
 @config(kw_only=True)
 class SceneRange:
@@ -136,7 +138,7 @@ def _moments(world: World, scenes: SceneRange, rng: np.random.Generator) -> Iter
     integrator = CommandIntegrator(task.action, task.limits, task.control_period, frame=task.frame)
     low, high = np.array(task.limits.workspace_min), np.array(task.limits.workspace_max)
     while True:
-        world.reset(int(rng.integers(2**31)), _places(world, scenes, rng))
+        _begin(world, scenes, rng)
         arm = world.arm_sample()
         integrator.reset(arm.tcp, arm.gripper_width)
         expert = task.make_expert(rng, scenes.noise * rng.random())
@@ -157,14 +159,28 @@ def _moments(world: World, scenes: SceneRange, rng: np.random.Generator) -> Iter
             yield
 
 
+def _begin(world: World, scenes: SceneRange, rng: np.random.Generator) -> None:
+    """Begin an episode. Where the tool cannot start with the objects that were drawn, others are."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            world.reset(int(rng.integers(2**31)), _places(world, scenes, rng))
+        except ValueError:
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            return
+
+
 def _places(world: World, scenes: SceneRange, rng: np.random.Generator) -> dict[str, Pose]:
     """Where the objects are at the start of an episode."""
     chance = rng.random()
     places = {}
     for name, item in world.task.objects.items():
         if item.lower is None or item.upper is None:
-            continue  # it is held
-        if chance < scenes.absent:
+            continue  # it is where another one is
+        if name == world.task.start.beside:  # where the tool starts there has to be something to start beside
+            low, high = np.array(item.lower) - scenes.spread, np.array(item.upper) + scenes.spread
+        elif chance < scenes.absent:
             low = high = np.array((0.0, 5.0))  # beyond the table, from where it falls
         elif chance < scenes.absent + scenes.anywhere:
             low, high = np.array(world.file.table.lower) + 0.05, np.array(world.file.table.upper) - 0.05
