@@ -101,6 +101,7 @@ OF_THE_TEST = {"pick_uncertain_cube": UNCERTAIN, "pick_in_the_frame_of_the_tool"
         ("insert_peg", 2),
         ("insert_peg_vision", 1),
         ("open_drawer", 2),
+        ("route_cable", 2),
         *((task, 2) for task in OF_THE_TEST),
     ],
 )
@@ -109,6 +110,8 @@ def test_an_episode_in_the_graph_is_an_episode_in_the_environment(processes, mon
         write_task(monkeypatch, tmp_path, task, OF_THE_TEST[task])
     start_nodes(processes, task)
     graph, env = GraphEnv(task, reset_timeout=30.0), serl_sim.make(task)
+    # A pose that goes through a message is normalized again: the last bit of that is 1e-13 m of a cable.
+    rounding = 1e-11 if task == "route_cable" else 0.0
     try:
         for seed, noise in ((0, 0.0), (1, 0.3), (2, 1.0))[:seeds]:
             expert = env.task.make_expert(np.random.default_rng(seed), noise=noise)
@@ -118,7 +121,7 @@ def test_an_episode_in_the_graph_is_an_episode_in_the_environment(processes, mon
                 assert_same(ours, theirs)
                 known, objects = env.known()
                 for name, pose in graph.known()[1].items():
-                    np.testing.assert_array_equal(pose.position, objects[name].position)
+                    np.testing.assert_allclose(pose.position, objects[name].position, 0.0, rounding, err_msg=name)
                 action = expert.act(known, objects)
                 ours, reward, terminated, truncated, info = graph.step(action)
                 theirs, *expected, expected_info = env.step(action)

@@ -24,6 +24,11 @@ def env() -> TaskEnv:
     return TaskEnv(replace(TASK, errors=ErrorSettings()))
 
 
+@pytest.fixture(scope="module")
+def patient() -> TaskEnv:
+    return TaskEnv(replace(TASK, errors=ErrorSettings(), horizon=14 + TASK.horizon))
+
+
 def lead(env: TaskEnv, seed: int, noise: float = 0.0) -> tuple[bool, int]:
     """Success of the expert in an episode, and its length."""
     expert = env.task.make_expert(np.random.default_rng(seed), noise)
@@ -111,19 +116,20 @@ def test_who_knows_where_the_clip_is_clips_it_in_in_ninety_five_of_a_hundred_sce
 
 def test_who_knows_it_roughly_often_does_not() -> None:
     rough = TaskEnv(TASK)
-    assert 15 <= sum(lead(rough, seed)[0] for seed in range(30)) <= 28
+    assert 15 <= sum(lead(rough, seed)[0] for seed in range(30)) <= 27
 
 
 @pytest.mark.parametrize("corner", [(x, y, z) for x in (0.39, 0.55) for y in (-0.11, 0.11) for z in (0.03, 0.15)])
-def test_the_expert_takes_over_anywhere_in_the_box(env: TaskEnv, corner: tuple[float, float, float]) -> None:
-    """It is led to a corner first, as a policy that drifts would."""
+def test_the_expert_takes_over_anywhere_in_the_box(patient: TaskEnv, corner: tuple[float, float, float]) -> None:
+    """It is led to a corner first, as a policy that drifts would; from there it has the time of an episode."""
+    env = patient
     env.reset(seed=11)
     scale = np.array(env.task.action.scale)
     for _ in range(14):
         way = np.array(corner) - env.known()[0].tcp.position
         env.step(np.clip(way / scale, -1.0, 1.0).astype(np.float32))
     expert = env.task.make_expert(np.random.default_rng(0))
-    for _ in range(26):
+    for _ in range(TASK.horizon):
         *_, terminated, truncated, info = env.step(expert.act(*env.known()))
         if terminated or truncated:
             break
