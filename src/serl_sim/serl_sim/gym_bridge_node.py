@@ -154,6 +154,9 @@ class GymBridge(Node):
     # State
 
     def _on_reset(self, request: ResetWorld.Request, response: ResetWorld.Response) -> ResetWorld.Response:
+        if request.keep or request.task:
+            response.message = "a Gymnasium environment begins where it likes: expected neither keep nor a task"
+            return response
         self._pose = self._width = None
         try:
             self._world.reset(request.seed)

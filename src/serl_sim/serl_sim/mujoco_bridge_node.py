@@ -8,6 +8,7 @@ time runs on by itself.
 
 import time
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -15,6 +16,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.task import Future
+from serl_robots.model.pose import Pose
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.frames import declare_frame_prefix
 from serl_ros.log import ERROR as LOG_ERROR
@@ -293,7 +295,10 @@ class MujocoBridge(Node):
 
     def _on_reset(self, request: ResetWorld.Request, response: ResetWorld.Response) -> ResetWorld.Response:
         try:
-            self._simulation.reset(request.seed, request.episode)
+            if request.keep:
+                self._simulation.keep(request.episode)
+            else:
+                self._simulation.reset(request.seed, request.episode, self._start_of(request))
         except ValueError as error:
             response.success, response.message = False, str(error)
             log(self, LOG_WARN, f"sim/reset refused: {error}", throttle=1.0)
@@ -308,6 +313,12 @@ class MujocoBridge(Node):
         response.success = True
         response.stamp = Time(sec=self._stamp.sec, nanosec=self._stamp.nanosec)
         return response
+
+    def _start_of(self, request: ResetWorld.Request) -> dict[str, Pose] | None:
+        """Where the objects of another task than the world's own start; ValueError if there is no such task."""
+        if request.seed < 0 or request.task in ("", self._simulation.world.task.name):
+            return None
+        return get_task(request.task).sample_objects(np.random.default_rng(request.seed))
 
     async def _on_step(self, request: StepWorld.Request, response: StepWorld.Response) -> StepWorld.Response:
         """Many steps take seconds: every few milliseconds whoever waits (a reset, a pause, diagnostics) comes first."""

@@ -9,7 +9,7 @@ joint trajectory that says which state it starts from; or any other joint trajec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from serl_robots.model.pose import Pose
@@ -102,23 +102,45 @@ class Simulation:
 
     # Commands
 
-    def reset(self, seed: int, episode: int) -> None:
+    def reset(self, seed: int, episode: int, objects: Mapping[str, Pose] | None = None) -> None:
         """Go to the start state of `seed`, one control period later; commands that wait are dropped.
 
+        Args:
+            seed: any integer from 0.
+            episode: number of the episode that begins.
+            objects: poses of some objects, instead of those that the seed gives.
+
         Raises:
-            ValueError: `seed` is negative.
+            ValueError: `seed` is negative, there is no such object, or something is in the tool's way.
         """
-        self.world.reset(seed)
-        self.episode = episode
+        self.world.reset(seed, objects)
         self.broken = ""
         self.target = None
         self.width = self.world.task.start.gripper_width
-        self._pending_pose = self._pending_width = self._pending_trajectory = self._trajectory = None
-        self._reset_steps = self.physics_steps
+        self._trajectory = None
+        self._begin(episode)
         self.stamp_ns += self.world.steps_per_period * TIMESTEP_NS
         observers, self._observers = self._observers, []
         for observer in observers:
             observer(True)
+
+    def keep(self, episode: int) -> None:
+        """Begin an episode where everything is: nothing moves, no time passes; commands that wait are dropped.
+
+        Args:
+            episode: its number.
+
+        Raises:
+            ValueError: the world is broken.
+        """
+        if self.broken:
+            raise ValueError(f"nothing can be kept: {self.broken}")
+        self._begin(episode)
+
+    def _begin(self, episode: int) -> None:
+        self.episode = episode
+        self._pending_pose = self._pending_width = self._pending_trajectory = None
+        self._reset_steps = self.physics_steps
 
     def command_pose(self, pose: Pose, stamp_ns: int) -> None:
         """Lead the tool to `pose`.

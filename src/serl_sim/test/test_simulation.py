@@ -72,6 +72,25 @@ def test_a_reset_drops_what_waits_and_begins_a_new_episode(lockstep):
         lockstep.reset(-3, episode=3)
 
 
+def test_an_episode_may_begin_where_everything_is(lockstep):
+    lockstep.command_width(0.02)
+    lockstep.command_pose(HOME, lockstep.stamp_ns)
+    lockstep.take_step()
+    before, stamp_ns = lockstep.world.data.qpos.copy(), lockstep.stamp_ns
+    lockstep.command_width(0.08)
+    lockstep.keep(episode=7)
+    assert (lockstep.episode, lockstep.step, lockstep.stamp_ns) == (7, 0, stamp_ns)
+    assert (lockstep.world.data.qpos == before).all()
+    assert not lockstep.has_half_a_command, "what waited was for the episode before"
+    assert (lockstep.target, lockstep.width) == (HOME, 0.02), "what is commanded goes on"
+
+
+def test_a_reset_may_put_objects_elsewhere(lockstep):
+    place = Pose((0.42, 0.11, lockstep.world.objects()["cube"].position[2]))
+    lockstep.reset(5, episode=2, objects={"cube": place})
+    np.testing.assert_allclose(lockstep.world.objects()["cube"].position, place.position, atol=1e-4)
+
+
 def test_a_paused_world_says_so(lockstep):
     lockstep.paused = True
     assert not lockstep.can_move
@@ -83,6 +102,8 @@ def test_a_broken_world_waits_for_a_reset(lockstep):
     assert not lockstep.take_step()
     assert not lockstep.can_move
     assert lockstep.waits_for().startswith("sim/reset: the simulation diverged")
+    with pytest.raises(ValueError, match="nothing can be kept: the simulation diverged"):
+        lockstep.keep(episode=2)
     lockstep.reset(0, episode=2)
     assert lockstep.can_move
     assert lockstep.take_step()

@@ -32,6 +32,7 @@ class ScriptedHumanNode(Node):
         """Declare parameters and connect."""
         super().__init__("scripted_human")
         task = get_task(declare(self, "task", "pick_cube", "Task whose expert plays the person.", choices=task_names()))
+        self._task = task.name
         self._human = ScriptedHuman(
             task,
             declare(self, "seed", 0, "Seed of the person's own randomness.", range=(0, 2**31)),
@@ -64,6 +65,8 @@ class ScriptedHumanNode(Node):
     def _on_episode(self, status: EpisodeStatus) -> None:
         if status.seed < 0:
             raise MessageError(f"seed: expected a number from 0, found {status.seed}")
+        if status.task not in ("", self._task):  # of a pair it is the other one's turn, and its person's
+            status.human_expected = False
         self._status = status
         if status.human_expected:
             self._watch()

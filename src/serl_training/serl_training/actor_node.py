@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -19,27 +19,33 @@ from serl_ros.log import WARN as LOG_WARN
 from serl_ros.log import log
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
-from serl_ros.qos import RELIABLE_50
+from serl_tasks.pair import check_pair
 
 from serl_interfaces.action import Evaluate, Record, ResetEpisode, Train
-from serl_interfaces.msg import Metrics
 from serl_tasks import get_task, task_names
-from serl_training.actor.actor import FIRST_EVALUATION, Actor, ActorSettings
+from serl_training.actor.actor import Actor, ActorSettings
 from serl_training.actor.demonstrations import load_demonstrations
+from serl_training.actor.episode_numbers import FIRST_EVALUATION, EpisodeNumbers
 from serl_training.actor.graph_job_server import JobServer
+from serl_training.actor.graph_metrics import MetricsPublisher
+from serl_training.actor.graph_pair import PairJobs, PairMemberHost, learner_prefix
 from serl_training.actor.job import TrainGoal
-from serl_training.actor.perception import make_perception
+from serl_training.actor.pair import Member, Pair
+from serl_training.actor.perception import Perception, make_perception
 from serl_training.env.episode import EpisodeLost, EpisodeMode
+from serl_training.env.graph_arm import EpisodeGraph
 from serl_training.env.graph_cameras import Transport
 from serl_training.env.graph_env import GraphEnv
 from serl_training.env.graph_inputs import check_observable
-from serl_training.env.graph_reset import EpisodeGraph, PersonReset, PersonResetSettings, Reset, SimulatorReset
+from serl_training.env.graph_reset import PersonReset, PersonResetSettings, Reset, SimulatorReset
+from serl_training.env.graph_turns import TurnReset
 from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.link.contract import LEARNING, SIMULATED, load_learning
 from serl_training.link.graph_id import GRAPH_ID
 from serl_training.link.graph_learner_link import GraphLearnerLink
 
 _NOTICE_PERIOD = 5.0  # [s] between log lines about something that is waited for
+_SIMULATOR_PATIENCE = 20.0  # [s] to try again to move a simulated arm before its world is reset
 
 
 class ActorNode(Node):
@@ -49,6 +55,16 @@ class ActorNode(Node):
         """Declare parameters and connect."""
         super().__init__("actor")
         self._task = get_task(declare(self, "task", "pick_cube", "Task to learn.", choices=task_names()))
+        partner = declare(
+            self,
+            "partner",
+            "",
+            "Task that undoes it, to learn by turns without resets; empty: none.",
+            choices=("", *task_names()),
+        )
+        self._partner = get_task(partner) if partner else None
+        if self._partner is not None:
+            check_pair(self._task, self._partner)
         self._seed = declare(self, "seed", 0, "Seed of start states and exploration.", range=(0, 2**31))
         self._learning = load_learning(declare(self, "learning", "", LEARNING), self._task)
         simulated = declare(self, "simulated", False, SIMULATED)
@@ -80,7 +96,10 @@ class ActorNode(Node):
         )
         self._person_reset = PersonResetSettings(
             configuration=declare(
-                self, "reset_configuration", "home", "With reset:=person, the robot's configuration that it moves to."
+                self,
+                "reset_configuration",
+                "home",
+                "Configuration of the robot to which it goes with reset:=person, and of a pair when its tool is stuck.",
             ),
             timeout=declare(
                 self, "reset_patience", 600.0, "With reset:=person, longest wait for the person [s].", range=(1.0, 1e5)
@@ -97,7 +116,12 @@ class ActorNode(Node):
             prepare(self, cache)
         own_seed = zlib.crc32(f"{self._seed}/{self._actor_id}".encode())
         self._perception = make_perception(self._task, self._learning, own_seed, simulated=simulated)
-        self._metrics = self.create_publisher(Metrics, "metrics", RELIABLE_50)
+        self._partners: dict[str, Perception] = {}
+        if self._partner is not None:
+            learning = load_learning(self.get_parameter("learning").value, self._partner)
+            other = make_perception(self._partner, learning, own_seed + 1, simulated=simulated)
+            self._partners = {self._task.name: self._perception, self._partner.name: other}
+        self._metrics = MetricsPublisher(self)
         self._diagnostics = Diagnostics(self)
         self._jobs = JobServer(self, self._diagnostics, self._graph_id, finished=lambda: self._env.idle())
         self._jobs.serve(Train, "train", self._train)
@@ -110,6 +134,7 @@ class ActorNode(Node):
         self._executor = executor
         self._env = GraphEnv(
             self._task,
+            partner=self._partner,
             node=self,
             executor=executor,
             lockstep=self._lockstep,
@@ -117,17 +142,6 @@ class ActorNode(Node):
             truth=self._truth,
             camera_timeout=self._camera_timeout,
             image_transport=self._image_transport,
-            check=self._jobs.check,
-        )
-        self._learner = GraphLearnerLink(
-            self,
-            executor,
-            spec=self._perception.spec,
-            encoder=self._perception.weights,
-            actor_id=self._actor_id,
-            graph_id=self._graph_id,
-            max_lead=self._max_lead if self._lockstep else 0,
-            max_backlog=self._max_backlog,
             check=self._jobs.check,
         )
         settings = ActorSettings(
@@ -138,19 +152,64 @@ class ActorNode(Node):
             chunk_size=self._chunk_size,
             whole_episodes=self._task.may_diverge,
         )
-        perception = self._perception
-        env = perception.wrap(self._env)
-        self._actor = Actor(env, self._learner, host=self, spec=perception.spec, settings=settings)
-        # What it records into files holds pictures, of which any encoder can make features later.
-        self._recorder = Actor(self._env, self._learner, host=self, spec=perception.pictures, settings=settings)
+        if self._partners:
+            self._pair = PairJobs(self._make_pair(settings), self._jobs.feedback)
+        else:
+            perception = self._perception
+            self._learner = self._connect(perception)
+            env = perception.wrap(self._env)
+            self._actor = Actor(env, self._learner, host=self, spec=perception.spec, settings=settings)
+            # What it records into files holds pictures, of which any encoder can make features later.
+            self._recorder = Actor(self._env, self._learner, host=self, spec=perception.pictures, settings=settings)
         while not stop.is_set():
             executor.spin_once(0.1)
             self._jobs.run_next(stop)
 
+    def _connect(self, perception: Perception, prefix: str = "") -> GraphLearnerLink:
+        return GraphLearnerLink(
+            self,
+            self._executor,
+            spec=perception.spec,
+            encoder=perception.weights,
+            actor_id=self._actor_id,
+            graph_id=self._graph_id,
+            prefix=prefix,
+            max_lead=self._max_lead if self._lockstep else 0,
+            max_backlog=self._max_backlog,
+            check=self._jobs.check,
+        )
+
+    def _make_pair(self, settings: ActorSettings) -> Pair:
+        links = {name: self._connect(each, learner_prefix(name)) for name, each in self._partners.items()}
+        numbers = EpisodeNumbers(list(links.values()))
+        members = {}
+        for name, perception in self._partners.items():
+            link, own = links[name], replace(settings, task=name)
+            host = PairMemberHost(self, name, link, self, self._diagnostics, self._max_backlog)
+            env = perception.wrap(self._env)
+            members[name] = Member(Actor(env, link, host, perception.spec, own, numbers), link, host)
+        return Pair(members, self._turns, numbers, self, self._learning.updates_before_acting)
+
     def _make_reset(self, graph: EpisodeGraph, timeout: float) -> Reset:
-        if self._reset_by == "simulator":
-            return SimulatorReset(graph, timeout)
-        return PersonReset(graph, timeout, self._person_reset, notice=self._notice_reset)
+        simulated = self._reset_by == "simulator"
+        world = (
+            SimulatorReset(graph, timeout)
+            if simulated
+            else PersonReset(graph, timeout, self._person_reset, notice=self._notice_reset)
+        )
+        if self._partner is None:
+            return world
+        patience = _SIMULATOR_PATIENCE if simulated else self._person_reset.timeout
+        self._turns = TurnReset(
+            graph,
+            timeout,
+            world,
+            truth=self._truth,
+            patience=patience,
+            configuration=self._person_reset.configuration,
+            notice=self._notice_reset,
+        )
+        return self._turns
 
     def _notice_reset(self, what: str) -> None:
         self._diagnostics.set("job", WARN if what else OK, f"waiting for {what}" if what else "running")
@@ -193,11 +252,10 @@ class ActorNode(Node):
             self.get_logger().info("going on with a new episode")
 
     def report(self, env_steps: int, values: dict[str, float]) -> None:
-        """See `JobHost`: publish on `metrics`, without what is no number."""
-        finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        message = Metrics(node=self.get_name(), env_steps=env_steps, names=list(finite), values=list(finite.values()))
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._metrics.publish(message)
+        """See `JobHost`: publish on `metrics`."""
+        self._metrics(env_steps, values)
+        if self._partners:
+            return
         backlog = self._learner.backlog
         level = WARN if backlog > self._max_backlog // 2 else OK
         self._diagnostics.set("learner", level, "connected", policy_lag=self._learner.lag, backlog=backlog)
@@ -207,6 +265,8 @@ class ActorNode(Node):
     def _train(self, handle: ServerGoalHandle) -> Train.Result:
         request = handle.request
         _check_rate("train: success_goal", request.success_goal)
+        if self._partners:
+            return self._pair.train(request)
         goal = TrainGoal(
             demonstrations=0 if request.demonstration_file else request.demonstrations,
             max_env_steps=request.max_env_steps,
@@ -252,6 +312,8 @@ class ActorNode(Node):
         request = handle.request
         _check_job("evaluate", request.episodes, request.seed)
         _check_rate("evaluate: stop_below", request.stop_below)
+        if self._partners:
+            return self._pair.evaluate(request)
         self._jobs.feedback(Evaluate.Feedback(), now=True)
         self._learner.connect()
         result = self._actor.evaluate(
@@ -275,6 +337,8 @@ class ActorNode(Node):
     def _record(self, handle: ServerGoalHandle) -> Record.Result:
         request = handle.request
         _check_job("record", request.episodes, request.seed)
+        if self._partners:
+            return self._pair.record(request)
         self._jobs.feedback(Record.Feedback(), now=True)
 
         def feedback(done: int, attempts: int) -> None:

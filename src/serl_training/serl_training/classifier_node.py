@@ -53,7 +53,7 @@ class ClassifierNode(Node):
         check_source(path, info.source, frame_source(task, info.source.stages))
         classifier.probabilities({name: np.zeros(view.shape, np.uint8) for name, view in info.source.views.items()})
         self._judge = PictureJudge(classifier.probabilities, info.thresholds, info.consecutive, round(skew * 1e9))
-        self._message = Reward(source="classifier")
+        self._message = Reward(source="classifier", task=task.name)
         self._times: deque[float] = deque(maxlen=_RATE_WINDOW)
         self._started = time.monotonic()
         self._reported = 0.0

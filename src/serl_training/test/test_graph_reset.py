@@ -23,6 +23,7 @@ try:
     from serl_training.env.graph_connection import GraphConnection, GraphError
     from serl_training.env.graph_env import GraphEnv
     from serl_training.env.graph_reset import PersonReset, PersonResetSettings
+    from serl_training.env.graph_turns import TurnReset
     from std_srvs.srv import Trigger
 
     from serl_interfaces.action import MoveTo, ResetEpisode
@@ -161,6 +162,52 @@ def test_episodes_with_a_person_instead_of_a_simulator(arm: Person, task: str) -
     assert all(call.result().success for call in arm.calls if call.done())
 
 
+def test_of_a_pair_a_person_places_the_objects_once_and_when_asked_to(arm: Person, task: str, tmp_path: Path) -> None:
+    (tmp_path / "config/tasks/unfeeling.yaml").write_text("name: unfeeling\nextends: feeling\nhorizon: 5\n")
+
+    def reset(graph: Any, timeout: float) -> TurnReset:
+        world = PersonReset(graph, timeout, notice=arm.hear)
+        return TurnReset(graph, timeout, world, truth=False, patience=30.0)
+
+    place = arm.node.create_client(Trigger, "episode/place")
+    env = GraphEnv(
+        task, partner="unfeeling", lockstep=False, truth=False, reset=reset, reset_timeout=60.0, check=arm.look
+    )
+    turns = env._reset
+    assert isinstance(turns, TurnReset)
+    name = turns.first()
+    assert name == task, "where nobody knows the objects, the first one begins"
+    turn_of, starts, words = [], [], ("reward/success", "", "reward/success", "")
+    for number, word in enumerate(words, start=1):
+        env.reset(seed=number, options={"task": name})
+        turn_of.append(name)
+        starts.append((env.arm_sample.tcp.position, env.arm_sample.gripper_width))
+        terminated = truncated = False
+        while not (terminated or truncated):
+            arm.look()
+            if word and env.inputs.step == 2:
+                arm.call(word)
+            *_, terminated, truncated, info = env.step(np.array([0.0, 0.0, -0.5, -1.0], np.float32))
+            if not word and env.inputs.step == 5:
+                break
+        if number == 3:
+            asked = place.call_async(Trigger.Request())
+            env.connection.wait(asked.done, 10.0, lambda: "episode/place")
+        name = turns.after(name, success=bool(info["success"]))
+    env.close()
+    assert turn_of == [task, "unfeeling", "unfeeling", task], "the other one after a success, else the same again"
+    placed = [what for what in arm.asked if "a person" in what]
+    assert [what.partition(" for ")[2].partition(" and ")[0] for what in placed] == [
+        f"episode 1 of {task}",
+        f"episode 4 of {task}",
+    ]
+    assert turns.resets == 2
+    start = get_task(task).start
+    for position, width in starts[1:3]:
+        assert (abs(position - start.tcp_position) < np.array(start.spread) + 0.01).all()
+        assert width > 0.07, "the gripper let go"
+
+
 def test_the_actor_resets_with_a_person_and_says_what_it_waits_for(arm: Person, processes: Any, task: str) -> None:
     options = [word for name in ("lockstep:=false", "reset:=person", "truth:=false") for word in ("-p", name)]
     actor = start(processes, "serl_training.actor_node", task, *options)
@@ -229,7 +276,7 @@ def test_a_motion_that_is_accepted_too_late_is_cancelled(ros: Any) -> None:
         connection=connection, idle=lambda: None, inputs=SimpleNamespace(arm=object(), step=0), task=None
     )
     reset = PersonReset(graph, 0.5)
-    ros.spin_until(reset._mover.server_is_ready)
+    ros.spin_until(reset._arm._mover.server_is_ready)
     with pytest.raises(GraphError, match="the answer of arm/move_to"):
         reset.prepare(EpisodeStart(EpisodeMode.TRAINING, 1, seed=0))
     assert not asked

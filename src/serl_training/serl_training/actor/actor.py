@@ -22,6 +22,7 @@ from serl_rl.storage.chunk import Chunk
 from serl_rl.success_rate import out_of_reach, wilson_interval
 
 from serl_training.actor.behaviours import Behaviour, Exploring, Greedy, Still
+from serl_training.actor.episode_numbers import EpisodeNumbers
 from serl_training.actor.job import EvaluationResult, JobHost, RecordResult, TrainGoal, TrainResult
 from serl_training.actor.perception import FrameStacker
 from serl_training.actor.rollout import ChunkFormat, EpisodeSummary, run_episode
@@ -32,8 +33,6 @@ _log = logging.getLogger(__name__)
 
 _RATE_WINDOW = 20  # episodes
 _MOST_ATTEMPTS = 40  # of demonstrating, for each success that is wanted: some tasks are hard for whoever shows them
-FIRST_EVALUATION = 2**40
-"""Number of the first evaluation episode: those are not stored, and stay clear of those that are."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ class ActorSettings:
 
     actor_id: str
     """Stored with each transition."""
+    task: str = ""
+    """Which of the environment's tasks its episodes are of; empty: it has one."""
     human_expected: frozenset[EpisodeMode] = frozenset()
     """Episodes in which a synchronous person (the scripted one) answers each step."""
     random_steps: int = 0
@@ -66,6 +67,7 @@ class Actor:
         host: JobHost,
         spec: TransitionSpec,
         settings: ActorSettings,
+        numbers: EpisodeNumbers | None = None,
     ) -> None:
         """Put an actor together.
 
@@ -76,12 +78,13 @@ class Actor:
             host: says whether to go on, takes named numbers.
             spec: of the transitions.
             settings: how to act.
+            numbers: of its episodes, where it shares them with others; None: its own.
         """
+        self._numbers = numbers or EpisodeNumbers([learner])
         self._env, self._learner, self._host, self._settings = env, learner, host, settings
         self._spec, self._stack = spec, FrameStacker(spec)
         self._format = ChunkFormat(spec, settings.actor_id, settings.chunk_size)
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)  # seconds and steps of episodes
-        self._evaluation_number = FIRST_EVALUATION
 
     def train(self, goal: TrainGoal, feedback: Callable[[str, int, float], None]) -> TrainResult:
         """Record the demonstrations that are missing, then learn online until an evaluation reaches the goal.
@@ -104,8 +107,7 @@ class Actor:
             self.record(missing, goal.seed, self._learner.send, lambda _done, _tried: None)
             self._learner.flush()
 
-        noise = np.random.default_rng([goal.seed, self._learner.totals.env_steps, *self._settings.actor_id.encode()])
-        exploring = Exploring(self._learner, self._stack, noise, self._settings.random_steps)
+        exploring = self.exploring(goal.seed)
         self._rates.clear()
         next_evaluation = (self._learner.totals.env_steps // goal.eval_every + 1) * goal.eval_every
         if self._settings.updates_before_acting:
@@ -133,7 +135,7 @@ class Actor:
                 self._learner.flush()
                 return TrainResult(False, env_steps, 0, rate, time.monotonic() - started)
             feedback("training", env_steps, rate)
-            self._train_episode(exploring, goal.seed)
+            self.train_episode(exploring, goal.seed)
 
     def evaluate(
         self, episodes: int, seed: int, stop_below: float, feedback: Callable[[int, int], None]
@@ -150,13 +152,11 @@ class Actor:
             Cancelled: the host said so.
             JobFailed: there is no policy, or the graph does not work.
         """
-        version = self._learner.policy_version
-        greedy = Greedy(self._learner.policy, version, self._stack)
+        version, greedy = self._learner.policy_version, self.greedy()
         lengths: list[int] = []
         done = 0
         for start_seed in islice(episode_seeds(seed, "evaluation"), episodes):
-            summary = self._episode(self._start(EpisodeMode.EVALUATION, self._evaluation_number, start_seed), greedy)
-            self._evaluation_number += 1
+            summary = self.evaluate_episode(greedy, start_seed)
             done += 1
             if summary.success:
                 lengths.append(summary.length)
@@ -199,30 +199,67 @@ class Actor:
             JobFailed: nobody leads, or success stays away.
         """
         done = attempts = transitions = 0
-        first_episode = self._learner.totals.episodes + 1
-        still = Still(self._spec.action_dim)
+        first_episode = self._numbers.next_stored()
         while done < episodes:
-            number = first_episode + attempts
-            start = self._start(EpisodeMode.DEMONSTRATION, number, episode_seed(seed, "demonstration", number))
-            chunks: list[Chunk] = []
-            summary = self._episode(start, still, on_chunk=chunks.append)
+            stored = self.demonstrate(first_episode + attempts, seed, take)
             attempts += 1
-            if summary.interventions == 0:
-                raise JobFailed(
-                    "record: nobody led during a whole episode; start a teleop node (launch argument teleop:=scripted)"
-                )
-            if summary.success:
-                done += 1
-                for chunk in _last_episode(chunks):
-                    transitions += len(chunk)
-                    take(chunk)
+            done += stored > 0
+            transitions += stored
             feedback(done, attempts)
-            if attempts >= 10 + _MOST_ATTEMPTS * episodes:
+            if attempts >= most_attempts(episodes):
                 raise JobFailed(f"record: only {done} of {attempts} demonstrations succeeded; {episodes} were wanted")
         return RecordResult(done, attempts, transitions)
 
-    def _train_episode(self, exploring: Exploring, seed: int) -> None:
-        number = self._learner.totals.episodes + 1
+    def exploring(self, seed: int) -> Exploring:
+        """What acts while the run learns, with noise that `seed` and the env steps so far give."""
+        noise = np.random.default_rng([seed, self._learner.totals.env_steps, *self._settings.actor_id.encode()])
+        return Exploring(self._learner, self._stack, noise, self._settings.random_steps)
+
+    def greedy(self) -> Greedy:
+        """The policy of this moment, without noise.
+
+        Raises:
+            JobFailed: there is none.
+        """
+        return Greedy(self._learner.policy, self._learner.policy_version, self._stack)
+
+    def demonstrate(self, number: int, seed: int, take: Callable[[Chunk], None]) -> int:
+        """Let the person who leads demonstrate once.
+
+        Args:
+            number: of the episode.
+            seed: of the run's start states.
+            take: gets the chunks of the episode once it has ended, if it succeeded.
+
+        Returns:
+            the transitions that were taken, 0 where it failed.
+
+        Raises:
+            Cancelled: the host said so.
+            JobFailed: nobody leads.
+        """
+        start = self._start(EpisodeMode.DEMONSTRATION, number, episode_seed(seed, "demonstration", number))
+        chunks: list[Chunk] = []
+        summary = self._episode(start, Still(self._spec.action_dim), on_chunk=chunks.append)
+        if summary.interventions == 0:
+            raise JobFailed(
+                "record: nobody led during a whole episode; start a teleop node (launch argument teleop:=scripted)"
+            )
+        if not summary.success:
+            return 0
+        chunks = _last_episode(chunks)
+        for chunk in chunks:
+            take(chunk)
+        return sum(map(len, chunks))
+
+    def evaluate_episode(self, greedy: Greedy, start_seed: int) -> EpisodeSummary:
+        """Run one episode that is not stored. Raises as `evaluate`."""
+        number = self._numbers.next_evaluation()
+        return self._episode(self._start(EpisodeMode.EVALUATION, number, start_seed), greedy)
+
+    def train_episode(self, exploring: Exploring, seed: int) -> EpisodeSummary:
+        """Run one episode that is learned from. Raises as `train`."""
+        number = self._numbers.next_stored()
         start_seed = episode_seed(seed, f"training/{self._settings.actor_id}", number)
         before = time.monotonic()
 
@@ -250,9 +287,11 @@ class Actor:
                 "train/policy_lag": float(self._learner.lag),
             },
         )
+        return summary
 
     def _start(self, mode: EpisodeMode, number: int, seed: int) -> EpisodeStart:
-        return EpisodeStart(mode, number, seed, human_expected=mode in self._settings.human_expected)
+        human_expected = mode in self._settings.human_expected
+        return EpisodeStart(mode, number, seed, human_expected, self._settings.task)
 
     def _episode(
         self,
@@ -272,7 +311,7 @@ class Actor:
         last: Exception | None = None
         for _ in range(self._settings.lost_episodes_limit):
             if last is not None and stored_as_it_goes:
-                start = replace(start, number=self._learner.totals.episodes + 1)
+                start = replace(start, number=self._numbers.next_stored())
             self._host.wait_until_ready()
             try:
                 return run_episode(
@@ -290,6 +329,11 @@ class Actor:
         raise JobFailed(
             f"{self._settings.lost_episodes_limit} {name} episodes in a row were lost; the last one: {last}"
         )
+
+
+def most_attempts(successes: int) -> int:
+    """Demonstrations after which it is given up to wait for that number of successful ones."""
+    return 10 + _MOST_ATTEMPTS * successes
 
 
 def _last_episode(chunks: list[Chunk]) -> list[Chunk]:

@@ -42,11 +42,14 @@ class EpisodeStart:
     """The seed of its start state."""
     human_expected: bool = False
     """Whether a synchronous person (the scripted one) answers each of its steps."""
+    task: str = ""
+    """Which of the tasks of a pair it is of; empty: the environment has one."""
 
     @property
     def options(self) -> dict[str, Any]:
         """The options that `reset` of the environment is given."""
-        return {"mode": self.mode, "episode": self.number, "human_expected": self.human_expected}
+        one_of_a_pair = {"task": self.task} if self.task else {}
+        return {"mode": self.mode, "episode": self.number, "human_expected": self.human_expected} | one_of_a_pair
 
 
 def episode_seeds(seed: int, purpose: str) -> Iterator[int]:

@@ -11,6 +11,11 @@ in lockstep, the simulated graph in real time, or a real arm. The actor uses it,
 A real arm has no simulator that resets its world, and nobody there knows where the objects are::
 
     env = GraphEnv("pick_cube_vision", lockstep=False, reset=PersonReset, truth=False)
+
+Two tasks that undo each other share an environment; whoever resets it says which one the episode is of::
+
+    env = GraphEnv("relocate_forward", partner="relocate_backward")
+    observation, info = env.reset(options={"task": "relocate_backward"})
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from serl_robots.model.pose import Pose
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.qos import LATCHED, RELIABLE_1
 from serl_tasks.arm_sample import ArmSample
+from serl_tasks.pair import check_pair
 
 from serl_interfaces.msg import ActionCommand, EpisodeStatus, ExecutedAction
 from serl_tasks import Task, get_task
@@ -56,7 +62,8 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
     action is sent, and the arm controller holds the arm.
 
     Attributes:
-        task: that defines spaces and state vector.
+        task: that defines spaces and state vector; of a pair the one whose episode is running.
+        tasks: all that episodes may be of, by name: one or two.
         connection: to the graph.
         inputs: the newest messages.
         repetitions: commands in lockstep that were sent again because no answer came.
@@ -68,6 +75,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         self,
         task: str | Task = "pick_cube",
         *,
+        partner: str | Task | None = None,
         node: Node | None = None,
         executor: FastExecutor | None = None,
         namespace: str = "",
@@ -84,6 +92,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
 
         Args:
             task: name of a registered task, or the task.
+            partner: another one that undoes it, and may be asked for in `reset`.
             node: to use; None makes one of its own, in a context of its own, so that environments, and whatever else in
                 this process uses ROS, do not end each other.
             executor: that has `node`; needed with it.
@@ -98,11 +107,16 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
             check: called a few times a second while something is waited for; what it raises ends the wait.
 
         Raises:
-            ValueError: `node` without `executor` or with `namespace`, a `namespace` that is none, an unknown task, or
-                one whose state has poses of objects, without `truth`.
+            ValueError: `node` without `executor` or with `namespace`, a `namespace` that is none, an unknown task,
+                one whose state has poses of objects, without `truth`, or two tasks that cannot take turns.
             RuntimeError: this process was forked from one that had a `GraphEnv`.
         """
         self.task = get_task(task) if isinstance(task, str) else task
+        self.tasks: Mapping[str, Task] = {self.task.name: self.task}
+        if partner is not None:
+            other = get_task(partner) if isinstance(partner, str) else partner
+            check_pair(self.task, other)
+            self.tasks = {**self.tasks, other.name: other}
         check_observable(self.task, truth)
         self.connection = GraphConnection(node, executor, namespace, check)
         # Copies: what is sampled from one environment's spaces must not depend on another's.
@@ -140,9 +154,11 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         Args:
             seed: of the start state; None draws one.
             options: ``episode`` number (default: one more than the last), ``mode`` (`EpisodeMode`, default training),
-                ``human_expected`` (whether a scripted person answers each step, default False).
+                ``human_expected`` (whether a scripted person answers each step, default False), ``task`` (of a pair,
+                by name; default: that of the last episode).
 
         Raises:
+            ValueError: the environment has no such task.
             GraphError: the world, the person or the arm controller did not answer in time.
         """
         super().reset(seed=seed)
@@ -152,6 +168,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
             number=int(options.get("episode", self.inputs.episode + 1)),
             seed=int(self.np_random.integers(2**31)) if seed is None else seed,
             human_expected=bool(options.get("human_expected")),
+            task=self._turn_to(options.get("task")),
         )
         self._reset.prepare(start)
         self._announce(start)
@@ -163,6 +180,15 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         )
         self._observer.begin(self._sample(), start.seed)
         return self.observe(), {"episode": start.number, "seed": start.seed, "rest_action": self.rest_action}
+
+    def _turn_to(self, name: str | None) -> str:
+        """Make one of the tasks that whose episode begins; returns its name, empty where there is only one."""
+        if name is not None and name not in self.tasks:
+            raise ValueError(f"task: expected one of {', '.join(self.tasks)}, found {name!r}")
+        if name is not None and name != self.task.name:
+            self.task = self.tasks[name]
+            self._observer = self.task.make_observer()
+        return self.task.name if len(self.tasks) > 1 else ""
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Act for one control period by a normalized action (n,).
@@ -301,9 +327,13 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
 
     def _announce(self, start: EpisodeStart) -> None:
         """Begin an episode, and wait for those without whom there is none."""
-        self.inputs.begin(start.number)
+        self.inputs.begin(start.number, self.task.name)
         status = EpisodeStatus(
-            episode=start.number, mode=int(start.mode), human_expected=start.human_expected, seed=start.seed
+            episode=start.number,
+            mode=int(start.mode),
+            human_expected=start.human_expected,
+            seed=start.seed,
+            task=start.task,
         )
         node, publishers = self.connection.node, (self._action_publisher, self._episode_publisher)
         status.header.stamp = node.get_clock().now().to_msg()

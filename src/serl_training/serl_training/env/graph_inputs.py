@@ -47,6 +47,7 @@ class GraphInputs:
         safety: newest `arm/safety`.
         problem: why the simulated world cannot move until it is reset; empty while it can.
         episode: number of the running episode.
+        task: name of the task that it is of, whose judge counts.
         step: number of the step that is asked for.
     """
 
@@ -70,6 +71,7 @@ class GraphInputs:
         self.safety: SafetyStatus | None = None
         self.problem = ""
         self.episode = self.step = 0
+        self.task = task.name
         self._lockstep = lockstep
         self._action_shape = task.action_space.shape
         self._needed = ("tcp", *task.pose_names)
@@ -87,9 +89,9 @@ class GraphInputs:
         if truth:
             self._subscriptions.append(subscribe(node, WorldState, "truth", self._on_truth, LOOP_10, MessageError))
 
-    def begin(self, episode: int) -> None:
-        """Begin an episode: what was executed and judged before is not of it."""
-        self.episode, self.step = episode, 0
+    def begin(self, episode: int, task: str) -> None:
+        """Begin an episode of a task: what was executed and judged before is not of it."""
+        self.episode, self.step, self.task = episode, 0, task
         self.executed = self.reward = None
         self.problem = ""
 
@@ -150,6 +152,8 @@ class GraphInputs:
         nanoseconds(message.header.stamp)
         if not abs(message.reward) <= _LARGEST_REWARD:
             raise MessageError(f"reward: expected a number within {_LARGEST_REWARD:g}, found {message.reward}")
+        if message.task not in ("", self.task):  # of a pair the other one's judge
+            return
         # Between two ticks of a graph in real time several states are judged; a success among them must not be lost.
         last = self.reward
         if not self._lockstep and last is not None and last.terminated and last.episode == message.episode:

@@ -49,6 +49,7 @@ class GraphLearnerLink:
         encoder: Encoder | None = None,
         actor_id: str,
         graph_id: str = "",
+        prefix: str = "",
         max_lead: int,
         max_backlog: int,
         check: Callable[[], None],
@@ -62,6 +63,7 @@ class GraphLearnerLink:
             encoder: for policies that act on pictures and have none of their own.
             actor_id: of the transitions.
             graph_id: of the graph, empty for any; the learner of another one is not talked to.
+            prefix: before the names of service and topic; of a learner that is one of several.
             max_lead: wait while the policy lags by more env steps than this; 0 never waits.
             max_backlog: wait while more transitions than this are unacknowledged.
             check: called while waiting; may raise to leave.
@@ -69,7 +71,7 @@ class GraphLearnerLink:
         self._node, self._executor, self._check = node, executor, check
         self._spec, self._encoder = spec, encoder
         self._actor_id, self._max_lead, self._max_backlog = actor_id, max_lead, max_backlog
-        self._graph_id = graph_id
+        self._graph_id, self._prefix = graph_id, prefix
         self._replies: list[tuple[float, Any]] = []
         self._stored = LearnerTotals()
         self._begin_session()
@@ -82,7 +84,7 @@ class GraphLearnerLink:
         self._updates = 0
         self._trained = 0
         self._next_update_at = 0
-        self._client = node.create_client(InsertTransitions, "learner/insert")
+        self._client = node.create_client(InsertTransitions, f"{prefix}learner/insert")
         self._subscription = self._listen()
 
     def _begin_session(self) -> None:
@@ -137,7 +139,8 @@ class GraphLearnerLink:
 
     def connect(self) -> None:
         """Wait until the learner has told its totals and sent a policy."""
-        self._wait(lambda: self._ask() and self._policy is not None, "learner/insert and learner/policy (learner)")
+        names = f"{self._prefix}learner/insert and {self._prefix}learner/policy (learner)"
+        self._wait(lambda: self._ask() and self._policy is not None, names)
 
     def send(self, chunk: Chunk) -> None:
         """Hand over a chunk; raises DataError if it does not fit the specification."""
@@ -210,7 +213,7 @@ class GraphLearnerLink:
                 self._replies.pop(0)
                 self._on_reply(future.result())
             elif now > deadline:
-                log(self._node, WARN, f"learner/insert: no answer for {_REPLY_TIMEOUT} s; sending again")
+                log(self._node, WARN, f"{self._prefix}learner/insert: no answer for {_REPLY_TIMEOUT} s; sending again")
                 self._resend()
             else:
                 return
@@ -248,7 +251,9 @@ class GraphLearnerLink:
 
     def _on_policy(self, message: PolicyParameters) -> None:
         if not belong_together(message.graph_id, self._graph_id):
-            refuse(self._node, "learner/policy", f"it is of {mismatch(message.graph_id, self._graph_id)}")
+            refuse(
+                self._node, f"{self._prefix}learner/policy", f"it is of {mismatch(message.graph_id, self._graph_id)}"
+            )
             return
         # Another one, not a larger one: a wrong number that was believed once must not silence the learner for good.
         if message.session == self._learner_session and message.version == self._policy_version:
@@ -257,7 +262,7 @@ class GraphLearnerLink:
             policy = make_policy(PolicySnapshot.from_bytes(message.data.tobytes()), self._encoder)
             policy.check(self._spec)
         except ValueError as error:
-            refuse(self._node, "learner/policy", f"version {message.version}: {error}")
+            refuse(self._node, f"{self._prefix}learner/policy", f"version {message.version}: {error}")
             return
         self._policy = policy
         if self._learner_session and message.session != self._learner_session:
@@ -271,7 +276,9 @@ class GraphLearnerLink:
         self._next_update_at = message.next_update_at
 
     def _listen(self) -> Subscription:
-        return self._node.create_subscription(PolicyParameters, "learner/policy", self._on_policy, LATCHED)
+        return self._node.create_subscription(
+            PolicyParameters, f"{self._prefix}learner/policy", self._on_policy, LATCHED
+        )
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         notice = time.monotonic() + _NOTICE_PERIOD
