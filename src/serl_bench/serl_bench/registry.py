@@ -363,6 +363,16 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         by_default=False,
     ),
     Benchmark(
+        "bin_fwbw_success",
+        "relocate_forward and relocate_backward learned by turns, from state, with 20 demonstrations of each and "
+        "interventions: success of both policies over 200 episodes by turns without a reset by anyone, worst seed",
+        "%",
+        "more",
+        90,
+        "serl_bench.graph.turns:bin_fwbw_success",
+        by_default=False,
+    ),
+    Benchmark(
         "fuzz_messages",
         "hostile messages, requests and goals for everything that the graphs listen to, survived: no exit, no wrong "
         "target, every service answers, training goes on",

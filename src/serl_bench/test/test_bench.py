@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import cast
 
 import pytest
+from serl_bench.graph.turns import rate_without_resets
 from serl_bench.registry import BENCHMARKS, Bench, Benchmark, Measurement, select
 from serl_launch.errors import CommandError, UsageError
 
@@ -105,6 +106,11 @@ def test_what_is_not_a_number_is_an_error_and_never_in_the_file(tmp_path: Path) 
     with pytest.raises(CommandError, match="measured no number: nothing came"):
         runner.run_benchmarks([], 1, numbers, None, [_benchmark("nan", "no_number")])
     assert not numbers.exists()
+
+
+@pytest.mark.parametrize(("successes", "resets", "rate"), [(190, 0, 95.0), (200, 0, 100.0), (199, 1, 0.0)])
+def test_episodes_by_turns_count_only_where_nobody_reset(successes: int, resets: int, rate: float) -> None:
+    assert rate_without_resets({"episodes": 200, "successes": successes, "resets": resets}) == rate
 
 
 def test_listing_shows_every_goal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,9 +39,19 @@ class RunConfig:
 
     plan: TrainingPlan
     task: dict[str, Any] | None
-    """The resolved task, as its file would say it; None in runs of versions that kept its name alone."""
+    """The resolved task (of two the first), as its file would say it; None where a version kept its name alone."""
     learning: dict[str, Any] | None
     """The learning configuration, overrides included."""
+
+
+def members(run: Run, plan: TrainingPlan) -> list[tuple[Run, TrainingPlan]]:
+    """The folder in which each task's learner keeps its data, and the plan as that of a run of this task alone.
+
+    Of a run of one task it is the run itself. Of one of two it is a folder of each within it, which is a run, too.
+    """
+    if not plan.partner:
+        return [(run, plan)]
+    return [(Run(run.path / task), replace(plan, task=task, partner="")) for task in plan.tasks]
 
 
 def resolved_task(name: str) -> dict[str, Any]:

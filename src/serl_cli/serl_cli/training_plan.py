@@ -12,6 +12,7 @@ from serl_config.strict_yaml import YamlError, parse_yaml
 from serl_config.text import printable
 from serl_launch.errors import UsageError
 from serl_rl.reward.classifier_file import read_classifier
+from serl_tasks.pair import PairError, check_pair
 from serl_training.reward.reward_frames import check_source, frame_source
 
 from serl_cli.ranges import LARGEST_COUNT
@@ -21,7 +22,7 @@ from serl_tasks import get_task
 CHANGEABLE = frozenset({"max_steps", "goal", "eval_every", "eval_episodes", "rtf", "viewer"})
 TASKS = "config/tasks"  # folder of the files of tasks
 _DEEPEST_KEY = 8
-_SHOWN = {"task": "TASK", "settings": "--set"}
+_SHOWN = {"task": "TASK", "settings": "--set", "partner": "--with"}
 
 
 @config(kw_only=True)
@@ -43,6 +44,12 @@ class TrainingPlan:
     viewer: bool
     reward: Literal["truth", "classifier", "human"] = "truth"  # who judges
     classifier: str = ""  # file of the classifier that judges
+    partner: str = ""  # task that undoes it, learned by turns with it; empty: none
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that are learned: one, or two that take turns."""
+        return (self.task, self.partner) if self.partner else (self.task,)
 
 
 def check_task(name: str) -> None:
@@ -50,6 +57,29 @@ def check_task(name: str) -> None:
     tasks = listing(TASKS, ".yaml")
     if name not in tasks:
         raise UsageError(f"no task {name!r}: there are {', '.join(tasks) or 'none'}")
+
+
+def check_partner(plan: TrainingPlan) -> None:
+    """Refuses two tasks that cannot be learned by turns, and options that are for one task alone.
+
+    Raises:
+        UsageError: says which, and why.
+        ConfigError: the file of a task is wrong.
+    """
+    if not plan.partner:
+        return
+    check_task(plan.partner)
+    try:
+        check_pair(get_task(plan.task), get_task(plan.partner))
+    except PairError as error:
+        raise UsageError(f"--with {plan.partner}: {error}") from error
+    if plan.demo_file:
+        raise UsageError("--demo-file is for one task: two that take turns record demonstrations of both")
+    if plan.reward == "classifier":
+        raise UsageError(
+            "--reward classifier is for one task: start two with ./serl launch sim.launch.xml and a file for each, "
+            "classifier:= and partner_classifier:="
+        )
 
 
 def check_reward(plan: TrainingPlan) -> None:

@@ -164,6 +164,45 @@ def test_on_resume_what_is_in_the_data_cannot_change(change: dict[str, object], 
         training_plan.continued(PLAN, replace(PLAN, **change), set(change))  # type: ignore[arg-type]
 
 
+BY_TURNS = replace(PLAN, task="relocate_forward", partner="relocate_backward")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"partner": "x"}, "no task 'x'"),
+        ({"partner": "relocate_forward"}, "--with relocate_forward: .* does not undo itself"),
+        ({"partner": "open_drawer"}, "--with open_drawer: .*cannot take turns: expected the same"),
+        ({"demo_file": "/x"}, "--demo-file is for one task"),
+        ({"reward": "classifier"}, "--reward classifier is for one task"),
+    ],
+)
+def test_what_is_not_for_two_tasks_is_refused(change: dict[str, object], message: str) -> None:
+    training_plan.check_partner(PLAN)
+    training_plan.check_partner(BY_TURNS)
+    with pytest.raises(UsageError, match=message):
+        training_plan.check_partner(replace(BY_TURNS, **change))  # type: ignore[arg-type]
+
+
+def test_each_of_two_tasks_has_a_run_of_its_own_in_that_of_both(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    assert run_config.members(run, PLAN) == [(run, PLAN)]
+    members = run_config.members(run, BY_TURNS)
+    assert [member.path for member, _ in members] == [run.path / "relocate_forward", run.path / "relocate_backward"]
+    assert [own.tasks for _, own in members] == [("relocate_forward",), ("relocate_backward",)]
+    for member, own in members:
+        member.path.mkdir()
+        shutil.copyfile(run.learning_file, member.learning_file)
+        run_config.write_run_config(member, own)
+        found = runs.find_run(tmp_path, f"x/{own.task}")
+        assert run_config.read_run_config(found).plan == own
+
+
+def test_on_resume_the_partner_cannot_change() -> None:
+    with pytest.raises(UsageError, match="--with cannot change"):
+        training_plan.continued(BY_TURNS, PLAN, {"partner"})
+
+
 def test_an_unknown_task_names_those_there_are() -> None:
     with pytest.raises(UsageError, match=r"no task 'x': there are .*pick_cube"):
         training_plan.check_task("x")

@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 import typer
 from serl_launch.errors import UsageError
 
-from serl_cli.commands.options import RtfOption, SeedOption, TaskArgument, ViewerOption, complete_learning, complete_run
+from serl_cli.commands.options import (
+    RtfOption,
+    SeedOption,
+    TaskArgument,
+    ViewerOption,
+    complete_learning,
+    complete_run,
+    complete_task,
+)
 from serl_cli.ranges import LARGEST_COUNT
 
 _GOAL, _START = "When it ends", "How it starts"
@@ -49,6 +57,15 @@ def train(
     eval_episodes: Annotated[
         int, typer.Option(min=1, max=LARGEST_COUNT, help="Episodes of an evaluation.", rich_help_panel=_GOAL)
     ] = 50,
+    partner: Annotated[
+        str,
+        typer.Option(
+            "--with",
+            metavar="TASK",
+            help="Task that undoes this one: both are learned by turns, and nobody resets the world.",
+            autocompletion=complete_task,
+        ),
+    ] = "",
     interventions: Annotated[bool, typer.Option(help="The scripted person takes over when the policy drifts.")] = False,
     rtf: RtfOption = 0.0,
     resume: Annotated[
@@ -107,6 +124,7 @@ def train(
         ./serl train pick_cube --seed 3 --demos 5
         ./serl train --resume pick_cube_vision-20260101-120000
         ./serl train --demos 1 --interventions
+        ./serl train relocate_forward --with relocate_backward
     """
     from serl_cli.training_plan import TrainingPlan
     from serl_cli.work import train_policy
@@ -127,6 +145,7 @@ def train(
         viewer=viewer,
         reward=reward,
         classifier=str(classifier.absolute()) if classifier else "",
+        partner=partner,
     )
     if resume:
         if name:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes what people look at after a run, and says where everything is."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from serl_launch.errors import CommandError
@@ -28,11 +30,12 @@ def make(run: Run, plan: TrainingPlan, console: Console) -> None:
             console.print(f"no video: {error}", style="yellow", soft_wrap=True)
 
 
-def show(run: Run, console: Console) -> None:
-    """Prints a table of what there is and where."""
+def show(run: Run, console: Console, members: Sequence[Run] = ()) -> None:
+    """Prints a table of what there is and where; of two tasks in the folders `members` of each, too."""
     files = [
         ("configuration", run.config_file),
         ("result", run.result_file),
+        *((f"all of {member.name}", member.path) for member in members),
         ("metrics", run.path / METRICS_FILE),
         ("TensorBoard", run.path / TENSORBOARD_DIR),
         ("learning curve", run.curve_file),

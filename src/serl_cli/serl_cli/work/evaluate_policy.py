@@ -3,6 +3,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from serl_launch.errors import CommandError, Interrupted
 from serl_launch.graph_session import scratch_folder, simulated
 from serl_launch.runs import Run
 
-from serl_cli.run_config import read_run_config, task_of_run
-from serl_cli.training_plan import TrainingPlan
+from serl_cli.report import turns
+from serl_cli.run_config import members, read_run_config, task_of_run
+from serl_cli.training_plan import TrainingPlan, check_partner
 from serl_launch import runs
 from serl_rl import checkpoint
 
@@ -37,9 +39,13 @@ def evaluate(
     """
     run = runs.find_run(runs.runs_root(), reference)
     config = read_run_config(run)
-    newest = checkpoint.latest(run.checkpoints)
-    if newest is None:
-        raise CommandError(f"{run.path} has no checkpoint: train first")
+    check_partner(config.plan)
+    newest = {}
+    for member, own in members(run, config.plan):
+        found = checkpoint.latest(member.checkpoints)
+        if found is None:
+            raise CommandError(f"{member.path} has no checkpoint: train first")
+        newest[own.task] = found
     console = Console(file=sys.stderr if json_output else sys.stdout)
     with task_of_run(config) as notes:
         for note in notes:
@@ -50,16 +56,24 @@ def evaluate(
             raise Interrupted("evaluation interrupted; the run is as it was") from None
         if not result.success:
             raise CommandError(f"evaluation ended early ({result.termination_reason}): {result.message}")
-        _print(run.name, result, console, json_output)
+        _print(run.name, config.plan, result, console, json_output)
         if video:
             from serl_cli.report.video import film_policy
 
-            film_policy(run, config.plan.task, run.video_file)
-            console.print(f"video: {run.video_file}", highlight=False, soft_wrap=True)
+            for member, own in members(run, config.plan):
+                film_policy(member, own.task, member.video_file)
+                console.print(f"video: {member.video_file}", highlight=False, soft_wrap=True)
 
 
 def _evaluate(
-    run: Run, plan: TrainingPlan, newest: Path, episodes: int, seed: int, rtf: float, viewer: bool, console: Console
+    run: Run,
+    plan: TrainingPlan,
+    newest: Mapping[str, Path],
+    episodes: int,
+    seed: int,
+    rtf: float,
+    viewer: bool,
+    console: Console,
 ) -> Any:
     """Result of the action `evaluate`, of a graph that is started for it."""
     from serl_interfaces.action import Evaluate
@@ -70,10 +84,11 @@ def _evaluate(
             console,
             name=f"eval-{run.name}",
             task=plan.task,
+            partner=plan.partner,
             seed=plan.seed,
             rtf=rtf,
             viewer=viewer,
-            run_dir=_copy(newest, scratch / "run"),
+            run_dir=_copy(newest, plan, scratch / "run"),
             log_dir=scratch / "log",
             learning=str(run.learning_file.absolute()),
         ) as graph,
@@ -90,16 +105,18 @@ def _evaluate(
         )
 
 
-def _copy(newest: Path, path: Path) -> Path:
-    """A run directory with this checkpoint and nothing to train on: the run itself stays as it is."""
-    checkpoint.copy_elsewhere(newest, Run(path).checkpoints)
+def _copy(newest: Mapping[str, Path], plan: TrainingPlan, path: Path) -> Path:
+    """A run directory with these checkpoints and nothing to train on: the run itself stays as it is."""
+    for member, own in members(Run(path), plan):
+        checkpoint.copy_elsewhere(newest[own.task], member.checkpoints)
     return path
 
 
-def _print(name: str, result: Any, console: Console, json_output: bool) -> None:
+def _print(name: str, plan: TrainingPlan, result: Any, console: Console, json_output: bool) -> None:
     if json_output:
         numbers = ("episodes", "successes", "success_rate", "interval_low", "interval_high", "mean_length")
-        print(json.dumps({"run": name, **{number: getattr(result, number) for number in numbers}}, indent=2))
+        both = turns.numbers(result) if plan.partner else {}
+        print(json.dumps({"run": name, **{number: getattr(result, number) for number in numbers}, **both}, indent=2))
         return
     console.print(
         f"{name}: {result.successes} of {result.episodes} episodes succeed: {result.success_rate:.1%}, "
@@ -108,3 +125,5 @@ def _print(name: str, result: Any, console: Console, json_output: bool) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if plan.partner:
+        console.print(turns.describe(result), highlight=False)

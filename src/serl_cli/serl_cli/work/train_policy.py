@@ -13,10 +13,10 @@ from serl_launch.graph_session import GraphSession, simulated
 from serl_launch.runs import Run
 from serl_launch.system import describe
 
-from serl_cli.report import summary
+from serl_cli.report import summary, turns
 from serl_cli.report.progress import TrainingStatus, make_display
-from serl_cli.run_config import check_unchanged, read_run_config, task_changes, write_run_config
-from serl_cli.training_plan import TrainingPlan, check_reward, check_task, continued, resolve_learning
+from serl_cli.run_config import check_unchanged, members, read_run_config, task_changes, write_run_config
+from serl_cli.training_plan import TrainingPlan, check_partner, check_reward, check_task, continued, resolve_learning
 from serl_launch import runs
 from serl_tasks import get_task
 
@@ -39,6 +39,7 @@ def start(plan: TrainingPlan, name: str, report: bool) -> bool:
         Interrupted: a person pressed Ctrl-C.
     """
     check_task(plan.task)
+    check_partner(plan)
     plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
     learning = resolve_learning(plan.learning, plan.settings)
     check_reward(plan)
@@ -47,6 +48,11 @@ def start(plan: TrainingPlan, name: str, report: bool) -> bool:
     if plan.classifier:
         shutil.copyfile(plan.classifier, run.classifier_file)  # the run goes on with it, whatever becomes of the other
     write_run_config(run, plan)
+    if plan.partner:
+        for member, own in members(run, plan):
+            member.path.mkdir()
+            shutil.copyfile(run.learning_file, member.learning_file)
+            write_run_config(member, own)
     try:
         return _train(run, plan, report, resumed=False)
     except DomainTakenError:
@@ -66,13 +72,19 @@ def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool) 
     run = runs.find_run(runs.runs_root(), reference)
     before = read_run_config(run)
     plan = continued(before.plan, wanted, given)
+    check_partner(plan)
     check_unchanged(run, plan)
-    changes = task_changes(before)
-    for change in changes:
-        say = f"the task {plan.task} has changed since the run was begun: {change}"
-        Console(stderr=True).print(say, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    if plan != before.plan or changes:
-        write_run_config(run, plan)
+    changed = plan != before.plan
+    for member, own in members(run, plan):
+        if plan.partner:
+            check_unchanged(member, own)
+        for change in task_changes(read_run_config(member)):
+            changed = True
+            say = f"the task {own.task} has changed since the run was begun: {change}"
+            Console(stderr=True).print(say, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if changed:
+        for each, own in [(run, plan), *(members(run, plan) if plan.partner else ())]:
+            write_run_config(each, own)
     return _train(run, plan, report, resumed=True)
 
 
@@ -84,6 +96,7 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool) -> bool
             console,
             name=run.name,
             task=plan.task,
+            partner=plan.partner,
             seed=plan.seed,
             rtf=plan.rtf,
             viewer=plan.viewer,
@@ -108,7 +121,8 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool) -> bool
             f"on: go on with ./serl train --resume {run.name}"
         )
     if report:
-        summary.make(run, plan, console)
+        for member, own in members(run, plan):
+            summary.make(member, own, console)
     if result.success:
         console.print(f"goal reached: {result.success_rate:.0%} after {result.env_steps_to_goal} env steps, ", end="")
         console.print(f"{wall_seconds:.1f} s", highlight=False)
@@ -123,7 +137,9 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool) -> bool
         console.print(
             f"that is what the {plan.reward} believed; ./serl eval {run.name} asks the truth", highlight=False
         )
-    summary.show(run, console)
+    if plan.partner:
+        console.print(turns.describe(result), highlight=False)
+    summary.show(run, console, [member for member, _ in members(run, plan) if plan.partner])
     return bool(result.success)
 
 
@@ -163,7 +179,8 @@ def _send_goal(graph: GraphSession, plan: TrainingPlan, console: Console) -> Any
 
 
 def _result(plan: TrainingPlan, result: Any, wall_seconds: float, resumed: bool) -> dict[str, Any]:
-    return {
+    both = {"partner": plan.partner, **turns.numbers(result)} if plan.partner else {}
+    return both | {
         "task": plan.task,
         "seed": plan.seed,
         "success": result.success,

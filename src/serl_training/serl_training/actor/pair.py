@@ -157,6 +157,8 @@ class Pair:
         while True:
             if self.env_steps >= next_evaluation:
                 feedback("evaluation", self.env_steps, rate)
+                for member in self._members.values():
+                    member.learner.settle()  # what reaches the goal is what the run is left with
                 seed = episode_seed(goal.seed, "evaluation", self.env_steps)
                 result = self.evaluate(goal.eval_episodes, seed, goal.success_goal, lambda _done, _successes: None)
                 rate, tallies = result.both.rate, result.tallies

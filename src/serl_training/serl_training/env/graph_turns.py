@@ -17,9 +17,8 @@ from serl_ros.log import WARN, log
 from serl_tasks.pair import farther, out_of_reach
 from std_srvs.srv import Trigger
 
-from serl_training.env.episode import EpisodeStart
+from serl_training.env.episode import EpisodeLost, EpisodeStart
 from serl_training.env.graph_arm import ArmBetweenEpisodes, EpisodeGraph
-from serl_training.env.graph_connection import GraphError
 from serl_training.env.graph_reset import Reset
 
 PLACE_SERVICE = "episode/place"
@@ -101,7 +100,7 @@ class TurnReset:
         """
         try:
             self._clear()
-        except GraphError as error:  # then the next episode begins with a reset
+        except EpisodeLost as error:  # then the next episode begins with a reset
             self._because = self._because or str(error)
         if self._truth:
             return self.first()
@@ -119,7 +118,7 @@ class TurnReset:
             try:
                 self._clear()
                 self._go_to_start(start)
-            except GraphError as error:
+            except EpisodeLost as error:
                 self._because = str(error)
         self._because = self._because or self._lost()
         if self._because:
@@ -141,7 +140,8 @@ class TurnReset:
 
     def _lost(self) -> str:
         """Why nobody can go on from here, as far as that is known."""
-        return out_of_reach(self._graph.task, self._graph.inputs.objects) if self._graph.inputs.objects else ""
+        inputs = self._graph.inputs
+        return inputs.problem or (out_of_reach(self._graph.task, inputs.objects) if inputs.objects else "")
 
     def _count(self, start: EpisodeStart) -> None:
         self.resets += 1

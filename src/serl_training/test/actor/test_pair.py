@@ -99,6 +99,9 @@ class Memory:
     def throttle(self) -> None:
         pass
 
+    def settle(self) -> None:
+        pass
+
     def await_updates(self, count: int) -> None:
         self.awaited = count
 
