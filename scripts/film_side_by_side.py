@@ -20,6 +20,8 @@ from serl_sim.scene.scene import OVERVIEW
 from serl_launch import runs
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images"
+DRAWN = (720, 540)  # [pixels] of the whole scene
+CROP = (330, 225, 640, 458)  # [pixels] of it that are shown: the tool and what it works on
 SIZE = (264, 198)  # [pixels] of a panel
 BAR = 22  # [pixels] above it, for who acts and how it ended
 EPISODES = 5
@@ -43,22 +45,27 @@ class Teacher:
         return self._expert.act(*self.env.known())
 
 
-def episode(actor: Any, scene: TaskEnv, seed: int) -> tuple[list[NDArray[np.uint8]], bool]:
+def view(scene: TaskEnv) -> Image.Image:
+    """What happens, from near."""
+    return Image.fromarray(scene.world.render(OVERVIEW, *DRAWN, FILM)).crop(CROP).resize(SIZE)
+
+
+def episode(actor: Any, scene: TaskEnv, seed: int) -> tuple[list[Image.Image], bool]:
     """A picture of each state of an episode, and whether it succeeded."""
     observation, _ = actor.env.reset(seed=seed)
     actor.begin()
-    pictures, over, success = [scene.world.render(OVERVIEW, *SIZE, FILM)], False, False
+    pictures, over, success = [view(scene)], False, False
     while not over:
         observation, _, terminated, truncated, info = actor.env.step(actor.act(observation))
-        pictures.append(scene.world.render(OVERVIEW, *SIZE, FILM))
+        pictures.append(view(scene))
         over, success = terminated or truncated, bool(info["success"])
     return pictures, success
 
 
-def panel(picture: NDArray[np.uint8], text: str, colour: tuple[int, int, int]) -> Image.Image:
+def panel(picture: Image.Image, text: str, colour: tuple[int, int, int]) -> Image.Image:
     """One picture with a bar above it."""
     whole = Image.new("RGB", (SIZE[0], SIZE[1] + BAR), colour)
-    whole.paste(Image.fromarray(picture), (0, BAR))
+    whole.paste(picture, (0, BAR))
     ImageDraw.Draw(whole).text((6, 3), text, fill=(255, 255, 255), font_size=14)
     return whole
 

@@ -11,7 +11,7 @@ from serl_cli.ranges import LARGEST_COUNT
 
 
 def record(
-    task: TaskArgument = "pick_cube_vision",
+    task: TaskArgument = "insert_peg_vision",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: TASK.serl.")
     ] = None,

@@ -23,7 +23,7 @@ _GOAL, _START = "When it ends", "How it starts"
 
 def train(
     context: typer.Context,
-    task: TaskArgument = "pick_cube_vision",
+    task: TaskArgument = "insert_peg_vision",
     name: Annotated[
         str, typer.Option(help="Name of the run; its folder is runs/NAME. Default: the task and the time.")
     ] = "",
@@ -122,8 +122,8 @@ def train(
     Examples:
         ./serl train
         ./serl train pick_cube --seed 3 --demos 5
-        ./serl train --resume pick_cube_vision-20260101-120000
-        ./serl train --demos 1 --interventions
+        ./serl train --resume insert_peg_vision-20260101-120000
+        ./serl train pick_cube_vision --demos 1 --interventions
         ./serl train relocate_forward --with relocate_backward
     """
     from serl_cli.training_plan import TrainingPlan
