@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A fault to inject: in the process that imports this, simulated worlds of odd seeds blow up in mid-episode."""
+"""A fault to inject: in the process that calls `inject`, simulated worlds of odd seeds blow up in mid-episode."""
 
 from collections.abc import Mapping
 
@@ -25,4 +25,6 @@ def _advance_to_break(self: World, steps: int) -> None:
     _advance(self, steps)
 
 
-World.reset, World.advance = _reset_to_break, _advance_to_break  # type: ignore[method-assign]
+def inject() -> None:
+    """Let worlds break from now on, for as long as the process lives."""
+    World.reset, World.advance = _reset_to_break, _advance_to_break  # type: ignore[method-assign]

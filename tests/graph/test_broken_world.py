@@ -49,7 +49,7 @@ def env(request, processes) -> Iterator[GraphEnv]:
     }
     paths = os.pathsep.join([str(FAULT), os.environ.get("PYTHONPATH", "")])
     for module, parameters in arguments.items():
-        program = f"import breaking_world; from {module} import main; main()"
+        program = f"import breaking_world; breaking_world.inject(); from {module} import main; main()"
         command = [sys.executable, "-c", program, "--ros-args", "-p", f"task:={TASK}"]
         processes.start(*command, *parameters, env={**os.environ, "PYTHONPATH": paths})
     graph = GraphEnv(TASK, lockstep=lockstep, reset_timeout=30.0)
