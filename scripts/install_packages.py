@@ -16,8 +16,8 @@ NETWORK = frozenset(
     "cache-dir cert client-cert default-timeout extra-index-url find-links index-url keyring-provider no-cache-dir"
     " no-index proxy resume-retries retries timeout trusted-host use-deprecated use-feature".split()
 )
-# The one package without a wheel. It is built with the locked setuptools instead of whatever is the newest one today.
-BUILT_HERE = "empy"
+# The packages without a wheel. They are built with the locked setuptools instead of whatever is the newest one today.
+BUILT_HERE = "empy,evdev"
 BUILDER = "setuptools"
 
 

@@ -154,6 +154,34 @@ set_up_extra() {
   exec 9>&-
 }
 
+# set_up_gym NAME: a virtual environment of its own for what requirements/gym/NAME.txt says, in which that comes first
+# and everything that is in $venv behind it: so a world may have another MuJoCo than ours, and still speak ROS.
+set_up_gym() {
+  local requirements=$root/requirements/gym/$1.txt known base=$venv
+  if [[ $1 == */* || ! -f $requirements ]]; then
+    known=$(cd "$root/requirements/gym" && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | xargs)
+    die "setup gym $1: expected a world that there is: $known. For one of your own see docs/other_worlds.md."
+  fi
+  local venv=$base-gym-$1 stamp=$state/gym-$1
+  exec 9>"$root/.serl/lock"
+  flock 9
+  : >"$setup_log"
+  if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$(gym_id)" ]; then
+    rm -rf "$venv" "$stamp"
+    step "virtual environment ${venv##*/}" "$base/bin/python" -m venv "$venv"
+    install_packages
+    echo "import site; site.addsitedir('$(echo "$base"/lib/python3*/site-packages)')" \
+      >"$(echo "$venv"/lib/python3*/site-packages)/behind.pth"
+    step "check of ROS 2 in it" "$venv/bin/python" -c 'import rclpy, std_msgs.msg'
+    gym_id >"$stamp"
+  fi
+  exec 9>&-
+  say "the world $1 is set up (${venv#"$root"/})"
+}
+
+# What the virtual environment of a world was made from.
+gym_id() { venv_id; echo "$venv"; }
+
 # --- build -----------------------------------------------------------------------------------------------------------
 
 underlay_has() {

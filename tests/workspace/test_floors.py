@@ -114,7 +114,7 @@ def test_the_imports_are_seen_that_are_there(tmp_path):
     file = tmp_path / "file.py"
     file.write_text("import a.b\ndef late():\n    from c.d import e\n")
     assert set(imported_names(file)) == {"a.b", "c.d", "c.d.e"}
-    assert {"serl_config.resources", "serl_tasks.task"} <= imports()["serl_tasks.registry"]
+    assert {"serl_config.schema", "serl_tasks.task"} <= imports()["serl_tasks.registry"]
     assert "serl_bench.registry" in imports()["serl_cli.commands.options"], "inside of a function"
     assert sum(map(len, imports().values())) > 1000
 

@@ -327,3 +327,48 @@ def wait_for(condition, timeout=10.0):
     while not condition():
         assert time.monotonic() < deadline, f"nothing after {timeout} s"
         time.sleep(0.02)
+
+
+def test_a_world_of_others_has_a_virtual_environment_of_its_own_in_front_of_ours(ready):
+    ready.write("requirements/gym/thing.txt", "thing==1\n")
+    assert ready.serl("setup", "gym", "thing").returncode == 0
+    venv = ready.root / ".venv-gym-thing"
+    assert ready.calls() == [
+        f"-m venv {venv}",
+        f"-I {ready.root}/scripts/install_packages.py {ready.root}/requirements/gym/thing.txt",
+    ]
+    (behind,) = venv.glob("lib/python3*/site-packages/behind.pth")
+    ours = ready.root / ".venv/lib/python3.11/site-packages"
+    assert behind.read_text() == f"import site; site.addsitedir('{ours}')\n"
+    assert ready.serl("setup", "gym", "thing").returncode == 0
+    assert ready.calls() == [], "it is there"
+    ready.write("requirements/gym/thing.txt", "thing==2\n")
+    ready.serl("setup", "gym", "thing")
+    assert len(ready.calls()) == 2, "made anew for another lock"
+
+
+def test_a_world_whose_installation_failed_is_set_up_again(ready):
+    ready.write("requirements/gym/thing.txt", "thing==1\n")
+    fails = ready.calls_file.with_name(ready.calls_file.name + ".pip_fails")
+    fails.touch()
+    assert ready.serl("setup", "gym", "thing").returncode == 1
+    fails.unlink()
+    ready.calls()
+    assert ready.serl("setup", "gym", "thing").returncode == 0
+    assert len(ready.calls()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("gym", "other"), "setup gym other: expected a world that there is: thing. For one of your own see"),
+        (("gym", "../thing"), "setup gym ../thing: expected a world that there is: thing."),
+        (("gym",), "setup gym: expected one name, as in ./serl setup gym metaworld."),
+        (("gym", "thing", "thing"), "setup gym: expected one name"),
+    ],
+)
+def test_a_world_that_there_is_not_is_refused(ready, arguments, words):
+    ready.write("requirements/gym/thing.txt", "thing==1\n")
+    result = ready.serl("setup", *arguments)
+    assert (result.returncode, ready.calls()) == (1, [])
+    assert words in result.stderr

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from serl_config.resources import SHARE_VARIABLE, listing
+from serl_config.resources import SHARE_VARIABLE
 from serl_config.schema import ConfigError, build, read_yaml
 from serl_config.text import printable, shown
 from serl_launch.domain import running_graphs
@@ -30,7 +30,7 @@ from serl_training.link.contract import load_learning, meaning_of
 from serl_cli import __version__
 from serl_cli.training_plan import TASKS, TrainingPlan, check_task
 from serl_launch import runs
-from serl_tasks import get_task
+from serl_tasks import get_task, task_names
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def task_of_run(config: RunConfig) -> Iterator[list[str]]:
         ConfigError: the file of the task is wrong.
     """
     name = config.plan.task
-    if config.task is None or name in listing(TASKS, ".yaml"):
+    if config.task is None or name in task_names():
         yield [f"the task {name} has changed since the run was begun: {word}" for word in task_changes(config)]
         return
     with tempfile.TemporaryDirectory(prefix="serl_task_") as share:

@@ -16,7 +16,7 @@ from serl_tasks.pair import PairError, check_pair
 from serl_training.reward.reward_frames import check_source, frame_source
 
 from serl_cli.ranges import LARGEST_COUNT
-from serl_tasks import get_task
+from serl_tasks import get_task, task_names
 
 # What may change when a run is continued; the rest is in the data already.
 CHANGEABLE = frozenset({"max_steps", "goal", "eval_every", "eval_episodes", "rtf", "viewer"})
@@ -54,7 +54,7 @@ class TrainingPlan:
 
 def check_task(name: str) -> None:
     """Raises UsageError unless there is a task of this name."""
-    tasks = listing(TASKS, ".yaml")
+    tasks = task_names()
     if name not in tasks:
         raise UsageError(f"no task {name!r}: there are {', '.join(tasks) or 'none'}")
 

@@ -58,7 +58,11 @@ def spawned(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-@pytest.mark.parametrize("name", task_names())
+# One variant stands for all of its file.
+NAMES = [name for name in task_names() if not name.startswith("metaworld-") or name == "metaworld-reach-v3"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_resolved_task_is_the_same_task_when_it_is_read_as_a_file(name: str, tmp_path: Path) -> None:
     values = resolved_task(name)
     own = tmp_path / "config/tasks"

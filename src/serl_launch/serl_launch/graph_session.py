@@ -322,15 +322,17 @@ def simulated(
         run_dir: of the learner.
         log_dir: gets the logs of the processes.
         arguments: of the launch file, beyond these.
+
+    Raises:
+        CommandError: the task's world is one of others, and not set up.
     """
-    from serl_tasks import get_task
+    from serl_launch.worlds import world_arguments
 
     graph_id = uuid.uuid4().hex
-    world = "gym" if get_task(task).kind == "gym" else "mujoco"
     common = {
         "graph_id": graph_id,
         "task": task,
-        "world": world,
+        **world_arguments(task),
         "seed": str(seed),
         "real_time_factor": f"{rtf:g}",
         "headless": str(not viewer).lower(),

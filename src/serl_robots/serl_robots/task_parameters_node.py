@@ -7,9 +7,8 @@ from rclpy.node import Node
 from serl_config.schema import build, fields
 from serl_ros.parameters import declare
 
-from serl_config import resources
 from serl_robots.control.arm_task import ArmTask, load_arm_task
-from serl_robots.control.task_file import FOLDER
+from serl_robots.control.task_file import task_files
 from serl_robots.safety.limits import SafetyLimits
 
 
@@ -19,8 +18,7 @@ def declare_task(node: Node) -> ArmTask:
     Raises:
         ValueError: a parameter or a file cannot be used.
     """
-    names = [*resources.listing(FOLDER, ".yaml")]
-    task = load_arm_task(declare(node, "task", "pick_cube", "Task: a file in config/tasks.", choices=names))
+    task = load_arm_task(declare(node, "task", "pick_cube", "Task: a file in config/tasks.", choices=[*task_files()]))
     values = {}
     for field in fields(SafetyLimits):
         value = getattr(task.limits, field.name)

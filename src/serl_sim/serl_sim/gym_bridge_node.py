@@ -30,8 +30,8 @@ from std_msgs.msg import Float64MultiArray
 
 from serl_interfaces.msg import Reward
 from serl_interfaces.srv import ResetWorld
-from serl_sim.environment_world import EnvironmentWorld, WorldFailure
-from serl_sim.world_publisher_node import StatePublisher
+from serl_sim.foreign.environment_world import EnvironmentWorld, WorldFailure
+from serl_sim.state_publisher_node import StatePublisher
 from serl_tasks import get_task, task_names
 
 _REMINDER_PERIOD = 0.2  # [s] of wall time, after which a world that stands still says its state again

@@ -33,11 +33,12 @@ from trajectory_msgs.msg import JointTrajectory
 from serl_interfaces.srv import ResetWorld, StepWorld
 from serl_sim.controller_actions_node import ControllerActions
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP
+from serl_sim.scene_publisher_node import ScenePublisher
 from serl_sim.simulation import TIMESTEP_NS, CommandRefused, Simulation
+from serl_sim.state_publisher_node import StatePublisher
 from serl_sim.trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_sim.viewer import Viewer
 from serl_sim.world import World
-from serl_sim.world_publisher_node import ScenePublisher, StatePublisher
 from serl_tasks import get_task, task_names
 
 _GRIPPER_TOPIC = "gripper_controller/commands"

@@ -15,6 +15,8 @@ from serl_config.schema import Field, config, model_validator
 
 _SOURCE = re.compile(r"(?P<keys>[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*)?(?:\[(?P<first>\d+):(?P<end>\d+)\])?")
 
+_DRAWN = re.compile(r"render(?:\.(?P<number>\d{1,3}))?")
+
 
 class SourceError(ValueError):
     """An observation, or what comes with it, has not what a mapping says."""
@@ -75,6 +77,9 @@ class GripperMapping:
     measured: str = Field(description="source of one number that tells the opening")
     measured_closed: float = Field(description="that number when closed")
     measured_open: float = Field(description="that number when open")
+    relative: bool = Field(
+        default=False, description="true: the component is a change, of a gripper whose command 'measured' tells"
+    )
 
     @model_validator(mode="after")
     def _has_a_range(self) -> GripperMapping:
@@ -88,7 +93,10 @@ class GripperMapping:
 class PictureMapping:
     """A camera: where its pictures come from."""
 
-    picture: str = Field(description="'render' (what the environment draws), or the source of an RGB picture (H, W, 3)")
+    picture: str = Field(
+        description="'render' (what the environment draws), 'render.N' (the one of number N, from 0, where it draws "
+        "several at once), or the source of an RGB picture (H, W, 3)"
+    )
     fovy_deg: float = Field(gt=0.0, lt=180.0, description="angle from the upper to the lower edge")
 
     @model_validator(mode="after")
@@ -99,7 +107,15 @@ class PictureMapping:
     @property
     def is_rendered(self) -> bool:
         """Whether the environment draws it."""
-        return self.picture == "render"
+        return self.drawn is not None
+
+    @property
+    def drawn(self) -> int | None:
+        """Which of the pictures that the environment draws it is, -1 where it draws one; None where it draws none."""
+        match = _DRAWN.fullmatch(self.picture)
+        if match is None:
+            return None
+        return -1 if match["number"] is None else int(match["number"])
 
 
 @config(kw_only=True)
@@ -108,6 +124,11 @@ class EnvironmentMapping:
 
     id: str = Field(min_length=1, description="as gymnasium.make takes it: NAME, NAMESPACE/NAME or MODULE:NAME")
     arguments: dict[str, Any] = Field(default_factory=dict, description="of gymnasium.make")
+    package: str | None = Field(
+        default=None,
+        pattern="[a-z][a-z0-9_]*",
+        description="NAME of ./serl setup gym NAME, whose virtual environment has it; none: that of the workspace does",
+    )
     repeat: int = Field(default=1, ge=1, le=1000, description="steps of the environment in one control step")
     axes: tuple[int, int, int] = Field(
         default=(0, 1, 2), description="components of the environment's action that move the hand along x, y and z"
@@ -125,7 +146,11 @@ class EnvironmentMapping:
     )
     cameras: dict[str, PictureMapping] = Field(default_factory=dict, description="by the camera's name")
     teacher: str | None = Field(
-        default=None, description="MODULE:CLASS of a scripted person, a serl_tasks.Expert made without arguments"
+        default=None,
+        description="MODULE:CLASS of a scripted person, a serl_tasks.Expert made with the variant, if any",
+    )
+    teacher_noise: float = Field(
+        default=1.0, ge=0.0, le=1.0, description="share of a demonstration's noise that the scripted person stands"
     )
 
     @model_validator(mode="after")
@@ -141,6 +166,13 @@ class EnvironmentMapping:
         if self.teacher is not None and not re.fullmatch(r"[\w.]+:\w+", self.teacher):
             raise ValueError(f"teacher: expected MODULE:CLASS, found {self.teacher!r}")
         return self
+
+    @property
+    def advice(self) -> str:
+        """What to do where its package is missing; empty where nothing is known to help."""
+        if self.package is None:
+            return ""
+        return f"; run ./serl setup gym {self.package}, whose virtual environment has it"
 
     @cached_property
     def tool_source(self) -> Source:

@@ -5,17 +5,16 @@ from functools import cache
 
 from serl_config.schema import ConfigError, build
 from serl_robots.control.robot_limits import completed
-from serl_robots.control.task_file import FOLDER, read_task
+from serl_robots.control.task_file import read_task, task_files
 from serl_robots.control.task_robot import robot_of
 
-from serl_config import resources
 from serl_tasks.kind_registry import KindError, find_kind
 from serl_tasks.task import Task
 
 
 def task_names() -> tuple[str, ...]:
     """Names of all tasks, sorted."""
-    return tuple(resources.listing(FOLDER, ".yaml"))
+    return tuple(task_files())
 
 
 @cache

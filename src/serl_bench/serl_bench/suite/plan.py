@@ -166,4 +166,6 @@ def code_hash(task: str) -> str:
 
 
 def _described_by(task: Any) -> list[tuple[str, str]]:
+    if task.kind == "gym":
+        return [("robots", task.robot)]  # neither its world nor its cameras are ours
     return [("robots", task.robot), ("worlds", task.world), *(("cameras", camera) for camera in task.cameras)]

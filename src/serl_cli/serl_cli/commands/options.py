@@ -14,7 +14,9 @@ from serl_launch import domain
 
 def complete_task(incomplete: str) -> list[str]:
     """Names of tasks."""
-    return _complete_config("tasks", incomplete)
+    from serl_tasks import task_names
+
+    return [name for name in task_names() if name.startswith(incomplete)]
 
 
 def complete_learning(incomplete: str) -> list[str]:

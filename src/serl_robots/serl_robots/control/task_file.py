@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A task as its file `config/tasks/<name>.yaml`, and the files that it extends, say."""
+"""A task as its file `config/tasks/<name>.yaml`, and the files that it extends, say.
+
+Where `<name>.variants` stands beside it, a word a line, the file is one for many tasks: `<name>-<word>` for each of
+them, whose key `variant` is the word. By its own name there is no task then.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from serl_config.files import FileError, read_text
 from serl_config.schema import ConfigError, Location, line_at, read_yaml, suggestion
 from serl_config.text import printable, shown
 
@@ -14,8 +19,11 @@ from serl_config import resources
 FOLDER = "config/tasks"
 OBJECTS = "objects"
 """The key whose values are merged by name; every other key is one value."""
+VARIANT = "variant"
+"""The key that tells the tasks of one file apart."""
 LONGEST_CHAIN = 8
 """Files, the first task's own among them, until one extends no other."""
+_LARGEST_LIST = 2**16  # [bytes]
 
 
 @dataclass(frozen=True)
@@ -95,10 +103,28 @@ def read_task(name: str) -> TaskFile:
         ConfigError: there is no such task (the message lists those there are), a file cannot be used, or the files
             extend each other in a circle or in a chain longer than `LONGEST_CHAIN`.
     """
-    known = resources.listing(FOLDER, ".yaml")
+    known = task_files()
     if name not in known:
         raise ConfigError(f"unknown task {name!r}" + suggestion(name, [*known]))
     return _read([name], known)
+
+
+def task_files() -> dict[str, Path]:
+    """The file of every task, by the task's name, sorted.
+
+    Raises:
+        ConfigError: a file of variants cannot be read.
+    """
+    files = resources.listing(FOLDER, ".yaml")
+    for name, path in resources.listing(FOLDER, ".variants").items():
+        if (file := files.pop(name, None)) is None:
+            raise ConfigError(f"{printable(path)}: expected {name}.yaml of the same name, found none")
+        try:
+            words = read_text(path, _LARGEST_LIST).split()
+        except FileError as error:
+            raise ConfigError(str(error)) from error
+        files |= {f"{name}-{word}": file for word in words}
+    return dict(sorted(files.items()))
 
 
 def _read(chain: list[str], known: dict[str, Path]) -> TaskFile:
@@ -106,9 +132,11 @@ def _read(chain: list[str], known: dict[str, Path]) -> TaskFile:
     name = chain[-1]
     path = known[name]
     data, root = read_yaml(path)
-    if data.get("name") != name:
+    if data.get("name") != path.stem:
         found = shown(data.get("name"))
-        raise ConfigError(f"{printable(path)}: 'name': expected {name!r} as the file's name says, found {found}")
+        raise ConfigError(f"{printable(path)}: 'name': expected {path.stem!r} as the file's name says, found {found}")
+    if name != path.stem:
+        data |= {"name": name, VARIANT: name.removeprefix(f"{path.stem}-")}
     if "extends" not in data:
         return TaskFile(path, data, root)
     where = f"{printable(path)}:{line_at(root, ('extends',))}: 'extends'"

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from serl_config.schema import ConfigError
-from serl_robots.control.task_file import LONGEST_CHAIN, TaskFile, read_task
+from serl_robots.control.task_file import LONGEST_CHAIN, TaskFile, read_task, task_files
 
 Write = Callable[[str, str], Path]
 
@@ -155,3 +155,22 @@ def test_what_cannot_be_extended_or_removed_is_named_with_file_and_line(write: W
     write("mine", text)
     with pytest.raises(ConfigError, match=said):
         _ = read_task("mine").data
+
+
+def test_one_file_is_many_tasks(write: Write) -> None:
+    path = write("many", "kind: k\n")
+    path.with_suffix(".variants").write_text("first-v3\nsecond\n")
+    assert {name for name in task_files() if name.startswith("many")} == {"many-first-v3", "many-second"}
+    task = read_task("many-first-v3")
+    assert task.data == {"name": "many-first-v3", "variant": "first-v3", "kind": "k"}
+    assert task.path == path
+    write("own", "extends: many-second\nkind: other\n")
+    assert read_task("own").data == {"name": "own", "variant": "second", "kind": "other"}
+    with pytest.raises(ConfigError, match="unknown task 'many'"):
+        read_task("many")
+
+
+def test_variants_of_no_task_are_refused(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "config/tasks/nothing.variants").write_text("one\n")
+    with pytest.raises(ConfigError, match=r"nothing.variants: expected nothing.yaml of the same name, found none"):
+        task_files()

@@ -30,6 +30,9 @@ class GymTask(Task):
     """
 
     environment: EnvironmentMapping
+    variant: str | None = Field(
+        default=None, description="where one file is many tasks: which, an argument 'variant' of gymnasium.make"
+    )
     progress: tuple[str, str] = Field(
         description="two of the objects and 'tcp', whose distance falls while somebody works well"
     )
@@ -86,10 +89,12 @@ class GymTask(Task):
             )
         module, _, made = name.partition(":")
         try:
-            teacher = getattr(import_module(module), made)()
-        except (ImportError, AttributeError, TypeError) as error:
-            raise ConfigError(f"task {self.name!r}: environment.teacher {name!r}: {printable(error)}") from error
-        return _Noisy(teacher, rng, noise)
+            teacher = getattr(import_module(module), made)(*(() if self.variant is None else (self.variant,)))
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"task {self.name!r}: environment.teacher {name!r}: {printable(error)}{self.environment.advice}"
+            ) from error
+        return _Noisy(teacher, rng, noise * self.environment.teacher_noise)
 
 
 class _Noisy:

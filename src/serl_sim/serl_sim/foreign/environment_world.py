@@ -8,6 +8,7 @@ it was at its bound, is part of the next one.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
@@ -18,14 +19,13 @@ from numpy.typing import NDArray
 from serl_config.schema import ConfigError
 from serl_config.text import printable
 from serl_robots.control.task_robot import robot_of
-from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, PoseError
 from serl_tasks.arm_sample import TOOL
 from serl_tasks.environment_mapping import Source, SourceError
 from serl_tasks.kinds.gym import GymTask
 from serl_tasks.task import Judgement
 
-_PROBE = (0.1, -0.2, 0.3)  # [m]
+from serl_sim.foreign.gantry import is_gantry
 
 
 class WorldFailure(RuntimeError):
@@ -71,6 +71,7 @@ class EnvironmentWorld:
         self._down = task.limits.reference_orientation
         self._told = np.zeros(3)
         self._observation: Any = None
+        self._share = 0.0  # of the gripper's opening, measured
         self._objects: dict[str, Pose] = {}
         joints = len(self.robot.joints)
         self.joint_positions = np.zeros(joints)
@@ -96,6 +97,7 @@ class EnvironmentWorld:
         """
         if seed < 0:
             raise ValueError(f"seed: expected a number from 0, found {seed}")
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - not all environments draw from the generator that reset seeds
         try:
             self._observation, _ = self._env.reset(seed=seed)
         except Exception as error:  # somebody else's code may raise anything
@@ -133,9 +135,11 @@ class EnvironmentWorld:
         """What a camera sees, uint8 (H, W, 3). Raises WorldFailure: that is no picture."""
         mapping = self._mapping.cameras[camera]
         try:
-            picture = (
-                self._env.render() if mapping.is_rendered else Source.parse(mapping.picture).value(self._observation)
-            )
+            if mapping.drawn is None:
+                picture = Source.parse(mapping.picture).value(self._observation)
+            else:
+                drawn: Any = self._env.render()
+                picture = drawn if mapping.drawn < 0 else drawn[mapping.drawn]
         except Exception as error:  # somebody else's code may raise anything
             raise WorldFailure(f"picture of {camera} of {self._mapping.id}: {_said(error)}") from error
         if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
@@ -153,7 +157,9 @@ class EnvironmentWorld:
         gripper = self._mapping.gripper
         if gripper is not None:
             share = width / self.robot.gripper.max_width
-            action[gripper.index] = gripper.closed + share * (gripper.open - gripper.closed)
+            now = self._share if gripper.relative else 0.0
+            start = 0.0 if gripper.relative else gripper.closed
+            action[gripper.index] = start + (share - now) * (gripper.open - gripper.closed)
         return np.clip(action, self._lowest, self._highest)
 
     def _is_done(self, info: dict[str, Any], ended: bool) -> bool:
@@ -179,6 +185,7 @@ class EnvironmentWorld:
         except (SourceError, PoseError) as error:
             raise WorldFailure(f"observation of {mapping.id}: {error}") from error
         self._objects = {TOOL: Pose(tool, self._down), **poses}
+        self._share = share
         gripper = self.robot.gripper
         self.joint_positions[:3] = tool
         self.joint_positions[3:] = gripper.position(share * gripper.max_width)
@@ -191,28 +198,29 @@ class EnvironmentWorld:
         return Pose(position, (x, y, z, w))
 
     def _check_robot(self) -> None:
-        robot = self.robot
-        arm = len(robot.arm_joints)
-        if arm != len(_PROBE) or not np.allclose(Kinematics(robot).tcp(_PROBE).position, _PROBE, atol=1e-9):
+        if not is_gantry(self.robot):
             raise ConfigError(
                 f"task {self.task.name!r}: robot: expected one whose arm joints are the position of its tool, as those "
-                f"of gantry are, found {robot.name!r}"
+                f"of gantry are, found {self.robot.name!r}"
             )
 
 
 def _make(task: GymTask) -> gymnasium.Env[Any, Any]:
     mapping = task.environment
     where = f"task {task.name!r}: environment {mapping.id!r}"
+    os.environ.setdefault("MUJOCO_GL", "egl")  # as our own worlds; MuJoCo's own choice needs a screen
     module, separator, _ = mapping.id.partition(":")
     try:
         if separator:
             import_module(module)
-        return gymnasium.make(mapping.id, disable_env_checker=True, **mapping.arguments)
+        variant: dict[str, Any] = {} if task.variant is None else {"variant": task.variant}
+        return gymnasium.make(mapping.id, disable_env_checker=True, **mapping.arguments, **variant)
     except ImportError as error:
-        raise ConfigError(
-            f"{where}: {printable(error)}; expected a package that is installed beside this node: pip install it, or "
-            "put the folder of the module into PYTHONPATH"
-        ) from error
+        advice = mapping.advice or (
+            "; expected a package that is installed beside this node: pip install it, or put the folder of the module "
+            "into PYTHONPATH"
+        )
+        raise ConfigError(f"{where}: {printable(error)}{advice}") from error
     except GymnasiumError as error:
         raise ConfigError(f"{where}: expected the id of an environment, found: {printable(error)}") from error
     except Exception as error:  # somebody else's code may raise anything

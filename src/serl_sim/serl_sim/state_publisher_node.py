@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the bridge publishes of the world: the state of each step, and what a person looks at.
-
-The state goes out in every step, so its messages are made once and only refilled.
-"""
+"""What a bridge publishes of the world in every step, whoever simulates it. Messages are made once, then refilled."""
 
 import time
 from typing import Protocol
@@ -15,19 +12,13 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from serl_robots.model.camera_info import ideal_camera_info, optical_frame
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
 from serl_ros.arrays import from_array
-from serl_ros.camera_publisher import CameraPublisher
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
 from std_msgs.msg import String
-from visualization_msgs.msg import MarkerArray
 
-from serl_interfaces.msg import SafetyStatus, WorldState
-from serl_sim.markers import SceneMarkers
-from serl_sim.transforms import RobotFrames, camera_transforms
-from serl_sim.world import World
+from serl_interfaces.msg import WorldState
 from serl_tasks import Task
 
 
@@ -137,94 +128,6 @@ class StatePublisher:
         if self._clock_is_due:
             self._clock_is_due = False
             self._clock_publisher.publish(self._clock)
-
-
-class ScenePublisher:
-    """Publishes frames, `robot_description`, camera images and `markers`."""
-
-    def __init__(
-        self,
-        node: Node,
-        world: World,
-        stamp: Time,
-        *,
-        robot_state: bool,
-        image_size: tuple[int, int] | None,
-        frame_prefix: str,
-    ) -> None:
-        """Connect.
-
-        Args:
-            node: that owns the publishers.
-            world: that is shown.
-            stamp: of all messages; the caller changes it in place.
-            robot_state: whether to publish the robot's frames and description, as robot_state_publisher does.
-            image_size: width and height of camera images [pixels]; None: those that the task needs.
-            frame_prefix: before the names of frames.
-
-        Raises:
-            ValueError: the message package for frames is missing.
-        """
-        try:
-            from tf2_msgs.msg import TFMessage
-        except ImportError as error:
-            raise ValueError(
-                "the package tf2_msgs is missing: install it, or build the workspace's own with ./serl shell"
-            ) from error
-        self._world, self._stamp = world, stamp
-        self._frames = RobotFrames(world.model, world.robot, frame_prefix) if robot_state else None
-        self._transforms = TFMessage()
-        fixed = camera_transforms(world.cameras, stamp, frame_prefix)
-        if self._frames is not None:
-            fixed += self._frames.fixed(stamp)
-            self._transforms_publisher = node.create_publisher(TFMessage, "/tf", RELIABLE_10)
-            self._description_publisher = node.create_publisher(String, "robot_description", LATCHED)
-            self._description_publisher.publish(String(data=world.robot.urdf_xml()))
-        self._fixed_publisher = node.create_publisher(TFMessage, "/tf_static", LATCHED)
-        self._fixed_publisher.publish(TFMessage(transforms=fixed))
-        self._cameras = {name: CameraPublisher(node, name) for name in world.cameras}
-        self._sizes = {name: image_size or world.picture_size(name) for name in world.cameras}
-        self._infos = {
-            name: ideal_camera_info(mount.fovy_deg, *self._sizes[name], frame_prefix + optical_frame(name))
-            for name, mount in world.cameras.items()
-        }
-        self._markers = SceneMarkers(world.task, frame_prefix + world.robot.base_frame)
-        self._marker_publisher = node.create_publisher(MarkerArray, "markers", RELIABLE_1)
-        self._mode = SafetyStatus.MODE_IDLE
-        self._subscription = node.create_subscription(SafetyStatus, "arm/safety", self._on_safety, LATCHED)
-
-    def publish_images(self) -> None:
-        """Publish the images that somebody subscribes to."""
-        for name, camera in self._cameras.items():
-            if camera.is_wanted():
-                camera.publish(self._render(name), self._infos[name], self._stamp)
-
-    def publish_images_to_newcomers(self) -> None:
-        """Publish the images that somebody has subscribed to since the last ones: the world may be waiting for them."""
-        for name, camera in self._cameras.items():
-            if camera.has_newcomers():
-                camera.publish(self._render(name), self._infos[name], self._stamp)
-
-    def publish_frames(self) -> None:
-        """Publish the robot's moving frames."""
-        if self._frames is not None:
-            self._transforms.transforms = self._frames.moving(self._world.data, self._stamp)
-            self._transforms_publisher.publish(self._transforms)
-
-    def publish_markers(self, target: Pose | None) -> None:
-        """Publish the markers, if somebody looks."""
-        if self._marker_publisher.get_subscription_count() > 0:
-            self._marker_publisher.publish(self._markers.build(self._world.objects(), target, self._mode, self._stamp))
-
-    def clear_trail(self) -> None:
-        """Begin a new trail of the tool."""
-        self._markers.clear_trail()
-
-    def _render(self, camera: str) -> NDArray[np.uint8]:
-        return self._world.render(camera, *self._sizes[camera])
-
-    def _on_safety(self, status: SafetyStatus) -> None:
-        self._mode = status.mode
 
 
 def _fill(message: PoseMessage, pose: Pose) -> None:
