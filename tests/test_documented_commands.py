@@ -61,6 +61,9 @@ def test_what_is_documented_is_there(file: str, line: str, tmp_path, monkeypatch
             package, module, name = kind.split("/")
             values = json.loads(re.sub(r"(\w+):", r'"\1":', goal))
             getattr(importlib.import_module(f"{package}.{module}"), name).Goal(**values)
+        case ["ros2", "service", "call", _, kind]:
+            package, module, name = kind.split("/")
+            assert hasattr(getattr(importlib.import_module(f"{package}.{module}"), name), "Request")
         case ["ros2", "topic"]:
             pass
         case words:
