@@ -373,6 +373,26 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         by_default=False,
     ),
     Benchmark(
+        "gym_hil_steps",
+        "gym-hil's PandaPickCubeBase-v0, block anywhere, from its state, 30 demonstrations, through the graph: online "
+        "env steps until at least 95 % of 50 evaluation episodes succeed, worst seed (./serl setup gym gym_hil)",
+        "env steps",
+        "less",
+        4000,
+        "serl_bench.graph.training_runs:gym_hil_steps",
+        by_default=False,
+    ),
+    Benchmark(
+        "metaworld_solved",
+        "of Meta-World's 50 tasks, state, sparse success, 20 demonstrations, 10,000 control steps: those at which "
+        "the last policy succeeds in at least 95 % of 50 episodes (./serl setup gym metaworld)",
+        "tasks",
+        "more",
+        49,
+        "serl_bench.suite.numbers:metaworld_solved",
+        by_default=False,
+    ),
+    Benchmark(
         "fuzz_messages",
         "hostile messages, requests and goals for everything that the graphs listen to, survived: no exit, no wrong "
         "target, every service answers, training goes on",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from serl_bench.suite.cell_files import CellResult, Final, read_cell, write_cell
-from serl_bench.suite.plan import FIRST_SEED, Cell, SuitePlan, default_tasks
+from serl_bench.suite.plan import FIRST_SEED, Cell, SuitePlan, code_hash, default_tasks, metaworld_plan
 from serl_bench.suite.report import write_report
 from serl_bench.suite.run_suite import Suite, run_suite
 from serl_bench.suite.settings import find_setting
@@ -252,3 +252,16 @@ def test_a_training_through_the_graph_becomes_a_cell_and_a_report(tmp_path: Path
     assert not (tmp_path / "trainings" / result.cell.name / "journal").exists()
     write_report(tmp_path, plan, [result])
     assert {"table.md", "rows.csv", "curves.csv", "success.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_plan_for_metaworld_has_all_fifty_tasks_next_to_cloning() -> None:
+    plan = metaworld_plan()
+    assert (len(plan.tasks), plan.settings, plan.max_env_steps) == (50, ("rlpd", "bc-20"), 10_000)
+    assert metaworld_plan(("assembly", "hammer-v3"), 2).tasks == ("metaworld-assembly-v3", "metaworld-hammer-v3")
+    assert metaworld_plan(("assembly",), 2).seeds == (FIRST_SEED, FIRST_SEED + 1)
+    with pytest.raises(UsageError, match="no task metaworld-assemble-v3"):
+        metaworld_plan(("assemble",))
+
+
+def test_the_code_of_another_ones_world_has_a_hash_without_a_world_of_ours() -> None:
+    assert code_hash("metaworld-assembly-v3") == code_hash("metaworld-hammer-v3") != code_hash("pick_cube")

@@ -21,6 +21,7 @@ from serl_bench.registry import Bench, Measurement
 STATE, VISION = "pick_cube", "pick_cube_vision"
 GOAL = 0.95
 DEMONSTRATIONS = 20
+GYM_HIL, GYM_HIL_DEMONSTRATIONS = "gym-hil-pick-cube", 30
 EVALUATION_EPISODES = 50
 MAX_ENV_STEPS = 10_000
 TIMEOUT = 900.0  # [s] for one run
@@ -49,9 +50,14 @@ def pick_pixels_wall_s(bench: Bench) -> Measurement:
     return _wall_seconds(bench, VISION)
 
 
-def _steps(bench: Bench, task: str) -> Measurement:
+def gym_hil_steps(bench: Bench) -> Measurement:
+    """Online env steps to the goal on gym-hil's cube that lies anywhere, worst seed."""
+    return _steps(bench, GYM_HIL, GYM_HIL_DEMONSTRATIONS)
+
+
+def _steps(bench: Bench, task: str, demonstrations: int = DEMONSTRATIONS) -> Measurement:
     """The worst seed counts. One that does not get there counts with the steps it was given."""
-    results = _train_all(bench, task)
+    results = _train_all(bench, task, demonstrations)
     steps = [result["env_steps_to_goal"] or MAX_ENV_STEPS for result in results]
     return Measurement(max(steps), _spread(steps, "{:.0f}"), {"seeds": dict(zip(bench.seeds, results, strict=True))})
 
@@ -68,13 +74,13 @@ def _wall_seconds(bench: Bench, task: str) -> Measurement:
 
 
 @functools.cache
-def _train_all(bench: Bench, task: str) -> list[Mapping[str, Any]]:
+def _train_all(bench: Bench, task: str, demonstrations: int = DEMONSTRATIONS) -> list[Mapping[str, Any]]:
     """One run for each seed, after one that fills the compile cache. Steps and wall time are of the same runs."""
     bench.say("  filling the compile cache")
-    _train(bench.scratch, task, f"{task}-warm-up", seed=0, max_env_steps=WARM_UP_STEPS)
+    _train(bench.scratch, task, f"{task}-warm-up", 0, WARM_UP_STEPS, demonstrations)
     results = []
     for seed in bench.seeds:
-        result = _train(bench.scratch, task, f"{task}-seed-{seed}", seed, MAX_ENV_STEPS)
+        result = _train(bench.scratch, task, f"{task}-seed-{seed}", seed, MAX_ENV_STEPS, demonstrations)
         bench.say(
             f"  seed {seed}: {result['env_steps_to_goal']} env steps, {result['wall_seconds']:.1f} s, "
             f"success {result['success_rate']:.0%}"
@@ -83,10 +89,10 @@ def _train_all(bench: Bench, task: str) -> list[Mapping[str, Any]]:
     return results
 
 
-def _train(root: Path, task: str, name: str, seed: int, max_env_steps: int) -> Mapping[str, Any]:
+def _train(root: Path, task: str, name: str, seed: int, max_env_steps: int, demonstrations: int) -> Mapping[str, Any]:
     command = [
         *(sys.executable, "-m", "serl_cli", "train", task, "--name", name, "--seed", str(seed), "--no-report"),
-        *("--demos", str(DEMONSTRATIONS), "--goal", str(GOAL), "--eval-episodes", str(EVALUATION_EPISODES)),
+        *("--demos", str(demonstrations), "--goal", str(GOAL), "--eval-episodes", str(EVALUATION_EPISODES)),
         *("--max-steps", str(max_env_steps)),
     ]
     output = root / f"{name}.txt"

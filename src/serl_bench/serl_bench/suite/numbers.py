@@ -12,7 +12,7 @@ from serl_rl.success_rate import needed_successes
 
 from serl_bench.registry import Bench, Measurement
 from serl_bench.suite.cell_files import CellResult
-from serl_bench.suite.plan import FIRST_SEED, TASKS, VISION, SuitePlan
+from serl_bench.suite.plan import FIRST_SEED, TASKS, VISION, SuitePlan, metaworld_plan
 from serl_bench.suite.run_suite import Suite, run_suite
 from serl_bench.suite.settings import TEACHER
 from serl_bench.suite.statistics import SOLVED
@@ -67,6 +67,14 @@ def cycle_ratio(bench: Bench) -> Measurement:
     """Cycle time of the learned policy over the expert's, smallest over the tasks from state of the median seeds."""
     tasks = _available(TASKS)
     return smallest_cycle_ratio(_cells(bench, tasks, (HELPED, TEACHER)), tasks, HELPED)
+
+
+def metaworld_solved(bench: Bench) -> Measurement:
+    """Meta-World's tasks that the last policy of every seed solves."""
+    plan = metaworld_plan(seeds=len(bench.seeds))
+    suite = Suite(bench.scratch / "suite-metaworld")
+    cells = by_task_and_setting(run_suite(suite, plan, Console(stderr=True)))
+    return solved(cells, plan.tasks, "rlpd")
 
 
 def gap(cells: Cells, task: str, ours: str, theirs: str) -> Measurement:

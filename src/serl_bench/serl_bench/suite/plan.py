@@ -142,6 +142,32 @@ def default_tasks(*, vision: bool = True) -> tuple[str, ...]:
     return tuple(n for n in (*ANCHOR, *wanted) if n in known and (vision or not n.endswith(VISION)))
 
 
+METAWORLD = "metaworld-"
+METAWORLD_SETTINGS = ("rlpd", "bc-20")
+
+
+def metaworld_plan(tasks: tuple[str, ...] = (), seeds: int = 1) -> SuitePlan:
+    """The plan for Meta-World's tasks: 10,000 control steps at most, next to cloning of the same 20 demonstrations.
+
+    Args:
+        tasks: as ``assembly`` or ``assembly-v3``; empty: all fifty.
+        seeds: of each, from `FIRST_SEED`.
+
+    Raises:
+        UsageError: there is no such task, or one stands there twice.
+    """
+    known = [name for name in task_names() if name.startswith(METAWORLD)]
+    wanted = [METAWORLD + task.removeprefix(METAWORLD).removesuffix("-v3") + "-v3" for task in tasks]
+    return SuitePlan(
+        tasks=tuple(wanted or known),
+        settings=METAWORLD_SETTINGS,
+        seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)),
+        max_env_steps=10_000,
+        eval_every=500,
+        timeout=1_800.0,
+    )
+
+
 def hash_of(content: Any) -> str:
     """Short hash of plain values; the order of keys does not count."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=list)

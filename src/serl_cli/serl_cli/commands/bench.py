@@ -123,9 +123,44 @@ def _suite(
     )
 
 
+def _metaworld(
+    tasks: Annotated[
+        str, typer.Option(metavar="TASK,...", help="Tasks to learn, as assembly,hammer. Default: all fifty.")
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each; they are 100, 101, ...")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Default: suite-metaworld of runs.")
+    ] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Run again what failed, or was made by other code.")] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Run nothing; write the report of what there is.")
+    ] = False,
+) -> None:
+    """Train Meta-World's tasks through the whole graph, next to cloning of the same 20 demonstrations.
+
+    Needs [bold]./serl setup gym metaworld[/bold]. Whatever ends the command, the same command goes on with what is
+    missing.
+
+    Examples:
+        ./serl bench metaworld --tasks assembly,hammer
+        ./serl bench metaworld --seeds 3
+    """
+    from serl_bench.suite.plan import METAWORLD, metaworld_plan
+    from serl_launch.runs import runs_root
+    from serl_launch.worlds import gym_python
+
+    from serl_cli.work import judge_suite
+
+    if not report_only:
+        gym_python(METAWORLD.rstrip("-"))
+    plan = None if report_only else metaworld_plan(_names(tasks), seeds)
+    judge_suite.follow(out or runs_root() / "suite-metaworld", plan, redo=redo)
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 bench.command(_KEYS, **documented(_measure))(_measure)
 bench.command("suite", **documented(_suite))(_suite)
+bench.command("metaworld", **documented(_metaworld))(_metaworld)

@@ -48,13 +48,28 @@ def judge(
         CommandError: the plan cannot be followed, a file cannot be written, or nothing is there to report.
         Interrupted: a person pressed Ctrl-C.
     """
-    suite = Suite(folder or runs.runs_root() / f"suite-{'quick' if quick else 'full'}")
+    plan = None if report_only else make_plan(tasks, settings, seeds, max_env_steps, quick=quick)
+    follow(folder or runs.runs_root() / f"suite-{'quick' if quick else 'full'}", plan, redo=redo)
+
+
+def follow(folder: Path, plan: SuitePlan | None, *, redo: bool = False) -> None:
+    """Runs what is missing of a plan, writes its report and shows the table.
+
+    Args:
+        folder: of the suite.
+        plan: to follow; None: run nothing, and report what there is of the folder's own.
+        redo: run again what failed, and what other code has made.
+
+    Raises:
+        CommandError: the plan cannot be followed, a file cannot be written, or nothing is there to report.
+        Interrupted: a person pressed Ctrl-C.
+    """
+    suite = Suite(folder)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    if report_only:
+    if plan is None:
         plan = suite.planned()
         results = suite.results(plan)
     else:
-        plan = make_plan(tasks, settings, seeds, max_env_steps, quick=quick)
         results = run_suite(suite, plan, console, redo=redo)
     if not results:
         raise CommandError(f"nothing of the suite in {suite.folder} is finished: there is nothing to report")
