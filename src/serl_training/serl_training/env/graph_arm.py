@@ -137,7 +137,7 @@ class ArmBetweenEpisodes:
 
     def say(self, what: str) -> None:
         """Say what is waited for."""
-        log(self._connection.node, INFO, f"waiting for {what}", throttle=_NOTICE_PERIOD)
+        log(self._connection.node, INFO, f"waiting for {what}", throttle=_NOTICE_PERIOD, key=("waiting", what))
         self._notice(what)
 
     def _move(self, goal: MoveTo.Goal) -> str:
