@@ -71,6 +71,7 @@ class EnvironmentWorld:
         self._down = task.limits.reference_orientation
         self._told = np.zeros(3)
         self._observation: Any = None
+        self._drawn: Any = None  # by the environment, of the newest state
         self._share = 0.0  # of the gripper's opening, measured
         self._objects: dict[str, Pose] = {}
         joints = len(self.robot.joints)
@@ -138,8 +139,9 @@ class EnvironmentWorld:
             if mapping.drawn is None:
                 picture = Source.parse(mapping.picture).value(self._observation)
             else:
-                drawn: Any = self._env.render()
-                picture = drawn if mapping.drawn < 0 else drawn[mapping.drawn]
+                if self._drawn is None:  # once for all cameras
+                    self._drawn = self._env.render()
+                picture = self._drawn if mapping.drawn < 0 else self._drawn[mapping.drawn]
         except Exception as error:  # somebody else's code may raise anything
             raise WorldFailure(f"picture of {camera} of {self._mapping.id}: {_said(error)}") from error
         if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
@@ -173,6 +175,7 @@ class EnvironmentWorld:
 
     def _look(self) -> None:
         """Read hand and objects out of the observation."""
+        self._drawn = None
         observation, mapping = self._observation, self._mapping
         try:
             tool = mapping.tool_source.read(observation, 3)

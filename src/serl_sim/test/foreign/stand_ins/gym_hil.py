@@ -18,6 +18,8 @@ class PickCube(gymnasium.Env):
         }
     )
 
+    drawn = 0  # times
+
     def __init__(self, random_block_position=False):
         self.random = random_block_position
 
@@ -42,6 +44,7 @@ class PickCube(gymnasium.Env):
 
     def render(self):
         """One picture for each of two cameras."""
+        PickCube.drawn += 1
         return [np.full((8, 8, 3), value, np.uint8) for value in (10, 20)]
 
     def _observation(self):
