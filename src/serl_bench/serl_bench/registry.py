@@ -374,7 +374,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         "gym_hil_steps",
-        "gym-hil's PandaPickCubeBase-v0, block anywhere, from its state, 30 demonstrations, through the graph: online "
+        "gym-hil's cube, lying anywhere, from its state, 30 demonstrations, through the graph: online "
         "env steps until at least 95 % of 50 evaluation episodes succeed, worst seed (./serl setup gym gym_hil)",
         "env steps",
         "less",

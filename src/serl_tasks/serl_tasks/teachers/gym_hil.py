@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who picks up the block of gym-hil's `PandaPickCubeBase-v0`, as the task `gym-hil-pick-cube` has it."""
+"""Who picks up the block of gym-hil, as the task `gym-hil-pick-cube` has it."""
 
 from collections.abc import Mapping
 
