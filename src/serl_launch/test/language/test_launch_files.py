@@ -77,6 +77,7 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
         },
         "/actor": {
             "task": "pick_cube_vision",
+            "partner": "",
             "learning": "",
             "simulated": True,
             "seed": 0,
@@ -136,7 +137,23 @@ def test_the_learning_side_alone_is_what_the_whole_graph_lacks_without_it(enviro
     alone = parameters(plan(LEARNER, environment, **arguments, use_sim_time="true"))
     assert alone["/left/learner"].pop("use_sim_time") is True
     assert rest | alone == whole and rest.keys().isdisjoint(alone)
-    assert process.respawn and process.command[-2:] == ("-r", "/clock:=clock")
+    assert process.respawn and "/clock:=clock" in process.command
+
+
+def test_a_partner_has_a_judge_a_person_and_a_learner_of_its_own(environment: dict[str, str]) -> None:
+    made = plan(SIM, environment, task="relocate_forward", partner="relocate_backward", run_dir="there")
+    found = parameters(made)
+    assert found.keys() == {
+        *("/mujoco_bridge", "/arm_controller", "/actor", "/reward", "/scripted_human"),
+        *("/reward_of_relocate_backward", "/scripted_human_of_relocate_backward"),
+        *("/learner_of_relocate_forward", "/learner_of_relocate_backward"),
+    }
+    assert found["/actor"]["partner"] == "relocate_backward"
+    for task in ("relocate_forward", "relocate_backward"):
+        learner = next(process for process in made.processes if process.node == f"/learner_of_{task}")
+        assert found[learner.node] | {"task": task, "run_dir": f"there/{task}"} == found[learner.node]
+        for topic in ("learner/insert", "learner/policy", "metrics"):
+            assert f"{topic}:={task}/{topic}" in learner.command
 
 
 @pytest.mark.parametrize(
