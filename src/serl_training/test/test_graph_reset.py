@@ -246,6 +246,7 @@ def test_a_person_who_does_not_come_is_waited_for_with_an_end(arm: Person, task:
     with pytest.raises(GraphError, match=r"waited 0\.\d s for a person, who puts .* calls episode/ready"):
         env.reset(seed=0)
     env.close()
+    env.close()
 
 
 def test_a_motion_that_is_accepted_too_late_is_cancelled(ros: Any) -> None:
