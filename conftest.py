@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 # Above what a person uses by hand, below the ids whose ports leave the range that is free everywhere.
 DOMAIN_IDS = range(60, 100)
-_domain_ids = cycle(DOMAIN_IDS)
 STOP_TIMEOUT = 5.0  # [s] that a process has to end after SIGINT
 
 MOST_MAPPINGS = 25_000  # of memory in this process, before compiled functions are forgotten
@@ -173,8 +171,7 @@ class Processes:
 @pytest.fixture
 def ros_domain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
     """A ROS domain id that no other test on this machine has, in the environment of this test and of its children."""
-    # By turns: what an earlier test of this process has left behind is elsewhere.
-    for domain_id in islice(_domain_ids, len(DOMAIN_IDS)):
+    for domain_id in DOMAIN_IDS:
         lock = open(Path(tempfile.gettempdir()) / f"ros_domain_{domain_id}.lock", "w")  # noqa: SIM115, PTH123
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
