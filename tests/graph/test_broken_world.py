@@ -39,7 +39,7 @@ class Still:
         return info["rest_action"], 0
 
 
-@pytest.fixture(params=[True], ids=["lockstep"])
+@pytest.fixture(params=[True, False], ids=["lockstep", "in real time"])
 def env(request, processes) -> Iterator[GraphEnv]:
     lockstep = request.param
     arguments = {

@@ -160,6 +160,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         Raises:
             ValueError: the environment has no such task.
             GraphError: the world, the person or the arm controller did not answer in time.
+            WorldBroken: the simulated world diverged at once.
         """
         super().reset(seed=seed)
         options = options or {}
@@ -174,10 +175,12 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         self._announce(start)
         stamp_ns = self._reset.begin(start)
         self.connection.wait(
-            lambda: self._progress.has_state(stamp_ns),
+            lambda: bool(self.inputs.problem) or self._progress.has_state(stamp_ns),
             self._reset_timeout,
             lambda: self._progress.missing_of_state(stamp_ns),
         )
+        if not self._progress.has_state(stamp_ns):  # a world that runs by itself may break before anybody has seen it
+            raise WorldBroken(self.inputs.problem)
         self._observer.begin(self._sample(), start.seed)
         return self.observe(), {"episode": start.number, "seed": start.seed, "rest_action": self.rest_action}
 
