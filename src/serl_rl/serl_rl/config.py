@@ -49,6 +49,9 @@ class SACConfig:
     """Gamma of one environment step."""
     target_rate: float = Field(default=0.01, gt=0.0, le=1.0)
     """Tau, the share of the critic that moves into the target critic at each update."""
+    acting_rate: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of the actor, and of the eyes that it looks through, that moves into the average that acts at each of its
+    updates (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992); 1: the actor acts as its last update left it."""
     actor_lr: LearningRate = 2e-3
     critic_lr: LearningRate = 2e-3
     temperature_lr: LearningRate = 2e-3

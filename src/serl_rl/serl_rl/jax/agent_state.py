@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar, cast
 
 import jax
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from serl_rl.spec import DataError
 
 Tree = TypeVar("Tree")
+
+_LATER = {"acting_average/actor": "actor", "acting_average/vision": "critic/vision"}
+"""Parts of the state that older checkpoints lack, and what they begin as."""
 
 
 def named_arrays(tree: Any) -> dict[str, NDArray[Any]]:
@@ -43,9 +46,22 @@ class NamedState:
     def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """The agent with the state of `arrays`, as of another agent of the same specification and configuration.
 
+        What acts on average, which older checkpoints lack, begins as it was trained last.
+
         Raises DataError if names, shapes or dtypes differ.
         """
-        return with_named_arrays(self, arrays)
+        return with_named_arrays(self, _with_later_parts(arrays, self.arrays()))
+
+
+def _with_later_parts(arrays: Mapping[str, NDArray[Any]], names: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """The arrays, and for those of `names` that came later what they begin as."""
+    completed = dict(arrays)
+    for name in names:
+        for later, earlier in _LATER.items():
+            source = name.replace(later, earlier, 1)
+            if name not in arrays and source != name and source in arrays:
+                completed[name] = arrays[source]
+    return completed
 
 
 def _name(path: Sequence[Any]) -> str:

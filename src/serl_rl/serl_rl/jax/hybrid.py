@@ -118,8 +118,8 @@ class HybridAgent(NamedState, struct.PyTreeNode):
         return make_snapshot(
             self.spec,
             self.vision,
-            self.sac.critic["vision"],
-            self.sac.actor,
+            self.sac.acting_average["vision"],
+            self.sac.acting_average["actor"],
             self.sac.config.activation,
             ArmAndGrasp((LOG_STD_MIN, LOG_STD_MAX), self.grippers, self.config.epsilon, acting.chunk, acting.execute),
             grasp=self.grasp,

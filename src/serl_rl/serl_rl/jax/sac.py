@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Soft actor-critic as an immutable PyTree with a pure update, for vectors, cached features and pictures.
 
+What acts is an average over the last updates: single ones can leave an actor that misses what its neighbours hit.
+
 What observations with frames go through ("vision": heads and, where it is trained, the encoder) belongs to the critics:
 their loss trains it, their target has a copy of its own, and the actor takes what it gives as it is.
 
@@ -36,8 +38,8 @@ class SACAgent(NamedState, struct.PyTreeNode):
     """Parameters, optimizer states and random key of soft actor-critic.
 
     Actor, critics and temperature have optimizers of their own: a critic step touches nothing of the other two.
-    `critic` and `target_critic` hold "params" of the ensemble and "vision", which is empty without frames. `key`,
-    `log_temperature` and `updates` are scalars, ().
+    `critic` and `target_critic` hold "params" of the ensemble and "vision", which is empty without frames;
+    `acting_average` holds "actor" and "vision". `key`, `log_temperature` and `updates` are scalars, ().
     """
 
     key: jax.Array
@@ -46,6 +48,7 @@ class SACAgent(NamedState, struct.PyTreeNode):
     critic: Params
     critic_optimizer: optax.OptState
     target_critic: Params
+    acting_average: Params
     log_temperature: jax.Array
     temperature_optimizer: optax.OptState
     updates: jax.Array
@@ -102,8 +105,8 @@ class SACAgent(NamedState, struct.PyTreeNode):
         return make_snapshot(
             self.spec,
             self.vision,
-            self.critic["vision"],
-            self.actor,
+            self.acting_average["vision"],
+            self.acting_average["actor"],
             self.config.activation,
             SquashedGaussian((LOG_STD_MIN, LOG_STD_MAX), self.acting.chunk, self.acting.execute),
         )
@@ -163,6 +166,7 @@ def _create(
         critic=critic,
         critic_optimizer=critic_optimizer.init(critic),
         target_critic=jax.tree.map(jnp.copy, critic),
+        acting_average=jax.tree.map(jnp.copy, {"actor": actor, "vision": vision_params}),
         log_temperature=log_temperature,
         temperature_optimizer=temperature_optimizer.init(log_temperature),
         updates=jnp.asarray(0, jnp.int32),
@@ -236,17 +240,20 @@ def critic_step(agent: SACAgent, batch: Batch) -> tuple[SACAgent, Info]:
 
 
 def actor_step(agent: SACAgent, batch: Batch) -> tuple[SACAgent, Info]:
-    """One update of actor and temperature on one minibatch. Touches no critic."""
+    """One update of actor, temperature and what acts, on one minibatch. Touches no critic."""
     actor_optimizer, _, temperature_optimizer = _optimizers(agent.config)
     key, step_key = jax.random.split(agent.key)
     gradients, info = jax.grad(actor_loss, argnums=1, has_aux=True)(agent, agent.actor, batch, step_key)
     steps, optimizer = actor_optimizer.update(gradients, agent.actor_optimizer)
     slope = jax.grad(temperature_loss, argnums=1)(agent, agent.log_temperature, info["entropy"])
+    actor = optax.apply_updates(agent.actor, steps)
+    latest = {"actor": actor, "vision": agent.critic["vision"]}
     temperature_step, temperature_state = temperature_optimizer.update(slope, agent.temperature_optimizer)
     agent = agent.replace(
         key=key,
-        actor=optax.apply_updates(agent.actor, steps),
+        actor=actor,
         actor_optimizer=optimizer,
+        acting_average=optax.incremental_update(latest, agent.acting_average, agent.config.acting_rate),
         log_temperature=optax.apply_updates(agent.log_temperature, temperature_step),
         temperature_optimizer=temperature_state,
     )

@@ -63,7 +63,7 @@ def changed(before: SACAgent, after: SACAgent) -> set[str]:
 
 
 CRITIC = {"critic", "critic_optimizer", "target_critic"}
-ACTOR = {"actor", "actor_optimizer", "log_temperature", "temperature_optimizer"}
+ACTOR = {"actor", "actor_optimizer", "acting_average", "log_temperature", "temperature_optimizer"}
 
 
 def test_a_critic_step_leaves_actor_and_temperature_alone_to_the_bit():
@@ -255,7 +255,7 @@ def test_actors_compute_the_policy_of_the_learner(changes):
     for seed in range(5):
         batch = make_batch(seed, size=1)
         one = {name: rows[0] for name, rows in batch["observation"].items()}
-        expected = policy_of(agent, agent.actor, flat(one))
+        expected = policy_of(agent, agent.acting_average["actor"], flat(one))
         for found, wanted in zip(policy.acting.planner.distribution(policy.encode(one)), expected, strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(policy.act(one, deterministic=True), np.tanh(expected[0]), rtol=1e-4, atol=1e-5)

@@ -118,7 +118,7 @@ def test_an_actor_step_leaves_critics_and_eyes_alone_to_the_bit(kind):
     before = trained_agent(kind)
     after, _ = actor_step(before, make_batch(before.spec))
     assert fields(changed(before, after)) == {
-        "actor", "actor_optimizer", "log_temperature", "temperature_optimizer", "key"
+        "actor", "actor_optimizer", "acting_average", "log_temperature", "temperature_optimizer", "key"
     }  # fmt: skip
 
 
@@ -235,12 +235,15 @@ def test_actors_compute_the_policy_of_the_learner(kind, frame_stack, pooling):
     policy.check(agent.spec)
     batch = make_batch(agent.spec)["observation"]
     seen = encode_pictures(encoder_params(ENCODER), "small", batch) if kind == RECOMPUTED else batch
-    mean, _ = jax.jit(lambda agent, seen: sac.policy(agent, agent.actor, sac.encoded(agent, agent.critic, seen)))(
-        trained_part(agent), seen
-    )
+    mean, _ = jax.jit(acting_policy)(trained_part(agent), seen)
     for row in range(2):
         one = {name: rows[row] for name, rows in batch.items()}
         np.testing.assert_allclose(policy.act(one, deterministic=True), np.tanh(mean[row]), rtol=1e-3, atol=1e-5)
+
+
+def acting_policy(agent, observation):
+    average = agent.acting_average
+    return sac.policy(agent, average["actor"], sac.encoded(agent, average, observation))
 
 
 def test_of_several_views_actors_look_at_the_first():

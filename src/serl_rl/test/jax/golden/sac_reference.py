@@ -69,6 +69,8 @@ class SACReference:
             return (temperature * log_prob - self.q(critic, "critic", seen, action).mean(0)).mean()
 
         found = descend(self.state, "actor", loss, config.actor_lr)
+        follow(self.state, "acting_average/actor", "actor", config.acting_rate)
+        follow(self.state, "acting_average/vision", "critic/vision", config.acting_rate)
         target = -0.5 * batch["action"].shape[-1] if config.target_entropy is None else config.target_entropy
         target *= chunk_length(batch)
         # The loss alpha (H - H_target) as a function of log alpha.

@@ -20,7 +20,7 @@ from serl_rl.config import (
     VisionConfig,
 )
 from serl_rl.policy.snapshot import PolicySnapshot
-from serl_rl.spec import TransitionSpec
+from serl_rl.spec import DataError, TransitionSpec
 
 from .networks import below, mlp
 from .reference import parameters, state_of, stirred
@@ -31,11 +31,11 @@ pytestmark = pytest.mark.usefixtures("cheap_compilation")
 MAPS = ((1, 3, 2, 4), "float16")
 SPEC = TransitionSpec({"front": MAPS, "state": ((3,), "float32"), "wrist": MAPS}, 3, encoder="hash")
 ACTORS = {
-    "sac": ("actor", "critic"),
+    "sac": ("acting_average/actor", "acting_average"),
     "drqv2": ("actor", "critic"),
     "bc": ("actor", "actor"),
-    "hybrid": ("sac/actor", "sac/critic"),
-    "vice": ("sac/actor", "sac/critic"),
+    "hybrid": ("sac/acting_average/actor", "sac/acting_average"),
+    "vice": ("sac/acting_average/actor", "sac/acting_average"),
 }
 """Where the network and the eyes of the policy are in the arrays."""
 
@@ -82,3 +82,24 @@ def test_the_best_action(algorithm, pooling, activation, layer_norm):
             expected = np.insert(expected, 1, [-1.0, np.clip(one["state"][2], -1.0, 1.0), 1.0][grasp])
         policy.reset()
         np.testing.assert_allclose(policy.act(one, deterministic=True), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "hybrid", "vice"])
+def test_agents_of_checkpoints_without_an_average_act_as_they_were_trained_last(algorithm):
+    config = LearningConfig(
+        agent=algorithm,
+        sac=SACConfig(hidden_sizes=(8,), acting_rate=0.1),
+        hybrid=HybridConfig(grippers=(Gripper(action=1, index=2),), grasp_hidden_sizes=(8,)),
+        vice=VICEConfig(hidden_sizes=(8,)),
+        vision=VisionConfig(embeddings=2, width=5),
+    )
+    agent: Any = stirred(create_agent(0, SPEC, config))
+    older = {name: array for name, array in agent.arrays().items() if "acting_average" not in name}
+    restored = create_agent(1, SPEC, config).with_arrays(older).arrays()
+    assert restored.keys() == agent.arrays().keys()
+    for name, array in restored.items():
+        source = name.replace("acting_average/actor", "actor").replace("acting_average/vision", "critic/vision")
+        np.testing.assert_array_equal(array, older[source])
+    del older[f"{ACTORS[algorithm][0].replace('acting_average/', '')}/params/head/bias"]
+    with pytest.raises(DataError, match="missing"):
+        agent.with_arrays(older)

@@ -127,7 +127,10 @@ def test_updates_from_chunks(agent_name, spec, changes):
     expect_same_info(info, expected, AFTER_TWENTY)
 
 
-@pytest.mark.parametrize(("algorithm", "actor"), [("sac", "actor"), ("drqv2", "actor"), ("hybrid", "sac/actor")])
+@pytest.mark.parametrize(
+    ("algorithm", "actor"),
+    [("sac", "acting_average/actor"), ("drqv2", "actor"), ("hybrid", "sac/acting_average/actor")],
+)
 def test_policies_execute_what_they_plan_and_then_look_again(algorithm, actor):
     spec = test_hybrid.SPEC if algorithm == "hybrid" else test_sac.SPEC
     agent, reference = both(algorithm, spec)

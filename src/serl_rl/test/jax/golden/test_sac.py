@@ -27,6 +27,7 @@ CONFIG = SACConfig(
     hidden_sizes=(8,),
     discount=0.9,
     target_rate=0.05,
+    acting_rate=0.2,
     actor_lr=1e-3,
     critic_lr=2e-3,
     temperature_lr=3e-3,
@@ -98,6 +99,10 @@ def test_a_new_agent_has_learned_nothing():
     for name, array in arrays.items():
         if name.startswith("target_critic/"):
             np.testing.assert_array_equal(array, arrays[name.removeprefix("target_")])
+        if name.startswith("acting_average/actor/"):
+            np.testing.assert_array_equal(array, arrays[name.removeprefix("acting_average/")])
+        if name.startswith("acting_average/vision/"):
+            np.testing.assert_array_equal(array, arrays[name.replace("acting_average", "critic")])
         if "optimizer" in name or name == "updates":
             assert not array.any(), name
 
