@@ -28,7 +28,6 @@ JAX_FOLDERS = ("serl_rl/jax", "serl_rl/benchmarks")  # the second one measures t
 
 MOST_MODULES = 15  # in a folder
 MOST_LINES = 500  # of a file; one that needs more is two things
-MOST_LINES_OF_A_TEST = 600
 
 
 def python_files(where: str = "serl_*/serl_*") -> list[Path]:
@@ -172,9 +171,7 @@ def test_a_folder_has_no_more_modules_than_a_reader_can_hold(folder):
 def test_a_file_is_one_thing():
     files = [*python_files("*"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
     sizes = {str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
-    tests = ("/test/", "tests/")
-    most = {name: MOST_LINES_OF_A_TEST if any(part in name for part in tests) else MOST_LINES for name in sizes}
-    assert not {name: lines for name, lines in sizes.items() if lines > most[name]}
+    assert not {name: lines for name, lines in sizes.items() if lines > MOST_LINES}
 
 
 def test_the_floors_are_drawn_as_they_are():

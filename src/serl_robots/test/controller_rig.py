@@ -21,6 +21,7 @@ PERIOD = 0.1
 PERIOD_NS = 100_000_000
 SCALE = 0.02
 ACTION = ActionSpec(names=("dx", "dy", "dz", "gripper"), scale=(SCALE, SCALE, SCALE, 0.08))
+FORWARD, BACK, STILL = (1.0, 0.0, 0.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)
 LIMITS: dict[str, Any] = {
     "workspace_min": (0.3, -0.3, 0.02),
     "workspace_max": (0.7, 0.3, 0.5),

@@ -3,17 +3,11 @@
 
 import numpy as np
 import pytest
-from controller_rig import PERIOD, Rig, panda
+from controller_rig import FORWARD, PERIOD, Rig, panda
 from serl_robots.model.pose import Pose
 from serl_robots.safety.source import Source
 
-FORWARD = (1.0, 0.0, 0.0, 0.0)
 ELSEWHERE = Pose((0.4, 0.25, 0.4), (1.0, 0.0, 0.0, 0.0))
-
-
-@pytest.fixture
-def paced() -> Rig:
-    return Rig(lockstep=False)
 
 
 def put(rig: Rig, place: Pose) -> None:

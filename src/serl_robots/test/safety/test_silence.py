@@ -6,15 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from controller_rig import PERIOD, Rig, panda
+from controller_rig import BACK, FORWARD, PERIOD, STILL, Rig, panda
 from serl_robots.control.arbitration import ActionInput
 from serl_robots.control.control_step import Measured
 from serl_robots.model.pose import Pose
 from serl_robots.safety.source import Source
-
-FORWARD = (1.0, 0.0, 0.0, 0.0)
-BACK = (-1.0, 0.0, 0.0, 0.0)
-STILL = (0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture
