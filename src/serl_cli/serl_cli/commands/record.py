@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``serl record``: demonstrations into a file."""
+"""``serl record``, ``convert`` and ``data``: recordings of episodes."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,6 +8,15 @@ import typer
 
 from serl_cli.commands.options import RtfOption, SeedOption, TaskArgument, ViewerOption
 from serl_cli.ranges import LARGEST_COUNT
+
+data = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
+
+RecordingArgument = Annotated[
+    Path, typer.Argument(metavar="RECORDING", help="File or folder: a recording of any format, or a run.")
+]
+RateOption = Annotated[
+    float | None, typer.Option("--rate", min=0.001, help="Control steps per second, where it does not say them [Hz].")
+]
 
 
 def record(
@@ -46,3 +55,64 @@ def record(
         viewer=viewer,
         force=force,
     )
+
+
+def convert(
+    source: RecordingArgument,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="File or folder to write; nothing may be there yet.")],
+    to: Annotated[str, typer.Option("--to", help="Format to write; by default what the name of OUT says.")] = "",
+    pictures: Annotated[str, typer.Option(help="How pictures are written; by default as the format does.")] = "",
+    successes: Annotated[bool, typer.Option("--successes", help="Only episodes that succeeded.")] = False,
+    demonstrations: Annotated[bool, typer.Option("--demonstrations", help="Only demonstrations, of a run.")] = False,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="NAME", help="Leave this entry of the observation out.")
+    ] = None,
+    task: Annotated[str, typer.Option(help="Name of the task, where the recording does not say it.")] = "",
+    rate: RateOption = None,
+) -> None:
+    """Convert a recording, or the journal of a run, into another format.
+
+    What is damaged is left out and named; everything complete is converted.
+
+    Examples:
+        ./serl convert runs/NAME demonstrations.serl --successes
+    """
+    from serl_cli.work import convert_recording
+
+    convert_recording.convert(
+        source,
+        target,
+        to=to,
+        pictures=pictures,
+        successes=successes,
+        demonstrations=demonstrations,
+        without=frozenset(without or ()),
+        task=task,
+        rate=rate,
+    )
+
+
+@data.callback()
+def data_overview() -> None:
+    """Look into recordings of any format: what is in them, and what is wrong with them.
+
+    Examples:
+        ./serl data info demonstrations.serl
+        ./serl data check demonstrations.serl
+    """
+
+
+@data.command("info")
+def data_info(recording: RecordingArgument, rate: RateOption = None) -> None:
+    """Show what a recording holds: episodes, lengths, rates, ranges of the actions."""
+    from serl_cli.work import convert_recording
+
+    convert_recording.info(recording, rate)
+
+
+@data.command("check")
+def data_check(recording: RecordingArgument, rate: RateOption = None) -> None:
+    """Look for damage, dropped frames, clock jumps, frozen cameras, constant actions; exit status 1 if there are."""
+    from serl_cli.work import convert_recording
+
+    convert_recording.check(recording, rate)

@@ -4,6 +4,8 @@
 Of a task with cameras a file holds the pictures, as JPEG or raw, and not what an encoder made of them. So it can be
 read for any settings of `vision`: frames are stacked, and features made of them, when it is read (`Encoding`). Older
 files hold features; they can be read where the encoder is the one that made them.
+
+Where it is known when the observations of a chunk were made, their stamps are a record of their own in front of it.
 """
 
 from __future__ import annotations
@@ -34,9 +36,12 @@ PictureStorage = Literal["jpeg", "raw"]
 
 _KIND = "demonstrations"
 _JPEG = {"jpeg": JPEG_QUALITY}  # in the header: pictures are JPEG, of this quality
+_ABOUT = "about"
 _CLOSED = {"closed": True}  # in the header: the last record says how many chunks there are
 _END = struct.Struct("<8sI")
 _END_MAGIC = b"SERLEND1"
+_STAMP_MAGIC = b"SERLSTP1"
+_STAMP = np.dtype("<i8")
 
 Frames = Mapping[str, NDArray[Any]]
 """Rows of the observation entries that are no vectors, by name."""
@@ -64,12 +69,19 @@ class DemonstrationFile:
         path: of the file.
         spec: of the chunks.
         pictures: whether pictures become JPEG, `serl_rl.storage.pictures` says of which quality, or stay as they are.
+        about: what else its header shall say, for whoever reads it with `demonstration_about`.
 
     Raises:
         DemonstrationError: it cannot be created.
     """
 
-    def __init__(self, path: Path, spec: TransitionSpec, pictures: PictureStorage = "jpeg") -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: TransitionSpec,
+        pictures: PictureStorage = "jpeg",
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         self._path = path
         self._part = path.with_name(path.name + ".part")
         self._spec = spec
@@ -77,12 +89,21 @@ class DemonstrationFile:
         self._count = 0
         jpeg = pictures == "jpeg" and bool(jpeg_names(spec))
         self._encode = encode_picture_chunk if jpeg else encode_chunk
-        segment.create(self._part, _KIND, with_spec(spec, _CLOSED | (_JPEG if jpeg else {})))
+        own = _CLOSED | (_JPEG if jpeg else {})
+        segment.create(self._part, _KIND, with_spec(spec, own | ({_ABOUT: dict(about)} if about else {})))
         self._writer = SegmentWriter(self._part, _KIND)
 
-    def append(self, chunk: Chunk) -> None:
-        """Write one chunk; raises DataError if it is not of the specification."""
-        self._writer.append([self._encode(chunk, self._spec)])
+    def append(self, chunk: Chunk, stamp: NDArray[np.int64] | None = None) -> None:
+        """Write one chunk, with the stamps (n + 1,) [ns] of its observations where they are known.
+
+        Raises DataError if it is not of the specification.
+        """
+        data = self._encode(chunk, self._spec)
+        if stamp is not None:
+            if stamp.shape != (len(chunk) + 1,):
+                raise DataError("stamp", f"shape {(len(chunk) + 1,)}", f"shape {stamp.shape}")
+            self._writer.append([_STAMP_MAGIC, stamp.astype(_STAMP).tobytes()])
+        self._writer.append([data])
         self._count += 1
 
     def __enter__(self) -> DemonstrationFile:
@@ -91,12 +112,16 @@ class DemonstrationFile:
     def __exit__(
         self, kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self.close(kind is None)
+
+    def close(self, finished: bool) -> None:
+        """Close it, and give it its name if it is complete."""
         try:
-            if kind is None:
+            if finished:
                 self._writer.append([_END.pack(_END_MAGIC, self._count)])
         finally:
             self._writer.close()
-        if kind is None:
+        if finished:
             self._part.replace(self._path)
             sync_directory(self._path.parent)
 
@@ -108,6 +133,54 @@ def demonstration_spec(path: Path) -> TransitionSpec:
         DemonstrationError: the file is missing, damaged or of another kind.
     """
     return read_spec_header(path, _KIND).spec
+
+
+def demonstration_about(path: Path) -> Mapping[str, Any]:
+    """What `DemonstrationFile` was told about a file; raises as `demonstration_spec`."""
+    about = read_spec_header(path, _KIND).about.get(_ABOUT, {})
+    return about if isinstance(about, dict) else {}
+
+
+def readable_demonstrations(
+    path: Path, damaged: Callable[[DemonstrationError], None]
+) -> Iterator[tuple[Chunk, NDArray[np.int64] | None]]:
+    """Yield every chunk of a file that can be read, as it is in it, and the stamps (n + 1,) [ns] of its observations.
+
+    Also of a file that was never closed, ``<name>.part`` of a recording that was killed.
+
+    Args:
+        path: of the file.
+        damaged: is told of each damage, which is left out.
+
+    Raises:
+        DemonstrationError: its header cannot be read.
+    """
+    header = read_spec_header(path, _KIND)
+    decode = decode_picture_chunk if "jpeg" in header.about else decode_chunk
+    end, count, closed = header.end, 0, not header.about.get("closed")
+    stamp: NDArray[np.int64] | None = None
+    for offset, payload in segment.readable(path, _KIND):
+        if offset != end:
+            damaged(DemonstrationError(f"{path}: bytes {end} to {offset} are damaged and were left out"))
+            stamp = None
+        end = segment.end_of(offset, payload)
+        if payload.startswith(_STAMP_MAGIC):
+            rest = payload[len(_STAMP_MAGIC) :]
+            stamp = np.frombuffer(rest, _STAMP).astype(np.int64) if len(rest) % _STAMP.itemsize == 0 else None
+            continue
+        if payload.startswith(_END_MAGIC):
+            closed = True
+            continue
+        count += 1
+        try:
+            chunk = decode(payload, header.spec)
+        except DataError as error:
+            damaged(DemonstrationError(f"{path}: a chunk at byte {offset} was left out: {error}"))
+        else:
+            yield chunk, stamp if stamp is not None and len(stamp) == len(chunk) + 1 else None
+        stamp = None
+    if not closed or end != path.stat().st_size:
+        damaged(DemonstrationError(f"{path}: ends behind {count} chunks, and not where it was closed"))
 
 
 def read_demonstrations(path: Path, spec: TransitionSpec, encoding: Encoding | None = None) -> Iterator[Chunk]:
@@ -151,6 +224,8 @@ def _read(path: Path, spec: TransitionSpec) -> Iterator[Chunk]:
     decode = decode_picture_chunk if "jpeg" in header.about else decode_chunk
     count, closed = 0, not header.about.get("closed")  # older files have no end
     for _, payload in segment.scan(path, _KIND):
+        if payload.startswith(_STAMP_MAGIC):
+            continue
         if payload.startswith(_END_MAGIC):
             closed = payload == _END.pack(_END_MAGIC, count)
             continue

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings converted, described and checked, from the command line."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from serl_config.text import printable
+from serl_launch.errors import CommandError, Interrupted
+from serl_recording.convert import Selection
+from serl_recording.convert import convert as convert_episodes
+from serl_recording.registry import FORMATS, ReadSettings, WriteSettings, format_of, open_recording
+from serl_recording.survey import Survey
+from serl_rl.spec import ArraySpec
+
+_MOST_LINES = 50
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    to: str,
+    pictures: str,
+    successes: bool,
+    demonstrations: bool,
+    without: frozenset[str],
+    task: str,
+    rate: float | None,
+) -> None:
+    """Converts a recording and says what came of it.
+
+    Raises:
+        RecordingError: it cannot be read or written.
+        CommandError: something damaged was left out; everything complete is there.
+        Interrupted: a person pressed Ctrl-C.
+    """
+    console = Console(stderr=True)
+    try:
+        with console.status(f"reading {printable(source)}") as status:
+            done = convert_episodes(
+                source,
+                target,
+                to,
+                reading=ReadSettings(rate, task),
+                writing=WriteSettings(pictures),
+                selection=Selection(successes, demonstrations, without),
+                progress=lambda so_far: status.update(f"{so_far.episodes} episodes, {so_far.steps} steps"),
+            )
+    except KeyboardInterrupt:
+        raise Interrupted(f"conversion interrupted; the episodes that {target} has so far are complete") from None
+    passed = f", {done.passed} not selected" if done.passed else ""
+    print(
+        f"{printable(target)}: {FORMATS[done.target].title} with {done.episodes} episodes, {done.successes} of them "
+        f"successful, {done.steps} steps{passed}; from a {FORMATS[done.source].title}"
+    )
+    if done.damaged:
+        raise CommandError(
+            f"{source}: {len(done.damaged)} damaged or unfit pieces were left out", details=_bounded(done.damaged)
+        )
+
+
+def info(path: Path, rate: float | None) -> None:
+    """Prints what a recording holds.
+
+    Raises:
+        RecordingError: it cannot be read.
+    """
+    survey, damage = _survey(path, rate)
+    spec, seconds = survey.spec, survey.steps / survey.spec.rate
+    stamps = "measured" if survey.stamped else "none"
+    if survey.intervals:
+        stamps += f", median rate {1 / max(float(np.median(survey.intervals)), 1e-9):.3g} Hz"
+    rows = {
+        "format": FORMATS[format_of(path)].title,
+        "task": spec.task or "not said",
+        "rate": f"{spec.rate:g} Hz; stamps: {stamps}",
+        "observation": ", ".join(f"{name} {each.dtype} {each.shape}" for name, each in _entries(survey)),
+        "episodes": f"{len(survey.lengths)}: {survey.successes} successful, {survey.terminated} terminated, "
+        f"{survey.truncated} truncated, {survey.demonstrations} demonstrations",
+        "steps": f"{survey.steps} ({seconds:.0f} s), {100 * survey.led / max(survey.steps, 1):.0f} % led by a person",
+    }
+    if survey.lengths:
+        lengths = survey.lengths
+        rows["length"] = f"{min(lengths)} to {max(lengths)} steps, median {np.median(lengths):g}"
+        rows["return"] = f"{min(survey.returns):g} to {max(survey.returns):g}, mean {np.mean(survey.returns):.3g}"
+    for name, text in rows.items():
+        print(f"{name:12} {printable(text)}")
+    if survey.lengths:
+        _show_actions(survey)
+    for line in _bounded(damage):
+        print(f"damaged: {line}")
+
+
+def check(path: Path, rate: float | None) -> None:
+    """Prints what is wrong with a recording.
+
+    Raises:
+        RecordingError: it cannot be read.
+        CommandError: something is wrong.
+    """
+    survey, damage = _survey(path, rate)
+    found = [*damage, *survey.conclude()]
+    for line in _bounded(found):
+        print(line)
+    if found:
+        raise CommandError(f"{path}: {len(found)} things are wrong in {len(survey.lengths)} episodes")
+    print(f"{printable(path)}: nothing wrong in {len(survey.lengths)} episodes, {survey.steps} steps")
+
+
+def _survey(path: Path, rate: float | None) -> tuple[Survey, list[str]]:
+    damage: list[str] = []
+    with Console(stderr=True).status(f"reading {printable(path)}"):
+        reader = open_recording(path, ReadSettings(rate))
+        survey = Survey(reader.spec)
+        for episode in reader.episodes(lambda error: damage.append(str(error))):
+            survey.add(episode)
+    return survey, damage
+
+
+def _entries(survey: Survey) -> list[tuple[str, ArraySpec]]:
+    return list(survey.spec.transitions.observation.items())
+
+
+def _show_actions(survey: Survey) -> None:
+    table = Table("action", "from", "to", "at a bound")
+    for index, name in enumerate(survey.spec.action_names):
+        low, high = survey.actions.low[index], survey.actions.high[index]
+        share = survey.saturated[index] / survey.steps
+        table.add_row(printable(name), f"{low:.3g}", f"{high:.3g}", f"{100 * share:.0f} %")
+    Console().print(table)
+
+
+def _bounded(lines: list[str]) -> list[str]:
+    more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
+    return [printable(line) for line in lines[:_MOST_LINES]] + more
