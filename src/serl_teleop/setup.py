@@ -13,5 +13,10 @@ setup(
     ],
     zip_safe=True,
     extras_require={"test": ["pytest"]},  # colcon looks here whether there are tests
-    entry_points={"console_scripts": ["scripted_human = serl_ros.console:serl_teleop.scripted_human_node"]},
+    entry_points={
+        "console_scripts": [
+            "scripted_human = serl_ros.console:serl_teleop.scripted_human_node",
+            "teleop = serl_ros.console:serl_teleop.teleop_node",
+        ]
+    },
 )

@@ -8,7 +8,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
-T = TypeVar("T", bool, int, float, str, list[float], list[str])
+T = TypeVar("T", bool, int, float, str, list[int], list[float], list[str])
 
 
 class ParameterError(ValueError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node `reward_human`: a person says when an episode has succeeded or failed, by service, topic or joystick."""
+"""Node `reward_human`: a person says when an episode has succeeded or failed, by a service or any device."""
 
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
@@ -14,7 +14,7 @@ from serl_tasks.messages import MessageError, nanoseconds
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-from serl_interfaces.msg import ArmState, EpisodeStatus, Reward
+from serl_interfaces.msg import ArmState, EpisodeStatus, Reward, TeleopEvent
 from serl_training.reward.judging import HumanJudge, fill
 
 
@@ -39,6 +39,7 @@ class HumanRewardNode(Node):
             subscribe(self, ArmState, "arm/state", self._on_arm, LOOP_10, MessageError),
             self.create_subscription(Bool, "reward/label", lambda message: self._say(message.data), RELIABLE_10),
             self.create_subscription(Joy, "joy", self._on_joy, RELIABLE_10),
+            self.create_subscription(TeleopEvent, "teleop/event", self._on_event, RELIABLE_10),
         ]
         self._services_kept = [
             self.create_service(Trigger, "reward/success", lambda _request, response: self._serve(True, response)),
@@ -63,6 +64,10 @@ class HumanRewardNode(Node):
             if index in self._buttons:
                 self._say(self._buttons[index])
         self._pressed = pressed
+
+    def _on_event(self, message: TeleopEvent) -> None:
+        if message.event in (TeleopEvent.SUCCESS, TeleopEvent.FAILURE):
+            self._say(message.event == TeleopEvent.SUCCESS)
 
     def _say(self, success: bool) -> bool:
         word = "success" if success else "failure"

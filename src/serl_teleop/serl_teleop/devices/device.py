@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every device of a person is: something that reports axes and buttons."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+AXES: Final = ("x", "y", "z", "roll", "pitch", "yaw")
+"""A device's axes as REP 103 has them, seen by the person in front of it: x away from them, y to their left, z up, and
+the turns about these."""
+
+REST: Final = (0.0,) * 6
+"""A device that nobody touches."""
+
+
+class DeviceError(Exception):
+    """The device is not there, no longer, or does not report what it should; says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """What a device reports."""
+
+    twist: tuple[float, float, float, float, float, float]
+    """Of each of `AXES`, in [-1, 1]."""
+    buttons: frozenset[str] = frozenset()
+    """Names of those that are held."""
+    gripper: float | None = None
+    """Width that a device with a handle of its own shows, -1 closed to 1 open; None: it has none."""
+    stamp: float = 0.0
+    """Local time of the report [s, monotonic]."""
+
+    def check(self) -> None:
+        """Refuse what is no report.
+
+        Raises:
+            DeviceError: a number is not finite, or outside [-1, 1].
+        """
+        for name, value in zip(AXES, self.twist, strict=True):
+            if not abs(value) <= 1.0:
+                raise DeviceError(f"axis {name}: expected a number in [-1, 1], found {value}")
+        if self.gripper is not None and not abs(self.gripper) <= 1.0:
+            raise DeviceError(f"gripper: expected a number in [-1, 1], found {self.gripper}")
+        if not math.isfinite(self.stamp):
+            raise DeviceError(f"stamp: expected a finite time, found {self.stamp}")
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether an axis is away from its middle, however little, or a button is held."""
+        return any(self.twist) or bool(self.buttons)
+
+
+class Device(Protocol):
+    """Something by which a person leads."""
+
+    @property
+    def description(self) -> str:
+        """What it is and where, for people."""
+
+    def read(self, now: float) -> DeviceState | None:
+        """Take in all that was reported, without waiting, and return the newest state; None before the first.
+
+        Args:
+            now: local time [s, monotonic].
+
+        Raises:
+            DeviceError: it is gone; a new one has to be made.
+        """
+
+    def close(self) -> None:
+        """Let go of the device. A second call does nothing."""

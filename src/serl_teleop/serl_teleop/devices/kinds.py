@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which kinds of devices there are, and how a person uses each of them unless they say otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+_HALF_TURNS: Final = (1.0, 1.0, 1.0, 0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of device, with the defaults of the node's parameters."""
+
+    name: str
+    description: str
+    axes: tuple[str, ...] = ("x", "y", "z", "roll", "pitch", "yaw")
+    scale: tuple[float, ...] = _HALF_TURNS
+    deadband: float = 0.1
+    start_time: float = 0.04  # [s]
+    release_time: float = 0.3  # [s]
+    stuck_time: float = 10.0  # [s]; 0: it cannot get stuck
+    buttons: tuple[str, ...] = ()
+
+
+KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        kind.name: kind
+        for kind in (
+            Kind("joy", "sensor_msgs/Joy of any driver", buttons=("0=toggle",)),
+            Kind("twist", "geometry_msgs/TwistStamped of any teleoperation", deadband=0.02),
+        )
+    }
+)
+"""By name."""

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of the devices of the node `teleop`, and how each kind is opened."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from geometry_msgs.msg import TwistStamped
+from rclpy.node import Node
+from sensor_msgs.msg import Joy
+from serl_ros.incoming import subscribe
+from serl_ros.parameters import ParameterError, declare
+from serl_ros.qos import RELIABLE_10
+from serl_tasks.messages import MessageError
+
+from serl_teleop.devices.axes import AxisMapping, MappingError
+from serl_teleop.devices.buttons import parse_buttons
+from serl_teleop.devices.device import Device, DeviceState
+from serl_teleop.devices.joy import joy_state
+from serl_teleop.devices.kinds import Kind
+from serl_teleop.devices.operator import DeviceSettings
+from serl_teleop.devices.takeover import Timing
+from serl_teleop.devices.topic_device import TopicDevice
+from serl_teleop.devices.twist import twist_state
+
+
+def declare_settings(node: Node, kind: Kind) -> DeviceSettings:
+    """Declare how a person uses a device: parameters `KIND.axes` and so on.
+
+    Raises:
+        ParameterError: one cannot be meant so.
+    """
+
+    def seconds(name: str, default: float, description: str) -> float:
+        return declare(node, f"{kind.name}.{name}", default, f"{description} [s].", range=(0.0, 60.0))
+
+    axes = declare(
+        node,
+        f"{kind.name}.axes",
+        list(kind.axes),
+        "Axes of the device for dx dy dz rx ry rz: x y z roll pitch yaw with a sign before it, or none.",
+    )
+    scale = declare(
+        node, f"{kind.name}.scale", list(kind.scale), "Share of a full action, for dx dy dz rx ry rz, in [0, 1]."
+    )
+    deadband = declare(
+        node, f"{kind.name}.deadband", kind.deadband, "Share of the deflection that counts as none.", range=(0.0, 0.9)
+    )
+    start = seconds("start_time", kind.start_time, "Away from rest, before the person leads")
+    release = seconds("release_time", kind.release_time, "At rest, before the person has let go")
+    stuck = seconds("stuck_time", kind.stuck_time, "The same deflection, before an axis is taken for stuck; 0: never")
+    buttons = declare(
+        node,
+        f"{kind.name}.buttons",
+        list(kind.buttons) or [""],
+        "Functions of buttons, BUTTON=FUNCTION: success failure discard close open toggle lead.",
+    )
+    try:
+        return DeviceSettings(
+            AxisMapping.parse(axes, scale, deadband), Timing(start, release, stuck or math.inf), parse_buttons(buttons)
+        )
+    except MappingError as error:
+        raise ParameterError(f"parameter '{kind.name}.{error}") from error
+
+
+def opener(node: Node, name: str) -> Callable[[], Device]:
+    """What opens a device of this kind; its own parameters are declared at once.
+
+    Raises:
+        ParameterError: one of them cannot be meant so.
+    """
+    return _OPENERS[name](node)
+
+
+def _joy(node: Node) -> Callable[[], Device]:
+    indices = declare(
+        node, "joy.indices", [0, 1, 2, 3, 4, 5], "Numbers of the axes x y z roll pitch yaw in the message; -1: none."
+    )
+    if len(indices) != 6:
+        raise ParameterError(f"parameter 'joy.indices': expected six numbers, found {list(indices)}")
+    return _topic(node, "joy", "joy", Joy, lambda message, stamp: joy_state(message, indices, stamp))
+
+
+def _twist(node: Node) -> Callable[[], Device]:
+    linear = declare(node, "twist.full_linear", 1.0, "Full deflection [m/s].", range=(1e-3, 100.0))
+    angular = declare(node, "twist.full_angular", 1.0, "Full deflection [rad/s].", range=(1e-3, 100.0))
+    return _topic(
+        node, "twist", "teleop/twist", TwistStamped, lambda message, stamp: twist_state(message, linear, angular, stamp)
+    )
+
+
+def _topic(
+    node: Node, name: str, default: str, kind: Any, read: Callable[[Any, float], DeviceState]
+) -> Callable[[], Device]:
+    topic = declare(node, f"{name}.topic", default, f"Topic of the device, {kind.__name__}.")
+    timeout = declare(node, f"{name}.timeout", 0.5, "Longest silence in a motion [s].", range=(0.05, 10.0))
+    device = TopicDevice(topic, timeout)
+    subscribe(
+        node, kind, topic, lambda message: device.take(read(message, time.monotonic())), RELIABLE_10, MessageError
+    )
+    return lambda: device
+
+
+_OPENERS: dict[str, Callable[[Node], Callable[[], Device]]] = {"joy": _joy, "twist": _twist}

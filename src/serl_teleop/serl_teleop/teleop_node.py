@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `teleop`: a person leads by devices.
+
+What it publishes is what any device of your own, or a console, publishes too:
+
+- `teleop/action` (ActionCommand, `RELIABLE_1`): while the person leads, at `rate`, with `active` true, `synchronous`
+  false, `episode` and `step` 0 and the node's clock as stamp; then three times with `active` false; then nothing. A
+  person who leads without moving sends the action that changes nothing, in which the gripper is what is commanded of it
+  now (`ActionMapping.rest`).
+- `teleop/event` (TeleopEvent, `RELIABLE_10`): one message for each press of a button that says something: success,
+  failure, discard. Whoever it concerns subscribes; `reward_human` does.
+
+`teleop/release` (std_srvs/Trigger) lets the policy go on where a device was lost while the person led. Until then, or
+until the device is back and has been taken and let go, the arm is held.
+"""
+
+import time
+from array import array
+from collections.abc import Sequence
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from serl_ros.incoming import subscribe
+from serl_ros.log import INFO, log
+from serl_ros.log import WARN as WARNING
+from serl_ros.node import run_node
+from serl_ros.parameters import ParameterError, declare
+from serl_ros.qos import LOOP_1, RELIABLE_1, RELIABLE_10
+from serl_tasks.messages import MessageError, arm_sample
+from std_srvs.srv import Trigger
+
+from serl_interfaces.msg import ActionCommand, ArmState, SafetyStatus, TeleopEvent
+from serl_tasks import ArmSample, get_task, task_names
+from serl_teleop.devices.action_mapping import ActionMapping
+from serl_teleop.devices.buttons import Function
+from serl_teleop.devices.hand import Hand
+from serl_teleop.devices.kinds import KINDS
+from serl_teleop.devices.operator import Intent, Operator
+from serl_teleop.devices.priority import leader
+from serl_teleop.devices.takeover import Phase
+from serl_teleop.open_devices_node import declare_settings, opener
+
+_FAREWELLS = 3  # the arm controller's subscription is best effort
+_EVENTS = {
+    Function.SUCCESS: TeleopEvent.SUCCESS,
+    Function.FAILURE: TeleopEvent.FAILURE,
+    Function.DISCARD: TeleopEvent.DISCARD,
+}
+
+
+class TeleopNode(Node):
+    """Publishes `teleop/action` while the person leads; see the module."""
+
+    def __init__(self) -> None:
+        """Declare parameters and connect.
+
+        Raises:
+            ValueError: a parameter cannot be used.
+        """
+        super().__init__("teleop")
+        self._task = get_task(declare(self, "task", "pick_cube", "Task whose actions are sent.", choices=task_names()))
+        frame = declare(
+            self, "frame", "base", "Whose axes the person steers along: base or tool.", choices=("base", "tool")
+        )
+        self._mapping = ActionMapping(self._task, "tool" if frame == "tool" else "base")
+        names = declare(
+            self, "devices", ["joy"], f"Devices, of {', '.join(KINDS)}; the first has the highest priority."
+        )
+        if not names or len(set(names)) != len(names) or not set(names) <= set(KINDS):
+            raise ParameterError(f"parameter 'devices': expected some of {', '.join(KINDS)}, each once, found {names}")
+        rate = declare(self, "rate", 50.0, "Looks at the devices, and actions, a second [Hz].", range=(10.0, 250.0))
+        self._hands = [Hand(Operator(name, declare_settings(self, KINDS[name])), opener(self, name)) for name in names]
+        self._arm: ArmSample | None = None
+        self._leader: int | None = None
+        self._told = False
+        self._farewells = 0
+        self._message = ActionCommand()
+        self._publisher = self.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
+        self._events = self.create_publisher(TeleopEvent, "teleop/event", RELIABLE_10)
+        self._diagnostics = Diagnostics(self, "teleop")
+        self._kept = [
+            subscribe(self, ArmState, "arm/state", self._on_arm, LOOP_1, MessageError),
+            self.create_service(Trigger, "teleop/release", self._on_release),
+            self.create_timer(1.0 / rate, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME)),
+        ]
+        self._diagnostics.set("person", WARN, "no arm/state yet")
+
+    def close(self) -> None:
+        """Let go of the devices, and of the arm."""
+        if self._farewells and self._arm is not None:
+            self._publish(active=False, action=array("f", self._mapping.rest(self._arm).tobytes()))
+        for hand in self._hands:
+            hand.close()
+
+    # From the graph
+
+    def _on_arm(self, message: ArmState) -> None:
+        self._arm = arm_sample(message)
+        if message.mode == SafetyStatus.MODE_ESTOP:  # who holds a device deflected moves nothing when it is released
+            for hand in self._hands:
+                hand.operator.overrule()
+
+    def _on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        released = [hand.operator.name for hand in self._hands if hand.operator.takeover.consent()]
+        response.success = bool(released)
+        response.message = f"{', '.join(released)} no longer holds the arm" if released else "nothing holds the arm"
+        return response
+
+    # To the graph
+
+    def _look(self) -> None:
+        arm, now = self._arm, time.monotonic()
+        if arm is None:
+            return
+        rest = self._mapping.rest(arm)
+        gripper = self._mapping.gripper_of(rest)
+        intents = [hand.ask(gripper, now) for hand in self._hands]
+        for hand, intent in zip(self._hands, intents, strict=True):
+            for word in intent.words:
+                self._say(hand, word)
+        chosen = leader([hand.operator for hand in self._hands], intents)
+        if chosen is not None:
+            intent = intents[chosen]
+            action = self._mapping.action(intent.twist, intent.gripper, arm)
+            self._farewells = _FAREWELLS
+            self._publish(active=True, action=array("f", action.tobytes()))
+        elif self._farewells:
+            self._farewells -= 1
+            self._publish(active=False, action=array("f", rest.tobytes()))
+        self._tell(intents, chosen)
+
+    def _publish(self, *, active: bool, action: "array[float]") -> None:
+        message = self._message
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.active, message.action = active, action
+        self._publisher.publish(message)
+
+    def _say(self, hand: Hand, word: Function) -> None:
+        event = TeleopEvent(device=hand.operator.name, event=_EVENTS[word])
+        event.header.stamp = self.get_clock().now().to_msg()
+        self._events.publish(event)
+        log(self, INFO, f"{hand.operator.name}: {word.value}")
+
+    def _tell(self, intents: Sequence[Intent], chosen: int | None) -> None:
+        """Say on the log and /diagnostics what has changed."""
+        for index, (hand, intent) in enumerate(zip(self._hands, intents, strict=True)):
+            name, phase = hand.operator.name, hand.operator.takeover.phase
+            if hand.shown == (phase, intent.problem):
+                continue
+            before, hand.shown = hand.shown and hand.shown[0], (phase, intent.problem)
+            text = phase.value + (f": {intent.problem}" if intent.problem else "")
+            lost = phase in (Phase.HOLDING, Phase.ABSENT)
+            self._diagnostics.set(name, ERROR if lost else WARN if intent.problem else OK, text, priority=index)
+            if phase is Phase.HOLDING:
+                text += "; take the device and let it go, or call teleop/release"
+            if Phase.LEADING in (before, phase) or intent.problem:
+                log(self, WARNING if intent.problem else INFO, f"{name} {text}", throttle=5.0, key=(name, text))
+        if chosen != self._leader or not self._told:
+            self._leader, self._told = chosen, True
+            text = "nobody leads" if chosen is None else f"leads by {self._hands[chosen].operator.name}"
+            self._diagnostics.set("person", OK, text)
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(TeleopNode)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node `teleop` as a process: a driver publishes on one side, an arm controller listens on the other."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import pytest
+
+try:
+    from diagnostic_msgs.msg import DiagnosticArray
+    from geometry_msgs.msg import TwistStamped
+    from sensor_msgs.msg import Joy
+    from serl_ros.qos import LOOP_1, RELIABLE_10
+    from std_srvs.srv import Trigger
+
+    from serl_interfaces.msg import ActionCommand, ArmState, SafetyStatus, TeleopEvent
+except ImportError:
+    pytest.skip("the workspace is not built", allow_module_level=True)
+
+pytestmark = pytest.mark.graph
+
+AXES = 6
+
+
+class Graph:
+    """A driver of a device, an arm that stands half open, and who listens."""
+
+    def __init__(self, ros: Any, processes: Any, *parameters: str) -> None:
+        self.ros, node = ros, ros.node("graph")
+        self.actions: list[ActionCommand] = []
+        self.events: list[TeleopEvent] = []
+        node.create_subscription(ActionCommand, "teleop/action", self.actions.append, RELIABLE_10)
+        node.create_subscription(TeleopEvent, "teleop/event", self.events.append, RELIABLE_10)
+        self.statuses: dict[str, str] = {}
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE_10)
+        self.state = ArmState(gripper_target=0.04)
+        self.state.tcp_pose.orientation.w = self.state.target_pose.orientation.w = 1.0
+        arm = node.create_publisher(ArmState, "arm/state", LOOP_1)
+        joys = node.create_publisher(Joy, "joy", RELIABLE_10)
+        twists = node.create_publisher(TwistStamped, "teleop/twist", RELIABLE_10)
+        self.joy: Joy | None = Joy(axes=[0.0] * AXES, buttons=[0, 0])
+        self.twist = TwistStamped()
+
+        def tick() -> None:
+            arm.publish(self.state)
+            twists.publish(self.twist)
+            if self.joy is not None:
+                joys.publish(self.joy)
+
+        node.create_timer(0.02, tick)
+        self.release = node.create_client(Trigger, "teleop/release")
+        given = [word for parameter in parameters for word in ("-p", parameter)]
+        program = "from serl_teleop.teleop_node import main; main()"
+        self.process = processes.start(sys.executable, "-c", program, "--ros-args", *given)
+        self.wait(self.release.service_is_ready, "the node")
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.statuses.update((status.name, status.message) for status in message.status)
+
+    def wait(self, condition: Any, what: str) -> None:
+        self.ros.spin_until(condition, 20.0, f"{what}: {self.process.output()}")
+
+    def says(self, component: str, text: str) -> None:
+        """Wait until /diagnostics says so of a component."""
+        self.wait(lambda: text in self.statuses.get(f"teleop: {component}", ""), f"{component}: {text}")
+
+    def push(self, x: float) -> None:
+        """Deflect the axis x until the person leads, as a hand does: never quite the same."""
+        heard = len(self.actions)
+
+        def leads() -> bool:
+            assert self.joy is not None
+            self.joy.axes[0] = x if self.joy.axes[0] != x else x * 0.99
+            return len(self.actions) > heard and self.actions[-1].active and any(self.actions[-1].action[:3])
+
+        self.wait(leads, "the person to lead")
+
+    def let_go(self) -> None:
+        """Let the device come to rest, and wait until the person has let go."""
+        assert self.joy is not None
+        self.joy.axes[0] = 0.0
+        self.wait(lambda: not self.actions[-1].active, "the person to let go")
+
+
+def test_a_person_leads_by_joy_and_lets_go(ros, processes):
+    graph = Graph(ros, processes, "joy.deadband:=0.1", "joy.axes:=['-y','-x','z','roll','pitch','yaw']")
+    graph.says("joy", "is at rest")
+    assert not graph.actions, "who does not lead says nothing"
+    graph.push(0.5)
+    graph.joy.axes[0] = 1.0
+    action = graph.actions[-1]
+    assert (action.synchronous, action.episode, action.step) == (False, 0, 0)
+    graph.wait(lambda: list(graph.actions[-1].action) == [0.0, -1.0, 0.0, 0.0], "half open to be held half open")
+    stamps = [(a.header.stamp.sec, a.header.stamp.nanosec) for a in graph.actions]
+    assert stamps == sorted(set(stamps)), "every message is new"
+    graph.let_go()
+    assert list(graph.actions[-1].action) == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_buttons_say_their_words_and_move_the_gripper(ros, processes):
+    graph = Graph(ros, processes, "joy.buttons:=['0=toggle','1=success']")
+    graph.says("joy", "is at rest")
+    graph.joy.buttons = [0, 1]
+    graph.wait(lambda: graph.events, "a word")
+    assert (graph.events[0].device, graph.events[0].event) == ("joy", TeleopEvent.SUCCESS)
+    assert not graph.actions, "a word is no takeover"
+    graph.joy.buttons = [1, 0]
+    graph.wait(lambda: graph.actions and graph.actions[-1].action[3] == -1.0, "the gripper to close")
+    assert len(graph.events) == 1
+
+
+def test_a_driver_that_dies_while_the_person_leads_holds_the_arm_until_somebody_agrees(ros, processes):
+    graph = Graph(ros, processes, "joy.timeout:=0.2")
+    graph.says("joy", "is at rest")
+    graph.push(0.8)
+    joy, graph.joy = graph.joy, None
+    graph.says("joy", "was lost while it led")
+    assert graph.actions[-1].active
+    assert list(graph.actions[-1].action) == [0.0, 0.0, 0.0, 0.0]
+    answer = graph.release.call_async(Trigger.Request())
+    graph.wait(lambda: answer.done() and not graph.actions[-1].active, "the policy to go on")
+    assert answer.result().success
+    joy.axes[0] = 0.0
+    graph.joy = joy
+    graph.says("joy", "is at rest")
+    graph.push(0.8)
+
+
+def test_a_device_that_is_deflected_through_an_e_stop_has_to_be_let_go(ros, processes):
+    graph = Graph(ros, processes)
+    graph.says("joy", "is at rest")
+    graph.push(0.8)
+    graph.state.mode = SafetyStatus.MODE_ESTOP
+    graph.wait(lambda: not graph.actions[-1].active, "the person to lead no longer")
+    graph.state.mode = SafetyStatus.MODE_IDLE
+    graph.says("joy", "has to be let go first")
+    assert not graph.actions[-1].active
+    graph.joy.axes[0] = 0.0
+    graph.says("joy", "is at rest")
+    graph.push(0.8)
+
+
+def test_the_first_device_of_two_leads_and_numbers_that_are_none_are_refused(ros, processes):
+    graph = Graph(ros, processes, "devices:=['joy','twist']", "twist.full_linear:=0.5")
+    graph.says("twist", "is at rest")
+    graph.twist.twist.linear.y = 0.5
+    graph.wait(lambda: graph.actions and graph.actions[-1].action[1] == 1.0, "the twist to lead")
+    graph.push(0.9)
+    graph.wait(lambda: graph.actions[-1].action[1] == 0.0 and graph.actions[-1].action[0] > 0.5, "joy to lead")
+    graph.let_go()
+    graph.twist.twist.linear.y = 0.0
+    graph.says("twist", "is at rest")
+    graph.twist.twist.linear.y = math.nan
+    graph.says("messages", "refused on teleop/twist")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "named"),
+    [
+        ("devices:=['wand']", "wand"),
+        ("devices:=['joy','joy']", "each once"),
+        ("joy.axes:=['up','y','z','roll','pitch','yaw']", "'up'"),
+        ("joy.indices:=[0, 1]", "joy.indices"),
+        ("rate:=1.0", "rate"),
+    ],
+)
+def test_parameters_that_cannot_be_meant_end_the_node_with_a_line(processes, ros, parameter, named):
+    program = "from serl_teleop.teleop_node import main; main()"
+    process = processes.start(sys.executable, "-c", program, "--ros-args", "-p", parameter)
+    assert process.wait() == 2
+    assert named in process.output()
