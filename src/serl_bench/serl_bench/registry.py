@@ -373,6 +373,17 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         by_default=False,
     ),
     Benchmark(
+        "encoder_transfer",
+        "insert_peg_vision with a frozen encoder of photographs, which has seen neither the task nor our renderer: env "
+        "steps to 95 % over those with the best of it, the shipped and a random one, medians of the seeds "
+        "(./serl setup efficientnet)",
+        "",
+        "less",
+        1.3,
+        "serl_bench.graph.encoders:encoder_transfer",
+        by_default=False,
+    ),
+    Benchmark(
         "gym_hil_steps",
         "gym-hil's cube, lying anywhere, from its state, 30 demonstrations, through the graph: online "
         "env steps until at least 95 % of 50 evaluation episodes succeed, worst seed (./serl setup gym gym_hil)",

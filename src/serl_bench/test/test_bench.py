@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import cast
 
 import pytest
+from serl_bench.graph.encoders import STRANGER, steps_to_goal, transfer
 from serl_bench.graph.turns import rate_without_resets
 from serl_bench.registry import BENCHMARKS, Bench, Benchmark, Measurement, select
 from serl_launch.errors import CommandError, UsageError
@@ -123,3 +124,12 @@ def test_the_machine_is_described() -> None:
     description = system.describe()
     assert "core" in description["machine"]
     assert description["numpy"] != "missing"
+
+
+def test_an_encoder_that_never_gets_there_is_infinitely_slow() -> None:
+    never, late = {"env_steps_to_goal": None}, {"env_steps_to_goal": 3000}
+    assert transfer({"small": steps_to_goal(late), STRANGER: steps_to_goal(never)}) == float("inf")
+    assert transfer({"small": 2000.0, "small, random": 3000.0, STRANGER: 2500.0}) == 1.25
+    assert transfer({"small": steps_to_goal(never), STRANGER: steps_to_goal(late)}) == 1.0
+    with pytest.raises(CommandError, match="with none of the encoders small, efficientnet_lite0"):
+        transfer({"small": steps_to_goal(never), STRANGER: steps_to_goal(never)})

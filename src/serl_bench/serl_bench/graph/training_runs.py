@@ -77,10 +77,10 @@ def _wall_seconds(bench: Bench, task: str) -> Measurement:
 def _train_all(bench: Bench, task: str, demonstrations: int = DEMONSTRATIONS) -> list[Mapping[str, Any]]:
     """One run for each seed, after one that fills the compile cache. Steps and wall time are of the same runs."""
     bench.say("  filling the compile cache")
-    _train(bench.scratch, task, f"{task}-warm-up", 0, WARM_UP_STEPS, demonstrations)
+    train(bench.scratch, task, f"{task}-warm-up", 0, WARM_UP_STEPS, demonstrations)
     results = []
     for seed in bench.seeds:
-        result = _train(bench.scratch, task, f"{task}-seed-{seed}", seed, MAX_ENV_STEPS, demonstrations)
+        result = train(bench.scratch, task, f"{task}-seed-{seed}", seed, MAX_ENV_STEPS, demonstrations)
         bench.say(
             f"  seed {seed}: {result['env_steps_to_goal']} env steps, {result['wall_seconds']:.1f} s, "
             f"success {result['success_rate']:.0%}"
@@ -89,11 +89,34 @@ def _train_all(bench: Bench, task: str, demonstrations: int = DEMONSTRATIONS) ->
     return results
 
 
-def _train(root: Path, task: str, name: str, seed: int, max_env_steps: int, demonstrations: int) -> Mapping[str, Any]:
+def train(
+    root: Path,
+    task: str,
+    name: str,
+    seed: int,
+    max_env_steps: int,
+    demonstrations: int,
+    sets: Sequence[str] = (),
+) -> Mapping[str, Any]:
+    """What ``result.json`` of a training says that ends at the goal.
+
+    Args:
+        root: folder of the runs; what the command prints is there in a file, too.
+        task: to learn.
+        name: of the run.
+        seed: of everything random.
+        max_env_steps: after which it gives up.
+        demonstrations: that the person gives first.
+        sets: changes of the learning configuration, each KEY=VALUE.
+
+    Raises:
+        CommandError: it failed, or did not end in time.
+    """
     command = [
         *(sys.executable, "-m", "serl_cli", "train", task, "--name", name, "--seed", str(seed), "--no-report"),
         *("--demos", str(demonstrations), "--goal", str(GOAL), "--eval-episodes", str(EVALUATION_EPISODES)),
         *("--max-steps", str(max_env_steps)),
+        *(part for change in sets for part in ("--set", change)),
     ]
     output = root / f"{name}.txt"
     with output.open("wb") as file:
