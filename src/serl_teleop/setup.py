@@ -7,6 +7,7 @@ setup(
     description="Where a person leads: devices and the scripted human.",
     license="Apache-2.0",
     packages=find_packages(exclude=["test"]),
+    package_data={"serl_teleop.console": ["*.html"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/serl_teleop"]),
         ("share/serl_teleop", ["package.xml"]),
@@ -17,6 +18,7 @@ setup(
         "console_scripts": [
             "scripted_human = serl_ros.console:serl_teleop.scripted_human_node",
             "teleop = serl_ros.console:serl_teleop.teleop_node",
+            "console = serl_ros.console:serl_teleop.console_node",
         ]
     },
 )

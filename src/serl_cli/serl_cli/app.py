@@ -15,7 +15,20 @@ from serl_launch.errors import CommandError, Interrupted, UsageError
 from serl_launch.terminal import outlive_terminal
 
 from serl_cli import __version__
-from serl_cli.commands import bench, camera, encoder, evaluate, inspection, launch, record, repair, reward, stop, train
+from serl_cli.commands import (
+    bench,
+    camera,
+    console,
+    encoder,
+    evaluate,
+    inspection,
+    launch,
+    record,
+    repair,
+    reward,
+    stop,
+    train,
+)
 from serl_cli.commands.help import documented
 
 PROGRAM = "serl"
@@ -54,6 +67,7 @@ app.add_typer(
     inspection.topics, name="topics", rich_help_panel="The ROS graph", **documented(inspection.topic_overview)
 )
 app.add_typer(camera.camera, name="camera", rich_help_panel="The ROS graph", **documented(camera.camera_overview))
+_add("The ROS graph", "console", console.console)
 _add("Safety", "estop", stop.estop)
 _add("Safety", "reset-estop", stop.reset_estop)
 

@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
+from serl_config.own_page import OwnPage
 from serl_config.schema import ConfigError
 from serl_config.strict_json import JsonError, parse_json
 from serl_tasks.camera_view import CameraView
-
-from serl_cameras.crop_page.own_page import OwnPage
 
 _SHOWN_WIDTH = 960  # [pixels] that are sent to the browser at most
 _JPEG_QUALITY = 85

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
+
 from serl_config.text import printable
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
