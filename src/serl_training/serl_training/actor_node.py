@@ -29,6 +29,7 @@ from serl_training.actor.episode_numbers import FIRST_EVALUATION, EpisodeNumbers
 from serl_training.actor.graph_job_server import JobServer
 from serl_training.actor.graph_metrics import MetricsPublisher
 from serl_training.actor.graph_pair import PairJobs, PairMemberHost, learner_prefix
+from serl_training.actor.graph_person import GraphPerson
 from serl_training.actor.job import TrainGoal
 from serl_training.actor.pair import Member, Pair
 from serl_training.actor.perception import Perception, make_perception
@@ -123,7 +124,8 @@ class ActorNode(Node):
             self._partners = {self._task.name: self._perception, self._partner.name: other}
         self._metrics = MetricsPublisher(self)
         self._diagnostics = Diagnostics(self)
-        self._jobs = JobServer(self, self._diagnostics, self._graph_id, finished=lambda: self._env.idle())
+        self._person = GraphPerson(self)
+        self._jobs = JobServer(self, self._diagnostics, self._graph_id, finished=self._finished)
         self._jobs.serve(Train, "train", self._train)
         self._jobs.serve(Evaluate, "evaluate", self._evaluate)
         self._jobs.serve(Record, "record", self._record)
@@ -214,6 +216,11 @@ class ActorNode(Node):
     def _notice_reset(self, what: str) -> None:
         self._diagnostics.set("job", WARN if what else OK, f"waiting for {what}" if what else "running")
 
+    def _finished(self) -> None:
+        """No job is running: nor is an episode."""
+        self._person.end()
+        self._env.idle()
+
     def _human_expected(self) -> frozenset[EpisodeMode]:
         if not self._scripted:
             return frozenset()
@@ -228,9 +235,13 @@ class ActorNode(Node):
         self._jobs.check()
         if self._env.estop:
             raise EpisodeLost("the e-stop was pressed")
+        self._person.check()
 
     def wait_until_ready(self) -> None:
-        """See `JobHost`: neither an arm that is stopped nor one with a silent camera learns."""
+        """See `JobHost`: no arm learns that a person has paused or stopped, or one of whose cameras is silent."""
+        self._person.end()
+        if self._person.paused:
+            self._pause(lambda: self._person.paused, lambda: "a person: waiting for episode/pause with data false")
         if self._env.estop:
             self._pause(lambda: self._env.estop, lambda: "the e-stop: waiting for arm/reset_estop")
         if self._env.stale_cameras():
@@ -238,6 +249,7 @@ class ActorNode(Node):
                 lambda: bool(self._env.stale_cameras()),
                 lambda: "cameras: waiting for pictures on " + ", ".join(self._env.stale_cameras()),
             )
+        self._person.begin()
 
     def _pause(self, lasts: Callable[[], bool], reason: Callable[[], str]) -> None:
         """Wait while `lasts`, and say for what."""

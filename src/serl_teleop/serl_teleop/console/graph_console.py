@@ -32,6 +32,7 @@ from serl_teleop.console.requests import GRIPPER
 
 _LEAD_PERIOD = 0.02  # [s] between two commands of a person
 _LET_GO = 5  # times that the arm is told that the person let go: the subscription is best effort
+_OWN = 0.5  # [s] after our last command in which a person who leads is ours
 _LOOK_PERIOD = 1.0  # [s] between two looks for cameras and services
 _SAFETY_AGE = 3.0  # [s]; `arm/safety` comes every second
 _STATUS_AGE = 5.0  # [s] after which nobody repeats a status of /diagnostics any more
@@ -79,6 +80,7 @@ class GraphConsole:
         self._safety: tuple[SafetyStatus, float] | None = None
         self._statuses: dict[str, tuple[int, str, float]] = {}
         self._rest = np.zeros(len(self.components), np.float32)  # action that changes nothing
+        self._led_at = -math.inf  # [s]
         self._to_tell = 0  # times that the arm is still told that the person let go
         self._looked_at = 0.0
         self._publisher = node.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
@@ -161,6 +163,8 @@ class GraphConsole:
             return "nothing on arm/state yet"
         if self._estop.waits(time.monotonic()) or (self._safety is not None and self._safety[0].estop):
             return "the e-stop is latched: release it first"
+        if self._other_leads(time.monotonic()):
+            return "somebody leads by another device"
         return ""
 
     def do(self, deed: str, who: str) -> None:
@@ -179,12 +183,17 @@ class GraphConsole:
         if self._to_tell:
             self._publish(None)
 
+    def _other_leads(self, now: float) -> bool:
+        """Whether a person leads, and has not been told to do so from here."""
+        safety = self._safety
+        return safety is not None and safety[0].mode == SafetyStatus.MODE_HUMAN and now - self._led_at > _OWN
+
     def _tick(self) -> None:
         now = time.monotonic()
         held = self.lead.current(now)
         if held is not None and self._arm is not None:  # without it nobody knows what the gripper was told
             self._publish(held[1])
-            self._to_tell = _LET_GO
+            self._to_tell, self._led_at = _LET_GO, now
         elif self._to_tell:
             self._publish(None)
             self._to_tell -= 1

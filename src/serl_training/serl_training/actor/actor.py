@@ -26,7 +26,15 @@ from serl_training.actor.episode_numbers import EpisodeNumbers
 from serl_training.actor.job import EvaluationResult, JobHost, RecordResult, TrainGoal, TrainResult
 from serl_training.actor.perception import FrameStacker
 from serl_training.actor.rollout import ChunkFormat, EpisodeSummary, run_episode
-from serl_training.env.episode import EpisodeLost, EpisodeMode, EpisodeStart, Observation, episode_seed, episode_seeds
+from serl_training.env.episode import (
+    EpisodeLeft,
+    EpisodeLost,
+    EpisodeMode,
+    EpisodeStart,
+    Observation,
+    episode_seed,
+    episode_seeds,
+)
 from serl_training.link.learner_link import JobFailed, LearnerLink
 
 _log = logging.getLogger(__name__)
@@ -309,7 +317,8 @@ class Actor:
         """
         name = start.mode.name.lower()
         last: Exception | None = None
-        for _ in range(self._settings.lost_episodes_limit):
+        lost = 0
+        while lost < self._settings.lost_episodes_limit:
             if last is not None and stored_as_it_goes:
                 start = replace(start, number=self._numbers.next_stored())
             self._host.wait_until_ready()
@@ -326,6 +335,7 @@ class Actor:
             except (EpisodeLost, DataError) as error:
                 _log.warning("%s episode %d is lost: %s", name, start.number, error)
                 last = error
+                lost += not isinstance(error, EpisodeLeft)
         raise JobFailed(
             f"{self._settings.lost_episodes_limit} {name} episodes in a row were lost; the last one: {last}"
         )

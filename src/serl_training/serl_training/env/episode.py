@@ -19,6 +19,10 @@ class EpisodeLost(RuntimeError):
     """The running episode cannot be finished; a new one may work."""
 
 
+class EpisodeLeft(EpisodeLost):
+    """A person does not want the running episode to go on; however often, nothing is wrong."""
+
+
 class WorldBroken(EpisodeLost):
     """The world of the running episode is none any more: nothing of the episode is worth learning from."""
 

@@ -13,7 +13,7 @@ import pytest
 from serl_rl.storage.chunk import Chunk, TransitionSpec
 from serl_training.actor.actor import Actor, ActorSettings
 from serl_training.actor.job import Cancelled, TrainGoal
-from serl_training.env.episode import EpisodeLost, EpisodeMode, WorldBroken
+from serl_training.env.episode import EpisodeLeft, EpisodeLost, EpisodeMode, WorldBroken
 from serl_training.link.learner_link import JobFailed, LearnerTotals
 
 HORIZON = 10
@@ -277,6 +277,20 @@ def test_a_world_that_stays_lost_ends_the_job_with_its_reason() -> None:
     env.lose_next = 3
     with pytest.raises(JobFailed, match="arm/executed missing"):
         actor.evaluate(1, 0, 0.0, no_feedback)
+
+
+def test_a_person_may_discard_as_often_as_they_want() -> None:
+    left = 0
+
+    def check() -> None:
+        nonlocal left
+        if left < 20:
+            left += 1
+            raise EpisodeLeft("a person discarded it")
+
+    actor, _ = make(Line(), Memory(good_after=0), check=check, lost_episodes_limit=3)
+    assert actor.evaluate(1, 0, 0.0, no_feedback).complete
+    assert left == 20
 
 
 def test_cancelling_leaves_the_job_at_the_next_step() -> None:

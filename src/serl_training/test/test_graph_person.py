@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+from serl_training.actor.graph_person import GraphPerson
+from serl_training.env.episode import EpisodeLeft
+from std_srvs.srv import SetBool, Trigger
+
+from serl_interfaces.msg import TeleopEvent
+
+
+class Asked:
+    """A person who says things to the actor's node."""
+
+    def __init__(self, ros):
+        self._ros, self._node = ros, ros.node("person")
+        self.actor = GraphPerson(ros.node("actor"))
+        self._buttons = self._node.create_publisher(TeleopEvent, "teleop/event", 10)
+
+    def call(self, kind, name, request):
+        client = self._node.create_client(kind, name)
+        self._ros.spin_until(client.service_is_ready)
+        future = client.call_async(request)
+        self._ros.spin_until(future.done)
+        return future.result()
+
+    def discard(self):
+        return self.call(Trigger, "episode/discard", Trigger.Request())
+
+    def pause(self, wanted):
+        return self.call(SetBool, "episode/pause", SetBool.Request(data=wanted))
+
+    def press_until(self, event, condition):
+        def pressed():
+            self._buttons.publish(TeleopEvent(event=event))
+            return condition()
+
+        self._ros.spin_until(pressed)
+
+
+@pytest.fixture
+def asked(ros):
+    return Asked(ros)
+
+
+def leaves(actor):
+    try:
+        actor.check()
+    except EpisodeLeft:
+        return True
+    return False
+
+
+def test_a_discarded_episode_is_left_once_and_the_next_one_is_not(asked):
+    assert not asked.discard().success
+    asked.actor.begin()
+    assert asked.discard().success
+    assert [leaves(asked.actor), leaves(asked.actor)] == [True, False]
+    asked.discard()
+    asked.actor.begin()
+    assert not leaves(asked.actor)
+
+
+def test_a_pause_leaves_the_episode_and_lasts_until_it_is_taken_back(asked):
+    asked.actor.begin()
+    assert asked.pause(True).success
+    assert leaves(asked.actor)
+    asked.actor.end()
+    assert asked.actor.paused
+    assert asked.pause(False).success
+    assert not asked.actor.paused
+
+
+def test_a_pause_without_an_episode_leaves_none(asked):
+    asked.pause(True)
+    asked.actor.begin()
+    assert not leaves(asked.actor)
+
+
+def test_the_button_of_a_device_discards_too(asked):
+    asked.actor.begin()
+    asked.press_until(TeleopEvent.DISCARD, lambda: leaves(asked.actor))
