@@ -52,7 +52,8 @@ PIP_PACKAGES = {
     "safetensors": "safetensors",
     "tensorboardX": "tensorboardx",
 }
-OPTIONAL = {"pyrealsense2"}  # of one kind of camera, which says so where it is missing
+# Of one kind of camera, of some formats of recordings, which say so where they are missing.
+OPTIONAL = {"av", "google_crc32c", "mcap", "pyarrow", "pyrealsense2", "rosbags"}
 
 
 def imported(folder: Path) -> set[str]:

@@ -159,6 +159,22 @@ def _journal_reader(path: Path, settings: ReadSettings) -> Reader:
     return JournalReader(path, settings.rate, settings.task)
 
 
+def _is_lerobot(path: Path) -> bool:
+    return (path / "meta" / "info.json").is_file()
+
+
+def _lerobot_reader(path: Path, settings: ReadSettings) -> Reader:
+    from serl_recording.formats.lerobot.reader import LeRobotReader
+
+    return LeRobotReader(path, settings.task)
+
+
+def _lerobot_writer(path: Path, spec: RecordingSpec, settings: WriteSettings) -> Writer:
+    from serl_recording.formats.lerobot.writer import LeRobotWriter
+
+    return LeRobotWriter(path, spec, settings.pictures)
+
+
 FORMATS: Final[Mapping[str, Format]] = {
     "serl": Format(
         "demonstration file",
@@ -168,5 +184,6 @@ FORMATS: Final[Mapping[str, Format]] = {
         ("jpeg", "raw"),
         ".serl",
     ),
+    "lerobot": Format("LeRobot dataset", _is_lerobot, _lerobot_reader, _lerobot_writer, ("video", "png")),
     "journal": Format("run", _is_journal, _journal_reader),
 }

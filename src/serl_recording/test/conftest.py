@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Episodes for the tests: of a task with two cameras and a state, drawn from a seed."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +22,20 @@ MEANING = {
     "action": [{"name": name, "scale": 0.02} for name in ("dx", "dy", "gripper")],
 }
 SIZE = (24, 32, 3)  # of the pictures
+
+
+WRITE_UNTIL_KILLED = """
+import sys
+sys.path.insert(0, {folder!r})
+from conftest import draw_episode, draw_spec
+from pathlib import Path
+from serl_recording.registry import create_recording
+spec = draw_spec()
+with create_recording(Path({path!r}), {format!r}, spec) as writer:
+    for seed in range(10_000):
+        writer.append(draw_episode(spec, seed, steps=5))
+        print(seed, flush=True)
+"""
 
 
 def draw_spec(*, cameras: int = 2, rate: float = 10.0) -> RecordingSpec:
@@ -106,3 +125,18 @@ def same() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def unended() -> Callable[[Episode], Episode]:
     return lambda episode: replace(episode, terminated=False, truncated=False)
+
+
+@pytest.fixture(scope="session")
+def kill_while_writing() -> Callable[[Path, str, int], int]:
+    """Kills a process that writes a recording when it has appended so many episodes; gives the number of the last."""
+
+    def kill(path: Path, format_: str, after: int) -> int:
+        program = WRITE_UNTIL_KILLED.format(folder=str(Path(__file__).parent), path=str(path), format=format_)
+        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            appended = [int(process.stdout.readline()) for _ in range(after)][-1]
+            os.kill(process.pid, signal.SIGKILL)
+        return appended
+
+    return kill

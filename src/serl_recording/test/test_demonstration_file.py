@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Demonstration files as recordings, and the journals of runs."""
 
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -135,27 +131,12 @@ def test_other_episodes_than_the_file_is_for_are_refused(tmp_path, make_spec, ma
         writer.append(make_episode(spec))
 
 
-WRITE_UNTIL_KILLED = """
-import sys
-sys.path.insert(0, {folder!r})
-from conftest import draw_episode, draw_spec
-from pathlib import Path
-from serl_recording.registry import create_recording
-spec = draw_spec()
-with create_recording(Path({path!r}), {format!r}, spec) as writer:
-    for seed in range(10_000):
-        writer.append(draw_episode(spec, seed, steps=5))
-        print(seed, flush=True)
-"""
-
-
 @pytest.mark.parametrize("after", [1, 7])
-def test_a_killed_recording_has_every_episode_that_was_appended(tmp_path, request, make_spec, make_episode, after):
+def test_a_killed_recording_has_every_episode_that_was_appended(
+    tmp_path, kill_while_writing, make_spec, make_episode, after
+):
     path = tmp_path / "file.serl"
-    program = WRITE_UNTIL_KILLED.format(folder=str(request.path.parent), path=str(path), format="serl")
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
-        appended = [int(process.stdout.readline()) for _ in range(after)][-1]
-        os.kill(process.pid, signal.SIGKILL)
+    appended = kill_while_writing(path, "serl", after)
     assert not path.exists()
     found = list(open_recording(path.with_name("file.serl.part")).episodes(lambda _: None))
     assert [episode.number for episode in found[: appended + 1]] == list(range(appended + 1))
