@@ -4,6 +4,7 @@
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from geometry_msgs.msg import TwistStamped
@@ -17,9 +18,11 @@ from serl_tasks.messages import MessageError
 from serl_teleop.devices.axes import AxisMapping, MappingError
 from serl_teleop.devices.buttons import parse_buttons
 from serl_teleop.devices.device import Device, DeviceState
+from serl_teleop.devices.hidraw import DEV, SYSFS
 from serl_teleop.devices.joy import joy_state
 from serl_teleop.devices.kinds import Kind
 from serl_teleop.devices.operator import DeviceSettings
+from serl_teleop.devices.spacemouse import SpaceMouse, find_space_mouse
 from serl_teleop.devices.takeover import Timing
 from serl_teleop.devices.topic_device import TopicDevice
 from serl_teleop.devices.twist import twist_state
@@ -73,6 +76,13 @@ def opener(node: Node, name: str) -> Callable[[], Device]:
     return _OPENERS[name](node)
 
 
+def _spacemouse(node: Node) -> Callable[[], Device]:
+    path = declare(node, "spacemouse.path", "", "Device file; empty: the first one that is plugged in.")
+    sysfs = Path(declare(node, "spacemouse.sysfs", str(SYSFS), "Where sysfs is mounted."))
+    dev = Path(declare(node, "spacemouse.dev", str(DEV), "Where the device files are."))
+    return lambda: SpaceMouse(find_space_mouse(path, sysfs, dev))
+
+
 def _joy(node: Node) -> Callable[[], Device]:
     indices = declare(
         node, "joy.indices", [0, 1, 2, 3, 4, 5], "Numbers of the axes x y z roll pitch yaw in the message; -1: none."
@@ -102,4 +112,8 @@ def _topic(
     return lambda: device
 
 
-_OPENERS: dict[str, Callable[[Node], Callable[[], Device]]] = {"joy": _joy, "twist": _twist}
+_OPENERS: dict[str, Callable[[Node], Callable[[], Device]]] = {
+    "spacemouse": _spacemouse,
+    "joy": _joy,
+    "twist": _twist,
+}

@@ -65,7 +65,7 @@ class TeleopNode(Node):
         )
         self._mapping = ActionMapping(self._task, "tool" if frame == "tool" else "base")
         names = declare(
-            self, "devices", ["joy"], f"Devices, of {', '.join(KINDS)}; the first has the highest priority."
+            self, "devices", ["spacemouse"], f"Devices, of {', '.join(KINDS)}; the first has the highest priority."
         )
         if not names or len(set(names)) != len(names) or not set(names) <= set(KINDS):
             raise ParameterError(f"parameter 'devices': expected some of {', '.join(KINDS)}, each once, found {names}")

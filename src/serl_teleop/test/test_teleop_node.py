@@ -20,6 +20,8 @@ try:
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
 
+from space_mouse_rig import PipedSpaceMouse
+
 pytestmark = pytest.mark.graph
 
 AXES = 6
@@ -28,7 +30,7 @@ AXES = 6
 class Graph:
     """A driver of a device, an arm that stands half open, and who listens."""
 
-    def __init__(self, ros: Any, processes: Any, *parameters: str) -> None:
+    def __init__(self, ros: Any, processes: Any, *parameters: str, devices: str = "joy") -> None:
         self.ros, node = ros, ros.node("graph")
         self.actions: list[ActionCommand] = []
         self.events: list[TeleopEvent] = []
@@ -52,6 +54,7 @@ class Graph:
 
         node.create_timer(0.02, tick)
         self.release = node.create_client(Trigger, "teleop/release")
+        parameters = (*parameters, f"devices:=[{devices}]")
         given = [word for parameter in parameters for word in ("-p", parameter)]
         program = "from serl_teleop.teleop_node import main; main()"
         self.process = processes.start(sys.executable, "-c", program, "--ros-args", *given)
@@ -144,7 +147,7 @@ def test_a_device_that_is_deflected_through_an_e_stop_has_to_be_let_go(ros, proc
 
 
 def test_the_first_device_of_two_leads_and_numbers_that_are_none_are_refused(ros, processes):
-    graph = Graph(ros, processes, "devices:=['joy','twist']", "twist.full_linear:=0.5")
+    graph = Graph(ros, processes, "twist.full_linear:=0.5", devices="joy,twist")
     graph.says("twist", "is at rest")
     graph.twist.twist.linear.y = 0.5
     graph.wait(lambda: graph.actions and graph.actions[-1].action[1] == 1.0, "the twist to lead")
@@ -157,13 +160,33 @@ def test_the_first_device_of_two_leads_and_numbers_that_are_none_are_refused(ros
     graph.says("messages", "refused on teleop/twist")
 
 
+def test_a_space_mouse_that_is_pulled_out_holds_the_arm_and_leads_again_when_it_is_back(ros, processes, tmp_path):
+    mouse = PipedSpaceMouse(tmp_path)
+    parameters = (f"spacemouse.sysfs:={mouse.sysfs}", f"spacemouse.dev:={mouse.dev}")
+    graph = Graph(ros, processes, *parameters, devices="spacemouse")
+    graph.says("spacemouse", "is at rest")
+
+    def pushed(counts):
+        mouse.move(0, -counts, 0, 0, 0, 0)
+        return graph.actions and graph.actions[-1].active and graph.actions[-1].action[0] > 0.5
+
+    graph.wait(lambda: pushed(300), "the person to lead")
+    mouse.unplug()
+    graph.says("spacemouse", "was lost while it led")
+    assert list(graph.actions[-1].action) == [0.0, 0.0, 0.0, 0.0]
+    mouse.plug_in()
+    graph.says("spacemouse", "take it to go on")
+    graph.wait(lambda: pushed(300), "the person to lead again")
+    mouse.move(0, 0, 0, 0, 0, 0)
+    graph.wait(lambda: not graph.actions[-1].active, "the person to let go")
+
+
 @pytest.mark.parametrize(
     ("parameter", "named"),
     [
         ("devices:=['wand']", "wand"),
         ("devices:=['joy','joy']", "each once"),
-        ("joy.axes:=['up','y','z','roll','pitch','yaw']", "'up'"),
-        ("joy.indices:=[0, 1]", "joy.indices"),
+        ("spacemouse.axes:=['up','y','z','roll','pitch','yaw']", "'up'"),
         ("rate:=1.0", "rate"),
     ],
 )

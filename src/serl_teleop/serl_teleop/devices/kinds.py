@@ -30,6 +30,11 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
+            Kind(
+                "spacemouse",
+                "SpaceMouse of 3Dconnexion, wired or wireless, without a driver",
+                buttons=("left=toggle", "right=success"),
+            ),
             Kind("joy", "sensor_msgs/Joy of any driver", buttons=("0=toggle",)),
             Kind("twist", "geometry_msgs/TwistStamped of any teleoperation", deadband=0.02),
         )

@@ -47,7 +47,6 @@ class Operator:
         timing = Timing(0.0, 0.0, settings.timing.stuck) if self._buttons.has_deadman else settings.timing
         self.takeover = Takeover(timing)
         self._stuck = StuckAxes(timing.stuck, settings.axes.deadband)
-        self._state: DeviceState | None = None  # newest one that can be believed
 
     def hear(self, state: DeviceState | None, gripper: float, now: float) -> Intent:
         """Take in what the device reports.
@@ -68,11 +67,10 @@ class Operator:
         if stuck:
             text = f"axis {stuck} has shown the same for {self._settings.timing.stuck:g} s; is something lying on it?"
             return self.lose(text, present=True)
-        self._state = state
         phase = self.takeover.update(self._wants(state), now, deliberate=self._buttons.holds_gripper)
         if phase is not Phase.LEADING:
             self._buttons.gripper = None
-            return Intent(phase, words=words)
+            return Intent(phase, words=words, problem=self._what_to_do(phase))
         twist = REST if self._buttons.has_deadman and not self._wants(state) else self._settings.axes.apply(state.twist)
         wanted = self._buttons.gripper if state.gripper is None else state.gripper
         return Intent(phase, twist, wanted, words)
@@ -86,6 +84,11 @@ class Operator:
         """Somebody of higher priority leads."""
         self._buttons.gripper = None
         self.takeover.overrule()
+
+    def _what_to_do(self, phase: Phase) -> str:
+        if phase is not Phase.HOLDING:
+            return ""
+        return "the device is back; take it to go on" if self.takeover.has_rested else "the device is back; let it go"
 
     def _wants(self, state: DeviceState) -> bool:
         if self._buttons.has_deadman:

@@ -51,7 +51,8 @@ class Takeover:
         self._timing = timing
         self.phase = Phase.ABSENT
         self._since: float | None = None  # local time at which what would change the phase began
-        self._has_rested = False  # while it holds
+        self.has_rested = False
+        """While it holds: whether the device is back and was at rest, so that it can be taken."""
 
     def update(self, wants: bool, now: float, *, deliberate: bool = False) -> Phase:
         """Take in whether the person wants to lead at the local time `now` [s, monotonic].
@@ -61,12 +62,12 @@ class Takeover:
         phase, timing = self.phase, self._timing
         if phase is Phase.ABSENT:
             self._enter(Phase.UNREADY)
-        elif phase is Phase.WATCHING or (phase is Phase.HOLDING and self._has_rested):
+        elif phase is Phase.WATCHING or (phase is Phase.HOLDING and self.has_rested):
             if self._lasts(wants, 0.0 if deliberate else timing.start, now):
                 self._enter(Phase.LEADING)
         elif self._lasts(not wants, timing.release, now):
             if phase is Phase.HOLDING:
-                self._has_rested, self._since = True, None
+                self.has_rested, self._since = True, None
             else:
                 self._enter(Phase.WATCHING)
         return self.phase
@@ -92,7 +93,7 @@ class Takeover:
             self._enter(Phase.UNREADY)
 
     def _enter(self, phase: Phase) -> None:
-        self.phase, self._since, self._has_rested = phase, None, False
+        self.phase, self._since, self.has_rested = phase, None, False
 
     def _lasts(self, condition: bool, duration: float, now: float) -> bool:
         if not condition:
