@@ -26,11 +26,19 @@ from serl_tasks import get_task, task_names
 from serl_training.actor.actor import Actor, ActorSettings
 from serl_training.actor.demonstrations import load_demonstrations
 from serl_training.actor.episode_numbers import FIRST_EVALUATION, EpisodeNumbers
+from serl_training.actor.graph_answers import (
+    evaluate_feedback,
+    evaluate_result,
+    record_feedback,
+    record_result,
+    train_feedback,
+    train_goal,
+    train_result,
+)
 from serl_training.actor.graph_job_server import JobServer
 from serl_training.actor.graph_metrics import MetricsPublisher
 from serl_training.actor.graph_pair import PairJobs, PairMemberHost, learner_prefix
 from serl_training.actor.graph_person import GraphPerson
-from serl_training.actor.job import TrainGoal
 from serl_training.actor.pair import Member, Pair
 from serl_training.actor.perception import Perception, make_perception
 from serl_training.env.episode import EpisodeLost, EpisodeMode
@@ -279,33 +287,10 @@ class ActorNode(Node):
         _check_rate("train: success_goal", request.success_goal)
         if self._partners:
             return self._pair.train(request)
-        goal = TrainGoal(
-            demonstrations=0 if request.demonstration_file else request.demonstrations,
-            max_env_steps=request.max_env_steps,
-            eval_every=request.eval_every,
-            eval_episodes=request.eval_episodes,
-            success_goal=request.success_goal,
-            seed=request.seed,
-        )
+        goal = train_goal(request)
         if request.demonstration_file:
             self._load_demonstrations(Path(request.demonstration_file))
-        stage = ""
-
-        def feedback(new: str, env_steps: int, rate: float) -> None:
-            nonlocal stage
-            self._jobs.feedback(Train.Feedback(stage=new, env_steps=env_steps, success_rate=rate), now=new != stage)
-            stage = new
-
-        result = self._actor.train(goal, feedback)
-        return Train.Result(
-            success=result.reached,
-            termination_reason="goal" if result.reached else "max_env_steps",
-            message="",
-            env_steps=result.env_steps,
-            env_steps_to_goal=result.env_steps_to_goal,
-            success_rate=result.success_rate,
-            wall_seconds=result.wall_seconds,
-        )
+        return train_result(self._actor.train(goal, train_feedback(self._jobs.feedback)))
 
     def _load_demonstrations(self, path: Path) -> None:
         """Hand the demonstrations of a file to a learner that has none yet."""
@@ -326,36 +311,16 @@ class ActorNode(Node):
         _check_rate("evaluate: stop_below", request.stop_below)
         if self._partners:
             return self._pair.evaluate(request)
-        self._jobs.feedback(Evaluate.Feedback(), now=True)
+        feedback = evaluate_feedback(self._jobs.feedback)
         self._learner.connect()
-        result = self._actor.evaluate(
-            request.episodes,
-            request.seed,
-            request.stop_below,
-            lambda done, successes: self._jobs.feedback(Evaluate.Feedback(episodes=done, successes=successes)),
-        )
-        return Evaluate.Result(
-            success=True,
-            termination_reason="done" if result.complete else "out_of_reach",
-            episodes=result.episodes,
-            successes=result.successes,
-            success_rate=result.rate,
-            interval_low=result.interval[0],
-            interval_high=result.interval[1],
-            mean_length=result.mean_length,
-            policy_version=result.policy_version,
-        )
+        return evaluate_result(self._actor.evaluate(request.episodes, request.seed, request.stop_below, feedback))
 
     def _record(self, handle: ServerGoalHandle) -> Record.Result:
         request = handle.request
         _check_job("record", request.episodes, request.seed)
         if self._partners:
             return self._pair.record(request)
-        self._jobs.feedback(Record.Feedback(), now=True)
-
-        def feedback(done: int, attempts: int) -> None:
-            self._jobs.feedback(Record.Feedback(episodes=done, attempts=attempts))
-
+        feedback = record_feedback(self._jobs.feedback)
         if request.path:
             with DemonstrationFile(Path(request.path), self._perception.pictures, self._demonstration_pictures) as file:
                 result = self._recorder.record(request.episodes, request.seed, file.append, feedback)
@@ -363,14 +328,7 @@ class ActorNode(Node):
             self._learner.connect()
             result = self._actor.record(request.episodes, request.seed, self._learner.send, feedback)
             self._learner.flush()
-        return Record.Result(
-            success=True,
-            termination_reason="done",
-            episodes=result.successes,
-            attempts=result.attempts,
-            transitions=result.transitions,
-            path=request.path,
-        )
+        return record_result(result, request.path)
 
     def _reset(self, handle: ServerGoalHandle) -> ResetEpisode.Result:
         handle.publish_feedback(ResetEpisode.Feedback(stage="world"))

@@ -53,6 +53,8 @@ class TrainGoal:
             raise ValueError("train: max_env_steps, eval_every and eval_episodes must be at least 1")
         if not 0.0 <= self.success_goal <= 1.0:
             raise ValueError(f"train: success_goal must be in [0, 1], found {self.success_goal}")
+        if self.seed < 0:
+            raise ValueError(f"train: expected a seed from 0, found {self.seed}")
 
 
 @dataclass(frozen=True)
