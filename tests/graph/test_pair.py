@@ -5,20 +5,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from running_training import chunks, online, pids, wait_for
 from serl_launch.graph_session import GraphSession
 from serl_rl.spec import TransitionSpec
-from serl_rl.storage.chunk import Chunk, decode_chunk
-from serl_rl.storage.journal import read_journal
 from serl_training.env.graph_env import GraphEnv
 from serl_training.env.graph_reset import SimulatorReset
 from serl_training.env.graph_turns import TurnReset
@@ -36,40 +33,12 @@ SPECS: dict[str, TransitionSpec] = {
 }
 
 
-def chunks(run: Path, name: str) -> list[Chunk]:
-    """What the learner of a task has stored; fails on what is wrong, missing or there twice."""
-    expected: dict[str, int] = {}
-    found = []
-    if not (run / name / "journal").is_dir():
-        return []
-    for _, record in read_journal(run / name / "journal", SPECS[name]):
-        assert record.first_sequence == expected.get(record.session_id, 0)
-        expected[record.session_id] = record.first_sequence + record.count
-        found.append(decode_chunk(record.data, SPECS[name]))
-    return found
-
-
-def online(run: Path) -> int:
+def both_online(run: Path) -> int:
     """Online transitions of both."""
-    return sum(len(chunk) for name in NAMES for chunk in chunks(run, name) if not chunk.demonstration)
+    return sum(online(run / name, SPECS[name]) for name in NAMES)
 
 
-def wait_for(condition: Callable[[], Any], process: Any, timeout: float = 90.0) -> Any:
-    """Wait until `condition()` is true and return what it gave; the process must live."""
-    deadline = time.monotonic() + timeout
-    while not (result := condition()):
-        assert process.poll() is None, process.output()
-        assert time.monotonic() < deadline, process.output()
-        time.sleep(0.05)
-    return result
-
-
-def pids(run: Path, node: str) -> list[int]:
-    """Process ids of all processes of an executable, oldest first."""
-    log = (run / "log" / "launch.log").read_text()
-    return [int(pid) for pid in re.findall(rf"\[{node}-\d+\]: process started with pid \[(\d+)\]", log)]
-
-
+@pytest.mark.timeout(480)  # as the waits below: on a busy machine it is starting, over and over
 def test_two_tasks_are_learned_by_turns_and_survive_kills(processes: Any, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "pair"
     inside = ("sh", "-c", f'cd "{tmp_path}" && exec "$@"', "sh", *SERL)
@@ -79,18 +48,18 @@ def test_two_tasks_are_learned_by_turns_and_survive_kills(processes: Any, tmp_pa
     )
     for node in ("actor", "learner", "reward"):  # of the latter two there are two each
         for which in range(1 if node == "actor" else 2):
-            before = wait_for(lambda: online(run), training)
-            wait_for(lambda before=before: online(run) > before + 20, training)
+            before = wait_for(lambda: both_online(run), training)
+            wait_for(lambda before=before: both_online(run) > before + 20, training)
             os.kill(wait_for(lambda node=node: pids(run, node), training)[which], signal.SIGKILL)
     assert training.wait(240.0) == 1, training.output()  # the goal was not reached: no evaluation was due
     assert "Traceback" not in training.output()
     result = json.loads((run / "result.json").read_text())
     assert result["termination_reason"] == "max_env_steps"
     assert (result["task"], result["partner"]) == NAMES
-    assert 600 <= online(run) <= 600 + TASKS[NAMES[0]].horizon
+    assert 600 <= both_online(run) <= 600 + TASKS[NAMES[0]].horizon
     numbers: set[int] = set()
     for name in NAMES:
-        stored = chunks(run, name)
+        stored = chunks(run / name, SPECS[name])
         assert sum(chunk.last for chunk in stored if chunk.demonstration) >= 2
         assert any(not chunk.demonstration for chunk in stored)
         assert not numbers & {chunk.episode for chunk in stored}, "an episode is of one task"
@@ -98,7 +67,7 @@ def test_two_tasks_are_learned_by_turns_and_survive_kills(processes: Any, tmp_pa
 
     resumed = processes.start(*inside, "train", "--resume", "pair", "--max-steps", "650", "--no-report")
     assert resumed.wait(120.0) == 1, resumed.output()
-    assert online(run) >= 650
+    assert both_online(run) >= 650
 
     evaluation = processes.start(*inside, "eval", "pair", "--episodes", "3", "--json")
     assert evaluation.wait(90.0) == 0, evaluation.output()

@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from running_training import chunks, online, pids, wait_for
 from sensor_msgs.msg import Image
 from serl_launch.graph_session import GraphSession
 from serl_rl.spec import TransitionSpec
-from serl_rl.storage.chunk import decode_chunk
 from serl_rl.storage.demonstrations import DemonstrationFile, read_demonstrations
-from serl_rl.storage.journal import read_journal
 from serl_ros.images import image_message
 from serl_ros.qos import LATCHED, LOOP_1
 from serl_tasks.camera_view import CameraView
@@ -50,56 +49,27 @@ def train(processes: Any, root: Path, *arguments: str) -> Any:
     return processes.start("sh", "-c", command, "sh", *SERL, "train", *options)
 
 
-def wait_for(condition: Callable[[], Any], process: Any, timeout: float = 90.0) -> Any:
-    """Wait until `condition()` is true and return what it gave; the process must live."""
-    deadline = time.monotonic() + timeout
-    while not (result := condition()):
-        assert process.poll() is None, process.output()
-        assert time.monotonic() < deadline, process.output()
-        time.sleep(0.05)
-    return result
-
-
-def transitions(run: Path, spec: TransitionSpec = SPEC) -> int:
-    """Online transitions in the journal of a run; fails on one that is wrong, missing or there twice."""
-    expected: dict[str, int] = {}
-    count = 0
-    if not (run / "journal").is_dir():
-        return 0
-    for _, record in read_journal(run / "journal", spec):
-        assert record.first_sequence == expected.get(record.session_id, 0)
-        expected[record.session_id] = record.first_sequence + record.count
-        chunk = decode_chunk(record.data, spec)
-        count += 0 if chunk.demonstration else len(chunk)
-    return count
-
-
-def pids(run: Path, node: str) -> list[int]:
-    """Process ids under which a node of a run was started, oldest first."""
-    log = (run / "log" / "launch.log").read_text()
-    return [int(pid) for pid in re.findall(rf"\[{node}-\d+\]: process started with pid \[(\d+)\]", log)]
-
-
+@pytest.mark.timeout(480)  # as the waits below: on a busy machine it is starting, over and over
 def test_training_survives_kills_of_actor_and_learner_and_can_be_resumed(processes: Any, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "kills"
     learning = load_learning("", VISION)
     spec = transition_spec(VISION, learning, find_encoder(VISION, learning, simulated=True))
     training = train(processes, tmp_path, VISION.name, "--name", "kills", "--max-steps", "700")
     for node in ("actor", "learner", "scripted_human", "reward"):
-        before = wait_for(lambda: transitions(run, spec), training)
-        wait_for(lambda before=before: transitions(run, spec) > before + 40, training)
+        before = wait_for(lambda: online(run, spec), training)
+        wait_for(lambda before=before: online(run, spec) > before + 40, training)
         os.kill(wait_for(lambda node=node: pids(run, node), training)[-1], signal.SIGKILL)
     assert training.wait(240.0) == 1, training.output()  # the goal was not reached: no evaluation was due
     assert "Traceback" not in training.output()
     result = json.loads((run / "result.json").read_text())
     assert result["termination_reason"] == "max_env_steps"
-    stored = transitions(run, spec)
+    stored = online(run, spec)
     assert 700 <= stored <= 700 + TASK.horizon
     assert len(pids(run, "learner")) == 2
 
     resumed = train(processes, tmp_path, "--resume", "kills", "--max-steps", "800")
     assert resumed.wait(120.0) == 1, resumed.output()
-    assert 800 <= transitions(run, spec) <= 800 + TASK.horizon
+    assert 800 <= online(run, spec) <= 800 + TASK.horizon
     steps = read_metrics(run)["learner/updates"].value
     assert (np.diff(steps) >= 0).sum() >= len(steps) - 3, "updates go on from where they were"
 
@@ -118,7 +88,7 @@ def test_ctrl_c_ends_everything_with_one_line(processes: Any, tmp_path: Path, mo
     elif moment == "demonstrations":
         wait_for(lambda: "demonstrations" in training.output(), training)
     else:
-        wait_for(lambda: transitions(run) > 60, training)
+        wait_for(lambda: online(run, SPEC) > 60, training)
     training.send(signal.SIGINT)
     assert training.wait(30.0) == 130, training.output()
     assert "Traceback" not in training.output()
@@ -157,9 +127,9 @@ def test_demonstrations_recorded_once_are_learned_from_with_another_encoder(proc
     other = replace(learning, vision=vision)
     spec = transition_spec(VISION, other, find_encoder(VISION, other, simulated=True))
     assert spec.observation["front"].shape[0] == 3
-    chunks = [decode_chunk(record.data, spec) for _, record in read_journal(tmp_path / "runs/seen/journal", spec)]
-    assert sum(len(chunk) for chunk in chunks if chunk.demonstration) == recorded
-    assert sum(len(chunk) for chunk in chunks if not chunk.demonstration) >= 60
+    run = tmp_path / "runs" / "seen"
+    assert sum(len(chunk) for chunk in chunks(run, spec) if chunk.demonstration) == recorded
+    assert online(run, spec) >= 60
 
 
 def test_an_e_stop_pauses_training_until_it_is_released(ros: Any, processes: Any, tmp_path: Path) -> None:
@@ -175,15 +145,15 @@ def test_an_e_stop_pauses_training_until_it_is_released(ros: Any, processes: Any
 
     ros.node().create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
     training = train(processes, tmp_path, TASK.name, "--name", "stop", "--max-steps", "100000")
-    wait_for(lambda: transitions(run) > 60, training)
+    wait_for(lambda: online(run, SPEC) > 60, training)
     assert processes.start(*SERL, "estop", "--graph", "stop").wait() == 0
     ros.spin_until(lambda: paused_reports, 30.0, "the actor to say on /diagnostics that it is paused")
-    paused = transitions(run)
+    paused = online(run, SPEC)
     said = len(paused_reports)
     ros.spin_until(lambda: len(paused_reports) >= said + 2, 30.0, "the actor to say so twice more")
-    assert transitions(run) == paused
+    assert online(run, SPEC) == paused
     assert processes.start(*SERL, "reset-estop", "--graph", "stop").wait() == 0
-    wait_for(lambda: transitions(run) > paused + 60, training)
+    wait_for(lambda: online(run, SPEC) > paused + 60, training)
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from line_learner import GOAL, Host, Memory, Policy, cancel_after, no_feedback
 from serl_rl.storage.chunk import Chunk, TransitionSpec
 from serl_training.actor.actor import Actor, ActorSettings
 from serl_training.actor.job import Cancelled, TrainGoal
 from serl_training.env.episode import EpisodeLeft, EpisodeLost, EpisodeMode, WorldBroken
-from serl_training.link.learner_link import JobFailed, LearnerTotals
+from serl_training.link.learner_link import JobFailed
 
 HORIZON = 10
 
@@ -50,80 +51,6 @@ class Line(gym.Env):
         return state, float(success), success, not success and self.steps >= HORIZON, info
 
 
-class Policy:
-    planned = 0
-
-    def __init__(self, value: float) -> None:
-        self.value = value
-
-    def reset(self) -> None:
-        pass
-
-    def act(self, observation: dict, *, deterministic: bool, rng: np.random.Generator | None = None) -> np.ndarray:
-        return np.array([self.value], np.float32)
-
-
-class Memory:
-    """A learner whose policy becomes right once it has stored enough."""
-
-    lag = 0
-
-    def __init__(self, good_after: int) -> None:
-        self.good_after = good_after
-        self.chunks: list[Chunk] = []
-        self.policy_version = 1
-        self.connected = False
-
-    @property
-    def online(self) -> list[Chunk]:
-        return [chunk for chunk in self.chunks if not chunk.demonstration]
-
-    @property
-    def totals(self) -> LearnerTotals:
-        return LearnerTotals(
-            sum(len(chunk) for chunk in self.online),
-            sum(chunk.last for chunk in self.chunks if chunk.demonstration),
-            max((chunk.episode for chunk in self.chunks), default=0),
-        )
-
-    @property
-    def policy(self) -> Policy:
-        return Policy(1.0 if self.totals.env_steps >= self.good_after else 0.0)
-
-    def connect(self) -> None:
-        self.connected = True
-
-    def send(self, chunk: Chunk) -> None:
-        assert self.connected
-        self.chunks.append(chunk)
-
-    def throttle(self) -> None:
-        pass
-
-    def settle(self) -> None:
-        pass
-
-    def await_updates(self, count: int) -> None:
-        self.awaited = (count, len(self.chunks))
-
-    def flush(self) -> None:
-        pass
-
-
-class Host:
-    """Lets the actor go on, unless `check` raises, and keeps what it reports."""
-
-    def __init__(self, check: Callable[[], None]) -> None:
-        self.check = check
-        self.reports: list[dict[str, float]] = []
-
-    def report(self, env_steps: int, values: dict[str, float]) -> None:
-        self.reports.append(values)
-
-    def wait_until_ready(self) -> None:
-        pass
-
-
 def make(
     env: Line, learner: Memory, check: Callable[[], None] = lambda: None, **settings: Any
 ) -> tuple[Actor, list[dict[str, float]]]:
@@ -131,13 +58,6 @@ def make(
     spec = TransitionSpec.from_spaces(env.observation_space, env.action_space)
     actor = Actor(env, learner, host, spec, ActorSettings("a", chunk_size=4, **settings))  # type: ignore[arg-type]
     return actor, host.reports
-
-
-GOAL = TrainGoal(demonstrations=3, max_env_steps=500, eval_every=50, eval_episodes=20, success_goal=0.95, seed=0)
-
-
-def no_feedback(*_: object) -> None:
-    pass
 
 
 def test_training_ends_when_an_evaluation_reaches_the_goal() -> None:
@@ -294,21 +214,13 @@ def test_a_person_may_discard_as_often_as_they_want() -> None:
 
 
 def test_cancelling_leaves_the_job_at_the_next_step() -> None:
-    steps = 0
-
-    def check() -> None:
-        nonlocal steps
-        steps += 1
-        if steps > 25:
-            raise Cancelled
-
-    actor, _ = make(Line(), Memory(good_after=10**9), check=check)
+    actor, _ = make(Line(), Memory(good_after=10**9), check=cancel_after(25))
     with pytest.raises(Cancelled):
         actor.train(GOAL, no_feedback)
 
 
 @pytest.mark.parametrize(
-    "change", [{"max_env_steps": 0}, {"eval_every": 0}, {"eval_episodes": 0}, {"success_goal": 1.5}]
+    "change", [{"max_env_steps": 0}, {"eval_every": 0}, {"eval_episodes": 0}, {"success_goal": 1.5}, {"seed": -1}]
 )
 def test_impossible_goals_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="train:"):

@@ -9,13 +9,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from serl_rl.storage.chunk import Chunk, TransitionSpec
+from line_learner import GOAL, Host, Memory, cancel_after, no_feedback
+from serl_rl.storage.chunk import TransitionSpec
 from serl_training.actor.actor import Actor, ActorSettings
 from serl_training.actor.episode_numbers import EpisodeNumbers
-from serl_training.actor.job import Cancelled, TrainGoal
+from serl_training.actor.job import Cancelled
 from serl_training.actor.pair import Member, Pair
 from serl_training.env.episode import EpisodeMode
-from serl_training.link.learner_link import LearnerTotals
 
 HORIZON = 12
 GOALS = {"up": 1.0, "down": -1.0}
@@ -53,62 +53,6 @@ class Line(gym.Env):
         return self.observe(), float(success), success, not success and self.steps >= HORIZON, info
 
 
-class Policy:
-    planned = 0
-
-    def __init__(self, value: float) -> None:
-        self.value = value
-
-    def reset(self) -> None:
-        pass
-
-    def act(self, observation: dict, *, deterministic: bool, rng: np.random.Generator | None = None) -> np.ndarray:
-        return np.array([self.value], np.float32)
-
-
-class Memory:
-    """A learner whose policy becomes right once it has stored enough."""
-
-    lag = 0
-    policy_version = 1
-
-    def __init__(self, task: str, good_after: int) -> None:
-        self.direction, self.good_after = float(np.sign(GOALS[task])), good_after
-        self.chunks: list[Chunk] = []
-        self.awaited = 0
-
-    @property
-    def totals(self) -> LearnerTotals:
-        online = [chunk for chunk in self.chunks if not chunk.demonstration]
-        return LearnerTotals(
-            sum(map(len, online)),
-            sum(chunk.last for chunk in self.chunks if chunk.demonstration),
-            max((chunk.episode for chunk in self.chunks), default=0),
-        )
-
-    @property
-    def policy(self) -> Policy:
-        return Policy(self.direction if self.totals.env_steps >= self.good_after else 0.0)
-
-    def connect(self) -> None:
-        pass
-
-    def send(self, chunk: Chunk) -> None:
-        self.chunks.append(chunk)
-
-    def throttle(self) -> None:
-        pass
-
-    def settle(self) -> None:
-        pass
-
-    def await_updates(self, count: int) -> None:
-        self.awaited = count
-
-    def flush(self) -> None:
-        pass
-
-
 class Place:
     """Whose turn it is, told from where things lie: x above 0 is to go down."""
 
@@ -123,24 +67,6 @@ class Place:
         self.calls.append((task, success))
         self.resets += len(self.calls) == self.resets_at
         return self.first()
-
-
-class Host:
-    def __init__(self) -> None:
-        self.reports: list[dict[str, float]] = []
-        self.left: int | None = None
-
-    def report(self, env_steps: int, values: dict[str, float]) -> None:
-        self.reports.append(values)
-
-    def check(self) -> None:
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise Cancelled
-
-    def wait_until_ready(self) -> None:
-        pass
 
 
 class Rig:
@@ -164,14 +90,7 @@ class Rig:
 
 
 def rig(good_after: int = 0, *, fails: int = 0, **options: Any) -> Rig:
-    return Rig(Line(fails), {name: Memory(name, good_after) for name in GOALS}, **options)
-
-
-GOAL = TrainGoal(demonstrations=3, max_env_steps=500, eval_every=50, eval_episodes=20, success_goal=0.95, seed=0)
-
-
-def no_feedback(*_: object) -> None:
-    pass
+    return Rig(Line(fails), {name: Memory(good_after, np.sign(goal)) for name, goal in GOALS.items()}, **options)
 
 
 def test_both_are_shown_by_turns_until_each_has_what_it_lacks() -> None:
@@ -236,9 +155,9 @@ def test_an_episode_that_failed_leaves_its_number_unused_for_ever() -> None:
 
 
 def test_a_new_actor_goes_on_from_where_things_lie() -> None:
-    env, learners = Line(), {name: Memory(name, 10**9) for name in GOALS}
+    env, learners = Line(), {name: Memory(10**9, np.sign(goal)) for name, goal in GOALS.items()}
     first = Rig(env, learners)
-    first.host.left = 100
+    first.host.check = cancel_after(100)
     with pytest.raises(Cancelled):
         first.pair.train(GOAL, no_feedback)
     before = len(env.episodes)
@@ -271,7 +190,7 @@ def test_what_is_learned_from_demonstrations_alone_is_evaluated_before_it_acts()
     result = run.pair.train(GOAL, no_feedback)
     assert result.both.reached
     assert result.both.env_steps == 0
-    assert [learner.awaited for learner in run.learners.values()] == [70, 70]
+    assert all(learner.awaited == (70, len(learner.chunks)) for learner in run.learners.values())
 
 
 def test_recording_adds_demonstrations_of_both() -> None:
