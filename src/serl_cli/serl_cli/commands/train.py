@@ -86,6 +86,9 @@ def train(
         ),
     ] = "",
     viewer: ViewerOption = False,
+    console: Annotated[
+        bool, typer.Option("--console", help="Serve a page in the browser to watch it, lead the arm and stop it.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -124,6 +127,7 @@ def train(
         ./serl train pick_cube --seed 3 --demos 5
         ./serl train --resume insert_peg_vision-20260101-120000
         ./serl train pick_cube_vision --demos 1 --interventions
+        ./serl train pick_cube_vision --console --rtf 1
         ./serl train relocate_forward --with relocate_backward
     """
     from serl_cli.training_plan import TrainingPlan
@@ -151,9 +155,9 @@ def train(
         if name:
             raise UsageError("--name and --resume exclude each other: a continued run keeps its name")
         given = {parameter for parameter in context.params if _was_given(context, parameter)}
-        reached = train_policy.resume(resume, plan, given, report)
+        reached = train_policy.resume(resume, plan, given, report, page=console)
     else:
-        reached = train_policy.start(plan, name, report)
+        reached = train_policy.start(plan, name, report, page=console)
     if not reached:
         raise typer.Exit(1)
 

@@ -3,6 +3,8 @@
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -23,13 +25,14 @@ from serl_tasks import get_task
 WAITING_TIMEOUT = 180.0  # [s] until the learner is ready: it compiles for half a minute on a slow machine
 
 
-def start(plan: TrainingPlan, name: str, report: bool) -> bool:
+def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) -> bool:
     """Trains in a new run directory.
 
     Args:
         plan: what to do.
         name: of the run; empty: task and time.
         report: draw and film at the end.
+        page: serve the operator's console meanwhile.
 
     Returns:
         Whether the goal was reached.
@@ -54,13 +57,13 @@ def start(plan: TrainingPlan, name: str, report: bool) -> bool:
             shutil.copyfile(run.learning_file, member.learning_file)
             write_run_config(member, own)
     try:
-        return _train(run, plan, report, resumed=False)
+        return _train(run, plan, report, resumed=False, page=page)
     except DomainTakenError:
         shutil.rmtree(run.path)  # so that the name is free for another try
         raise
 
 
-def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool) -> bool:
+def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool, *, page: bool = False) -> bool:
     """Continues a run; as ``start`` otherwise.
 
     Args:
@@ -68,6 +71,7 @@ def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool) 
         wanted: as the command line says.
         given: options of the command line that the person gave; the others are as they were.
         report: draw and film at the end.
+        page: serve the operator's console meanwhile.
     """
     run = runs.find_run(runs.runs_root(), reference)
     before = read_run_config(run)
@@ -85,10 +89,10 @@ def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool) 
     if changed:
         for each, own in [(run, plan), *(members(run, plan) if plan.partner else ())]:
             write_run_config(each, own)
-    return _train(run, plan, report, resumed=True)
+    return _train(run, plan, report, resumed=True, page=page)
 
 
-def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool) -> bool:
+def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: bool) -> bool:
     console = Console()
     started = time.monotonic()
     try:
@@ -108,7 +112,8 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool) -> bool
             classifier=str(run.classifier_file.absolute()) if plan.classifier else "",
         ) as graph:
             console.print(f"run {run.path}, ROS_DOMAIN_ID {graph.domain_id}", highlight=False, soft_wrap=True)
-            result = _send_goal(graph, plan, console)
+            with _page(plan, console) if page else nullcontext():
+                result = _send_goal(graph, plan, console)
             wall_seconds = time.monotonic() - started
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; go on with ./serl train --resume {run.name}") from None
@@ -141,6 +146,18 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool) -> bool
         console.print(turns.describe(result), highlight=False)
     summary.show(run, console, [member for member, _ in members(run, plan) if plan.partner])
     return bool(result.success)
+
+
+@contextmanager
+def _page(plan: TrainingPlan, console: Console) -> Iterator[None]:
+    """Serves the operator's console of the graph that has been started."""
+    from serl_launch.clients import console_node
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    with console_node.serving(plan.task, "", network=False, port=0, say=say, quiet=True):
+        yield
 
 
 def _send_goal(graph: GraphSession, plan: TrainingPlan, console: Console) -> Any:
