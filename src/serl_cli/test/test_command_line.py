@@ -88,6 +88,10 @@ def test_a_terminal_without_a_size_shows_something(
         (["train", "--name", "x", "--resume", "y"], "--name and --resume"),
         (["eval"], "Missing argument"),
         (["bench", "nonsense"], "no benchmark nonsense"),
+        (["bench", "suite", "--tasks", "nonsense"], "no task nonsense"),
+        (["bench", "suite", "--settings", "nonsense"], "no setting 'nonsense'"),
+        (["bench", "suite", "--report-only", "--tasks", "pick_cube", "--redo"], "leave out --tasks, --redo"),
+        (["bench", "metaworld", "--report-only", "--seeds", "2"], "leave out --seeds"),
         (["topics", "hz"], "Missing argument"),
     ],
 )

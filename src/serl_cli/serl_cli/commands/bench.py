@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """``serl bench``: measures what the documentation promises, and how well tasks are learned."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from serl_launch.errors import UsageError
 from typer.core import TyperGroup
 
 from serl_cli.commands.help import documented
 from serl_cli.commands.options import complete_benchmark
 
 _KEYS = "keys"
+_Redo = Annotated[bool, typer.Option("--redo", help="Run again what failed, or was made by other code.")]
+_ReportOnly = Annotated[bool, typer.Option("--report-only", help="Run nothing; write the report of what there is.")]
 
 
 class _KeysByDefault(TyperGroup):
@@ -83,21 +87,22 @@ def _suite(
             "teacher.",
         ),
     ] = "",
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each; they are 100, 101, ...")] = 3,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="Runs of each; they are 100, 101, ... Default: 3, quick 1."),
+    ] = None,
     max_steps: Annotated[
         int | None,
         typer.Option(min=1, help="Online env steps after which a run gives up. Default: 15000, quick 4000."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="One seed of rlpd, bc-20 and teacher on few tasks: below ten minutes.")
+        bool, typer.Option("--quick", help="rlpd, bc-20 and teacher on few tasks: below ten minutes.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Default: suite-full or suite-quick of runs.")
     ] = None,
-    redo: Annotated[bool, typer.Option("--redo", help="Run again what failed, or was made by other code.")] = False,
-    report_only: Annotated[
-        bool, typer.Option("--report-only", help="Run nothing; write the report of what there is.")
-    ] = False,
+    redo: _Redo = False,
+    report_only: _ReportOnly = False,
 ) -> None:
     """Train tasks with several settings and seeds through the whole graph, and compare: one table and one figure.
 
@@ -111,10 +116,12 @@ def _suite(
     """
     from serl_cli.work import judge_suite
 
+    if report_only:
+        _refuse_in_report({"--tasks": tasks, "--settings": settings, "--seeds": seeds, "--max-steps": max_steps}, redo)
     judge_suite.judge(
         tasks=_names(tasks),
         settings=_names(settings),
-        seeds=seeds,
+        seeds=seeds or 0,
         max_env_steps=max_steps or 0,
         quick=quick,
         folder=out,
@@ -127,14 +134,14 @@ def _metaworld(
     tasks: Annotated[
         str, typer.Option(metavar="TASK,...", help="Tasks to learn, as assembly,hammer. Default: all fifty.")
     ] = "",
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each; they are 100, 101, ...")] = 1,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Runs of each; they are 100, 101, ... Default: 1.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Default: suite-metaworld of runs.")
     ] = None,
-    redo: Annotated[bool, typer.Option("--redo", help="Run again what failed, or was made by other code.")] = False,
-    report_only: Annotated[
-        bool, typer.Option("--report-only", help="Run nothing; write the report of what there is.")
-    ] = False,
+    redo: _Redo = False,
+    report_only: _ReportOnly = False,
 ) -> None:
     """Train Meta-World's tasks through the whole graph, next to cloning of the same 20 demonstrations.
 
@@ -151,10 +158,20 @@ def _metaworld(
 
     from serl_cli.work import judge_suite
 
-    if not report_only:
+    plan = None
+    if report_only:
+        _refuse_in_report({"--tasks": tasks, "--seeds": seeds}, redo)
+    else:
         gym_python(METAWORLD.rstrip("-"))
-    plan = None if report_only else metaworld_plan(_names(tasks), seeds)
+        plan = metaworld_plan(_names(tasks), seeds or 1)
     judge_suite.follow(out or runs_root() / "suite-metaworld", plan, redo=redo)
+
+
+def _refuse_in_report(planned: Mapping[str, object], redo: bool) -> None:
+    """Raise UsageError for options of what is to be run, where nothing is."""
+    given = ", ".join(name for name, value in {**planned, "--redo": redo}.items() if value)
+    if given:
+        raise UsageError(f"--report-only runs nothing and reports all that the folder has: leave out {given}")
 
 
 def _names(text: str) -> tuple[str, ...]:

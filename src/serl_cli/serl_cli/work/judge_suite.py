@@ -17,6 +17,7 @@ from serl_launch import runs
 
 QUICK_TASKS = ("insert_peg", "insert_peg_vision")
 QUICK_ENV_STEPS = 4_000
+SEEDS = 3
 _TABLE_LIMIT = 2**22  # [bytes]
 _WIDTH = 180  # of what goes into a file: a table there has no reason to be as narrow as a terminal
 
@@ -37,9 +38,9 @@ def judge(
     Args:
         tasks: to learn; empty: those of the suite.
         settings: to learn them with; empty: those of the comparison.
-        seeds: number of runs of each.
+        seeds: number of runs of each; 0: the plan's own.
         max_env_steps: after which a training gives up; 0: the plan's own.
-        quick: few tasks and settings, one seed.
+        quick: few tasks and settings, one seed unless told otherwise.
         folder: of the suite; None: the usual one.
         redo: run again what failed, and what other code has made.
         report_only: run nothing; the plan is that of the folder.
@@ -87,7 +88,7 @@ def make_plan(
     plan = SuitePlan(
         tasks=tasks or (few if quick else usual),
         settings=settings or (QUICK_SETTINGS if quick else SETTINGS),
-        seeds=tuple(range(FIRST_SEED, FIRST_SEED + (1 if quick else seeds))),
+        seeds=tuple(range(FIRST_SEED, FIRST_SEED + (seeds or (1 if quick else SEEDS)))),
     )
     if quick:
         plan = replace(plan, max_env_steps=QUICK_ENV_STEPS, warm_up=False)
