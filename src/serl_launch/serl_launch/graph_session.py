@@ -324,7 +324,7 @@ def simulated(
         arguments: of the launch file, beyond these.
 
     Raises:
-        CommandError: the task's world is one of others, and not set up.
+        CommandError: the task's world is one of others, and not set up, or has no window.
     """
     from serl_launch.worlds import world_arguments
 
@@ -332,10 +332,9 @@ def simulated(
     common = {
         "graph_id": graph_id,
         "task": task,
-        **world_arguments(task),
+        **world_arguments(task, viewer=viewer),
         "seed": str(seed),
         "real_time_factor": f"{rtf:g}",
-        "headless": str(not viewer).lower(),
         "run_dir": str(run_dir.absolute()),
     }
 
