@@ -172,7 +172,10 @@ class EnvironmentMapping:
         """What to do where its package is missing; empty where nothing is known to help."""
         if self.package is None:
             return ""
-        return f"; run ./serl setup gym {self.package}, whose virtual environment has it"
+        return (
+            f"; run ./serl setup gym {self.package}, whose virtual environment has it, and with ./serl launch say "
+            f"gym_python:=.venv-gym-{self.package}/bin/python"
+        )
 
     @cached_property
     def tool_source(self) -> Source:

@@ -5,6 +5,7 @@ Where `<name>.variants` stands beside it, a word a line, the file is one for man
 them, whose key `variant` is the word. By its own name there is no task then.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ VARIANT = "variant"
 LONGEST_CHAIN = 8
 """Files, the first task's own among them, until one extends no other."""
 _LARGEST_LIST = 2**16  # [bytes]
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it gets into names of runs and of files
 
 
 @dataclass(frozen=True)
@@ -113,18 +115,34 @@ def task_files() -> dict[str, Path]:
     """The file of every task, by the task's name, sorted.
 
     Raises:
-        ConfigError: a file of variants cannot be read.
+        ConfigError: a file of variants cannot be read, names none, or names a task that there is already.
     """
     files = resources.listing(FOLDER, ".yaml")
     for name, path in resources.listing(FOLDER, ".variants").items():
         if (file := files.pop(name, None)) is None:
             raise ConfigError(f"{printable(path)}: expected {name}.yaml of the same name, found none")
-        try:
-            words = read_text(path, _LARGEST_LIST).split()
-        except FileError as error:
-            raise ConfigError(str(error)) from error
-        files |= {f"{name}-{word}": file for word in words}
+        for word in _variants(path):
+            task = f"{name}-{word}"
+            if (other := files.get(task)) is not None:
+                found = "twice" if other == file else f"that of {printable(other)}"
+                raise ConfigError(f"{printable(path)}: expected names of other tasks, found {task}, {found}")
+            files[task] = file
     return dict(sorted(files.items()))
+
+
+def _variants(path: Path) -> list[str]:
+    """The words of a file of variants. Raises ConfigError."""
+    try:
+        words = read_text(path, _LARGEST_LIST).split()
+    except FileError as error:
+        raise ConfigError(str(error)) from error
+    odd = [word for word in words if _WORD.fullmatch(word) is None]
+    if odd or not words:
+        found = printable(odd[0], 80) if odd else "nothing"
+        raise ConfigError(
+            f"{printable(path)}: expected words of letters, digits, '.', '_' and '-', one a line, found {found}"
+        )
+    return words
 
 
 def _read(chain: list[str], known: dict[str, Path]) -> TaskFile:

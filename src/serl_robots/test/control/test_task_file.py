@@ -174,3 +174,20 @@ def test_variants_of_no_task_are_refused(write: Write, tmp_path: Path) -> None:
     (tmp_path / "config/tasks/nothing.variants").write_text("one\n")
     with pytest.raises(ConfigError, match=r"nothing.variants: expected nothing.yaml of the same name, found none"):
         task_files()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("one\none\n", r"found many-one, twice"),
+        ("own\n", r"found many-own, that of .*many-own\.yaml"),
+        ("../one\n", r"found \.\./one"),
+        ("one two\n\x00\n", r"one a line, found"),
+        ("\n", r"one a line, found nothing"),
+    ],
+)
+def test_variants_that_name_no_other_task_are_refused(write: Write, words: str, said: str) -> None:
+    write("many-own", "kind: k\n")
+    write("many", "kind: k\n").with_suffix(".variants").write_text(words)
+    with pytest.raises(ConfigError, match=rf"many\.variants: expected .*{said}"):
+        task_files()
