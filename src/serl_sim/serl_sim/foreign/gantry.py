@@ -18,7 +18,8 @@ _ORIGIN = np.zeros(3)
 
 def is_gantry(robot: RobotModel) -> bool:
     """Whether the arm joints of `robot` slide along x, y and z of its base, and its tool is at 0 where they are."""
-    joints = {joint.get("name"): joint for joint in ElementTree.fromstring(robot.urdf_xml()).iter("joint")}
+    # Those of the robot itself: a <transmission> names joints, too.
+    joints = {joint.get("name"): joint for joint in ElementTree.fromstring(robot.urdf_xml()).findall("joint")}
     if len(robot.arm_joints) != 3:
         return False
     link, frame = robot.base_frame, Pose.identity()

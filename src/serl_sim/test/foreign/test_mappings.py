@@ -2,6 +2,7 @@
 """The mappings that we ship, on small environments with the spaces of those that they are for."""
 
 import importlib
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -159,3 +160,12 @@ def test_a_gantry_is_told_from_its_urdf_as_kinematics_tell_it():
         robot = load_robot(name)
         moves = len(robot.arm_joints) == 3 and np.allclose(Kinematics(robot).tcp(probe).position, probe)
         assert is_gantry(robot) == moves == (name == "gantry")
+
+
+def test_a_gantry_stays_one_with_a_transmission_for_each_joint(tmp_path, monkeypatch):
+    robot = load_robot("gantry")
+    drives = "".join(f'<transmission name="d"><joint name="{name}"/></transmission>' for name in robot.arm_joints)
+    (tmp_path / "urdf").mkdir()
+    (tmp_path / "urdf/driven.urdf").write_text(robot.urdf_xml().replace("</robot>", f"{drives}</robot>"))
+    monkeypatch.setenv("SERL_SHARE", str(tmp_path))
+    assert is_gantry(replace(robot, urdf="urdf/driven.urdf"))
