@@ -24,10 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from documented_pages import Checkout
     from rclpy.node import Node
+
+# A machine that is busy with other tests is slow now and then.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent
 # Above what a person uses by hand, below the ids whose ports leave the range that is free everywhere.

@@ -10,13 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from numpy.typing import NDArray
 from serl_rl.storage.chunk import Chunk, TransitionSpec
-
-# A machine that is busy with other tests is slow now and then.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 STATE = TransitionSpec({"state": ((5,), "float32")}, action_dim=2)
 FEATURES = TransitionSpec(
