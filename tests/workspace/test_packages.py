@@ -20,6 +20,7 @@ ROSDEP_KEYS = {
     "PIL": "python3-pil",
     "aiohttp": "python3-aiohttp",
     "cv2": "python3-opencv",
+    "google": "python3-protobuf",
     "gymnasium": "python3-gymnasium-pip",
     "hypothesis": "python3-hypothesis",
     "imageio": "python3-imageio",

@@ -175,6 +175,28 @@ def _lerobot_writer(path: Path, spec: RecordingSpec, settings: WriteSettings) ->
     return LeRobotWriter(path, spec, settings.pictures)
 
 
+def _rlds_folder(path: Path) -> Path | None:
+    """The folder itself, or the one of its newest version, where TensorFlow Datasets puts it."""
+    found = sorted(file.parent for pattern in ("features.json", "*/features.json") for file in path.glob(pattern))
+    return found[-1] if found else None
+
+
+def _is_rlds(path: Path) -> bool:
+    return path.is_dir() and _rlds_folder(path) is not None
+
+
+def _rlds_reader(path: Path, settings: ReadSettings) -> Reader:
+    from serl_recording.formats.rlds.reader import RldsReader
+
+    return RldsReader(_rlds_folder(path) or path, settings.rate, settings.task)
+
+
+def _rlds_writer(path: Path, spec: RecordingSpec, settings: WriteSettings) -> Writer:
+    from serl_recording.formats.rlds.writer import RldsWriter
+
+    return RldsWriter(path, spec, settings.pictures)
+
+
 FORMATS: Final[Mapping[str, Format]] = {
     "serl": Format(
         "demonstration file",
@@ -185,5 +207,6 @@ FORMATS: Final[Mapping[str, Format]] = {
         ".serl",
     ),
     "lerobot": Format("LeRobot dataset", _is_lerobot, _lerobot_reader, _lerobot_writer, ("video", "png")),
+    "rlds": Format("RLDS dataset", _is_rlds, _rlds_reader, _rlds_writer, ("png", "jpeg")),
     "journal": Format("run", _is_journal, _journal_reader),
 }
