@@ -197,6 +197,16 @@ def _rlds_writer(path: Path, spec: RecordingSpec, settings: WriteSettings) -> Wr
     return RldsWriter(path, spec, settings.pictures)
 
 
+def _is_pickle(path: Path) -> bool:
+    return path.suffix in (".pkl", ".pickle") if path.is_file() else any(path.glob("*.pkl"))
+
+
+def _pickle_reader(path: Path, settings: ReadSettings) -> Reader:
+    from serl_recording.formats.pickles import PickleReader
+
+    return PickleReader(path, settings.rate, settings.task)
+
+
 FORMATS: Final[Mapping[str, Format]] = {
     "serl": Format(
         "demonstration file",
@@ -208,5 +218,6 @@ FORMATS: Final[Mapping[str, Format]] = {
     ),
     "lerobot": Format("LeRobot dataset", _is_lerobot, _lerobot_reader, _lerobot_writer, ("video", "png")),
     "rlds": Format("RLDS dataset", _is_rlds, _rlds_reader, _rlds_writer, ("png", "jpeg")),
+    "pickle": Format("pickle of SERL or HIL-SERL", _is_pickle, _pickle_reader),
     "journal": Format("run", _is_journal, _journal_reader),
 }

@@ -42,6 +42,7 @@ def kind_of(value: object) -> str:
 class PickleMachine:
     """The stack machine of pickle, of which only what arrays and dictionaries need is there."""
 
+    most_instructions: ClassVar[int] = MAX_INSTRUCTIONS
     names: ClassVar[Mapping[str, object]] = {}
     """What a pickle may name, as "module attribute", and what stands for it here. Nothing of it is imported."""
 
@@ -57,7 +58,7 @@ class PickleMachine:
             Refused: it is damaged, or holds an instruction, a name or a call that is not known here.
         """
         instructions = pickletools.genops(source)
-        for _ in range(MAX_INSTRUCTIONS):
+        for _ in range(self.most_instructions):
             try:
                 instruction, argument, position = next(instructions)
             except StopIteration:
@@ -72,7 +73,7 @@ class PickleMachine:
                 self.step(instruction.name, argument)
             except (IndexError, KeyError):
                 raise Refused(f"{instruction.name} at byte {position} without what it works on") from None
-        raise Refused(f"more than {MAX_INSTRUCTIONS} instructions")
+        raise Refused(f"more than {self.most_instructions} instructions")
 
     def step(self, name: str, argument: Any) -> None:
         """Do one instruction. Raises Refused, or IndexError or KeyError where the stack or the memo lacks something."""

@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pickles of SERL and HIL-SERL: demonstrations, data of classifiers, buffers. Read without unpickling them.
+
+Each is a list of transitions: dictionaries with `observations`, `actions`, `next_observations`, `rewards`, `dones` and
+others. Nothing but arrays and what is built into Python is read; a pickle that names anything else is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from serl_config.files import FileError, open_file
+from serl_rl.encoders.pickle_machine import PickleMachine, Refused, kind_of
+from serl_rl.spec import ArraySpec, DataError, TransitionSpec
+
+from serl_recording.episode import (
+    MAX_EPISODE_BYTES,
+    MAX_STEPS,
+    UNKNOWN_ACTOR,
+    Episode,
+    RecordingError,
+    RecordingSpec,
+    nominal_stamps,
+)
+from serl_recording.format import Reader, Report, refuse
+
+MAX_BYTES: Final = 2**32
+"""[bytes] of a file, all of which is in memory at once."""
+MAX_DIMENSIONS: Final = 8
+
+_DTYPES: Final = frozenset({"f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "b1"})
+_NUMBER: Final = re.compile(r"(\d+)(?=\.pkl$)")
+
+
+class _Named(Enum):
+    """What a pickle may name, as it stands here. Nothing of it is imported."""
+
+    RECONSTRUCT = "numpy's _reconstruct"
+    SCALAR = "numpy's scalar"
+    NDARRAY = "numpy's ndarray"
+    DTYPE = "numpy's dtype"
+    FROM_BUFFER = "numpy's _frombuffer"
+    ENCODE = "_codecs.encode"
+    JAX = "JAX's _reconstruct_array"
+
+
+class _DType:
+    """A dtype before and after its byte order is set."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+
+class _Array:
+    """An array before and after its content is set."""
+
+    def __init__(self) -> None:
+        self.values: NDArray[Any] | None = None
+
+
+class TransitionMachine(PickleMachine):
+    """Reads lists, dictionaries, numbers and numpy's arrays."""
+
+    most_instructions: ClassVar[int] = 50_000_000
+    names: ClassVar[Mapping[str, object]] = {
+        "numpy.core.multiarray _reconstruct": _Named.RECONSTRUCT,
+        "numpy._core.multiarray _reconstruct": _Named.RECONSTRUCT,
+        "numpy.core.multiarray scalar": _Named.SCALAR,
+        "numpy._core.multiarray scalar": _Named.SCALAR,
+        "numpy ndarray": _Named.NDARRAY,
+        "numpy dtype": _Named.DTYPE,
+        "numpy.core.numeric _frombuffer": _Named.FROM_BUFFER,
+        "numpy._core.numeric _frombuffer": _Named.FROM_BUFFER,
+        "_codecs encode": _Named.ENCODE,
+        "jax._src.array _reconstruct_array": _Named.JAX,
+    }
+
+    def step(self, name: str, argument: Any) -> None:
+        """Do one instruction, of lists and floats, too. Raises Refused where it is not known."""
+        if name == "EMPTY_LIST":
+            self.stack.append([])
+        elif name in ("APPEND", "APPENDS"):
+            values = self.pop(1) if name == "APPEND" else self.pop_to_mark()
+            if not isinstance(self.stack[-1], list):
+                raise Refused(f"items appended to {kind_of(self.stack[-1])}")
+            self.stack[-1].extend(values)
+        elif name in ("BINFLOAT", "LONG1"):
+            self.stack.append(argument)
+        else:
+            super().step(name, argument)
+
+    def reduce(self, function: object, arguments: object) -> object:
+        """An array, a number, or a part of one. Raises Refused for every other call."""
+        match function, arguments:
+            case _Named.RECONSTRUCT, (_Named.NDARRAY, (0,), b"b"):
+                return _Array()
+            case _Named.DTYPE, (str() as code, bool(), bool()) if code in _DTYPES:
+                return _DType(code)
+            case _Named.SCALAR, (_DType() as dtype, bytes() as content):
+                return _filled(_Array(), (), dtype, False, content)
+            case _Named.FROM_BUFFER, (bytes() | bytearray() as content, _DType() as dtype, tuple() as shape, order):
+                return _filled(_Array(), shape, dtype, order == "F", content)
+            case _Named.ENCODE, (str() as text, "latin1"):
+                try:
+                    return text.encode("latin1")
+                except UnicodeEncodeError:
+                    raise Refused("text that is not bytes") from None
+            case _Named.JAX, (_Named() as inner, tuple() as inner_arguments, tuple() as state, dict()):
+                array = self.reduce(inner, inner_arguments)
+                self.build(array, state)
+                return array
+        what = function.value if isinstance(function, _Named) else kind_of(function)
+        raise Refused(f"a call of {what} with other arguments than for an array of numbers")
+
+    def build(self, target: object, state: object) -> None:
+        """Set the content of an array, or the byte order of a dtype. Raises Refused for every other state."""
+        match target, state:
+            case _DType(), (3, "<" | "|", None, None, None, -1, -1, 0):
+                return
+            case _Array(values=None), (1, tuple() as shape, _DType() as dtype, bool() as fortran, bytes() as content):
+                _filled(target, shape, dtype, fortran, content)
+                return
+        raise Refused(f"the state of {kind_of(target)}, which is not that of an array of numbers")
+
+
+def _filled(array: _Array, shape: tuple[Any, ...], dtype: _DType, fortran: bool, content: bytes | bytearray) -> _Array:
+    if len(shape) > MAX_DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
+        raise Refused("an array without a shape")
+    count = 1
+    for size in shape:
+        count *= size
+    kind = np.dtype(dtype.code).newbyteorder("<")
+    if count * kind.itemsize != len(content):
+        raise Refused(f"an array of shape {shape} with {len(content)} bytes")
+    array.values = np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C")
+    return array
+
+
+def read_transitions(path: Path) -> list[Any]:
+    """The list in a pickle.
+
+    Raises:
+        RecordingError: there is none, or the pickle holds or names what is not read here.
+    """
+    expected = "expected a pickled list of transitions, as SERL and HIL-SERL write it"
+    try:
+        with open_file(path) as file:
+            size = path.stat().st_size
+            if size > MAX_BYTES:
+                raise RecordingError(f"{path}: {expected}, of at most {MAX_BYTES >> 20} MiB, found {size >> 20} MiB")
+            tree = TransitionMachine().run(file)
+    except FileError as error:
+        raise RecordingError(f"{path}: {expected}: {error.reason}") from error
+    except Refused as error:
+        raise RecordingError(f"{path}: {expected}, found {error}") from error
+    if not isinstance(tree, list) or not tree:
+        raise RecordingError(f"{path}: {expected}, found {kind_of(tree)}")
+    return tree
+
+
+@dataclass(frozen=True)
+class _Transition:
+    observation: dict[str, NDArray[Any]]
+    following: dict[str, NDArray[Any]]
+    action: NDArray[np.float32]
+    reward: float
+    done: bool
+    led: bool
+    succeeded: bool | None
+
+
+class PickleReader(Reader):
+    """Reads a pickle, or a folder of ``transitions_STEP.pkl``.
+
+    An episode ends where `dones` says so, and where an observation is not what the transition before led to. In these
+    files a time limit looks like a termination: an end with a reward is taken for a termination, one without for a time
+    limit. A stack of observations is its newest one. `grasp_penalty` is not applied to the rewards.
+
+    Args:
+        path: of the file or folder.
+        rate: control steps per second [Hz], which these files do not say.
+        task: name of the task.
+
+    Raises:
+        RecordingError: it cannot be read, or `rate` is None.
+    """
+
+    def __init__(self, path: Path, rate: float | None = None, task: str = "") -> None:
+        self._path = path
+        self._files = [path] if path.is_file() else pickles_in(path)
+        if not self._files:
+            raise RecordingError(f"{path}: expected files *.pkl, found none")
+        if rate is None:
+            raise RecordingError(
+                f"{path}: expected how many control steps a second has, which it does not say: give --rate (SERL: 10)"
+            )
+        self._first = read_transitions(self._files[0])
+        try:
+            head = _transition(self._first[0], "transition 0")
+            entries = {
+                name: ArraySpec(rows.shape, "uint8" if rows.dtype == np.uint8 else "float32")
+                for name, rows in head.observation.items()
+            }
+            self._spec = RecordingSpec(TransitionSpec(entries, len(head.action)), rate, task)
+        except DataError as error:
+            raise RecordingError(f"{self._files[0]}: {error}") from error
+
+    @property
+    def spec(self) -> RecordingSpec:
+        """What the first transition is."""
+        return self._spec
+
+    def episodes(self, report: Report = refuse) -> Iterator[Episode]:
+        """Every episode; a file that cannot be read is left out, and so is an episode with other spaces."""
+        waiting: list[_Transition] = []
+        number = 0
+        for transition in self._ended(report):
+            broken = transition is None or (bool(waiting) and not _leads_to(waiting[-1], transition))
+            if waiting and (broken or len(waiting) >= self._longest):
+                yield from self._episode(waiting, number, report)
+                waiting, number = [], number + 1
+            if transition is None:
+                continue
+            waiting.append(transition)
+            if transition.done:
+                yield from self._episode(waiting, number, report)
+                waiting, number = [], number + 1
+
+    def _ended(self, report: Report) -> Iterator[_Transition | None]:
+        """All transitions in order; None where some are missing, and at the end."""
+        yield from self._transitions(report)
+        yield None
+
+    @property
+    def _longest(self) -> int:
+        row = sum(
+            entry.elements * np.dtype(entry.dtype).itemsize for entry in self._spec.transitions.observation.values()
+        )
+        return max(1, min(MAX_STEPS, MAX_EPISODE_BYTES // max(row, 1) - 2))
+
+    def _transitions(self, report: Report) -> Iterator[_Transition | None]:
+        """All transitions in order; None where some are missing."""
+        entries = self._spec.transitions.observation
+        for index, path in enumerate(self._files):
+            try:
+                items = read_transitions(path) if index else self._first
+            except RecordingError as error:
+                report(error)
+                yield None
+                continue
+            for place, item in enumerate(items):
+                where = f"transition {place}"
+                try:
+                    found = _transition(item, where)
+                    for name, entry in entries.items():
+                        rows = found.observation.get(name)
+                        if rows is None or rows.shape != entry.shape or rows.dtype.name != entry.dtype:
+                            what = "nothing" if rows is None else f"{rows.dtype} {rows.shape}"
+                            raise DataError(f"{where}.observations.{name}", f"{entry.dtype} {entry.shape}", what)
+                    if len(found.action) != self._spec.transitions.action_dim:
+                        raise DataError(
+                            f"{where}.actions", f"{self._spec.transitions.action_dim} values", f"{len(found.action)}"
+                        )
+                except DataError as error:
+                    report(RecordingError(f"{path}: left out: {error}"))
+                    yield None
+                else:
+                    yield found
+
+    def _episode(self, transitions: list[_Transition], number: int, report: Report) -> Iterator[Episode]:
+        n, last = len(transitions), transitions[-1]
+        reward = np.array([each.reward for each in transitions], np.float32)
+        won = bool(reward[-1] > 0)
+        terminated = last.done and won
+        episode = Episode(
+            observation={
+                name: np.stack([*(each.observation[name] for each in transitions), last.following[name]])
+                for name in self._spec.transitions.observation
+            },
+            action=np.stack([each.action for each in transitions]),
+            reward=reward,
+            intervention=np.array([each.led for each in transitions]),
+            policy_version=np.zeros(n, np.uint64),
+            stamp=nominal_stamps(n + 1, self._spec.rate),
+            stamped=False,
+            terminated=terminated,
+            truncated=not terminated,
+            success=won if last.succeeded is None else last.succeeded,
+            demonstration=True,
+            actor=UNKNOWN_ACTOR,
+            number=number,
+        )
+        try:
+            episode.check(self._spec)
+        except DataError as error:
+            report(RecordingError(f"{self._path}: episode {number} was left out: {error}"))
+        else:
+            yield episode
+
+
+def pickles_in(folder: Path) -> list[Path]:
+    """Files of a folder, in the order of the numbers at the ends of their names."""
+
+    def key(path: Path) -> tuple[int, str]:
+        number = _NUMBER.search(path.name)
+        return (int(number[1]) if number else 0, path.name)
+
+    return sorted(folder.glob("*.pkl"), key=key)
+
+
+def _leads_to(before: _Transition, after: _Transition) -> bool:
+    return all(np.array_equal(rows, after.observation[name]) for name, rows in before.following.items())
+
+
+def _transition(item: Any, where: str) -> _Transition:
+    if not isinstance(item, dict):
+        raise DataError(where, "a dictionary", kind_of(item))
+    infos = item.get("infos") if isinstance(item.get("infos"), dict) else {}
+    assert isinstance(infos, dict)
+    observation = _observation(item.get("observations"), f"{where}.observations")
+    following = _observation(item.get("next_observations"), f"{where}.next_observations")
+    shapes = {name: rows.shape for name, rows in observation.items()}
+    if shapes != {name: rows.shape for name, rows in following.items()}:
+        raise DataError(f"{where}.next_observations", f"shapes {shapes}", "others")
+    action = _array(item.get("actions"), f"{where}.actions")
+    if action.ndim != 1 or not len(action):
+        raise DataError(f"{where}.actions", "a vector (A,)", f"shape {action.shape}")
+    succeed = infos.get("succeed")
+    return _Transition(
+        observation,
+        following,
+        action.astype(np.float32),
+        float(_number(item.get("rewards"), f"{where}.rewards")),
+        bool(_number(item.get("dones"), f"{where}.dones")),
+        "intervene_action" in infos,
+        None if succeed is None else bool(_number(succeed, f"{where}.infos.succeed")),
+    )
+
+
+def _observation(tree: Any, where: str) -> dict[str, NDArray[Any]]:
+    """The newest of a stack of observations, by name: pictures uint8 (H, W, C), vectors float32 (k,)."""
+    if not isinstance(tree, dict) or not tree:
+        raise DataError(where, "arrays by name", kind_of(tree))
+    entries: dict[str, NDArray[Any]] = {}
+    for name, value in tree.items():
+        rows = _array(value, f"{where}.{name}")
+        picture = rows.dtype == np.uint8 and rows.ndim >= 3
+        while rows.ndim > (3 if picture else 1):
+            if not len(rows):
+                raise DataError(f"{where}.{name}", "a value", f"shape {rows.shape}")
+            rows = rows[-1]
+        entries[name] = rows if picture else rows.astype(np.float32)
+    return entries
+
+
+def _array(value: Any, where: str) -> NDArray[Any]:
+    if not isinstance(value, _Array) or value.values is None:
+        raise DataError(where, "an array", kind_of(value))
+    return value.values
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, _Array) and value.values is not None and value.values.size == 1:
+        return float(value.values.reshape(-1)[0])
+    if isinstance(value, bool | int | float):
+        return float(value)
+    raise DataError(where, "a number", kind_of(value))
