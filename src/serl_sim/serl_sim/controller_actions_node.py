@@ -23,14 +23,15 @@ _STALL_TIME = 0.3  # [s] of standing still away from the goal that is a stall
 _JOINT_TOLERANCE = 0.02  # [rad] at the end of a trajectory
 _JOINT_TIME = 1.0  # [s] that the arm may take longer than the trajectory
 
-_REACHED, _STALLED, _CANCELED, _PREEMPTED = "reached", "stalled", "canceled", "preempted"
+_REACHED, _STALLED, _CANCELED, _PREEMPTED, _BROKEN = "reached", "stalled", "canceled", "preempted", "broken"
 
 
 class ControllerActions:
     """`gripper_controller/gripper_cmd` and `joint_trajectory_controller/follow_joint_trajectory`.
 
     A world in lockstep moves on by itself while a goal is under way. So these are for scripts and planners, not for use
-    while an actor takes steps: its observations would be of states that it did not command.
+    while an actor takes steps: its observations would be of states that it did not command. A goal whose world
+    breaks is aborted.
     """
 
     def __init__(self, node: Node, simulation: Simulation, wake: Callable[[], None]) -> None:
@@ -98,7 +99,9 @@ class ControllerActions:
             nonlocal still, last_ns
             elapsed, last_ns = 1e-9 * (simulation.stamp_ns - last_ns), simulation.stamp_ns
             still = still + elapsed if world.finger_speed < _STALL_VELOCITY else 0.0
-            if was_reset or simulation.width != width:
+            if simulation.broken:
+                done.set_result(_BROKEN)
+            elif was_reset or simulation.width != width:
                 done.set_result(_PREEMPTED)
             elif goal.is_cancel_requested:
                 done.set_result(_CANCELED)
@@ -108,10 +111,13 @@ class ControllerActions:
                 done.set_result(_STALLED)
             return bool(done.done())
 
-        simulation.grip(width)
-        simulation.observe(observe)
-        self._wake()
-        outcome = await done
+        if simulation.broken:
+            outcome = _BROKEN
+        else:
+            simulation.grip(width)
+            simulation.observe(observe)
+            self._wake()
+            outcome = await done
         result = self._gripper_action.Result(reached_goal=outcome == _REACHED, stalled=outcome == _STALLED)
         result.state.name = [self._finger]
         result.state.position = [gripper.position(world.gripper_width)]
@@ -125,6 +131,10 @@ class ControllerActions:
         result = self._trajectory_action.Result()
         joints = world.robot.arm_joints
         arm = slice(len(joints))
+        if simulation.broken:
+            result.error_code, result.error_string = result.INVALID_GOAL, simulation.broken
+            goal.abort()
+            return result
         try:
             plan = JointTrajectoryPlan.from_message(
                 goal.request.trajectory, joints, world.joint_positions[arm], world.arm_limits
@@ -142,7 +152,9 @@ class ControllerActions:
             distance = float(np.abs(world.joint_positions[arm] - plan.goal).max())
             late = 1e-9 * (simulation.stamp_ns - started_ns) - plan.duration
             following = simulation.is_following(plan)
-            if was_reset or (not following and late < -TIMESTEP) or simulation.target is not None:
+            if simulation.broken:
+                done.set_result(_BROKEN)
+            elif was_reset or (not following and late < -TIMESTEP) or simulation.target is not None:
                 done.set_result(_PREEMPTED)
             elif goal.is_cancel_requested:
                 simulation.command_trajectory(JointTrajectoryPlan.hold(world.joint_positions[arm]))
@@ -160,8 +172,9 @@ class ControllerActions:
         if outcome == _STALLED:
             result.error_code = result.GOAL_TOLERANCE_VIOLATED
             result.error_string = f"a joint is {distance:.3f} rad from its goal {_JOINT_TIME} s after the end"
-        elif outcome == _PREEMPTED:
-            result.error_code, result.error_string = result.INVALID_GOAL, "another command took over"
+        elif outcome in (_PREEMPTED, _BROKEN):
+            reason = simulation.broken if outcome == _BROKEN else "another command took over"
+            result.error_code, result.error_string = result.INVALID_GOAL, reason
         _finish(goal, _PREEMPTED if outcome == _STALLED else outcome)
         return result
 
@@ -169,7 +182,7 @@ class ControllerActions:
 def _finish(goal: Any, outcome: str) -> None:
     if outcome == _CANCELED:
         goal.canceled()
-    elif outcome == _PREEMPTED:
+    elif outcome in (_PREEMPTED, _BROKEN):
         goal.abort()
     else:
         goal.succeed()
