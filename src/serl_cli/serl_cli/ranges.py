@@ -3,3 +3,6 @@
 
 LARGEST_COUNT = 2**31 - 1
 """Largest number of whatever is counted: messages hold no more."""
+
+MOST_CONFIRMATIONS = 100
+"""As in Train.action."""

@@ -15,11 +15,11 @@ from serl_rl.reward.classifier_file import read_classifier
 from serl_tasks.pair import PairError, check_pair
 from serl_training.reward.reward_frames import check_source, frame_source
 
-from serl_cli.ranges import LARGEST_COUNT
+from serl_cli.ranges import LARGEST_COUNT, MOST_CONFIRMATIONS
 from serl_tasks import get_task, task_names
 
 # What may change when a run is continued; the rest is in the data already.
-CHANGEABLE = frozenset({"max_steps", "goal", "eval_every", "eval_episodes", "rtf", "viewer"})
+CHANGEABLE = frozenset({"max_steps", "goal", "confirm", "eval_every", "eval_episodes", "rtf", "viewer"})
 TASKS = "config/tasks"  # folder of the files of tasks
 _DEEPEST_KEY = 8
 _SHOWN = {"task": "TASK", "settings": "--set", "partner": "--with"}
@@ -44,6 +44,7 @@ class TrainingPlan:
     viewer: bool
     reward: Literal["truth", "classifier", "human"] = "truth"  # who judges
     classifier: str = ""  # file of the classifier that judges
+    confirm: int = Field(default=0, ge=0, le=MOST_CONFIRMATIONS)  # further evaluations that have to reach the goal
     partner: str = ""  # task that undoes it, learned by turns with it; empty: none
 
     @property

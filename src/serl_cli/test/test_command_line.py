@@ -75,6 +75,7 @@ def test_a_terminal_without_a_size_shows_something(
         (["train", "--sed", "1"], "No such option: --sed"),
         (["train", "--demos", "many"], "--demos"),
         (["train", "--goal", "1.5"], "--goal"),
+        (["train", "--confirm", "101"], "--confirm"),
         (["train", "--max-steps", "0"], "--max-steps"),
         (["train", "no_such_task"], "no task 'no_such_task'"),
         (["train", "--learning", "nonsense"], "no learning configuration 'nonsense'"),

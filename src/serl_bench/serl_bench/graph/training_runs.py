@@ -115,7 +115,7 @@ def train(
     command = [
         *(sys.executable, "-m", "serl_cli", "train", task, "--name", name, "--seed", str(seed), "--no-report"),
         *("--demos", str(demonstrations), "--goal", str(GOAL), "--eval-episodes", str(EVALUATION_EPISODES)),
-        *("--max-steps", str(max_env_steps)),
+        *("--max-steps", str(max_env_steps), "--confirm", "0"),
         *(part for change in sets for part in ("--set", change)),
     ]
     output = root / f"{name}.txt"

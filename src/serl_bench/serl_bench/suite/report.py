@@ -97,7 +97,8 @@ def _note(plan: SuitePlan, results: Sequence[CellResult]) -> str:
     return (
         f"Seeds {seeds}; success of the last policy in {plan.final_episodes} episodes a seed, Wilson interval of all "
         "episodes; solved: at least 95 % of them; steps and wall (from the start of the graph) to the first evaluation "
-        f"of {plan.eval_episodes} episodes with at least {plan.goal:.0%}, median of the seeds, at most "
+        f"of {plan.eval_episodes} episodes with at least {plan.goal:.0%} that {plan.confirm} more confirmed, median of "
+        "the seeds, at most "
         f"{plan.max_env_steps:,} env steps; {'; '.join(machines) or 'no machine'}; commit {', '.join(commits) or '-'}."
     )
 

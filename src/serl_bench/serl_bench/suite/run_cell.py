@@ -87,7 +87,7 @@ class CellRunner:
         command = [
             *("train", cell.task, "--name", name, "--seed", str(cell.seed), "--no-report"),
             *("--learning", setting.learning_of(cell.task), "--demos", str(setting.demonstrations)),
-            *("--goal", str(plan.goal), "--eval-every", str(plan.eval_every)),
+            *("--goal", str(plan.goal), "--confirm", str(plan.confirm), "--eval-every", str(plan.eval_every)),
             *("--eval-episodes", str(plan.eval_episodes), "--max-steps", str(max_env_steps)),
             *(["--interventions"] if setting.interventions else []),
         ]

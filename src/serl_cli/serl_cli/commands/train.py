@@ -16,7 +16,7 @@ from serl_cli.commands.options import (
     complete_run,
     complete_task,
 )
-from serl_cli.ranges import LARGEST_COUNT
+from serl_cli.ranges import LARGEST_COUNT, MOST_CONFIRMATIONS
 
 _GOAL, _START = "When it ends", "How it starts"
 
@@ -51,6 +51,15 @@ def train(
         float,
         typer.Option(min=0.0, max=1.0, help="Success rate of an evaluation that ends it.", rich_help_panel=_GOAL),
     ] = 0.95,
+    confirm: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_CONFIRMATIONS,
+            help="Further evaluations, on other starts, that have to reach it as well.",
+            rich_help_panel=_GOAL,
+        ),
+    ] = 1,
     eval_every: Annotated[
         int, typer.Option(min=1, max=LARGEST_COUNT, help="Env steps between evaluations.", rich_help_panel=_GOAL)
     ] = 250,
@@ -72,7 +81,7 @@ def train(
         str,
         typer.Option(
             metavar="RUN",
-            help="Continue this run; only --max-steps, --goal, --eval-*, --rtf and --viewer may change.",
+            help="Continue this run; only --max-steps, --goal, --confirm, --eval-*, --rtf and --viewer may change.",
             autocompletion=complete_run,
             rich_help_panel=_START,
         ),
@@ -142,6 +151,7 @@ def train(
         eval_every=eval_every,
         eval_episodes=eval_episodes,
         goal=goal,
+        confirm=confirm,
         interventions=interventions,
         rtf=rtf,
         learning=learning,

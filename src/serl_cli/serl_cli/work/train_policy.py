@@ -173,6 +173,7 @@ def _send_goal(graph: GraphSession, plan: TrainingPlan, console: Console) -> Any
         eval_every=plan.eval_every,
         eval_episodes=plan.eval_episodes,
         success_goal=plan.goal,
+        confirmations=plan.confirm,
         seed=plan.seed,
     )
     with make_display(status, console) as display:

@@ -95,7 +95,7 @@ class Actor:
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)  # seconds and steps of episodes
 
     def train(self, goal: TrainGoal, feedback: Callable[[str, int, float], None]) -> TrainResult:
-        """Record the demonstrations that are missing, then learn online until an evaluation reaches the goal.
+        """Record the demonstrations that are missing, then learn online until its evaluations reach the goal.
 
         Args:
             goal: to reach.
@@ -127,14 +127,12 @@ class Actor:
             if env_steps >= next_evaluation:
                 feedback("evaluation", env_steps, rate)
                 self._learner.settle()  # what reaches the goal is what the run is left with
-                result = self.evaluate(
-                    goal.eval_episodes,
-                    episode_seed(goal.seed, "evaluation", env_steps),
-                    goal.success_goal,
-                    lambda _done, _successes: None,
-                )
-                rate = result.rate
-                if result.complete and rate >= goal.success_goal:
+                for seed in goal.evaluation_seeds(env_steps):
+                    result = self.evaluate(goal.eval_episodes, seed, goal.success_goal, lambda _done, _successes: None)
+                    rate = result.rate
+                    if not result.complete or rate < goal.success_goal:
+                        break
+                else:
                     self._learner.flush()
                     return TrainResult(True, env_steps, env_steps, rate, time.monotonic() - started)
                 next_evaluation = (env_steps // goal.eval_every + 1) * goal.eval_every

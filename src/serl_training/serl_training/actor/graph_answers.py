@@ -27,6 +27,7 @@ def train_goal(request: Train.Goal) -> TrainGoal:
         eval_every=request.eval_every,
         eval_episodes=request.eval_episodes,
         success_goal=request.success_goal,
+        confirmations=request.confirmations,
         seed=request.seed,
     )
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from serl_training.env.episode import episode_seed
+
 
 class Cancelled(Exception):
     """The job was cancelled or the process is asked to end."""
@@ -33,6 +35,9 @@ class JobHost(Protocol):
         """
 
 
+MAX_CONFIRMATIONS = 100
+
+
 @dataclass(frozen=True)
 class TrainGoal:
     """What `Actor.train` should reach; fields as in the Train action.
@@ -47,6 +52,7 @@ class TrainGoal:
     eval_episodes: int
     success_goal: float
     seed: int
+    confirmations: int = 0
 
     def __post_init__(self) -> None:
         if self.max_env_steps < 1 or self.eval_every < 1 or self.eval_episodes < 1:
@@ -55,6 +61,16 @@ class TrainGoal:
             raise ValueError(f"train: success_goal must be in [0, 1], found {self.success_goal}")
         if self.seed < 0:
             raise ValueError(f"train: expected a seed from 0, found {self.seed}")
+        if not 0 <= self.confirmations <= MAX_CONFIRMATIONS:
+            raise ValueError(f"train: confirmations must be in [0, {MAX_CONFIRMATIONS}], found {self.confirmations}")
+
+    def evaluation_seeds(self, env_steps: int) -> tuple[int, ...]:
+        """Seeds of the evaluations after so many env steps, each with its own starts; all have to reach the goal.
+
+        The first one that does among many flatters: it was also lucky. What confirms it was not chosen for that.
+        """
+        purposes = ("evaluation", *(f"confirmation {number}" for number in range(self.confirmations)))
+        return tuple(episode_seed(self.seed, purpose, env_steps) for purpose in purposes)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from serl_rl.success_rate import out_of_reach, wilson_interval
 from serl_training.actor.actor import Actor, most_attempts
 from serl_training.actor.episode_numbers import EpisodeNumbers
 from serl_training.actor.job import EvaluationResult, JobHost, RecordResult, TrainGoal, TrainResult
-from serl_training.env.episode import episode_seed, episode_seeds
+from serl_training.env.episode import episode_seeds
 from serl_training.link.learner_link import JobFailed, LearnerLink
 
 _RATE_WINDOW = 20  # episodes
@@ -121,7 +121,7 @@ class Pair:
             member.learner.connect()
 
     def train(self, goal: TrainGoal, feedback: Callable[[str, int, float], None]) -> PairTraining:
-        """Record the demonstrations that each task lacks, then learn both online until an evaluation reaches the goal.
+        """Record the demonstrations that each task lacks, then learn both online until evaluations reach the goal.
 
         Args:
             goal: to reach; demonstrations are those of each task, env steps and evaluation episodes those of both.
@@ -159,10 +159,12 @@ class Pair:
                 feedback("evaluation", self.env_steps, rate)
                 for member in self._members.values():
                     member.learner.settle()  # what reaches the goal is what the run is left with
-                seed = episode_seed(goal.seed, "evaluation", self.env_steps)
-                result = self.evaluate(goal.eval_episodes, seed, goal.success_goal, lambda _done, _successes: None)
-                rate, tallies = result.both.rate, result.tallies
-                if result.both.complete and rate >= goal.success_goal:
+                for seed in goal.evaluation_seeds(self.env_steps):
+                    result = self.evaluate(goal.eval_episodes, seed, goal.success_goal, lambda _done, _successes: None)
+                    rate, tallies = result.both.rate, result.tallies
+                    if not result.both.complete or rate < goal.success_goal:
+                        break
+                else:
                     return ended(True)
                 next_evaluation = (self.env_steps // goal.eval_every + 1) * goal.eval_every
             if self.env_steps >= goal.max_env_steps:

@@ -73,6 +73,35 @@ def test_training_ends_when_an_evaluation_reaches_the_goal() -> None:
     assert evaluations[-1]["eval/interval_low"] > 0.8
 
 
+class Lucky(Line):
+    """All goes well on some starts, whatever the policy does."""
+
+    def __init__(self, lucky: Callable[[int], bool]) -> None:
+        super().__init__()
+        self.lucky = lucky
+
+    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+        lucky = self.episodes[-1][0] == EpisodeMode.EVALUATION and self.lucky(self.evaluated)
+        return super().step(np.ones(1, np.float32) if lucky else action)
+
+    @property
+    def evaluated(self) -> int:
+        """Evaluation episodes so far."""
+        return sum(mode == EpisodeMode.EVALUATION for mode, _, _ in self.episodes)
+
+
+def test_a_lucky_evaluation_is_not_confirmed_and_training_goes_on() -> None:
+    confirmed = TrainGoal(**{**GOAL.__dict__, "confirmations": 2})
+    env = Lucky(lambda evaluated: evaluated <= 2 * GOAL.eval_episodes)  # the first evaluation and one that confirms it
+    result = make(env, Memory(good_after=300))[0].train(confirmed, no_feedback)
+    assert result.reached
+    assert result.env_steps_to_goal >= 300
+    starts = [seed for mode, _, seed in env.episodes if mode == EpisodeMode.EVALUATION]
+    assert len(set(starts)) == len(starts), "each evaluation has starts of its own"
+    believed = make(Lucky(lambda _: True), Memory(good_after=10**9))[0].train(GOAL, no_feedback)
+    assert believed.reached and believed.env_steps_to_goal < 100
+
+
 def test_what_is_evaluated_has_learned_from_all_that_is_stored() -> None:
     class Late(Memory):
         settled = False
@@ -220,7 +249,15 @@ def test_cancelling_leaves_the_job_at_the_next_step() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"max_env_steps": 0}, {"eval_every": 0}, {"eval_episodes": 0}, {"success_goal": 1.5}, {"seed": -1}]
+    "change",
+    [
+        {"max_env_steps": 0},
+        {"eval_every": 0},
+        {"eval_episodes": 0},
+        {"success_goal": 1.5},
+        {"seed": -1},
+        {"confirmations": 101},
+    ],
 )
 def test_impossible_goals_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="train:"):
