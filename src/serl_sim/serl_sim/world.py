@@ -9,6 +9,7 @@ from typing import Any
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.schema import ConfigError
 from serl_robots.control.task_robot import robot_of
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, quaternion_log, quaternion_multiply
@@ -58,11 +59,16 @@ class World:
         """Build the world of `task`.
 
         Raises:
-            ConfigError: the task names a robot or a world that there is not, asks for what the robot cannot do, or
-                a camera of the world and one of the robot have the same name.
+            ConfigError: the task names a robot or a world that there is not, asks for what the robot cannot do, is one
+                of a world that others wrote, or a camera of the world and one of the robot have the same name.
             ValueError: the start of the task is out of the robot's reach, its description lacks something, or its
                 objects make no stable simulation.
         """
+        if task.kind == "gym":
+            raise ConfigError(
+                f"task {task.name!r}: its world is a Gymnasium environment, which gym_bridge runs: ./serl train "
+                f"{task.name}, or ./serl launch sim.launch.xml world:=gym"
+            )
         self.task = task
         self.robot = robot_of(task)
         task.check_joints(len(self.robot.arm_joints))

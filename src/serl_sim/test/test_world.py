@@ -2,6 +2,7 @@
 import mujoco
 import numpy as np
 import pytest
+from serl_config.schema import ConfigError
 from serl_robots.model.pose import Pose, quaternion_exp, quaternion_multiply
 from serl_sim.world import SimulationError, World
 
@@ -193,3 +194,34 @@ def test_an_object_that_falls_for_long_is_none(world):
     world.reset(0, {"cube": Pose((0.0, 5.0, 0.02))})
     world.advance(round(30.0 / world.model.opt.timestep))
     assert world.objects()["cube"].position[2] < -1000.0
+
+
+BRICK = "{mount: fixed, colour: [0.2, 0.2, 0.2], lower: [0.6, 0.2], upper: [0.6, 0.2], size: [0.02, 0.02, 0.02]}"
+WALL = "{mount: fixed, colour: [0.2, 0.2, 0.2], lower: [0.6, 0.2], upper: [0.6, 0.2], parts: [%s, %s]}" % (
+    ("{size: [0.02, 0.02, 0.02]}",) * 2
+)
+
+
+@pytest.mark.parametrize(
+    ("objects", "name"),
+    [
+        (f"wall: {WALL}\n  wall_1: {BRICK}", "wall_1"),
+        (f"panda_link0: {BRICK}", "panda_link0"),
+        (f"table: {BRICK}", "table"),
+    ],
+)
+def test_an_object_with_the_name_of_something_else_is_named(objects, name, tmp_path, monkeypatch):
+    (tmp_path / "config/tasks").mkdir(parents=True)
+    (tmp_path / f"config/tasks/no_{name}.yaml").write_text(
+        f"name: no_{name}\nextends: pick_cube\nobjects:\n  {objects}\n"
+    )
+    monkeypatch.setenv("SERL_SHARE", str(tmp_path))
+    with pytest.raises(
+        ValueError, match=rf"task 'no_{name}': objects: '{name}' is the name of another .* another name"
+    ):
+        World(get_task(f"no_{name}"))
+
+
+def test_a_world_of_others_is_refused_with_who_runs_it():
+    with pytest.raises(ConfigError, match=r"task 'metaworld-reach-v3': its world is a Gymnasium .* world:=gym"):
+        World(get_task("metaworld-reach-v3"))

@@ -4,6 +4,7 @@
 The contact settings were chosen by measurement: a held cube slips less than 1 mm in 20 s and survives violent shaking.
 """
 
+import re
 from typing import Final
 
 import mujoco
@@ -37,16 +38,25 @@ BACKDROP_GROUP: Final = 4
 """Group of geoms that only pictures for people show."""
 MAX_IMAGE: Final = (2048, 2048)
 """Largest width and height of an image [pixels]."""
+_REPEATED: Final = re.compile(r"repeated name '(?P<name>[^']*)' in (?P<kind>\w+)")  # as MuJoCo says it
 
 
 def build_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.MjModel:
     """Compile the model. What only pictures for people show is in the group `BACKDROP_GROUP`.
 
     Raises:
-        ValueError: MuJoCo refuses the robot's description, something in it is missing, or a camera has the name of
-            another (ConfigError).
+        ValueError: MuJoCo refuses the robot's description, something in it is missing, a camera has the name of
+            another (ConfigError), or an object that of something else.
     """
-    return describe_model(task, robot, world).compile()
+    try:
+        return describe_model(task, robot, world).compile()
+    except ValueError as error:
+        if (repeated := _REPEATED.search(str(error))) is None:
+            raise
+        raise ValueError(
+            f"task {task.name!r}: objects: {repeated['name']!r} is the name of another {repeated['kind']}: of the "
+            "robot, the table, or a part of an object, whose parts are numbered behind its name; choose another name"
+        ) from error
 
 
 def describe_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.MjSpec:
