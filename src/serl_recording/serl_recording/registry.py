@@ -207,6 +207,22 @@ def _pickle_reader(path: Path, settings: ReadSettings) -> Reader:
     return PickleReader(path, settings.rate, settings.task)
 
 
+def _is_bag(path: Path) -> bool:
+    return _begins_with(path, b"\x89MCAP0\r\n") if path.is_file() else any(path.glob("*.mcap"))
+
+
+def _bag_reader(path: Path, settings: ReadSettings) -> Reader:
+    from serl_recording.formats.bag.reader import BagReader
+
+    return BagReader(path)
+
+
+def _bag_writer(path: Path, spec: RecordingSpec, settings: WriteSettings) -> Writer:
+    from serl_recording.formats.bag.writer import BagWriter
+
+    return BagWriter(path, spec, settings.pictures)
+
+
 FORMATS: Final[Mapping[str, Format]] = {
     "serl": Format(
         "demonstration file",
@@ -218,6 +234,7 @@ FORMATS: Final[Mapping[str, Format]] = {
     ),
     "lerobot": Format("LeRobot dataset", _is_lerobot, _lerobot_reader, _lerobot_writer, ("video", "png")),
     "rlds": Format("RLDS dataset", _is_rlds, _rlds_reader, _rlds_writer, ("png", "jpeg")),
+    "mcap": Format("MCAP bag", _is_bag, _bag_reader, _bag_writer, ("png", "jpeg")),
     "pickle": Format("pickle of SERL or HIL-SERL", _is_pickle, _pickle_reader),
     "journal": Format("run", _is_journal, _journal_reader),
 }

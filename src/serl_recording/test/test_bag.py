@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MCAP of episodes in the layout of rosbag2, read by ours and by rosbags."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serl_recording.episode import RecordingError, RecordingSpec
+from serl_recording.formats.bag.messages import DEFINITIONS
+from serl_recording.registry import WriteSettings, create_recording, format_of, open_recording
+from serl_rl.spec import ArraySpec, DataError, TransitionSpec
+
+pytest.importorskip("mcap", reason="./serl setup recordings")
+pytest.importorskip("rosbags", reason="./serl setup recordings")
+
+INTERFACES = Path(__file__).resolve().parents[2] / "serl_interfaces"
+
+
+def write(path, spec, episodes, pictures="png"):
+    with create_recording(path, "mcap", spec, WriteSettings(pictures)) as writer:
+        for episode in episodes:
+            writer.append(episode)
+
+
+@given(seeds=st.lists(st.integers(0, 2**32), min_size=1, max_size=3), stamped=st.booleans(), cameras=st.integers(0, 2))
+@settings(max_examples=10, deadline=None)
+def test_every_value_comes_back(tmp_path_factory, make_spec, make_episode, same, seeds, stamped, cameras):
+    folder = tmp_path_factory.mktemp("bag") / "bag"
+    spec = make_spec(cameras=cameras)
+    episodes = [make_episode(spec, seed, stamped=stamped, success=seed % 2 == 0) for seed in seeds]
+    write(folder, spec, episodes)
+    assert format_of(folder) == format_of(folder / "bag_0.mcap") == "mcap"
+    reader = open_recording(folder)
+    assert reader.spec == spec
+    found = list(reader.episodes())
+    assert len(found) == len(episodes)
+    for one, other in zip(found, episodes, strict=True):
+        same(one, other)
+
+
+@pytest.mark.parametrize("name", sorted(DEFINITIONS))
+def test_definitions_are_those_of_the_workspace(name):
+    package, _, message = name.partition("/msg/")
+    text = (INTERFACES.parent / package / "msg" / f"{message}.msg").read_text()
+    lines = [re.sub(r"\s*#.*", "", line).rstrip() for line in text.splitlines()]
+    assert "".join(f"{line}\n" for line in lines if line) == DEFINITIONS[name]
+
+
+def test_rosbags_reads_it(tmp_path, make_spec, make_episode):
+    from rosbags.highlevel import AnyReader
+
+    spec = make_spec(cameras=1)
+    episodes = [make_episode(spec, seed, steps=4 + seed) for seed in range(3)]
+    write(tmp_path / "bag", spec, episodes, "jpeg")
+    with AnyReader([tmp_path / "bag"]) as reader:
+        found = [
+            (connection.topic, stamp, reader.deserialize(data, connection.msgtype))
+            for connection, stamp, data in reader.messages()
+        ]
+    executed = [message for topic, _, message in found if topic == "/arm/executed"]
+    assert len(executed) == 4 + 5 + 6
+    by_episode = [[each for each in executed if each.episode == episode.number] for episode in episodes]
+    for episode, each in zip(episodes, by_episode, strict=True):
+        np.testing.assert_array_equal([message.action for message in each], episode.action)
+        stamps = [message.header.stamp.sec * 10**9 + message.header.stamp.nanosec for message in each]
+        np.testing.assert_array_equal(stamps, episode.stamp[:-1])
+    pictures = [message for topic, _, message in found if topic == "/front/color/image_raw/compressed"]
+    assert {message.format for message in pictures} == {"jpeg"}
+    assert bytes(pictures[0].data[:2]) == b"\xff\xd8"
+
+
+def test_metadata_is_what_rosbag2_asks_for(tmp_path, make_spec, make_episode):
+    spec = make_spec(cameras=1)
+    write(tmp_path / "bag", spec, [make_episode(spec, 1, steps=4)])
+    info = yaml.safe_load((tmp_path / "bag/metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    counts = {each["topic_metadata"]["name"]: each["message_count"] for each in info["topics_with_message_count"]}
+    assert counts == {
+        "/front/color/image_raw/compressed": 5,
+        "/observation/state": 5,
+        "/arm/executed": 4,
+        "/reward": 4,
+        "/policy/version": 4,
+        "/recording/episode": 1,
+    }
+    assert info["message_count"] == sum(counts.values())
+    assert info["relative_file_paths"] == ["bag_0.mcap"]
+    assert all(
+        each["topic_metadata"]["type_description_hash"].startswith("RIHS01_")
+        for each in info["topics_with_message_count"]
+    )
+
+
+def test_a_cut_file_gives_every_episode_before(tmp_path, make_spec, make_episode, same):
+    spec = make_spec(cameras=1)
+    episodes = [make_episode(spec, seed, steps=5) for seed in range(4)]
+    write(tmp_path / "bag", spec, episodes)
+    path = tmp_path / "bag/bag_0.mcap"
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(json.dumps({"number": 3})[1:-1].encode()) - 3000])
+    told = []
+    found = list(open_recording(path).episodes(told.append))
+    assert [episode.number for episode in found] == [0, 1, 2]
+    assert len(told) == 1
+    assert str(path) in str(told[0])
+    for one, other in zip(found, episodes, strict=False):
+        same(one, other)
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory, make_spec, make_episode):
+    folder = tmp_path_factory.mktemp("flipped") / "bag"
+    spec = make_spec(cameras=1)
+    episodes = [make_episode(spec, seed, steps=3) for seed in range(4)]
+    write(folder, spec, episodes)
+    return folder / "bag_0.mcap", episodes
+
+
+@given(place=st.floats(0.0, 1.0, exclude_max=True), bit=st.integers(0, 7))
+@settings(max_examples=60, deadline=None)
+def test_a_flipped_bit_gives_no_other_episodes(bag, same, place, bit):
+    path, episodes = bag
+    before = path.read_bytes()
+    data = bytearray(before)
+    data[int(place * len(data))] ^= 1 << bit
+    path.write_bytes(data)
+    told = []
+    try:
+        found = list(open_recording(path).episodes(told.append))
+    except RecordingError as error:
+        assert "\n" not in str(error)
+        return
+    finally:
+        path.write_bytes(before)
+    assert len(found) == len(episodes) or told
+    for episode in found:
+        same(episode, episodes[episode.number])
+
+
+def test_what_it_cannot_hold_is_refused(tmp_path, make_spec, make_episode):
+    entries = {"front": ArraySpec((2, 4, 4, 8), "float16"), "state": ArraySpec((3,), "float32")}
+    spec = RecordingSpec(TransitionSpec(entries, 2, encoder="abc"), 10.0)
+    with pytest.raises(RecordingError, match="--without front"):
+        create_recording(tmp_path / "bag", "mcap", spec)
+    spec = make_spec(cameras=0)
+    episode = make_episode(spec)
+    with create_recording(tmp_path / "other", "mcap", spec) as writer, pytest.raises(DataError, match="before 2038"):
+        writer.append(replace(episode, stamp=episode.stamp + 2 * 10**18))
+
+
+def test_a_bag_of_other_topics_is_refused_by_what_it_lacks(tmp_path):
+    from mcap.writer import Writer
+
+    with (tmp_path / "a.mcap").open("wb") as file:
+        writer = Writer(file)
+        writer.start()
+        writer.finish()
+    with pytest.raises(RecordingError, match="which are no episodes"):
+        open_recording(tmp_path / "a.mcap")
+
+
+def test_a_killed_recording_has_what_was_appended(tmp_path, kill_while_writing, make_spec, make_episode, same):
+    appended = kill_while_writing(tmp_path / "bag", "mcap", 4)
+    found = list(open_recording(tmp_path / "bag").episodes(lambda _: None))
+    assert [episode.number for episode in found[: appended + 1]] == list(range(appended + 1))
+    spec = make_spec()
+    for seed, episode in enumerate(found):
+        same(episode, make_episode(spec, seed, steps=5))
