@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Lets the tests of this folder and of those below import the helpers here; gives them a world."""
+
+import sys
+from pathlib import Path
+
 import pytest
 from serl_sim.world import World
 
 from serl_tasks import get_task
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="package")

@@ -12,12 +12,11 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from serl_config.schema import config, fields
 from serl_robots.control.action import ActionError, ActionSpec
 from serl_sim.envs import TaskEnv
 from serl_sim.world import SimulationError
 from serl_tasks.camera_view import CameraView
-from serl_tasks.task import Judgement, Task
+from unjudged_task import unjudged
 
 import serl_sim
 from serl_tasks import get_task, task_names
@@ -254,25 +253,9 @@ def test_a_driver_that_does_not_survive_a_fork_is_named(tmp_path):
     assert "RenderError: OpenGL (llvmpipe with threads) does not survive a fork" in errors
 
 
-@config(kw_only=True)
-class Still(Task):
-    """The world of picking a cube, with any action and nothing to reach."""
-
-    def judge(self, objects):
-        return Judgement(reward=0.0, success=False, terminated=False)
-
-    def distance_to_goal(self, objects):
-        return 0.0
-
-    def make_expert(self, rng, noise=0.0):
-        raise NotImplementedError
-
-
 def joint_task(names=(*(f"j{k}" for k in range(1, 8)), "gripper"), scale=(0.05,) * 7 + (0.08,)):
     """A task whose actions are joint deltas."""
-    cube = get_task("pick_cube")
-    values = {field.name: getattr(cube, field.name) for field in fields(Task)}
-    return Still(**{**values, "action": ActionSpec(names=names, scale=scale)})
+    return unjudged(action=ActionSpec(names=names, scale=scale))
 
 
 def test_joint_actions_move_the_joints_and_say_what_was_executed():

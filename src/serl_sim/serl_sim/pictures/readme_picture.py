@@ -20,7 +20,7 @@ _DRAWN = (1280, 960)  # [pixels]
 
 
 def take_picture(path: Path, *, task: str = "pick_cube", seed: int = 6) -> None:
-    """Let the expert do the task and save what that looks like, smaller by half than it was drawn."""
+    """Let the expert do the task and save what that looks like, a quarter smaller than it was drawn."""
     env = TaskEnv(task)
     expert = env.task.make_expert(np.random.default_rng(seed))
     env.reset(seed=seed)

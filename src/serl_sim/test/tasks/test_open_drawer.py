@@ -4,6 +4,7 @@
 import mujoco
 import numpy as np
 import pytest
+from led_episode import lead
 from serl_robots.model.pose import Pose
 from serl_sim.envs import TaskEnv
 
@@ -11,17 +12,6 @@ from serl_sim.envs import TaskEnv
 @pytest.fixture(scope="module")
 def env() -> TaskEnv:
     return TaskEnv("open_drawer")
-
-
-def lead(env: TaskEnv, seed: int, noise: float = 0.0) -> tuple[bool, int]:
-    """Success of the expert in an episode, and its length."""
-    expert = env.task.make_expert(np.random.default_rng(seed), noise)
-    env.reset(seed=seed)
-    for step in range(1, env.task.horizon + 1):
-        *_, terminated, truncated, info = env.step(expert.act(*env.known()))
-        if terminated or truncated:
-            return bool(info["success"]), step
-    raise AssertionError("an episode ends")
 
 
 def test_poses_are_those_of_the_simulator(env: TaskEnv) -> None:

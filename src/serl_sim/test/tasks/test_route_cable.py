@@ -7,6 +7,7 @@ from dataclasses import replace
 import mujoco
 import numpy as np
 import pytest
+from led_episode import lead
 from serl_robots.model.pose import Pose
 from serl_sim.envs import TaskEnv
 from serl_sim.world import World
@@ -27,17 +28,6 @@ def env() -> TaskEnv:
 @pytest.fixture(scope="module")
 def patient() -> TaskEnv:
     return TaskEnv(replace(TASK, errors=ErrorSettings(), horizon=14 + TASK.horizon))
-
-
-def lead(env: TaskEnv, seed: int, noise: float = 0.0) -> tuple[bool, int]:
-    """Success of the expert in an episode, and its length."""
-    expert = env.task.make_expert(np.random.default_rng(seed), noise)
-    env.reset(seed=seed)
-    for step in range(1, env.task.horizon + 1):
-        *_, terminated, truncated, info = env.step(expert.act(*env.known()))
-        if terminated or truncated:
-            return bool(info["success"]), step
-    raise AssertionError("an episode ends")
 
 
 def lengths(world: World) -> np.ndarray:
