@@ -227,6 +227,16 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.safety.stopping:estop_ms",
     ),
     Benchmark(
+        "console_estop_ms",
+        "from a finger on STOP in a browser until the arm is commanded to hold, p99 of 50; a policy leads, and two "
+        "browsers show two cameras of 640 x 480 at 30 pictures a second; needs Chromium",
+        "ms",
+        "less",
+        100,
+        "serl_bench.safety.console_stop:console_estop_ms",
+        by_default=False,
+    ),
+    Benchmark(
         "death_to_hold_s",
         "from kill -9 of who leads (policy, device, answering person, joint states) until the arm is commanded to "
         "hold, real time, worst of 30 each; the goal is stale_timeout and one control period",

@@ -11,16 +11,18 @@ from array import array
 from collections.abc import Callable
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Image, JointState
 from serl_robots.benchmarks.storm import solve_joints
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import load_robot
+from serl_ros.images import image_message
 from serl_ros.node import run_node
 from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_1, RELIABLE_10
 from trajectory_msgs.msg import JointTrajectory
@@ -32,6 +34,7 @@ TASK = "pick_cube"
 PERIOD = 0.1  # [s] of control
 STATE_PERIOD = 0.01  # [s] between joint states
 DEVICE_PERIOD = 0.02  # [s] between messages of a person's device
+PICTURE_PERIOD = 1 / 30  # [s] of a camera
 FLOOD_PERIOD = 0.001  # [s] between two floods of everything
 ACTION = (1.0, 0.0, 0.0, 0.0)
 _EPISODE = 1
@@ -145,6 +148,25 @@ class Flood(Node):
         self._topics[topic].publish(message)
 
 
+class Cameras(Node):
+    """Two cameras of a busy picture each."""
+
+    def __init__(self) -> None:
+        super().__init__("cameras")
+        rng = np.random.default_rng(0)
+        coarse = rng.integers(0, 256, (48, 64, 3), np.uint8)
+        picture = np.kron(coarse, np.ones((10, 10, 1), np.uint8))
+        self._message = image_message(picture, Time(), "camera")
+        self._publishers = [
+            self.create_publisher(Image, f"{name}/color/image_raw", RELIABLE_1) for name in ("front", "wrist")
+        ]
+        self._timer = _timer(self, PICTURE_PERIOD, self._show)
+
+    def _show(self) -> None:
+        for publisher in self._publishers:
+            publisher.publish(self._message)
+
+
 def _timer(node: Node, period: float, callback: Callable[[], None]) -> Timer:
     return node.create_timer(period, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -159,6 +181,7 @@ def main() -> None:
         "device": lambda: Leader("teleop/action", DEVICE_PERIOD, synchronous=False),
         "answerer": lambda: Leader("teleop/action", STATE_PERIOD, synchronous=True),
         "flood": Flood,
+        "cameras": Cameras,
     }
     parser.add_argument("role", choices=tuple(factories))
     run_node(factories[parser.parse_args().role], args=[])

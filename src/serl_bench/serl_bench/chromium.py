@@ -14,15 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse
+from serl_launch.errors import CommandError
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 20.0  # [s]
+PATIENCE = 20.0
+"""Longest wait for an answer, or for something on a page [s]."""
+
+
+class ChromiumError(CommandError):
+    """There is no browser, or it does not do as it is told."""
 
 
 class Page:
     """One tab."""
 
     def __init__(self, socket: ClientWebSocketResponse) -> None:
+        """Talk to it by its websocket."""
         self._socket = socket
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
@@ -43,12 +50,17 @@ class Page:
                 self.requests.append(data["params"]["request"]["url"])
 
     async def call(self, method: str, **parameters: Any) -> Any:
-        """One command of the protocol."""
+        """One command of the protocol.
+
+        Raises:
+            ChromiumError: it answers with an error.
+        """
         number = next(self._numbers)
         self._answers[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         answer = await asyncio.wait_for(self._answers[number], PATIENCE)
-        assert "error" not in answer, f"{method}: {answer}"
+        if "error" in answer:
+            raise ChromiumError(f"{method}: {answer['error']}")
         return answer["result"]
 
     async def open(self, address: str, *, size: tuple[int, int] = (1280, 800), dark: bool = False) -> None:
@@ -64,13 +76,22 @@ class Page:
         await self.call("Page.navigate", url=address)
 
     async def ask(self, expression: str) -> Any:
-        """The value of an expression in the page."""
+        """The value of an expression in the page.
+
+        Raises:
+            ChromiumError: it raises.
+        """
         result = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in result, f"{expression}: {result}"
+        if "exceptionDetails" in result:
+            raise ChromiumError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
     async def until(self, expression: str) -> Any:
-        """Wait until an expression is true in the page; return its value."""
+        """Wait until an expression is true in the page; return its value.
+
+        Raises:
+            ChromiumError: it was not within `PATIENCE`.
+        """
         try:
             async with asyncio.timeout(PATIENCE):
                 while not (
@@ -80,10 +101,10 @@ class Page:
                 return value
         except TimeoutError:
             seen = await self.ask("document.body.innerText")
-            raise AssertionError(f"waited in vain for {expression}; errors: {self.errors}; the page:\n{seen}") from None
+            raise ChromiumError(f"waited in vain for {expression}; errors: {self.errors}; the page:\n{seen}") from None
 
     async def middle(self, selector: str) -> tuple[float, float]:
-        """Where an element is, scrolled into view."""
+        """Middle of an element [pixels], scrolled into view."""
         place = f"document.querySelector({selector!r})"
         await self.ask(f"{place}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
         box = await self.ask(f"(box => [box.x, box.y, box.width, box.height])({place}.getBoundingClientRect())")
@@ -127,6 +148,7 @@ class Chromium:
     """A browser that runs."""
 
     def __init__(self, session: ClientSession, port: int) -> None:
+        """Talk to it on its port."""
         self._session, self._port = session, port
 
     @asynccontextmanager
@@ -150,8 +172,13 @@ class Chromium:
 
 @asynccontextmanager
 async def chromium(folder: Path) -> AsyncIterator[Chromium]:
-    """Start a browser whose profile is in `folder`, and end it."""
-    assert PROGRAM is not None
+    """Start a browser whose profile is in `folder`, and end it.
+
+    Raises:
+        ChromiumError: there is none, or it does not start.
+    """
+    if PROGRAM is None:
+        raise ChromiumError("no Chromium here: apt-get install chromium")
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     options += ["--disable-background-networking", "--remote-debugging-port=0", f"--user-data-dir={folder}"]
     process = subprocess.Popen(
@@ -164,7 +191,8 @@ async def chromium(folder: Path) -> AsyncIterator[Chromium]:
         async with asyncio.timeout(PATIENCE), ClientSession() as session:
             told = folder / "DevToolsActivePort"
             while not (told.exists() and told.read_text().count("\n")):
-                assert process.poll() is None, f"{PROGRAM} ended with {process.returncode}"
+                if process.poll() is not None:
+                    raise ChromiumError(f"{PROGRAM} ended with {process.returncode}")
                 await asyncio.sleep(0.05)
             port = int(told.read_text().split()[0])
         async with ClientSession() as session:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from browser.chromium import PROGRAM, chromium
+from serl_bench.chromium import PROGRAM, chromium
 from serl_ros.qos import LATCHED, RELIABLE_1
 
 from serl_interfaces.msg import ActionCommand, ArmState, SafetyStatus
