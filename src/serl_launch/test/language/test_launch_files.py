@@ -156,6 +156,28 @@ def test_a_partner_has_a_judge_a_person_and_a_learner_of_its_own(environment: di
             assert f"{topic}:={task}/{topic}" in learner.command
 
 
+def test_each_of_a_pair_is_judged_by_a_classifier_of_its_own(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "lib/serl_training/reward_classifier").touch(mode=0o755)
+    pair = {"task": "relocate_forward", "partner": "relocate_backward"}
+    files = {"classifier": "there.safetensors", "partner_classifier": "back.safetensors"}
+    found = parameters(plan(SIM, environment, **pair, **files, reward="classifier"))
+    judges = {node: values for node, values in found.items() if node.startswith("/reward")}
+    assert judges == {
+        "/reward_classifier": {"task": "relocate_forward", "classifier": "there.safetensors"},
+        "/reward_classifier_of_relocate_backward": {"task": "relocate_backward", "classifier": "back.safetensors"},
+    }
+
+
+def test_a_world_of_others_and_its_person_run_in_the_python_that_has_it(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "lib/serl_sim/gym_bridge").touch(mode=0o755)
+    made = plan(SIM, environment, task="gym-hil-pick-cube", world="gym", gym_python="/there/bin/python")
+    theirs = {process.node for process in made.processes if process.command[0] == "/there/bin/python"}
+    assert theirs == {"/gym_bridge", "/scripted_human"}
+    assert "/mujoco_bridge" not in parameters(made) and "/reward" not in parameters(made)
+
+
 @pytest.mark.parametrize(
     ("arguments", "simulated"),
     [({}, False), ({"use_sim_time": "true"}, True), ({"simulated": "true"}, True), ({"use_sim_time": "false"}, False)],

@@ -128,6 +128,17 @@ def test_a_policy_says_how_the_fingers_press_and_we_how_far_they_are_apart(stand
     np.testing.assert_allclose(act(arm, near), [0.0, 0.1, 0.0, -0.2])  # closes
 
 
+def test_a_person_acts_with_the_share_of_noise_that_the_mapping_allows(stand_ins):
+    task, rng = get_task("metaworld-reach-v3"), np.random.default_rng(0)
+    near = {"first": Pose((0.0, 0.9, 0.0)), "second": Pose((0.0, 0.9, 0.0)), "goal": Pose((0.0, 0.61, 0.2))}
+    arm = ArmSample(Pose((0.0, 0.6, 0.2)), np.zeros(6), 0.02, 0.02)
+    clumsy = task.make_expert(rng, noise=0.3)
+    actions = np.array([clumsy.act(arm, near) for _ in range(1000)])
+    exact = task.make_expert(rng).act(arm, near)
+    np.testing.assert_allclose(actions.mean(axis=0), exact, atol=0.02)
+    np.testing.assert_allclose(actions[:, :3].std(axis=0), 0.1, rtol=0.1)  # a tenth: docs/metaworld.md
+
+
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m.*:UserWarning")
 def test_gymnasium_finds_nothing_wrong_with_the_named_environment(stand_ins):
     env = gymnasium.make("serl_sim.foreign.metaworld:MetaWorld-v0", variant="reach-v3", disable_env_checker=True)
