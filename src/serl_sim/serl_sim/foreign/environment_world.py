@@ -8,6 +8,7 @@ it was at its bound, is part of the next one.
 
 from __future__ import annotations
 
+import math
 import os
 from importlib import import_module
 from typing import Any
@@ -123,6 +124,8 @@ class EnvironmentWorld:
                 reward += float(earned)
             except Exception as error:  # somebody else's code may raise anything
                 raise WorldFailure(f"step of {mapping.id}: {_said(error)}") from error
+            if not math.isfinite(reward):
+                raise WorldFailure(f"step of {mapping.id}: reward: expected a finite number, found {reward}")
             success, terminated = self._is_done(info, bool(ended)), bool(ended)
             if success or terminated:
                 break

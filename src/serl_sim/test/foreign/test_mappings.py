@@ -165,6 +165,21 @@ def test_a_picture_that_is_not_drawn_is_a_failure(stand_ins, monkeypatch):
         world.picture("wrist")
 
 
+@pytest.mark.filterwarnings("ignore:.*Overriding environment:UserWarning")
+@pytest.mark.parametrize("reward", [np.nan, np.inf])
+def test_a_reward_that_is_no_number_is_a_failure(stand_ins, monkeypatch, reward):
+    world = EnvironmentWorld(get_task(PICK))
+    world.reset(0)
+    step = importlib.import_module("gym_hil").PickCube.step
+    monkeypatch.setattr(
+        importlib.import_module("gym_hil").PickCube,
+        "step",
+        lambda self, action: (step(self, action)[0], reward, *step(self, action)[2:]),
+    )
+    with pytest.raises(WorldFailure, match="reward: expected a finite number, found"):
+        world.step(world.objects()["tcp"].position, 0.1)
+
+
 def test_a_gantry_is_told_from_its_urdf_as_kinematics_tell_it():
     probe = (0.1, -0.2, 0.3)
     for name in ("gantry", "panda"):
