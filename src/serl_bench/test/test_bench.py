@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 from serl_bench.graph.encoders import STRANGER, steps_to_goal, transfer
-from serl_bench.graph.turns import rate_without_resets
+from serl_bench.graph.turns import printed_json, rate_without_resets
 from serl_bench.registry import BENCHMARKS, Bench, Benchmark, Measurement, select
 from serl_launch.errors import CommandError, UsageError
 
@@ -133,3 +133,10 @@ def test_an_encoder_that_never_gets_there_is_infinitely_slow() -> None:
     assert transfer({"small": steps_to_goal(never), STRANGER: steps_to_goal(late)}) == 1.0
     with pytest.raises(CommandError, match="with none of the encoders small, efficientnet_lite0"):
         transfer({"small": steps_to_goal(never), STRANGER: steps_to_goal(never)})
+
+
+def test_what_a_command_prints_as_json_is_found_among_what_others_say() -> None:
+    text = "{odd} starting\n" + json.dumps({"run": "pair-1", "tasks": {"a": 1}}, indent=2) + "\n[bridge] {done}\n"
+    assert printed_json(text) == {"run": "pair-1", "tasks": {"a": 1}}
+    with pytest.raises(ValueError, match="substring"):
+        printed_json("serl: error: no run\n")

@@ -5,11 +5,14 @@ import dataclasses
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from serl_bench.registry import Bench
 from serl_bench.suite.cell_files import CellResult, Final, read_cell, write_cell
+from serl_bench.suite.numbers import metaworld_solved
 from serl_bench.suite.plan import FIRST_SEED, Cell, SuitePlan, code_hash, default_tasks, metaworld_plan
 from serl_bench.suite.report import write_report
 from serl_bench.suite.run_suite import Suite, run_suite
@@ -265,3 +268,10 @@ def test_the_plan_for_metaworld_has_all_fifty_tasks_next_to_cloning() -> None:
 
 def test_the_code_of_another_ones_world_has_a_hash_without_a_world_of_ours() -> None:
     assert code_hash("metaworld-assembly-v3") == code_hash("metaworld-hammer-v3") != code_hash("pick_cube")
+
+
+def test_a_world_that_is_not_set_up_gives_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    with pytest.raises(CommandError, match=r"run \./serl setup gym metaworld"):
+        metaworld_solved(Bench(seeds=(100,), scratch=tmp_path, say=print))
+    assert not (tmp_path / "suite-metaworld").exists()

@@ -33,6 +33,17 @@ def rate_without_resets(evaluation: Mapping[str, Any]) -> float:
     return 0.0 if evaluation["resets"] else 100.0 * evaluation["successes"] / evaluation["episodes"]
 
 
+def printed_json(text: str) -> Mapping[str, Any]:
+    """The object that a command with ``--json`` has printed, whatever nodes and libraries have said around it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found: Mapping[str, Any]
+    found, _ = json.JSONDecoder().raw_decode(text, text.index("{\n"))
+    return found
+
+
 def _seed(bench: Bench, seed: int) -> Mapping[str, Any]:
     """Train the pair with one seed and evaluate what it has learned."""
     name = f"pair-{seed}"
@@ -41,12 +52,13 @@ def _seed(bench: Bench, seed: int) -> Mapping[str, Any]:
         *("--demos", str(DEMONSTRATIONS), "--goal", str(GOAL), "--eval-episodes", str(EVALUATION_EPISODES)),
         *("--max-steps", str(MAX_ENV_STEPS)),
     ]
-    _serl(bench.scratch, training, name, accepted=(0, 1))  # 1: the goal was not reached, which the evaluation tells
+    said = _serl(bench.scratch, training, name, accepted=(0, 1))  # 1: the goal was not reached, or it failed
     result_file = bench.scratch / name / "result.json"
+    if not result_file.is_file():
+        raise CommandError(f"training the pair with seed {seed} failed", details=said.splitlines()[-15:])
     result = json.loads(result_file.read_text(encoding="utf-8"))
     evaluation = ["eval", name, "--episodes", str(EPISODES), "--seed", str(EVALUATION_SEED + seed), "--json"]
-    text = _serl(bench.scratch, evaluation, f"{name}-evaluation", accepted=(0,))
-    found: Mapping[str, Any] = json.loads(text[text.index("{") :])
+    found = printed_json(_serl(bench.scratch, evaluation, f"{name}-evaluation", accepted=(0,)))
     bench.say(
         f"  seed {seed}: {result['env_steps']} env steps, {result['wall_seconds']:.1f} s; {found['successes']} of "
         f"{found['episodes']} by turns, {found['resets']} resets"

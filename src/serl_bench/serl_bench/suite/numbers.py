@@ -8,11 +8,12 @@ from dataclasses import asdict
 
 from rich.console import Console
 from serl_launch.errors import CommandError
+from serl_launch.worlds import gym_python
 from serl_rl.success_rate import needed_successes
 
 from serl_bench.registry import Bench, Measurement
 from serl_bench.suite.cell_files import CellResult
-from serl_bench.suite.plan import FIRST_SEED, TASKS, VISION, SuitePlan, metaworld_plan
+from serl_bench.suite.plan import FIRST_SEED, METAWORLD, TASKS, VISION, SuitePlan, metaworld_plan
 from serl_bench.suite.run_suite import Suite, run_suite
 from serl_bench.suite.settings import TEACHER
 from serl_bench.suite.statistics import SOLVED
@@ -70,7 +71,12 @@ def cycle_ratio(bench: Bench) -> Measurement:
 
 
 def metaworld_solved(bench: Bench) -> Measurement:
-    """Meta-World's tasks that the last policy of every seed solves."""
+    """Meta-World's tasks that the last policy of every seed solves.
+
+    Raises:
+        CommandError: Meta-World is not set up; a hundred failures would look like a number.
+    """
+    gym_python(METAWORLD.rstrip("-"))
     plan = metaworld_plan(seeds=len(bench.seeds))
     suite = Suite(bench.scratch / "suite-metaworld")
     cells = by_task_and_setting(run_suite(suite, plan, Console(stderr=True)))
