@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,14 @@ def task_of_run(config: RunConfig) -> Iterator[list[str]]:
                 del os.environ[SHARE_VARIABLE]
             else:
                 os.environ[SHARE_VARIABLE] = before
+
+
+@contextmanager
+def tasks_of_run(run: Run, plan: TrainingPlan) -> Iterator[list[str]]:
+    """Lets them find the task of a run, or both tasks of a pair; as `task_of_run` otherwise."""
+    with ExitStack() as stack:
+        configs = [read_run_config(member) for member, _ in members(run, plan)]
+        yield [note for config in configs for note in stack.enter_context(task_of_run(config))]
 
 
 def check_unchanged(run: Run, plan: TrainingPlan) -> None:

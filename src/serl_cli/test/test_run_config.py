@@ -4,12 +4,22 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from serl_cli.run_config import RunConfig, read_run_config, resolved_task, task_changes, task_of_run, write_run_config
+from serl_cli.run_config import (
+    RunConfig,
+    members,
+    read_run_config,
+    resolved_task,
+    task_changes,
+    task_of_run,
+    tasks_of_run,
+    write_run_config,
+)  # fmt: skip
 from serl_cli.training_plan import TrainingPlan
 from serl_launch.errors import CommandError
 
@@ -98,6 +108,22 @@ def test_a_task_whose_file_is_gone_is_taken_from_the_run(run: runs.Run) -> None:
         code = f"from serl_tasks import get_task; print(get_task({name!r}).horizon)"
         assert spawned(code).strip() == "43"
     assert os.environ.get("SERL_SHARE") == before
+
+
+def test_both_tasks_of_a_pair_are_taken_from_its_run_where_their_files_are_gone(tmp_path: Path) -> None:
+    pair = replace(plan("there_last_year"), partner="back_last_year")
+    run = runs.create_run(tmp_path, "x")
+    for horizon, (member, own) in enumerate(members(run, pair), start=43):
+        member.path.mkdir()
+        runs.write_atomically(member.learning_file, "utd_ratio: 4\n")
+        write_run_config(member, replace(own, task=TASK))
+        stored = runs.read_config(member)["plan"] | {"task": own.task}
+        edit(member, task={**resolved_task(TASK), "name": own.task, "horizon": horizon}, plan=stored)
+    with tasks_of_run(run, pair) as notes:
+        assert [name for note, name in zip(notes, pair.tasks, strict=True) if name in note] == [*pair.tasks]
+        code = f"from serl_tasks import get_task; print([get_task(name).horizon for name in {pair.tasks!r}])"
+        assert spawned(code).strip() == "[43, 44]"
+    assert "SERL_SHARE" not in os.environ
 
 
 def test_a_run_of_an_older_version_holds_no_task_and_opens(run: runs.Run) -> None:

@@ -13,7 +13,7 @@ from serl_launch.graph_session import scratch_folder, simulated
 from serl_launch.runs import Run
 
 from serl_cli.report import turns
-from serl_cli.run_config import members, read_run_config, task_of_run
+from serl_cli.run_config import members, read_run_config, tasks_of_run
 from serl_cli.training_plan import TrainingPlan, check_partner
 from serl_launch import runs
 from serl_rl import checkpoint
@@ -39,7 +39,6 @@ def evaluate(
     """
     run = runs.find_run(runs.runs_root(), reference)
     config = read_run_config(run)
-    check_partner(config.plan)
     newest = {}
     for member, own in members(run, config.plan):
         found = checkpoint.latest(member.checkpoints)
@@ -47,9 +46,10 @@ def evaluate(
             raise CommandError(f"{member.path} has no checkpoint: train first")
         newest[own.task] = found
     console = Console(file=sys.stderr if json_output else sys.stdout)
-    with task_of_run(config) as notes:
+    with tasks_of_run(run, config.plan) as notes:
         for note in notes:
             console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        check_partner(config.plan)
         try:
             result = _evaluate(run, config.plan, newest, episodes, seed, rtf, viewer, console)
         except KeyboardInterrupt:

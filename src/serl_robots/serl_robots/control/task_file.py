@@ -2,7 +2,8 @@
 """A task as its file `config/tasks/<name>.yaml`, and the files that it extends, say.
 
 Where `<name>.variants` stands beside it, a word a line, the file is one for many tasks: `<name>-<word>` for each of
-them, whose key `variant` is the word. By its own name there is no task then.
+them, whose key `variant` is the word. By its own name there is no task then. A file of one's own that is called
+`<name>-<word>.yaml` is that task instead.
 """
 
 import re
@@ -115,18 +116,14 @@ def task_files() -> dict[str, Path]:
     """The file of every task, by the task's name, sorted.
 
     Raises:
-        ConfigError: a file of variants cannot be read, names none, or names a task that there is already.
+        ConfigError: a file of variants cannot be read, names none, or one twice.
     """
     files = resources.listing(FOLDER, ".yaml")
     for name, path in resources.listing(FOLDER, ".variants").items():
         if (file := files.pop(name, None)) is None:
             raise ConfigError(f"{printable(path)}: expected {name}.yaml of the same name, found none")
         for word in _variants(path):
-            task = f"{name}-{word}"
-            if (other := files.get(task)) is not None:
-                found = "twice" if other == file else f"that of {printable(other)}"
-                raise ConfigError(f"{printable(path)}: expected names of other tasks, found {task}, {found}")
-            files[task] = file
+            files.setdefault(f"{name}-{word}", file)
     return dict(sorted(files.items()))
 
 
@@ -142,6 +139,8 @@ def _variants(path: Path) -> list[str]:
         raise ConfigError(
             f"{printable(path)}: expected words of letters, digits, '.', '_' and '-', one a line, found {found}"
         )
+    if twice := sorted({word for word in words if words.count(word) > 1}):
+        raise ConfigError(f"{printable(path)}: expected each word once, found {', '.join(twice)} more often")
     return words
 
 

@@ -170,6 +170,13 @@ def test_one_file_is_many_tasks(write: Write) -> None:
         read_task("many")
 
 
+def test_a_file_of_its_own_is_that_variant_instead(write: Write) -> None:
+    write("many", "kind: k\n").with_suffix(".variants").write_text("one\ntwo\n")
+    own = write("many-two", "kind: other\n")
+    assert read_task("many-two").path == own
+    assert read_task("many-two").data["kind"] == "other"
+
+
 def test_variants_of_no_task_are_refused(write: Write, tmp_path: Path) -> None:
     (tmp_path / "config/tasks/nothing.variants").write_text("one\n")
     with pytest.raises(ConfigError, match=r"nothing.variants: expected nothing.yaml of the same name, found none"):
@@ -179,15 +186,13 @@ def test_variants_of_no_task_are_refused(write: Write, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("one\none\n", r"found many-one, twice"),
-        ("own\n", r"found many-own, that of .*many-own\.yaml"),
+        ("one\ntwo\none\n", r"each word once, found one more often"),
         ("../one\n", r"found \.\./one"),
         ("one two\n\x00\n", r"one a line, found"),
         ("\n", r"one a line, found nothing"),
     ],
 )
-def test_variants_that_name_no_other_task_are_refused(write: Write, words: str, said: str) -> None:
-    write("many-own", "kind: k\n")
+def test_words_that_are_none_are_refused(write: Write, words: str, said: str) -> None:
     write("many", "kind: k\n").with_suffix(".variants").write_text(words)
     with pytest.raises(ConfigError, match=rf"many\.variants: expected .*{said}"):
         task_files()
