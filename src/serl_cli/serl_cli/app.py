@@ -27,6 +27,7 @@ from serl_cli.commands import (
     repair,
     reward,
     stop,
+    teleop,
     train,
 )
 from serl_cli.commands.help import documented
@@ -66,6 +67,7 @@ _add("The ROS graph", "actions", inspection.actions)
 app.add_typer(
     inspection.topics, name="topics", rich_help_panel="The ROS graph", **documented(inspection.topic_overview)
 )
+app.add_typer(teleop.teleop, name="teleop", rich_help_panel="The ROS graph", **documented(teleop.teleop_overview))
 app.add_typer(camera.camera, name="camera", rich_help_panel="The ROS graph", **documented(camera.camera_overview))
 _add("The ROS graph", "console", console.console)
 _add("Safety", "estop", stop.estop)

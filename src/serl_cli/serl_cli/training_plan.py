@@ -19,7 +19,7 @@ from serl_cli.ranges import LARGEST_COUNT, MOST_CONFIRMATIONS
 from serl_tasks import get_task, task_names
 
 # What may change when a run is continued; the rest is in the data already.
-CHANGEABLE = frozenset({"max_steps", "goal", "confirm", "eval_every", "eval_episodes", "rtf", "viewer"})
+CHANGEABLE = frozenset({"max_steps", "goal", "confirm", "eval_every", "eval_episodes", "rtf", "viewer", "teleop"})
 TASKS = "config/tasks"  # folder of the files of tasks
 _DEEPEST_KEY = 8
 _SHOWN = {"task": "TASK", "settings": "--set", "partner": "--with"}
@@ -45,6 +45,7 @@ class TrainingPlan:
     reward: Literal["truth", "classifier", "human"] = "truth"  # who judges
     classifier: str = ""  # file of the classifier that judges
     confirm: int = Field(default=0, ge=0, le=MOST_CONFIRMATIONS)  # further evaluations that have to reach the goal
+    teleop: str = "scripted"  # who leads: the scripted person, a device, or none
     partner: str = ""  # task that undoes it, learned by turns with it; empty: none
 
     @property
@@ -81,6 +82,16 @@ def check_partner(plan: TrainingPlan) -> None:
             "--reward classifier is for one task: start two with ./serl launch sim.launch.xml and a file for each, "
             "classifier:= and partner_classifier:="
         )
+
+
+def check_teleop(teleop: str, rtf: float) -> None:
+    """Refuses a person who cannot follow the world.
+
+    Raises:
+        UsageError: --teleop names a device, and the world runs as fast as it can.
+    """
+    if teleop not in ("scripted", "none") and rtf == 0.0:
+        raise UsageError(f"--teleop {teleop}: nobody can lead in a world that runs as fast as it can; add --rtf 1")
 
 
 def check_reward(plan: TrainingPlan) -> None:

@@ -17,7 +17,7 @@ from serl_tasks.messages import MessageError
 
 from serl_teleop.devices.axes import AxisMapping, MappingError
 from serl_teleop.devices.buttons import parse_buttons
-from serl_teleop.devices.device import Device, DeviceState
+from serl_teleop.devices.device import AXES, Device, DeviceState
 from serl_teleop.devices.hidraw import DEV, SYSFS
 from serl_teleop.devices.joy import joy_state
 from serl_teleop.devices.kinds import Kind
@@ -42,7 +42,7 @@ def declare_settings(node: Node, kind: Kind) -> DeviceSettings:
         node,
         f"{kind.name}.axes",
         list(kind.axes),
-        "Axes of the device for dx dy dz rx ry rz: x y z roll pitch yaw with a sign before it, or none.",
+        f"Axes of the device for dx dy dz rx ry rz: {' '.join(AXES)}, with a sign before it, or none.",
     )
     scale = declare(
         node, f"{kind.name}.scale", list(kind.scale), "Share of a full action, for dx dy dz rx ry rz, in [0, 1]."
@@ -85,7 +85,7 @@ def _spacemouse(node: Node) -> Callable[[], Device]:
 
 def _joy(node: Node) -> Callable[[], Device]:
     indices = declare(
-        node, "joy.indices", [0, 1, 2, 3, 4, 5], "Numbers of the axes x y z roll pitch yaw in the message; -1: none."
+        node, "joy.indices", [0, 1, 2, 3, 4, 5], f"Numbers of the axes {' '.join(AXES)} in the message; -1: none."
     )
     if len(indices) != 6:
         raise ParameterError(f"parameter 'joy.indices': expected six numbers, found {list(indices)}")

@@ -19,7 +19,7 @@ from serl_teleop.devices.takeover import Phase, Timing
 
 from serl_tasks import ArmSample, get_task, task_names
 
-IDENTITY = ("x", "y", "z", "roll", "pitch", "yaw")
+IDENTITY = ("forward", "left", "up", "roll", "pitch", "yaw")
 ONES = (1.0,) * 6
 TIMING = Timing(start=0.03, release=0.3, stuck=10.0)
 PERIOD = 0.02  # [s]
@@ -83,7 +83,7 @@ def test_a_mapping_permutes_and_turns_axes_around(twist, order, signs):
 
 
 def test_an_axis_that_moves_nothing_is_no_takeover():
-    only_x = mapping(("x", "none", "none", "none", "none", "none"))
+    only_x = mapping(("forward", "none", "none", "none", "none", "none"))
     assert only_x.is_away((0.2, 0.0, 0.0, 0.0, 0.0, 0.0))
     assert not only_x.is_away((0.05, 1.0, 1.0, 1.0, 1.0, 1.0))
     assert not mapping(scale=(0.0,) * 6).is_away(ONES)
@@ -93,7 +93,7 @@ def test_an_axis_that_moves_nothing_is_no_takeover():
     ("axes", "scale", "deadband", "named"),
     [
         (IDENTITY[:5], ONES, 0.1, "axes"),
-        ((*IDENTITY[:5], "up"), ONES, 0.1, "'up'"),
+        ((*IDENTITY[:5], "y"), ONES, 0.1, "'y'"),
         (IDENTITY, (2.0, *ONES[1:]), 0.1, "scale"),
         (IDENTITY, (math.nan, *ONES[1:]), 0.1, "scale"),
         (IDENTITY, ONES, 1.0, "deadband"),
@@ -231,7 +231,7 @@ def test_numbers_that_are_none_hold_the_arm_and_are_named(bad):
     device.led(PUSH, 0.2)
     intent = device.operator.hear(DeviceState((0.0, bad, 0.0, 0.0, 0.0, 0.0)), 0.0, device.now + PERIOD)
     assert intent.phase is Phase.HOLDING
-    assert "axis y" in intent.problem
+    assert "axis left" in intent.problem
 
 
 def test_a_stuck_axis_stops_leading_and_is_named():

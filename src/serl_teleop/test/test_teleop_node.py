@@ -89,7 +89,7 @@ class Graph:
 
 
 def test_a_person_leads_by_joy_and_lets_go(ros, processes):
-    graph = Graph(ros, processes, "joy.deadband:=0.1", "joy.axes:=['-y','-x','z','roll','pitch','yaw']")
+    graph = Graph(ros, processes, "joy.deadband:=0.1", "joy.axes:=[-left,-forward,up,roll,pitch,yaw]")
     graph.says("joy", "is at rest")
     assert not graph.actions, "who does not lead says nothing"
     graph.push(0.5)
@@ -186,7 +186,7 @@ def test_a_space_mouse_that_is_pulled_out_holds_the_arm_and_leads_again_when_it_
     [
         ("devices:=['wand']", "wand"),
         ("devices:=['joy','joy']", "each once"),
-        ("spacemouse.axes:=['up','y','z','roll','pitch','yaw']", "'up'"),
+        ("spacemouse.axes:=[sideways,left,up,roll,pitch,yaw]", "'sideways'"),
         ("rate:=1.0", "rate"),
     ],
 )

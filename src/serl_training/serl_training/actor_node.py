@@ -53,6 +53,7 @@ from serl_training.link.contract import LEARNING, SIMULATED, load_learning
 from serl_training.link.graph_id import GRAPH_ID
 from serl_training.link.graph_learner_link import GraphLearnerLink
 
+_PERSONS_PATIENCE = 20  # demonstrations in a row in which a person who uses a device does not lead
 _NOTICE_PERIOD = 5.0  # [s] between log lines about something that is waited for
 _SIMULATOR_PATIENCE = 20.0  # [s] to try again to move a simulated arm before its world is reset
 
@@ -157,6 +158,7 @@ class ActorNode(Node):
         settings = ActorSettings(
             self._actor_id,
             human_expected=self._human_expected(),
+            idle_demonstrations_limit=1 if self._scripted else _PERSONS_PATIENCE,
             random_steps=self._learning.random_steps,
             updates_before_acting=self._learning.updates_before_acting,
             chunk_size=self._chunk_size,

@@ -2,7 +2,7 @@
 """Options and completions that several commands share."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from serl_config.resources import listing
@@ -67,6 +67,10 @@ RtfOption = Annotated[
     typer.Option(
         "--rtf", min=0.0, callback=_finite, help="Real-time factor; 0: lockstep, as fast as the machine allows."
     ),
+]
+TeleopOption = Annotated[
+    Literal["scripted", "spacemouse", "joy", "twist", "none"],
+    typer.Option(help="Who leads: the scripted person, or you with a device; see [bold]./serl teleop[/bold]."),
 ]
 GraphOption = Annotated[
     str,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from serl_cli.commands.options import RtfOption, SeedOption, TaskArgument, ViewerOption
+from serl_cli.commands.options import RtfOption, SeedOption, TaskArgument, TeleopOption, ViewerOption
 from serl_cli.ranges import LARGEST_COUNT
 
 data = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
@@ -30,6 +30,7 @@ def record(
         typer.Option(help="How it keeps what the cameras saw: JPEG of quality 95, or raw, which is larger."),
     ] = "jpeg",
     seed: SeedOption = 0,
+    teleop: TeleopOption = "scripted",
     rtf: RtfOption = 0.0,
     viewer: ViewerOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
@@ -42,6 +43,7 @@ def record(
     Examples:
         ./serl record
         ./serl record pick_cube --episodes 5 --out five.serl
+        ./serl record pick_cube --teleop spacemouse --rtf 1 --viewer
     """
     from serl_cli.work import record_demonstrations
 
@@ -51,6 +53,7 @@ def record(
         episodes=episodes,
         pictures=pictures,
         seed=seed,
+        teleop=teleop,
         rtf=rtf,
         viewer=viewer,
         force=force,

@@ -11,6 +11,7 @@ from serl_cli.commands.options import (
     RtfOption,
     SeedOption,
     TaskArgument,
+    TeleopOption,
     ViewerOption,
     complete_learning,
     complete_run,
@@ -76,12 +77,14 @@ def train(
         ),
     ] = "",
     interventions: Annotated[bool, typer.Option(help="The scripted person takes over when the policy drifts.")] = False,
+    teleop: TeleopOption = "scripted",
     rtf: RtfOption = 0.0,
     resume: Annotated[
         str,
         typer.Option(
             metavar="RUN",
-            help="Continue this run; only --max-steps, --goal, --confirm, --eval-*, --rtf and --viewer may change.",
+            help="Continue this run; only --max-steps, --goal, --confirm, --eval-*, --rtf, --teleop and --viewer may "
+            "change.",
             autocompletion=complete_run,
             rich_help_panel=_START,
         ),
@@ -137,6 +140,7 @@ def train(
         ./serl train --resume insert_peg_vision-20260101-120000
         ./serl train pick_cube_vision --demos 1 --interventions
         ./serl train pick_cube_vision --console --rtf 1
+        ./serl train pick_cube --teleop spacemouse --rtf 1 --demos 5
         ./serl train relocate_forward --with relocate_backward
     """
     from serl_cli.training_plan import TrainingPlan
@@ -153,6 +157,7 @@ def train(
         goal=goal,
         confirm=confirm,
         interventions=interventions,
+        teleop=teleop,
         rtf=rtf,
         learning=learning,
         settings=tuple(settings or ()),

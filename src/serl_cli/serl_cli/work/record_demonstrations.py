@@ -8,11 +8,20 @@ from rich.console import Console
 from serl_launch.errors import CommandError, Interrupted
 from serl_launch.graph_session import scratch_folder, simulated
 
-from serl_cli.training_plan import check_task
+from serl_cli.training_plan import check_task, check_teleop
 
 
 def record(
-    task: str, path: Path, *, episodes: int, pictures: str, seed: int, rtf: float, viewer: bool, force: bool
+    task: str,
+    path: Path,
+    *,
+    episodes: int,
+    pictures: str,
+    seed: int,
+    teleop: str,
+    rtf: float,
+    viewer: bool,
+    force: bool,
 ) -> None:
     """Records successful demonstrations of the person who leads.
 
@@ -22,6 +31,7 @@ def record(
         episodes: successful ones wanted.
         pictures: how they are kept, jpeg or raw.
         seed: of their starts.
+        teleop: who demonstrates, as of the launch file.
         rtf: real-time factor; 0: lockstep.
         viewer: whether MuJoCo's window opens.
         force: replace an existing file.
@@ -31,6 +41,7 @@ def record(
         Interrupted: a person pressed Ctrl-C.
     """
     check_task(task)
+    check_teleop(teleop, rtf)
     if path.is_dir():
         raise CommandError(f"{path} is a folder: choose a file with --out")
     if path.exists() and not force:
@@ -52,6 +63,7 @@ def record(
                 task=task,
                 seed=seed,
                 rtf=rtf,
+                teleop=teleop,
                 viewer=viewer,
                 run_dir=scratch,
                 log_dir=scratch / "log",

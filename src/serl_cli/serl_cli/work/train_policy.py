@@ -18,7 +18,15 @@ from serl_launch.system import describe
 from serl_cli.report import summary, turns
 from serl_cli.report.progress import TrainingStatus, make_display
 from serl_cli.run_config import check_unchanged, members, read_run_config, task_changes, write_run_config
-from serl_cli.training_plan import TrainingPlan, check_partner, check_reward, check_task, continued, resolve_learning
+from serl_cli.training_plan import (
+    TrainingPlan,
+    check_partner,
+    check_reward,
+    check_task,
+    check_teleop,
+    continued,
+    resolve_learning,
+)
 from serl_launch import runs
 from serl_tasks import get_task
 
@@ -43,6 +51,7 @@ def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) ->
     """
     check_task(plan.task)
     check_partner(plan)
+    check_teleop(plan.teleop, plan.rtf)
     plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
     learning = resolve_learning(plan.learning, plan.settings)
     check_reward(plan)
@@ -77,6 +86,7 @@ def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool, 
     before = read_run_config(run)
     plan = continued(before.plan, wanted, given)
     check_partner(plan)
+    check_teleop(plan.teleop, plan.rtf)
     check_unchanged(run, plan)
     changed = plan != before.plan
     for member, own in members(run, plan):
@@ -107,6 +117,7 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: b
             run_dir=run.path,
             log_dir=run.log_dir,
             learning=str(run.learning_file.absolute()),
+            teleop=plan.teleop,
             interventions=str(plan.interventions).lower(),
             reward=plan.reward,
             classifier=str(run.classifier_file.absolute()) if plan.classifier else "",

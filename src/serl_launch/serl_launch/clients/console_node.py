@@ -67,7 +67,7 @@ def serving(
     host = EVERYWHERE if network else HERE
     stop = threading.Event()
     with Client(namespace) as client:
-        console = GraphConsole(client.node, get_task(task or _task_of(client)), _halt(client.node.get_namespace()))
+        console = GraphConsole(client.node, get_task(task or task_of(client)), _halt(client.node.get_namespace()))
         server = ConsoleServer(console, host=host, say=(lambda _: None) if quiet else say)
 
         def spin() -> None:
@@ -90,7 +90,7 @@ def serving(
             console.close()
 
 
-def _task_of(client: Client) -> str:
+def task_of(client: Client) -> str:
     """The task that the arm controller was started for."""
     answer = client.call(GetParameters, "arm_controller/get_parameters", GetParameters.Request(names=["task"]))
     task = answer.values[0].string_value if answer.values else ""

@@ -18,7 +18,7 @@ LEARNER = ROOT / "launch/learner.launch.xml"
 EXECUTABLES = {
     "serl_sim": ["mujoco_bridge"],
     "serl_robots": ["arm_controller"],
-    "serl_teleop": ["scripted_human"],
+    "serl_teleop": ["scripted_human", "teleop"],
     "serl_training": ["reward", "actor", "learner"],
     "serl_bringup": [],
     "rviz2": ["rviz2"],
@@ -197,7 +197,10 @@ def test_a_text_that_looks_like_a_number_stays_a_text(environment: dict[str, str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"teleop": "spacemouse"}, "argument 'teleop': expected one of scripted, none, found 'spacemouse'"),
+        (
+            {"teleop": "wand"},
+            "argument 'teleop': expected one of scripted, spacemouse, joy, twist, none, found 'wand'",
+        ),
         ({"headless": "no"}, "argument 'headless': expected one of true, false"),
         ({"seed": "one"}, "expected int, found 'one'"),
         ({"real_time_factor": "fast"}, "expected float, found 'fast'"),

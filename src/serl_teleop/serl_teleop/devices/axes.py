@@ -31,12 +31,12 @@ def without_deadband(value: float, deadband: float) -> float:
 
 @dataclass(frozen=True)
 class AxisMapping:
-    """For each of `dx dy dz rx ry rz` the axis of the device that moves it, and how far."""
+    """Which axis of the device moves each of `dx dy dz rx ry rz`, and how far."""
 
     sources: tuple[int | None, ...]
     """Index in `AXES`, None where nothing moves it."""
     factors: tuple[float, ...]
-    """In [-1, 1]: sign, times the share of a full action that full deflection asks for."""
+    """Sign, times the share of a full action that full deflection asks for: in [-1, 1]."""
     deadband: float
     """Share of the deflection that counts as none, in [0, 1)."""
 
@@ -45,8 +45,8 @@ class AxisMapping:
         """Read a mapping as people write it.
 
         Args:
-            axes: six names, for dx dy dz rx ry rz in this order: one of `x y z roll pitch yaw`, with or without a sign
-                before it, or `none`.
+            axes: six names, for dx dy dz rx ry rz in this order: one of `AXES`, with or without a sign before it, or
+                `none`.
             scale: six numbers in [0, 1].
             deadband: in [0, 1).
 
@@ -87,7 +87,7 @@ class AxisMapping:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The mapping for people, a line for each axis of the tool: `dx = +0.5 x`."""
+        """The mapping for people, a line for each axis of the tool: `dx = +0.5 forward`."""
         return tuple(
             f"{tool_axis} = {factor:+g} {AXES[source]}"
             for tool_axis, source, factor in zip(TOOL_AXES, self.sources, self.factors, strict=True)

@@ -92,8 +92,3 @@ class Buttons:
     def holds_gripper(self) -> bool:
         """Whether a button of the gripper is held."""
         return self.holds(Function.CLOSE, Function.OPEN, Function.TOGGLE)
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The functions for people: `left = close`."""
-        return tuple(f"{name} = {function.value}" for name, function in self._functions.items())

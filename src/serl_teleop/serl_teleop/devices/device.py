@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-AXES: Final = ("x", "y", "z", "roll", "pitch", "yaw")
-"""A device's axes as REP 103 has them, seen by the person in front of it: x away from them, y to their left, z up, and
-the turns about these."""
+AXES: Final = ("forward", "left", "up", "roll", "pitch", "yaw")
+"""A device's axes, those of REP 103 for the person in front of it: forward (x) is away from them, left (y), up (z), and
+the turns about these. They are words because a `y` in a parameter file means yes."""
 
 REST: Final = (0.0,) * 6
 """A device that nobody touches."""
@@ -24,7 +24,7 @@ class DeviceState:
     """What a device reports."""
 
     twist: tuple[float, float, float, float, float, float]
-    """Of each of `AXES`, in [-1, 1]."""
+    """Deflection of each of `AXES`, in [-1, 1]."""
     buttons: frozenset[str] = frozenset()
     """Names of those that are held."""
     gripper: float | None = None

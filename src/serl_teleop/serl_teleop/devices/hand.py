@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from serl_teleop.devices.device import Device, DeviceError
+from serl_teleop.devices.device import Device, DeviceError, DeviceState
 from serl_teleop.devices.operator import Intent, Operator
 from serl_teleop.devices.takeover import Phase
 
@@ -22,25 +22,30 @@ class Hand:
         self.device: Device | None = None
         self.shown: tuple[Phase, str] | None = None
         """Phase and problem that were told last."""
+        self.state: DeviceState | None = None
+        """What the device reported last; None while it is not there."""
+        self.problem = ""
+        """Why it cannot lead; empty while it can."""
         self._try_at = 0.0
-        self._problem = ""
 
     def ask(self, gripper: float, now: float) -> Intent:
         """What the person wants by the device; arguments as of `Operator.hear`."""
         try:
             if self.device is None:
                 if now < self._try_at:
-                    return self.operator.lose(self._problem)
+                    return self.operator.lose(self.problem)
                 self.device = self._make()
-            state = self.device.read(now)
+            self.state = self.device.read(now)
         except DeviceError as error:
             self.close()
-            self._problem, self._try_at = str(error), now + _REOPEN_AFTER
-            return self.operator.lose(self._problem)
-        return self.operator.hear(state, gripper, now)
+            self.problem, self._try_at = str(error), now + _REOPEN_AFTER
+            return self.operator.lose(self.problem)
+        intent = self.operator.hear(self.state, gripper, now)
+        self.problem = intent.problem
+        return intent
 
     def close(self) -> None:
         """Let go of the device."""
         if self.device is not None:
             self.device.close()
-        self.device = None
+        self.device = self.state = None

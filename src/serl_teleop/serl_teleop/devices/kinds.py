@@ -17,7 +17,7 @@ class Kind:
 
     name: str
     description: str
-    axes: tuple[str, ...] = ("x", "y", "z", "roll", "pitch", "yaw")
+    axes: tuple[str, ...] = ("forward", "left", "up", "roll", "pitch", "yaw")
     scale: tuple[float, ...] = _HALF_TURNS
     deadband: float = 0.1
     start_time: float = 0.04  # [s]
@@ -40,4 +40,4 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         )
     }
 )
-"""By name."""
+"""All kinds, by name."""

@@ -27,7 +27,7 @@ class Intent:
 
     phase: Phase
     twist: Twist = REST
-    """Of dx dy dz rx ry rz in [-1, 1], along the axes of the person's frame; zeros unless they lead."""
+    """What is asked of dx dy dz rx ry rz, in [-1, 1], along the axes of the person's frame; zeros unless they lead."""
     gripper: float | None = None
     """-1 closed to 1 open; None: as it is commanded."""
     words: tuple[Function, ...] = ()
@@ -74,6 +74,19 @@ class Operator:
         twist = REST if self._buttons.has_deadman and not self._wants(state) else self._settings.axes.apply(state.twist)
         wanted = self._buttons.gripper if state.gripper is None else state.gripper
         return Intent(phase, twist, wanted, words)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """How the device is used, for people, a line for each thing."""
+        timing, settings = self._settings.timing, self._settings
+        when = f"you lead {timing.start:g} s away from rest, and have let go after {timing.release:g} s at rest"
+        if self._buttons.has_deadman:
+            when = "you lead while its button is held"
+        return (
+            *settings.axes.lines,
+            f"dead band {settings.axes.deadband:g}; {when}",
+            *(f"button {name} = {function.value}" for name, function in settings.buttons.items()),
+        )
 
     def lose(self, problem: str, *, present: bool = False) -> Intent:
         """The device is gone, or (`present`) what it reports cannot be believed."""

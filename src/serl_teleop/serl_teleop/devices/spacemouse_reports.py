@@ -59,7 +59,7 @@ MODELS: Final = MappingProxyType(
         (THREEDCONNEXION, 0xC652): Model("Universal Receiver"),
     }
 )
-"""By vendor and product."""
+"""All models that are known, by vendor and product."""
 
 
 def model_of(device: HidDevice) -> Model | None:

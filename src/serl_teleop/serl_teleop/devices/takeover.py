@@ -31,9 +31,9 @@ class Timing:
     """How long something has to last, [s] of local time, before it counts."""
 
     start: float
-    """Away from rest, before the person leads: a knock at the table, or noise, is no takeover."""
+    """Deflection, before the person leads: a knock at the table, or noise, is no takeover."""
     release: float
-    """At rest, before the person has let go: between two motions they still lead."""
+    """Rest, before the person has let go: between two motions they still lead."""
     stuck: float
     """One and the same deflection, after which the axis is taken for stuck; infinite: never."""
 

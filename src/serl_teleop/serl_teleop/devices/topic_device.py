@@ -24,7 +24,11 @@ class TopicDevice:
         self._state = state
 
     def read(self, now: float) -> DeviceState | None:
-        """Return the newest state; see `Device`."""
+        """Return the newest state; see `Device`.
+
+        Raises:
+            DeviceError: the driver has fallen silent.
+        """
         state = self._state
         if state is not None and state.is_touched and now - state.stamp > self._timeout:
             raise DeviceError(

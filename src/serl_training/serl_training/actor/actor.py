@@ -61,6 +61,8 @@ class ActorSettings:
     """Transitions that are handed over at once."""
     whole_episodes: bool = False
     """Whether an episode is handed over when it is over, so that nothing is stored of one whose world breaks."""
+    idle_demonstrations_limit: int = 1
+    """Demonstrations in a row in which nobody leads, after which it is given up to wait for a person."""
     lost_episodes_limit: int = 5
     """Lost episodes in a row after which a job is given up."""
 
@@ -92,6 +94,7 @@ class Actor:
         self._env, self._learner, self._host, self._settings = env, learner, host, settings
         self._spec, self._stack = spec, FrameStacker(spec)
         self._format = ChunkFormat(spec, settings.actor_id, settings.chunk_size)
+        self._idle_demonstrations = 0  # in a row
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)  # seconds and steps of episodes
 
     def train(self, goal: TrainGoal, feedback: Callable[[str, int, float], None]) -> TrainResult:
@@ -247,11 +250,16 @@ class Actor:
         start = self._start(EpisodeMode.DEMONSTRATION, number, episode_seed(seed, "demonstration", number))
         chunks: list[Chunk] = []
         summary = self._episode(start, Still(self._spec.action_dim), on_chunk=chunks.append)
-        if summary.interventions == 0:
-            raise JobFailed(
-                "record: nobody led during a whole episode; start a teleop node (launch argument teleop:=scripted)"
-            )
-        if not summary.success:
+        self._idle_demonstrations = 0 if summary.interventions else self._idle_demonstrations + 1
+        if self._idle_demonstrations:
+            limit = self._settings.idle_demonstrations_limit
+            if self._idle_demonstrations >= limit:
+                episodes = "a whole episode" if limit == 1 else f"{limit} episodes in a row"
+                raise JobFailed(
+                    f"record: nobody led during {episodes}; start a teleop node (launch argument teleop:=scripted)"
+                )
+            _log.warning("demonstration %d: nobody led; take the device and show the task", number)
+        if not summary.success or not summary.interventions:
             return 0
         chunks = _last_episode(chunks)
         for chunk in chunks:

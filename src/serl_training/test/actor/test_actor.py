@@ -173,6 +173,15 @@ def test_evaluation_stores_nothing_and_uses_other_start_states() -> None:
     assert len({seed for _, _, seed in env.episodes}) == 30
 
 
+def test_a_person_with_a_device_is_waited_for_some_demonstrations_long() -> None:
+    actor, _ = make(Line(person=False), Memory(good_after=0), idle_demonstrations_limit=3)
+    taken: list[Chunk] = []
+    assert [actor.demonstrate(number, 0, taken.append) for number in range(2)] == [0, 0]
+    with pytest.raises(JobFailed, match="3 episodes in a row"):
+        actor.demonstrate(2, 0, taken.append)
+    assert not taken
+
+
 def test_recording_without_a_person_is_an_error() -> None:
     actor, _ = make(Line(person=False), Memory(good_after=0))
     with pytest.raises(JobFailed, match="nobody led"):
