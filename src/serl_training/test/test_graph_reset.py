@@ -292,6 +292,59 @@ def test_a_motion_that_is_accepted_too_late_is_cancelled(ros: Any) -> None:
     server.destroy()
 
 
+class Placing:
+    """A world that does whatever it is asked to, and remembers it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def prepare(self, _start: EpisodeStart) -> None:
+        self.asked.append("prepare")
+
+    def begin(self, _start: EpisodeStart) -> int:
+        self.asked.append("begin")
+        return 1
+
+    def keep(self, _start: EpisodeStart) -> int:
+        self.asked.append("keep")
+        return 2
+
+
+def test_who_asks_for_a_reset_while_an_episode_begins_gets_it_before_the_next_one(ros: Any) -> None:
+    node = ros.node("actor")
+    ros.executor.remove_node(node)
+    connection = GraphConnection(node, FastExecutor(context=ros.context), "", lambda: None)
+    moves: list[Any] = []
+
+    def move(goal: Any) -> Any:
+        moves.append(goal.request)
+        goal.succeed()
+        return MoveTo.Result(success=True)
+
+    server = ActionServer(node, MoveTo, "arm/move_to", move)
+    relocate = get_task("relocate_forward")
+    tool = relocate.middle_start
+    arm = SimpleNamespace(header=SimpleNamespace(frame_id="panda_link0"))
+    inputs = SimpleNamespace(arm=arm, sample=SimpleNamespace(tcp=tool), step=0, problem="", objects={})
+    graph: Any = SimpleNamespace(connection=connection, idle=lambda: None, inputs=inputs, task=relocate)
+    world = Placing()
+    turns = TurnReset(graph, 30.0, world, truth=True, patience=10.0)
+    first, second = (EpisodeStart(EpisodeMode.TRAINING, number, seed=0, task=relocate.name) for number in (1, 2))
+
+    turns.prepare(first)
+    assert len(moves) == 1, "to where the tool starts"
+    asked = node.create_client(Trigger, "episode/place").call_async(Trigger.Request())
+    connection.wait(asked.done, 30.0, lambda: "episode/place")
+    assert asked.result().success
+    assert turns.begin(first) == 2
+    assert (world.asked, turns.resets) == (["keep"], 0)
+
+    turns.prepare(second)
+    assert turns.begin(second) == 1
+    assert (world.asked, turns.resets) == (["keep", "prepare", "begin"], 1)
+    server.destroy()
+
+
 def test_a_task_that_needs_the_truth_says_so_at_once(processes: Any) -> None:
     with pytest.raises(ValueError, match=r"task pick_cube: its state has poses of cube.*truth is false"):
         GraphEnv("pick_cube", truth=False)

@@ -37,7 +37,8 @@ class SceneObject:
     *hinged* turns about an axis of a fixed one instead.
 
     A capsule may be *flexible*: a cable that is held by its end, which is its origin, and goes from there along z while
-    it is straight. Beside its own pose, that of the end, it has one of each of its `points`.
+    it is straight. The length in its `size` is that of its axis, behind whose ends it goes on by its radius. Beside its
+    own pose, that of the end, it has one of each of its `points`.
     """
 
     shape: Shape = Field(default="box", description="box, cylinder, capsule or sphere, where there are no parts")

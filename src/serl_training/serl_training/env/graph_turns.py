@@ -71,7 +71,7 @@ class TurnReset:
         self._graph, self._timeout, self._world, self._truth, self._notice = graph, timeout, world, truth, notice
         self._arm, self._configuration = ArmBetweenEpisodes(graph, timeout, patience, notice), configuration
         self._because = "" if truth else _UNPLACED
-        self._is_clear = False
+        self._is_clear = self._is_placing = False
         self._service = graph.connection.node.create_service(Trigger, PLACE_SERVICE, self._on_place)
 
     # Whose turn it is
@@ -121,7 +121,9 @@ class TurnReset:
             except EpisodeLost as error:
                 self._because = str(error)
         self._because = self._because or self._lost()
-        if self._because:
+        # Asked for from now on, a reset is for the episode after this one.
+        self._is_placing = bool(self._because)
+        if self._is_placing:
             self._count(start)
             self._world.prepare(start)
 
@@ -132,7 +134,7 @@ class TurnReset:
             GraphError: the simulator or the arm controller did not answer.
         """
         self._is_clear = False
-        if not self._because:
+        if not self._is_placing:
             return self._world.keep(start)
         stamp_ns = self._world.begin(start)
         self._because = ""
