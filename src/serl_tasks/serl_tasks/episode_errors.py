@@ -56,11 +56,21 @@ class ErrorSettings:
                 raise ValueError(f"{key}: expected standard deviations from 0, found {list(values)}")
         return self
 
-    def check_objects(self, objects: Collection[str]) -> None:
-        """Raise ValueError where an error is that of an object which is not among `objects`."""
+    def check_objects(self, objects: Collection[str], flexible: Collection[str] = ()) -> None:
+        """Raise ValueError where an error is that of an object which is not among `objects`, or of one that bends.
+
+        Args:
+            objects: names of all.
+            flexible: names of those that have more than one pose, of which an error would move one alone.
+        """
         for name in (*self.objects, *self.objects_yaw_deg):
             if name not in objects:
                 raise ValueError(f"errors: there is no object {name!r}" + suggestion(name, [*objects]))
+            if name in flexible:
+                raise ValueError(
+                    f"errors: expected none of {name!r}, which is flexible, as its points would stay where they are; "
+                    "say how wrong the tool that holds it is by tool_position"
+                )
 
     def draw(self, seed: int) -> EpisodeErrors:
         """The errors of the episode whose start state has this seed.

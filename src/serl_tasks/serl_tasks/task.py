@@ -118,7 +118,7 @@ class Task(ArmTask):
                 raise ValueError(
                     f"objects.{name}.{key}.base: expected a fixed object {item.joint.base!r}, found {found}"
                 )
-        self.errors.check_objects(self.objects)
+        self.errors.check_objects(self.objects, [name for name, item in self.objects.items() if item.flexible])
         beside = self.start.beside
         if beside is not None and (beside not in self.objects or not self.objects[beside].has_place):
             known = [name for name, item in self.objects.items() if item.has_place]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serl_robots.model.pose import Pose, quaternion_exp
+from serl_tasks.episode_errors import ErrorSettings
 from serl_tasks.kinds.route_cable import CABLE, CLIP, RouteCable
 from serl_tasks.objects.flexible import Flexible
 from serl_tasks.objects.scene_object import SceneObject
@@ -134,3 +135,9 @@ def test_the_points_of_a_cable_are_terms_of_the_state() -> None:
     assert TASK.observed_objects == ("cable_4", "cable_7", CLIP)
     assert TASK.may_diverge
     assert not get_task("insert_peg").may_diverge
+
+
+@pytest.mark.parametrize("errors", [{"objects": {CABLE: (0.001, 0.0, 0.0)}}, {"objects_yaw_deg": {CABLE: 3.0}}])
+def test_an_error_of_a_cable_would_tear_it_apart(errors: dict) -> None:
+    with pytest.raises(ValueError, match="errors: expected none of 'cable', which is flexible"):
+        replace(TASK, errors=ErrorSettings(**errors))
