@@ -76,6 +76,14 @@ def test_a_term_that_the_world_cannot_give_is_refused(write: Write) -> None:
         assert part in said
 
 
+def test_a_progress_that_never_changes_is_refused(write: Write) -> None:
+    """Between a thing and itself there is no way: nobody would ever see that a policy goes astray."""
+    text = yaml.safe_load(point_environment.task("mine", "point_environment:PointReach-v0"))
+    write("tasks/mine.yaml", yaml.safe_dump({**text, "progress": ["tcp", "tcp"]}))
+    said = complaint(lambda: get_task("mine"))
+    assert "mine.yaml" in said and "progress: expected two of mark, tcp, found tcp, tcp" in said
+
+
 def test_a_frame_that_the_robot_has_not_is_refused(write: Write) -> None:
     robot = yaml.safe_load(resources.find("config/robots/panda.yaml").read_text(encoding="utf-8"))
     write("robots/panda.yaml", yaml.safe_dump({**robot, "tcp_frame": "panda_hand_tpc"}))

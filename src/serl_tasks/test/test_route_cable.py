@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serl_robots.model.pose import Pose, quaternion_exp
 from serl_tasks.episode_errors import ErrorSettings
-from serl_tasks.kinds.route_cable import CABLE, CLIP, RouteCable
+from serl_tasks.kinds.route_cable import CABLE, CLIP, RouteCable, RouteSuccess
 from serl_tasks.objects.flexible import Flexible
 from serl_tasks.objects.scene_object import SceneObject
 from serl_tasks.observation import StateTerm
@@ -141,3 +141,24 @@ def test_the_points_of_a_cable_are_terms_of_the_state() -> None:
 def test_an_error_of_a_cable_would_tear_it_apart(errors: dict) -> None:
     with pytest.raises(ValueError, match="errors: expected none of 'cable', which is flexible"):
         replace(TASK, errors=ErrorSettings(**errors))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"slot_length": 0.15}, "slot_length: expected at most the 140.0 mm of the cable, found 150.0 mm"),
+        ({"success": RouteSuccess(depth=0.024, within=0.005)}, "success.depth: .* 24.0 mm below the rim"),
+        ({"success": RouteSuccess(depth=0.5, within=0.005)}, "success.depth: .* 500.0 mm below the rim"),
+        ({"rim": (0.0, 0.03, 0.045)}, "say where the slot is by 'rim'"),
+        ({"objects": TASK.objects | {CABLE: replace(TASK.objects[CABLE], size=(0.0102, 0.14))}}, "a cable of 10.2 mm"),
+    ],
+)
+def test_a_cable_that_does_not_fit_is_refused(changes: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(TASK, **changes)
+
+
+def test_a_cable_that_just_fits_is_taken() -> None:
+    thick = replace(TASK.objects[CABLE], size=(0.0098, 0.14))
+    deep = RouteSuccess(depth=0.045 - 0.02 - 0.0049 - 1e-4, within=0.005)
+    assert replace(TASK, objects=TASK.objects | {CABLE: thick}, success=deep).success == deep

@@ -58,7 +58,7 @@ class GymTask(Task):
                 "what no sensor gives"
             )
         known = {TOOL, *self.objects}
-        if not set(self.progress) <= known:
+        if not set(self.progress) <= known or len(set(self.progress)) < 2:
             raise ValueError(f"progress: expected two of {', '.join(sorted(known))}, found {', '.join(self.progress)}")
         return self
 

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from serl_config.schema import Field, config, model_validator
 from serl_robots.control.action import TRANSLATION
-from serl_robots.model.pose import Pose, Vector3
+from serl_robots.model.pose import Pose, Vector3, quaternion_exp
 
 from serl_tasks.arm_sample import ArmSample
 from serl_tasks.kind_registry import register
+from serl_tasks.objects.fitting import fits, places_around, points_of
+from serl_tasks.objects.scene_object import SceneObject
+from serl_tasks.objects.solid import Solid
 from serl_tasks.task import Judgement, Task, with_noise
 
 CABLE = "cable"
@@ -48,7 +51,30 @@ class RouteCable(Task):
             raise ValueError(f"objects: expected one named {CLIP!r} whose mount is fixed, found {found}")
         if self.action.names != TRANSLATION:
             raise ValueError(f"action.names: expected dx dy dz, found {' '.join(self.action.names)}")
+        self._check_fit(cable, clip)
         return self
+
+    def _check_fit(self, cable: SceneObject, clip: SceneObject) -> None:
+        """Raise ValueError where no cable can be where it counts as clipped in."""
+        diameter, length = cable.size
+        if length < self.slot_length:
+            raise ValueError(
+                f"slot_length: expected at most the {1e3 * length:.1f} mm of the {CABLE}, found "
+                f"{1e3 * self.slot_length:.1f} mm"
+            )
+        x, y, z = self.rim
+        axis = z - self.success.depth
+        lying = Pose((x, y, axis), quaternion_exp((0.0, 0.5 * math.pi, 0.0)))
+        piece = Solid(shape="capsule", size=(diameter, max(diameter, self.slot_length)))
+        ground = float(points_of(clip.solids)[:, 2].min())
+        if axis - 0.5 * diameter < ground or not fits(
+            [piece], clip.solids, places_around(lying, self.success.within, [0.0])
+        ):
+            raise ValueError(
+                f"success.depth: expected a {CABLE} of {1e3 * diameter:.1f} mm that fits into the slot of the {CLIP}, "
+                f"which it does not {1e3 * self.success.depth:.1f} mm below the rim at {list(self.rim)} m; make the "
+                f"slot between objects.{CLIP}.parts wider or success.depth less, or say where the slot is by 'rim'"
+            )
 
     def places(self, objects: Mapping[str, Pose]) -> NDArray[np.float64]:
         """Where the axis of the cable passes the ends of the slot, (2, 3) relative to the rim, frame of the clip [m].
