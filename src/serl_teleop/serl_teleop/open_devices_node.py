@@ -20,6 +20,7 @@ from serl_teleop.devices.buttons import parse_buttons
 from serl_teleop.devices.device import AXES, Device, DeviceState
 from serl_teleop.devices.hidraw import DEV, SYSFS
 from serl_teleop.devices.joy import joy_state
+from serl_teleop.devices.keyboard import Keyboard
 from serl_teleop.devices.kinds import Kind
 from serl_teleop.devices.operator import DeviceSettings
 from serl_teleop.devices.spacemouse import SpaceMouse, find_space_mouse
@@ -114,6 +115,7 @@ def _topic(
 
 _OPENERS: dict[str, Callable[[Node], Callable[[], Device]]] = {
     "spacemouse": _spacemouse,
+    "keyboard": lambda _: Keyboard,
     "joy": _joy,
     "twist": _twist,
 }

@@ -35,6 +35,15 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
                 "SpaceMouse of 3Dconnexion, wired or wireless, without a driver",
                 buttons=("left=toggle", "right=success"),
             ),
+            Kind(
+                "keyboard",
+                "keyboard of the terminal",
+                scale=(0.5,) * 6,
+                deadband=0.0,
+                start_time=0.0,
+                stuck_time=0.0,
+                buttons=("space=toggle", "enter=success", "backspace=failure", "x=discard"),
+            ),
             Kind("joy", "sensor_msgs/Joy of any driver", buttons=("0=toggle",)),
             Kind("twist", "geometry_msgs/TwistStamped of any teleoperation", deadband=0.02),
         )
