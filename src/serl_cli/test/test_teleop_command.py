@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from serl_cli.app import main
-from serl_teleop.devices.spacemouse import UDEV_RULE
+from serl_teleop.devices.hid.spacemouse import UDEV_RULE
 
 SERL = (sys.executable, "-u", "-m", "serl_cli", "teleop")
 

@@ -18,13 +18,13 @@ from serl_tasks.messages import MessageError
 from serl_teleop.devices.axes import AxisMapping, MappingError
 from serl_teleop.devices.buttons import parse_buttons
 from serl_teleop.devices.device import AXES, Device, DeviceState
-from serl_teleop.devices.hidraw import DEV, SYSFS
+from serl_teleop.devices.hid.hidraw import DEV, SYSFS
+from serl_teleop.devices.hid.spacemouse import SpaceMouse, find_space_mouse
 from serl_teleop.devices.joy import joy_state
-from serl_teleop.devices.keyboard import Keyboard
 from serl_teleop.devices.kinds import Kind
 from serl_teleop.devices.operator import DeviceSettings
-from serl_teleop.devices.spacemouse import SpaceMouse, find_space_mouse
 from serl_teleop.devices.takeover import Timing
+from serl_teleop.devices.terminal.keyboard import Keyboard
 from serl_teleop.devices.topic_device import TopicDevice
 from serl_teleop.devices.twist import twist_state
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serl_teleop.devices.device import REST, DeviceError
-from serl_teleop.devices.keyboard import KEYS, Keyboard
-from serl_teleop.devices.terminal_keys import DISABLE, ENABLE, HELD_AFTER_BYTE, TerminalKeys
+from serl_teleop.devices.terminal.keyboard import KEYS, Keyboard
+from serl_teleop.devices.terminal.terminal_keys import DISABLE, ENABLE, HELD_AFTER_BYTE, TerminalKeys
 
 KITTY = b"\x1b[?11u"
 

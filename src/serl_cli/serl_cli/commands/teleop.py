@@ -34,7 +34,7 @@ def teleop_overview() -> None:
 @teleop.command("list")
 def list_devices() -> None:
     """List the devices that are plugged in."""
-    from serl_teleop.devices.spacemouse import space_mice
+    from serl_teleop.devices.hid.spacemouse import space_mice
 
     mice = space_mice()
     for mouse in mice:
@@ -99,7 +99,7 @@ def rule(
         ./serl teleop rule 70-spacemouse.rules
     """
     from serl_config.atomic_files import write_whole
-    from serl_teleop.devices.spacemouse import UDEV_RULE
+    from serl_teleop.devices.hid.spacemouse import UDEV_RULE
 
     if file is None:
         typer.echo(UDEV_RULE)

@@ -10,10 +10,10 @@ import sys
 import termios
 import tty
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from serl_teleop.devices.device import AXES, DeviceError, DeviceState
-from serl_teleop.devices.terminal_keys import DISABLE, ENABLE, TerminalKeys
+from serl_teleop.devices.terminal.terminal_keys import DISABLE, ENABLE, TerminalKeys
 
 KEYS: Final = {
     "w": ("forward", 1.0),
@@ -48,7 +48,7 @@ class Keyboard:
         if not os.isatty(self._terminal):
             raise DeviceError("keyboard: standard input is no terminal; use ./serl teleop lead keyboard in one")
         self._keys = TerminalKeys()
-        self._before: list[object] | None = termios.tcgetattr(self._terminal)
+        self._before: list[Any] | None = termios.tcgetattr(self._terminal)
         tty.setcbreak(self._terminal)
         os.write(self._terminal, ENABLE)
 

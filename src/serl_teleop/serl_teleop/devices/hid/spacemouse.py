@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from serl_teleop.devices.device import DeviceError, DeviceState
-from serl_teleop.devices.hidraw import DEV, SYSFS, HidrawFile, hid_devices
-from serl_teleop.devices.spacemouse_reports import LOGITECH, MODELS, THREEDCONNEXION, Model, Reports, model_of
+from serl_teleop.devices.hid.hidraw import DEV, SYSFS, HidrawFile, hid_devices
+from serl_teleop.devices.hid.spacemouse_reports import LOGITECH, MODELS, THREEDCONNEXION, Model, Reports, model_of
 
 _SILENCE: Final = 0.5  # [s] for which a cap that is away from its middle may say nothing; it reports every 8 to 16 ms
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from serl_teleop.devices.hidraw import HidDevice
+from serl_teleop.devices.hid.hidraw import HidDevice
 
 FULL_DEFLECTION: Final = 350.0
 _TRANSLATION, _ROTATION, _BUTTONS = 1, 2, 3
