@@ -79,6 +79,7 @@ def convert(
 
     Examples:
         ./serl convert runs/NAME demonstrations.serl --successes
+        ./serl convert demonstrations.serl dataset --to lerobot
     """
     from serl_cli.work import convert_recording
 

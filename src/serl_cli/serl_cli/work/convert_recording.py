@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from serl_config.text import printable
 from serl_launch.errors import CommandError, Interrupted
+from serl_launch.runs import Run, read_config
 from serl_recording.convert import Selection
 from serl_recording.convert import convert as convert_episodes
 from serl_recording.registry import FORMATS, ReadSettings, WriteSettings, format_of, open_recording
@@ -43,7 +44,7 @@ def convert(
                 source,
                 target,
                 to,
-                reading=ReadSettings(rate, task),
+                reading=ReadSettings(rate, task or _task_of(source)),
                 writing=WriteSettings(pictures),
                 selection=Selection(successes, demonstrations, without),
                 progress=lambda so_far: status.update(f"{so_far.episodes} episodes, {so_far.steps} steps"),
@@ -53,7 +54,7 @@ def convert(
     passed = f", {done.passed} not selected" if done.passed else ""
     print(
         f"{printable(target)}: {FORMATS[done.target].title} with {done.episodes} episodes, {done.successes} of them "
-        f"successful, {done.steps} steps{passed}; from a {FORMATS[done.source].title}"
+        f"successful, {done.steps} steps{passed}; read as {FORMATS[done.source].title}"
     )
     if done.damaged:
         raise CommandError(
@@ -112,11 +113,18 @@ def check(path: Path, rate: float | None) -> None:
 def _survey(path: Path, rate: float | None) -> tuple[Survey, list[str]]:
     damage: list[str] = []
     with Console(stderr=True).status(f"reading {printable(path)}"):
-        reader = open_recording(path, ReadSettings(rate))
+        reader = open_recording(path, ReadSettings(rate, _task_of(path)))
         survey = Survey(reader.spec)
         for episode in reader.episodes(lambda error: damage.append(str(error))):
             survey.add(episode)
     return survey, damage
+
+
+def _task_of(path: Path) -> str:
+    """The task that a run was of; empty for recordings that are no runs."""
+    run = Run(path)
+    plan = read_config(run).get("plan") if run.config_file.is_file() and run.journal.is_dir() else None
+    return str(plan.get("task", "")) if isinstance(plan, dict) else ""
 
 
 def _entries(survey: Survey) -> list[tuple[str, ArraySpec]]:
