@@ -5,4 +5,4 @@ LARGEST_COUNT = 2**31 - 1
 """Largest number of whatever is counted: messages hold no more."""
 
 MOST_CONFIRMATIONS = 100
-"""As in Train.action."""
+"""Further evaluations that a training may have to pass, at most; the action `train` refuses more."""
