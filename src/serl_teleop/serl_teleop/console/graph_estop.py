@@ -37,6 +37,7 @@ class GraphEstop:
         now = time.monotonic()
         if self._asked_at is None:
             self._asked_at = now
+        if not self.by:  # a page asks by two ways, and others may press, too
             self.by = who
             self._notice(f"e-stop by {who}")
         self._call(now)
