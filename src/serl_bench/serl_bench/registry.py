@@ -218,6 +218,15 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.library.bit_flips:bitflip_detected",
     ),
     Benchmark(
+        "record_lost_episodes",
+        "complete episodes lost over 50 kill -9 of a recording, each format; needs ./serl setup recordings",
+        "episodes",
+        "less",
+        0,
+        "serl_bench.library.killed_recordings:record_lost_episodes",
+        by_default=False,
+    ),
+    Benchmark(
         "estop_ms",
         "from the call of arm/estop until the arm is commanded to hold, p99 over 200 stops: idle, policy, person, "
         "move_to in space and in joint space, just released, lockstep; with a flood on every topic beside it",
