@@ -53,8 +53,8 @@ PIP_PACKAGES = {
     "safetensors": "safetensors",
     "tensorboardX": "tensorboardx",
 }
-# Of one kind of camera, of some formats of recordings, which say so where they are missing.
-OPTIONAL = {"av", "google_crc32c", "mcap", "pyarrow", "pyrealsense2", "rosbags"}
+# Of one kind of camera, of game pads, of some formats of recordings, which say so where they are missing.
+OPTIONAL = {"av", "google_crc32c", "mcap", "pyarrow", "pyrealsense2", "rosbags", "sdl2"}
 
 
 def imported(folder: Path) -> set[str]:

@@ -18,6 +18,7 @@ from serl_tasks.messages import MessageError
 from serl_teleop.devices.axes import AxisMapping, MappingError
 from serl_teleop.devices.buttons import parse_buttons
 from serl_teleop.devices.device import AXES, Device, DeviceState
+from serl_teleop.devices.gamepad import Gamepad
 from serl_teleop.devices.hid.hidraw import DEV, SYSFS
 from serl_teleop.devices.hid.spacemouse import SpaceMouse, find_space_mouse
 from serl_teleop.devices.joy import joy_state
@@ -115,6 +116,7 @@ def _topic(
 
 _OPENERS: dict[str, Callable[[Node], Callable[[], Device]]] = {
     "spacemouse": _spacemouse,
+    "gamepad": lambda _: Gamepad,
     "keyboard": lambda _: Keyboard,
     "joy": _joy,
     "twist": _twist,

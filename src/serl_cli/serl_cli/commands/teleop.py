@@ -11,7 +11,7 @@ from serl_cli.commands.options import GraphOption
 
 teleop = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
-Device = Literal["spacemouse", "keyboard", "joy", "twist"]
+Device = Literal["spacemouse", "gamepad", "keyboard", "joy", "twist"]
 DEVICES: tuple[str, ...] = get_args(Device)
 SettingsOption = Annotated[
     Path | None,

@@ -36,6 +36,11 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
                 buttons=("left=toggle", "right=success"),
             ),
             Kind(
+                "gamepad",
+                "game pad, by SDL",
+                buttons=("leftshoulder=lead", "a=toggle", "start=success", "back=failure", "x=discard"),
+            ),
+            Kind(
                 "keyboard",
                 "keyboard of the terminal",
                 scale=(0.5,) * 6,
