@@ -17,6 +17,7 @@ from serl_recording.format import Writer
 from serl_recording.formats.rlds.example import Values, encode_example
 from serl_recording.formats.rlds.features import INSTRUCTION, METADATA, OBSERVATION, features_tree
 from serl_recording.formats.rlds.tfrecord import RecordWriter
+from serl_recording.optional import require
 from serl_recording.pictures import encode_png
 
 NAME: Final = "episodes"
@@ -42,6 +43,7 @@ class RldsWriter(Writer):
     """
 
     def __init__(self, folder: Path, spec: RecordingSpec, pictures: str = "png") -> None:
+        require("google_crc32c", "an RLDS dataset")
         self._folder, self._spec = folder, spec
         self._encode = encode_jpeg if pictures == "jpeg" else encode_png
         self._episodes = 0
