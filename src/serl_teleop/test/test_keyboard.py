@@ -2,6 +2,8 @@
 """Keys as terminals report them, through a pseudo-terminal, to what a hand means."""
 
 import os
+import select
+import sys
 import termios
 
 import pytest
@@ -109,6 +111,36 @@ def test_the_terminal_is_left_as_it_was(terminal):
 def test_a_file_is_no_keyboard(tmp_path):
     with (tmp_path / "file").open("w+b") as file, pytest.raises(DeviceError, match="no terminal"):
         Keyboard(file.fileno())
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_process_without_standard_input_has_no_keyboard(tmp_path, monkeypatch, closed):
+    file = (tmp_path / "file").open("w+")
+    file.close()
+    monkeypatch.setattr(sys, "stdin", file if closed else None)
+    with pytest.raises(DeviceError, match="no terminal"):
+        Keyboard()
+
+
+def test_ctrl_s_does_not_stop_what_the_node_says(terminal):
+    os.write(terminal.master, b"\x13")
+    terminal.keyboard.read(1.0)
+    assert select.select([], [terminal.slave], [], 0.0)[1]
+
+
+@pytest.mark.parametrize(
+    "broken", [b"\x1b", b"\x1b[", b"\x1b[1;1", b"\x1b[1;1\x18", b"\x1b[?2026;2$y", b"\x1bO", b"\x1b\x1b"]
+)
+def test_a_sequence_that_is_broken_off_takes_no_release_with_it(broken):
+    keys = TerminalKeys()
+    keys.take(KITTY + press("w"), 1.0)
+    keys.held(1.0)
+    keys.take(broken, 1.1)
+    keys.take(release("w"), 1.2)
+    keys.take(event("c", 1, modifiers=5), 1.3)
+    keys.held(1.3)
+    assert "w" not in keys.held(1.4)
+    assert keys.interrupted
 
 
 @given(st.binary(max_size=200), st.integers(1, 20))

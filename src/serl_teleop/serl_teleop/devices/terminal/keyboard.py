@@ -31,6 +31,8 @@ KEYS: Final = {
 }
 """Axis and sign of each key that moves something; two that are against each other cancel out."""
 
+_MOST_READS: Final = 16  # of 1024 bytes, at each look
+
 
 class Keyboard:
     """Reads the keys of a terminal; see `Device`. All other keys are buttons, by their names."""
@@ -44,13 +46,21 @@ class Keyboard:
         Raises:
             DeviceError: that is no terminal.
         """
-        self._terminal = sys.stdin.fileno() if terminal is None else terminal
+        self._terminal = _standard_input() if terminal is None else terminal
         if not os.isatty(self._terminal):
             raise DeviceError("keyboard: standard input is no terminal; use ./serl teleop lead keyboard in one")
         self._keys = TerminalKeys()
-        self._before: list[Any] | None = termios.tcgetattr(self._terminal)
-        tty.setcbreak(self._terminal)
-        os.write(self._terminal, ENABLE)
+        self._before: list[Any] | None = None
+        try:
+            self._before = termios.tcgetattr(self._terminal)
+            tty.setcbreak(self._terminal)
+            mode = termios.tcgetattr(self._terminal)
+            mode[0] &= ~termios.IXON  # Ctrl-S would stop the output, and with its next line the node, for ever
+            termios.tcsetattr(self._terminal, termios.TCSANOW, mode)
+            os.write(self._terminal, ENABLE)
+        except (OSError, termios.error) as error:
+            self.close()
+            raise DeviceError(f"keyboard: {error.args[-1]}; was the terminal closed?") from error
 
     @property
     def description(self) -> str:
@@ -64,8 +74,10 @@ class Keyboard:
         Raises:
             DeviceError: the terminal was closed.
         """
-        while select.select([self._terminal], [], [], 0.0)[0]:
+        for _ in range(_MOST_READS):  # whoever types faster than this is no hand
             try:
+                if not select.select([self._terminal], [], [], 0.0)[0]:
+                    break
                 data = os.read(self._terminal, 1024)
             except OSError as error:
                 raise DeviceError(f"keyboard: {error.strerror}; was the terminal closed?") from error
@@ -91,3 +103,11 @@ class Keyboard:
             os.write(self._terminal, DISABLE)
             termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._before)
         self._before = None
+
+
+def _standard_input() -> int:
+    """File descriptor of standard input, -1 where there is none: a process may begin, or go on, without."""
+    try:
+        return -1 if sys.stdin is None else sys.stdin.fileno()
+    except ValueError:  # closed, or no file
+        return -1

@@ -21,7 +21,8 @@ HELD_AFTER_BYTE: Final = 0.2  # [s]; keys repeat every 20 to 100 ms, once they d
 _KITTY = re.compile(rb"\x1b\[\?(\d{1,3})u")
 _KEY = re.compile(rb"\x1b\[(\d{1,7})(?::\d{0,7}){0,2}(?:;(\d{0,3})(?::(\d))?)?(?:;[\d:]{0,24})?u")
 _FOCUS = re.compile(rb"\x1b\[([IO])")
-_OTHER = re.compile(rb"\x1b\[[0-9;:?<=>]{0,24}[@-~]|\x1bO[@-~]")  # arrows and the like
+_OTHER = re.compile(rb"\x1b\[[0-?]{0,24}[@-~]|\x1bO[@-~]")  # arrows and the like
+_BEGUN = re.compile(rb"\x1b(?:\[[0-?]*|O)?")
 _LONGEST: Final = 48  # bytes of a sequence
 _RELEASE: Final = 3
 _CONTROL: Final = 4  # bit of the modifiers, which are sent plus 1
@@ -74,7 +75,10 @@ class TerminalKeys:
             found = _OTHER.match(data)
         if found is not None:
             return found.end()
-        return 0 if len(data) < _LONGEST and not data[1:2].isalpha() else 1
+        begun = _BEGUN.match(data)
+        length = 1 if begun is None else begun.end()
+        # one that is broken off ends where it breaks: what comes next may be the release of a key
+        return 0 if length == len(data) < _LONGEST else length
 
     def _take_key(self, code: int, modifiers: int, event: int, now: float) -> None:
         if not 0 < code < 0x80:
