@@ -282,6 +282,10 @@ class ActorNode(Node):
         level = WARN if backlog > self._max_backlog // 2 else OK
         self._diagnostics.set("learner", level, "connected", policy_lag=self._learner.lag, backlog=backlog)
 
+    def mind(self, component: str, concern: str) -> None:
+        """See `JobHost`: set its status on `/diagnostics`."""
+        self._diagnostics.set(component, WARN if concern else OK, concern or "as it should be")
+
     # Jobs
 
     def _train(self, handle: ServerGoalHandle) -> Train.Result:

@@ -21,6 +21,7 @@ from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage.chunk import Chunk
 from serl_rl.success_rate import out_of_reach, wilson_interval
 
+from serl_training.actor.autonomy import Autonomy
 from serl_training.actor.behaviours import Behaviour, Exploring, Greedy, Still
 from serl_training.actor.episode_numbers import EpisodeNumbers
 from serl_training.actor.job import EvaluationResult, JobHost, RecordResult, TrainGoal, TrainResult
@@ -96,6 +97,7 @@ class Actor:
         self._format = ChunkFormat(spec, settings.actor_id, settings.chunk_size)
         self._idle_demonstrations = 0  # in a row
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)  # seconds and steps of episodes
+        self._autonomy = Autonomy()
 
     def train(self, goal: TrainGoal, feedback: Callable[[str, int, float], None]) -> TrainResult:
         """Record the demonstrations that are missing, then learn online until its evaluations reach the goal.
@@ -290,6 +292,7 @@ class Actor:
         )
         self._rates.append((time.monotonic() - before, summary.length))
         seconds = sum(duration for duration, _ in self._rates)
+        self._autonomy.add(summary)
         self._host.report(
             self._learner.totals.env_steps,
             {
@@ -299,8 +302,12 @@ class Actor:
                 "train/intervention_rate": summary.interventions / summary.length,
                 "train/env_steps_per_s": sum(length for _, length in self._rates) / max(seconds, 1e-9),
                 "train/policy_lag": float(self._learner.lag),
+                **self._autonomy.numbers(),
             },
         )
+        self._host.mind("autonomy", self._autonomy.concern())
+        if warning := self._autonomy.warning():
+            _log.warning("%s", f"{self._settings.task}: {warning}" if self._settings.task else warning)
         return summary
 
     def _start(self, mode: EpisodeMode, number: int, seed: int) -> EpisodeStart:

@@ -56,6 +56,10 @@ class PairMemberHost:
         name = f"learner of {self._task}"
         self._diagnostics.set(name, level, "connected", policy_lag=self._link.lag, backlog=backlog)
 
+    def mind(self, component: str, concern: str) -> None:
+        """See `JobHost`."""
+        self._diagnostics.set(f"{component} of {self._task}", WARN if concern else OK, concern or "as it should be")
+
 
 class PairJobs:
     """Does for a pair what the actor's actions ask for."""

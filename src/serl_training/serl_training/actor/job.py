@@ -19,6 +19,9 @@ class JobHost(Protocol):
     def report(self, env_steps: int, values: dict[str, float]) -> None:
         """Take named numbers, as they were after `env_steps` of the run."""
 
+    def mind(self, component: str, concern: str) -> None:
+        """Take what is not as it should be about `component` and needs no end of the job; empty: all is well."""
+
     def check(self) -> None:
         """Look whether to go on; called before each step.
 

@@ -17,6 +17,7 @@ from typing import Protocol
 from serl_rl.success_rate import out_of_reach, wilson_interval
 
 from serl_training.actor.actor import Actor, most_attempts
+from serl_training.actor.autonomy import Autonomy
 from serl_training.actor.episode_numbers import EpisodeNumbers
 from serl_training.actor.job import EvaluationResult, JobHost, RecordResult, TrainGoal, TrainResult
 from serl_training.env.episode import episode_seeds
@@ -109,6 +110,7 @@ class Pair:
         self._members, self._turns, self._numbers, self._host = members, turns, numbers, host
         self._updates_before_acting = updates_before_acting
         self._turn: str | None = None
+        self._autonomy = Autonomy()  # of both together
 
     @property
     def env_steps(self) -> int:
@@ -174,6 +176,7 @@ class Pair:
             summary = self._members[name].actor.train_episode(exploring[name], goal.seed)
             self._pass_turn(name, summary.success)
             rates.append((time.monotonic() - before, summary.length))
+            self._autonomy.add(summary)
             self._host.report(
                 self.env_steps,
                 {
@@ -181,6 +184,7 @@ class Pair:
                     "train/intervention_rate": summary.interventions / summary.length,
                     "train/env_steps_per_s": sum(steps for _, steps in rates) / sum(seconds for seconds, _ in rates),
                     "train/resets": float(self._turns.resets),
+                    **self._autonomy.numbers(),
                 },
             )
 

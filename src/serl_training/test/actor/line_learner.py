@@ -90,10 +90,15 @@ class Host:
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
         self.check = check
         self.reports: list[dict[str, float]] = []
+        self.concerns: list[tuple[str, str]] = []
 
     def report(self, env_steps: int, values: dict[str, float]) -> None:
         """Keep `values`."""
         self.reports.append(values)
+
+    def mind(self, component: str, concern: str) -> None:
+        """Keep `concern`."""
+        self.concerns.append((component, concern))
 
     def wait_until_ready(self) -> None:
         """Is ready."""

@@ -130,6 +130,8 @@ def test_training_ends_when_an_evaluation_of_both_reaches_the_goal() -> None:
         assert host.reports[-1]["eval/episodes"] == 10.0
     assert run.host.reports[-1]["eval/episodes"] == 20.0
     assert result.resets == 0
+    counts = [report["autonomy/episodes"] for report in run.host.reports if "train/resets" in report]
+    assert counts == [min(number, 20.0) for number in range(1, len(counts) + 1)], "of both together"
 
 
 def test_what_an_actor_stores_goes_to_the_learner_of_its_task_alone() -> None:
