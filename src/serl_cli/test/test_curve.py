@@ -25,6 +25,8 @@ FULL = {
     "eval/episodes": _series([3.0, 50.0, 50.0]),
     "train/episode_return": _series([0.0, 1.0] * 30),
     "train/intervention_rate": _series([0.5] * 60),
+    "autonomy/untouched": _series([0.0] * 20 + [0.5] * 40),
+    "autonomy/success_alone": _series([0.9] * 40),
     "learner/critic_loss": _series([0.1, 0.01, 0.001]),
     "learner/actor_loss": _series([0.0, -0.5, -1.0]),
 }
@@ -38,6 +40,18 @@ def test_a_full_run_becomes_a_picture_with_all_its_colours(tmp_path: Path) -> No
         colours = np.asarray(image.convert("RGB")).reshape(-1, 3)
     for line in ((0x1F, 0x6F, 0xB4), (0xD9, 0x73, 0x0D), (0x2B, 0x8A, 0x3E)):
         assert np.any(np.all(colours == line, axis=1))
+
+
+@pytest.mark.parametrize("helped", [False, True])
+def test_autonomy_is_drawn_where_a_person_led(tmp_path: Path, helped: bool) -> None:
+    path = tmp_path / "curve.png"
+    names = ("train/intervention_rate", "autonomy/untouched", "autonomy/success_alone")
+    metrics = {name: FULL[name] if helped else _series([0.0] * 60) for name in names}
+    plot_learning_curve(metrics, path, title="pick_cube", goal=0.95)
+    with Image.open(path) as image:
+        colours = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    for line in ((0x1F, 0x6F, 0xB4), (0x2B, 0x8A, 0x3E)):
+        assert np.any(np.all(colours == line, axis=1)) == helped
 
 
 @pytest.mark.parametrize("missing", [*FULL, None])

@@ -3,10 +3,22 @@
 
 import io
 import math
+from pathlib import Path
 
 import pytest
 from rich.console import Console
+from serl_cli.report import autonomy
 from serl_cli.report.progress import LineDisplay, LiveDisplay, TrainingStatus, duration, make_display
+from serl_launch.runs import Run
+from serl_training.learner.run_log import RunLog
+
+_AUTONOMY = {
+    "autonomy/success_alone": 0.75,
+    "autonomy/untouched": 0.2,
+    "autonomy/led_steps": 0.3,
+    "autonomy/episode_length": 41.6,
+    "autonomy/episodes": 20.0,
+}
 
 
 def _full() -> TrainingStatus:
@@ -43,6 +55,32 @@ def test_training_success_is_a_mean_over_recent_episodes() -> None:
     for success in (1.0, 0.0, 0.0, 1.0):
         status.update_metrics(1, {"train/success": success})
     assert status.values["train/success"] == 0.5
+
+
+def test_success_alone_is_not_shown_of_episodes_that_were_all_touched() -> None:
+    status = TrainingStatus(100, 1.0)
+    status.update_metrics(1, {"autonomy/untouched": 0.25, "autonomy/success_alone": 0.8})
+    assert "untouched 25% (80% succeed)" in status.line()
+    status.update_metrics(2, {"autonomy/untouched": 0.0})
+    assert "untouched 0%" in status.line()
+    assert "80%" not in status.line()
+
+
+def test_a_result_has_the_newest_autonomy_alone(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert autonomy.numbers(run) == {}
+    with RunLog(tmp_path) as log:
+        log.write("actor", 5, {"train/success": 1.0, **_AUTONOMY})
+        assert autonomy.numbers(run) == pytest.approx(
+            {"success_alone": 0.75, "untouched": 0.2, "led_steps": 0.3, "episode_length": 41.6, "episodes": 20.0}
+        )
+        assert autonomy.describe(autonomy.numbers(run)) == (
+            "the last 20 training episodes: a person led in 30% of the steps, "
+            "20% of the episodes nobody touched, 75% of those succeed; 42 steps an episode"
+        )
+        log.write("actor", 9, {name: value for name, value in _AUTONOMY.items() if name != "autonomy/success_alone"})
+    assert "success_alone" not in autonomy.numbers(run)
+    assert "nobody touched; 42" in autonomy.describe(autonomy.numbers(run))
 
 
 def test_a_late_message_does_not_turn_the_counter_back() -> None:

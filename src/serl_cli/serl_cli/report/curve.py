@@ -20,7 +20,7 @@ _BLUE, _ORANGE, _GREEN, _GREY = "#1f6fb4", "#d9730d", "#2b8a3e", "#8a8f98"
 
 
 def plot_learning_curve(metrics: Mapping[str, Series], path: Path, *, title: str, goal: float) -> None:
-    """Draws evaluations with their interval, training return, interventions and losses over the env steps.
+    """Draws evaluations with their interval, training return, interventions, autonomy and losses over the env steps.
 
     Args:
         metrics: as ``serl_training.learner.run_log.read_metrics`` returns them; what is missing leaves its panel empty.
@@ -39,6 +39,7 @@ def plot_learning_curve(metrics: Mapping[str, Series], path: Path, *, title: str
     _average(panels[1, 0], metrics.get("train/intervention_rate"), "steps led by the person", _ORANGE)
     panels[1, 0].yaxis.set_major_formatter(PercentFormatter(1.0))
     panels[1, 0].set_ylim(-0.02, 1.02)
+    _autonomy(panels[1, 0], metrics)
     _losses(panels[1, 1], metrics)
     for panel in panels[1]:
         panel.set_xlabel("online env steps")
@@ -80,6 +81,22 @@ def _average(panel: Axes, series: Series | None, title: str, color: str) -> None
         return
     panel.plot(series.env_steps, series.value, ".", color=color, alpha=0.15, markersize=3)
     panel.plot(series.env_steps, moving_average(series.value, WINDOW), color=color)
+
+
+def _autonomy(panel: Axes, metrics: Mapping[str, Series]) -> None:
+    """Where a person led at all: in how many episodes nobody did, and how many of those succeeded."""
+    led = metrics.get("train/intervention_rate")
+    if led is None or not led.value.any():
+        return
+    lines = (
+        ("autonomy/untouched", "episodes nobody touched", _BLUE),
+        ("autonomy/success_alone", "of those succeed", _GREEN),
+    )
+    shown = [(metrics[name], label, color) for name, label, color in lines if name in metrics]
+    for series, label, color in shown:
+        panel.plot(series.env_steps, series.value, color=color, label=label)
+    if shown:
+        panel.legend(loc="best")
 
 
 def _losses(panel: Axes, metrics: Mapping[str, Series]) -> None:

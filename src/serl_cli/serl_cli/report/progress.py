@@ -64,6 +64,7 @@ class TrainingStatus:
             ("evaluated success", evaluation),
             ("training success", self._show("train/success", ".0%")),
             ("interventions", self._show("train/intervention_rate", ".0%")),
+            ("untouched", self._untouched()),
             ("env steps/s", self._show("train/env_steps_per_s", ".0f")),
             ("updates/s", self._show("learner/updates_per_s", ".0f")),
             ("critic loss", self._show("learner/critic_loss", ".3g")),
@@ -77,6 +78,13 @@ class TrainingStatus:
         """Everything worth showing, in one line."""
         rows = [f"{name} {value}" for name, value in self.rows() if "–" not in value]
         return f"{self.stage} {self.env_steps}/{self.max_env_steps}: " + ", ".join(rows)
+
+    def _untouched(self) -> str:
+        """Share of the last training episodes in which nobody led, and how many of those succeeded."""
+        share = self._show("autonomy/untouched", ".0%")
+        if not self.values.get("autonomy/untouched", 0.0) > 0.0:
+            return share  # of none the success is not known; what the metrics said last is of other episodes
+        return f"{share} ({self._show('autonomy/success_alone', '.0%')} succeed)"
 
     def _show(self, name: str, form: str, unit: str = "") -> str:
         value = self.values.get(name, math.nan)

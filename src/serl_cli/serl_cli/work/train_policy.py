@@ -14,8 +14,9 @@ from serl_launch.errors import CommandError, DomainTakenError, Interrupted
 from serl_launch.graph_session import GraphSession, simulated
 from serl_launch.runs import Run
 from serl_launch.system import describe
+from serl_training.learner.run_log import RunLogError
 
-from serl_cli.report import summary, turns
+from serl_cli.report import autonomy, summary, turns
 from serl_cli.report.progress import TrainingStatus, make_display
 from serl_cli.run_config import check_unchanged, members, read_run_config, task_changes, write_run_config
 from serl_cli.training_plan import (
@@ -130,7 +131,9 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: b
         raise Interrupted(f"interrupted; go on with ./serl train --resume {run.name}") from None
     if result.termination_reason not in ("goal", "max_env_steps"):
         raise CommandError(f"training ended early ({result.termination_reason}): {result.message}; logs: {run.log_dir}")
-    runs.write_result(run, _result(plan, result, wall_seconds, resumed))
+    alone = {member.name: _autonomy(member, console) for member, _ in members(run, plan)}
+    both = {"autonomy": alone if plan.partner else alone[run.name]}
+    runs.write_result(run, _result(plan, result, wall_seconds, resumed) | both)
     if graph.unfinished:
         raise CommandError(
             f"{graph.unfinished[0]} - the newest policy is not saved; the journal has everything that it was trained "
@@ -155,6 +158,11 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: b
         )
     if plan.partner:
         console.print(turns.describe(result), highlight=False)
+    if plan.interventions or plan.teleop not in ("scripted", "none"):
+        for name, numbers in alone.items():
+            if numbers:
+                of = f"{name}: " if plan.partner else ""
+                console.print(of + autonomy.describe(numbers), markup=False, highlight=False, soft_wrap=True)
     summary.show(run, console, [member for member, _ in members(run, plan) if plan.partner])
     return bool(result.success)
 
@@ -205,6 +213,15 @@ def _send_goal(graph: GraphSession, plan: TrainingPlan, console: Console) -> Any
             on_feedback=lambda feedback: status.update_feedback(feedback.stage, feedback.env_steps),
             tick=tick,
         )
+
+
+def _autonomy(run: Run, console: Console) -> dict[str, float]:
+    """How far the policy got alone. A result is not lost because the metrics cannot be read."""
+    try:
+        return autonomy.numbers(run)
+    except RunLogError as error:
+        console.print(f"no autonomy: {error}", style="yellow", soft_wrap=True)
+        return {}
 
 
 def _result(plan: TrainingPlan, result: Any, wall_seconds: float, resumed: bool) -> dict[str, Any]:

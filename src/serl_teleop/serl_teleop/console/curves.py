@@ -8,6 +8,8 @@ SHOWN = {
     "train/success": "success, while it learns",
     "eval/success_rate": "success, evaluated",
     "train/intervention_rate": "share of steps led by a person",
+    "autonomy/untouched": "share of episodes nobody touched",
+    "autonomy/success_alone": "success of episodes nobody touched",
     "learner/critic_loss": "critic loss",
     "train/policy_lag": "age of the policy [env steps]",
 }
