@@ -155,6 +155,7 @@ def test_each_step_leaves_the_others_alone():
     arm = {"sac/critic", "sac/critic_optimizer", "sac/target_critic", "sac/key", "sac/updates"}
     assert changed(agent, critic_step(agent, batch)[0]) == arm | {"grasp", "grasp_optimizer", "target_grasp"}
     actor = {"sac/actor", "sac/actor_optimizer", "sac/log_temperature", "sac/temperature_optimizer", "sac/key"}
+    actor |= {"sac/acting_average"}
     assert changed(agent, actor_step(agent, batch)[0]) == actor
 
 
