@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from serl_config.atomic_files import remove_leftovers, sync_directory
 from serl_rl.spec import DataError
 
 from serl_recording.episode import Episode, RecordingError
+from serl_recording.format import Reader
 from serl_recording.registry import (
     SAYS_ALL,
     USUAL,
     ReadSettings,
     WriteSettings,
+    check_free,
     create_recording,
     format_of,
     open_recording,
@@ -73,7 +79,7 @@ def convert(
     selection: Selection = EVERYTHING,
     progress: Callable[[Converted], None] = lambda _: None,
 ) -> Converted:
-    """Convert a recording.
+    """Convert a recording. `target` appears when it is complete, and not at all where the conversion fails.
 
     Args:
         source: a recording of any format.
@@ -93,8 +99,8 @@ def convert(
     reader = open_recording(source, reading)
     done = Converted(format_of(source), name)
     spec = reader.spec.without(selection.without)
-    with create_recording(target, name, spec, writing) as writer:
-        for episode in reader.episodes(lambda error: done.damaged.append(str(error))):
+    with _appearing(target, name) as path, create_recording(path, name, spec, writing) as writer:
+        for episode in _readable(reader, done.damaged):
             if not selection.takes(episode):
                 done.passed += 1
                 continue
@@ -114,3 +120,43 @@ def convert(
                 f"{len(done.damaged)} damaged{reason})"
             )
     return done
+
+
+def _readable(reader: Reader, damaged: list[str]) -> Iterator[Episode]:
+    """Every episode that can be read, also before one that nobody can read on from."""
+    try:
+        yield from reader.episodes(lambda error: damaged.append(str(error)))
+    except (RecordingError, OSError) as error:
+        damaged.append(f"the rest was left out: {error}")
+
+
+@contextmanager
+def _appearing(target: Path, name: str) -> Iterator[Path]:
+    """Where to write what becomes `target` at the end of the context; gone where that ends with an exception.
+
+    It is written under its own name in a hidden folder, beside `target`, or within it where that is an empty folder,
+    which may be a disk of its own. What a killed conversion left there is removed by the next one.
+    """
+    prefix = f".{target.absolute().name}."
+    beside = target if target.is_dir() else target.absolute().parent
+    try:
+        remove_leftovers(beside, prefix)
+        check_free(target, name)
+        hidden = beside / f"{prefix}{os.getpid()}.tmp"
+        hidden.mkdir()
+    except OSError as error:
+        raise RecordingError(f"{target}: cannot be written: {error.strerror or error}") from error
+    try:
+        path = hidden / target.absolute().name
+        yield path
+        if beside == target:
+            for each in path.iterdir():
+                each.rename(target / each.name)
+        else:
+            check_free(target, name)
+            path.rename(target)
+        sync_directory(beside)
+    except OSError as error:
+        raise RecordingError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)

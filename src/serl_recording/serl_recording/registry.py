@@ -101,6 +101,15 @@ def target_format(path: Path, name: str = "") -> str:
     raise RecordingError(f"{path}: its name does not say the format; give --to with one of {', '.join(written)}")
 
 
+def check_free(path: Path, name: str) -> None:
+    """Raise RecordingError unless a recording of a format can be made at a path, where nothing is lost."""
+    empty = not FORMATS[name].suffix and path.is_dir() and not any(path.iterdir())
+    if (path.exists() or path.is_symlink()) and not empty:
+        raise RecordingError(f"{path} exists: choose another name, or remove it")
+    if not path.absolute().parent.is_dir():
+        raise RecordingError(f"{path}: there is no folder {path.absolute().parent}")
+
+
 def create_recording(path: Path, name: str, spec: RecordingSpec, settings: WriteSettings = USUAL) -> Writer:
     """Begin a recording where there is nothing yet, or an empty folder.
 
@@ -114,10 +123,7 @@ def create_recording(path: Path, name: str, spec: RecordingSpec, settings: Write
         RecordingError: there is something, it cannot be created, or the format cannot hold such episodes.
     """
     format_ = FORMATS[target_format(path, name)]
-    if path.exists() and not (not format_.suffix and path.is_dir() and not any(path.iterdir())):
-        raise RecordingError(f"{path} exists: choose another name, or remove it")
-    if not path.absolute().parent.is_dir():
-        raise RecordingError(f"{path}: there is no folder {path.absolute().parent}")
+    check_free(path, name)
     pictures = settings.pictures or format_.pictures[0]
     if pictures not in format_.pictures:
         raise RecordingError(

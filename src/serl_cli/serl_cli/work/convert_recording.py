@@ -50,7 +50,7 @@ def convert(
                 progress=lambda so_far: status.update(f"{so_far.episodes} episodes, {so_far.steps} steps"),
             )
     except KeyboardInterrupt:
-        raise Interrupted(f"conversion interrupted; the episodes that {target} has so far are complete") from None
+        raise Interrupted(f"conversion interrupted; there is no {target}, and {source} is as it was") from None
     passed = f", {done.passed} not selected" if done.passed else ""
     print(
         f"{printable(target)}: {FORMATS[done.target].title} with {done.episodes} episodes, {done.successes} of them "

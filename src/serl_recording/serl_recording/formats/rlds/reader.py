@@ -21,6 +21,7 @@ from serl_recording.formats.rlds.example import Values, decode_example
 from serl_recording.formats.rlds.features import OBSERVATION, Feature, step_features
 from serl_recording.formats.rlds.tfrecord import read_records
 from serl_recording.formats.rlds.writer import FEATURES, SPEC
+from serl_recording.optional import require
 from serl_recording.pictures import decode_picture
 
 _LIMIT: Final = 2**24
@@ -42,6 +43,7 @@ class RldsReader(Reader):
     """
 
     def __init__(self, folder: Path, rate: float | None = None, task: str = "") -> None:
+        require("google_crc32c", "an RLDS dataset")
         self._folder = folder
         self._files = sorted(folder.glob("*.tfrecord*"))
         if not self._files:
