@@ -12,8 +12,12 @@ What it publishes is what any device of your own, or a console, publishes too:
 
 `teleop/release` (std_srvs/Trigger) lets the policy go on where a device was lost while the person led. Until then, or
 until the device is back and has been taken and let go, the arm is held.
+
+Two who lead at once would pull the arm to and fro. Within the node the devices have priorities; while a person leads
+from elsewhere, as by a page of the console, none of them does, and each has to be let go before it leads.
 """
 
+import math
 import time
 from array import array
 from collections.abc import Sequence
@@ -42,6 +46,8 @@ from serl_teleop.devices.takeover import Phase
 from serl_teleop.open_devices_node import declare_settings, opener
 
 _FAREWELLS = 3  # the arm controller's subscription is best effort
+_OWN = 0.5  # [s] after our last action in which a person who leads is ours
+_FOREIGN_STATES = 3  # of an arm that somebody else leads, in a row: one alone may be left of a lead that is over
 _EVENTS = {
     Function.SUCCESS: TeleopEvent.SUCCESS,
     Function.FAILURE: TeleopEvent.FAILURE,
@@ -72,8 +78,9 @@ class TeleopNode(Node):
         rate = declare(self, "rate", 50.0, "Looks at the devices, and actions, a second [Hz].", range=(10.0, 250.0))
         self._hands = [Hand(Operator(name, declare_settings(self, KINDS[name])), opener(self, name)) for name in names]
         self._arm: ArmSample | None = None
-        self._leader: int | None = None
-        self._told = False
+        self._led_at = -math.inf  # [s]
+        self._foreign_states = 0
+        self._told: str | None = None
         self._farewells = 0
         self._message = ActionCommand()
         self._publisher = self.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
@@ -97,9 +104,16 @@ class TeleopNode(Node):
 
     def _on_arm(self, message: ArmState) -> None:
         self._arm = arm_sample(message)
-        if message.mode == SafetyStatus.MODE_ESTOP:  # who holds a device deflected moves nothing when it is released
+        foreign = message.mode == SafetyStatus.MODE_HUMAN and time.monotonic() - self._led_at > _OWN
+        self._foreign_states = self._foreign_states + 1 if foreign else 0
+        # who holds a device deflected moves nothing when the e-stop is released, or when the other one has let go
+        if message.mode == SafetyStatus.MODE_ESTOP or self._is_led_from_elsewhere:
             for hand in self._hands:
                 hand.operator.overrule()
+
+    @property
+    def _is_led_from_elsewhere(self) -> bool:
+        return self._foreign_states >= _FOREIGN_STATES
 
     def _on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         released = [hand.operator.name for hand in self._hands if hand.operator.takeover.consent()]
@@ -123,7 +137,7 @@ class TeleopNode(Node):
         if chosen is not None:
             intent = intents[chosen]
             action = self._mapping.action(intent.twist, intent.gripper, arm)
-            self._farewells = _FAREWELLS
+            self._farewells, self._led_at = _FAREWELLS, now
             self._publish(active=True, action=array("f", action.tobytes()))
         elif self._farewells:
             self._farewells -= 1
@@ -156,9 +170,11 @@ class TeleopNode(Node):
                 text += "; take the device and let it go, or call teleop/release"
             if Phase.LEADING in (before, phase) or intent.problem:
                 log(self, WARNING if intent.problem else INFO, f"{name} {text}", throttle=5.0, key=(name, text))
-        if chosen != self._leader or not self._told:
-            self._leader, self._told = chosen, True
-            text = "nobody leads" if chosen is None else f"leads by {self._hands[chosen].operator.name}"
+        text = "nobody leads" if chosen is None else f"leads by {self._hands[chosen].operator.name}"
+        if self._is_led_from_elsewhere:
+            text = "somebody leads from elsewhere, by a page or another node"
+        if text != self._told:
+            self._told = text
             self._diagnostics.set("person", OK, text)
 
 

@@ -146,6 +146,25 @@ def test_a_device_that_is_deflected_through_an_e_stop_has_to_be_let_go(ros, proc
     graph.push(0.8)
 
 
+def test_whoever_leads_from_elsewhere_is_not_interfered_with_and_a_device_has_to_be_let_go_then(ros, processes):
+    graph = Graph(ros, processes)
+    graph.says("joy", "is at rest")
+    graph.state.mode = SafetyStatus.MODE_HUMAN
+    graph.says("person", "from elsewhere")
+    graph.joy.axes[0] = 0.8
+    graph.says("joy", "has to be let go first")
+    graph.state.mode = SafetyStatus.MODE_POLICY
+    graph.says("person", "nobody leads")
+    assert not graph.actions
+    graph.joy.axes[0] = 0.0
+    graph.says("joy", "is at rest")
+    graph.push(0.8)
+    graph.state.mode = SafetyStatus.MODE_HUMAN
+    heard = len(graph.actions)
+    graph.wait(lambda: len(graph.actions) > heard + 40, "the person to lead on, whose lead it is")
+    assert all(action.active for action in graph.actions[heard:])
+
+
 def test_the_first_device_of_two_leads_and_numbers_that_are_none_are_refused(ros, processes):
     graph = Graph(ros, processes, "twist.full_linear:=0.5", devices="joy,twist")
     graph.says("twist", "is at rest")
