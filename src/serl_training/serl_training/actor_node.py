@@ -261,6 +261,10 @@ class ActorNode(Node):
             )
         self._person.begin()
 
+    def end_episode(self) -> None:
+        """See `JobHost`."""
+        self._person.end_by_itself()
+
     def _pause(self, lasts: Callable[[], bool], reason: Callable[[], str]) -> None:
         """Wait while `lasts`, and say for what."""
         paused = False

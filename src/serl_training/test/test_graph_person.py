@@ -78,3 +78,25 @@ def test_a_pause_without_an_episode_leaves_none(asked):
 def test_the_button_of_a_device_discards_too(asked):
     asked.actor.begin()
     asked.press_until(TeleopEvent.DISCARD, lambda: leaves(asked.actor))
+
+
+def test_an_episode_that_is_discarded_in_its_last_step_is_left(asked):
+    asked.actor.begin()
+    assert asked.discard().success
+    with pytest.raises(EpisodeLeft, match="discarded"):
+        asked.actor.end_by_itself()
+
+
+def test_one_that_has_ended_is_not_discarded_any_more_and_nobody_is_told_so(asked):
+    asked.actor.begin()
+    asked.actor.end_by_itself()
+    answer = asked.discard()
+    assert (answer.success, answer.message) == (False, "no episode is running")
+    asked.actor.begin()
+    assert not leaves(asked.actor)
+
+
+def test_a_pause_in_the_last_step_leaves_what_was_done(asked):
+    asked.actor.begin()
+    asked.pause(True)
+    asked.actor.end_by_itself()

@@ -336,7 +336,7 @@ class Actor:
                 start = replace(start, number=self._numbers.next_stored())
             self._host.wait_until_ready()
             try:
-                return run_episode(
+                summary = run_episode(
                     self._env,
                     behaviour,
                     start,
@@ -345,10 +345,13 @@ class Actor:
                     before_step=before_step or self._host.check,
                     whole=self._settings.whole_episodes,
                 )
+                self._host.end_episode()
             except (EpisodeLost, DataError) as error:
                 _log.warning("%s episode %d is lost: %s", name, start.number, error)
                 last = error
                 lost += not isinstance(error, EpisodeLeft)
+            else:
+                return summary
         raise JobFailed(
             f"{self._settings.lost_episodes_limit} {name} episodes in a row were lost; the last one: {last}"
         )

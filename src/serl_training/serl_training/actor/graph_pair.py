@@ -44,7 +44,7 @@ class PairMemberHost:
             diagnostics: of the node, which get a status of the link.
             max_backlog: transitions that are not acknowledged, above half of which the status is a warning.
         """
-        self.check, self.wait_until_ready = host.check, host.wait_until_ready
+        self.check, self.wait_until_ready, self.end_episode = host.check, host.wait_until_ready, host.end_episode
         self._task, self._link, self._diagnostics, self._max_backlog = task, link, diagnostics, max_backlog
         self._publish = MetricsPublisher(node, learner_prefix(task))
 

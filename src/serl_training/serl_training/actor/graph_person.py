@@ -9,6 +9,8 @@ from std_srvs.srv import SetBool, Trigger
 from serl_interfaces.msg import TeleopEvent
 from serl_training.env.episode import EpisodeLeft
 
+_DISCARDED = "a person discarded it"
+
 
 class GraphPerson:
     """Serves `episode/pause` and `episode/discard`, and hears the same of buttons on `teleop/event`.
@@ -37,6 +39,16 @@ class GraphPerson:
     def end(self) -> None:
         """No episode runs."""
         self._runs = False
+
+    def end_by_itself(self) -> None:
+        """The episode has ended; what is said from now on is not about it.
+
+        Raises:
+            EpisodeLeft: a person discarded it in its last step, and was told that it is left.
+        """
+        self.end()
+        if self._left == _DISCARDED:
+            self.check()
 
     def check(self) -> None:
         """Look whether the episode goes on.
@@ -68,5 +80,5 @@ class GraphPerson:
 
     def _discard(self) -> bool:
         if self._runs:
-            self._left = "a person discarded it"
+            self._left = _DISCARDED
         return self._runs

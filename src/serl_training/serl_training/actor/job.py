@@ -37,6 +37,13 @@ class JobHost(Protocol):
             Cancelled: the job is to end.
         """
 
+    def end_episode(self) -> None:
+        """Called when an episode has ended by itself, before anything comes of it.
+
+        Raises:
+            EpisodeLeft: a person has discarded it meanwhile.
+        """
+
 
 MAX_CONFIRMATIONS = 100
 

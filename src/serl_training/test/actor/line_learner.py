@@ -87,8 +87,8 @@ class Memory:
 class Host:
     """Lets an actor go on, unless `check` raises, and keeps what it reports."""
 
-    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
-        self.check = check
+    def __init__(self, check: Callable[[], None] = lambda: None, end: Callable[[], None] = lambda: None) -> None:
+        self.check, self.end_episode = check, end
         self.reports: list[dict[str, float]] = []
         self.concerns: list[tuple[str, str]] = []
 

@@ -52,9 +52,13 @@ class Line(gym.Env):
 
 
 def make(
-    env: Line, learner: Memory, check: Callable[[], None] = lambda: None, **settings: Any
+    env: Line,
+    learner: Memory,
+    check: Callable[[], None] = lambda: None,
+    end: Callable[[], None] = lambda: None,
+    **settings: Any,
 ) -> tuple[Actor, list[dict[str, float]]]:
-    host = Host(check)
+    host = Host(check, end)
     spec = TransitionSpec.from_spaces(env.observation_space, env.action_space)
     actor = Actor(env, learner, host, spec, ActorSettings("a", chunk_size=4, **settings))  # type: ignore[arg-type]
     return actor, host.reports
@@ -249,6 +253,23 @@ def test_a_person_may_discard_as_often_as_they_want() -> None:
     actor, _ = make(Line(), Memory(good_after=0), check=check, lost_episodes_limit=3)
     assert actor.evaluate(1, 0, 0.0, no_feedback).complete
     assert left == 20
+
+
+def test_a_demonstration_that_is_discarded_as_it_ends_leaves_no_trace() -> None:
+    endings = 0
+
+    def end() -> None:
+        nonlocal endings
+        endings += 1
+        if endings == 1:
+            raise EpisodeLeft("a person discarded it")
+
+    env = Line()
+    actor, _ = make(env, Memory(good_after=0), end=end)
+    taken: list[Chunk] = []
+    done, attempts, transitions = actor.record(1, 0, taken.append, no_feedback)
+    assert (done, attempts, len(env.episodes)) == (1, 1, 2)
+    assert transitions == sum(len(chunk) for chunk in taken) == 4
 
 
 def test_cancelling_leaves_the_job_at_the_next_step() -> None:
