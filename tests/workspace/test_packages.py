@@ -54,7 +54,7 @@ PIP_PACKAGES = {
     "tensorboardX": "tensorboardx",
 }
 # Of one kind of camera, of game pads, of some formats of recordings, which say so where they are missing.
-OPTIONAL = {"av", "google_crc32c", "mcap", "pyarrow", "pyrealsense2", "rosbags", "sdl2"}
+OPTIONAL = {"av", "google_crc32c", "lz4", "mcap", "pyarrow", "pyrealsense2", "rosbags", "sdl2", "zstandard"}
 
 
 def imported(folder: Path) -> set[str]:

@@ -3,6 +3,7 @@
 
 import json
 import re
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,3 +172,60 @@ def test_a_killed_recording_has_what_was_appended(tmp_path, kill_while_writing, 
     spec = make_spec()
     for seed, episode in enumerate(found):
         same(episode, make_episode(spec, seed, steps=5))
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_compressed_by_others_it_comes_back(tmp_path, make_spec, make_episode, same, compression):
+    from mcap.reader import make_reader
+    from mcap.writer import CompressionType, Writer
+
+    spec = make_spec(cameras=1)
+    episode = make_episode(spec, 1, steps=5)
+    write(tmp_path / "bag", spec, [episode])
+    with (tmp_path / "bag/bag_0.mcap").open("rb") as source, (tmp_path / "a.mcap").open("wb") as target:
+        reader, writer = make_reader(source), Writer(target, compression=CompressionType[compression.upper()])
+        writer.start(profile="ros2", library="other")
+        for record in reader.iter_metadata():
+            writer.add_metadata(record.name, record.metadata)
+        channels = {}
+        for schema, channel, message in reader.iter_messages(log_time_order=False):
+            if channel.id not in channels:
+                number = writer.register_schema(schema.name, schema.encoding, schema.data)
+                channels[channel.id] = writer.register_channel(channel.topic, "cdr", number)
+            writer.add_message(channels[channel.id], message.log_time, message.data, message.publish_time)
+        writer.finish()
+    (found,) = open_recording(tmp_path / "a.mcap").episodes()
+    same(found, episode)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+@pytest.mark.parametrize("says", [1000, 2**28 + 9])
+def test_a_chunk_that_unpacks_to_more_than_it_may_is_left_out(
+    tmp_path, make_spec, make_episode, same, compression, says
+):
+    import lz4.frame
+    import zstandard
+    from mcap.data_stream import RecordBuilder
+    from mcap.records import Chunk
+
+    spec = make_spec(cameras=0)
+    episode = make_episode(spec, 1, steps=3)
+    write(tmp_path / "bag", spec, [episode])
+    path = tmp_path / "bag/bag_0.mcap"
+    large = b"\x80" + (2**28).to_bytes(8, "little") + bytes(2**28)  # one record of a kind that nobody knows
+    packed = zstandard.compress(large) if compression == "zstd" else lz4.frame.compress(large)
+    del large
+    builder = RecordBuilder()
+    Chunk(compression, packed, 0, 0, 0, says).write(builder)
+    data = path.read_bytes()
+    behind_header = 17 + int.from_bytes(data[9:17], "little")
+    path.write_bytes(data[:behind_header] + builder.end() + data[behind_header:])
+    told = []
+    tracemalloc.start()
+    (found,) = open_recording(path).episodes(told.append)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    same(found, episode)
+    (error,) = told
+    assert "a damaged chunk was left out" in str(error)
+    assert peak < 2**26

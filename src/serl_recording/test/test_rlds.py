@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serl_recording.episode import RecordingError, RecordingSpec
 from serl_recording.formats.rlds.example import decode_example, encode_example
+from serl_recording.formats.rlds.tfrecord import RecordWriter
 from serl_recording.formats.rlds.writer import DATA, FEATURES, INFO, SPEC
 from serl_recording.registry import ReadSettings, WriteSettings, create_recording, format_of, open_recording
 from serl_rl.spec import ArraySpec, DataError, TransitionSpec
@@ -211,3 +212,25 @@ def test_a_killed_recording_is_a_dataset_of_what_was_appended(
         same(episode, make_episode(spec, seed, steps=5))
     info = json.loads((tmp_path / "set" / INFO).read_text())
     assert int(info["splits"][0]["shardLengths"][0]) in (len(found) - 1, len(found))
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "line"),
+    [
+        ("steps/action", lambda values: np.append(values, np.float32(0)), "actions of 3 values, found 10 values"),
+        ("episode_metadata/number", lambda _: np.array([np.nan], np.float32), "a whole number, found nan"),
+    ],
+)
+def test_a_record_of_other_numbers_is_left_out(tmp_path, make_spec, make_episode, key, change, line):
+    spec = make_spec(cameras=0)
+    write(tmp_path / "set", spec, [make_episode(spec, 1, steps=2)])
+    path = tmp_path / "set" / DATA
+    record = decode_example(path.read_bytes()[12:-4])
+    path.unlink()
+    writer = RecordWriter(path)
+    writer.append(encode_example({**record, key: change(record[key])}))
+    writer.close()
+    told = []
+    assert list(open_recording(tmp_path / "set").episodes(told.append)) == []
+    (error,) = told
+    assert line in str(error)

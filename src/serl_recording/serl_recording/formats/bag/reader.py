@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,8 +26,12 @@ from serl_recording.pictures import decode_picture
 
 MAX_RECORD: Final = 2**30
 """[bytes] of a record, unpacked."""
+MAX_CHUNK: Final = 2**27
+"""[bytes] of a compressed chunk, unpacked. Ours are a little more than 1 MiB, those of rosbag2 4 MiB."""
 MAX_WAITING: Final = 2**30
 """[bytes] of messages that wait for the end of their episode."""
+_OVERHEAD: Final = 200
+"""[bytes] of a message beside its data."""
 
 
 class _Message(NamedTuple):
@@ -69,7 +74,7 @@ class BagReader(Reader):
             size = 0
             for topic, message in self._read(path, report):
                 waiting[topic].append(message)
-                size += len(message.data)
+                size += len(message.data) + _OVERHEAD
                 if size > MAX_WAITING:
                     report(RecordingError(f"{path}: expected episodes of at most {MAX_WAITING >> 20} MiB, found more"))
                     waiting, size = defaultdict(list), 0
@@ -77,7 +82,7 @@ class BagReader(Reader):
                     continue
                 try:
                     episode = self._episode(waiting)
-                except (DataError, JsonError) as error:
+                except (DataError, JsonError, OverflowError) as error:
                     report(RecordingError(f"{path}: an episode was left out: {error}"))
                 else:
                     yield episode
@@ -135,9 +140,8 @@ class BagReader(Reader):
 
     def _unpacked(self, path: Path, chunk: Any, report: Report) -> list[Any]:
         try:
-            if chunk.uncompressed_size > MAX_RECORD:
-                raise DataError("chunk", f"at most {MAX_RECORD} bytes", f"{chunk.uncompressed_size}")
-            return list(self._mcap.breakup_chunk(chunk, validate_crc=True))
+            plain = replace(chunk, compression="", data=_plain(chunk))
+            return list(self._mcap.breakup_chunk(plain, validate_crc=True))
         except Exception as error:  # noqa: BLE001 - whatever the library meets in a damaged chunk
             report(RecordingError(f"{path}: a damaged chunk was left out ({type(error).__name__}: {error!s:.80})"))
             return []
@@ -151,7 +155,7 @@ class BagReader(Reader):
             names = ("stamped", "terminated", "truncated", "success", "demonstration")
             flags = {name: bool(about[name]) for name in names}
             actor, number = str(about["actor"]), int(about["number"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(messages.EPISODE_TOPIC, "what an episode was", f"{text!r:.80}") from error
         check_budget(self._spec, n)
 
@@ -199,3 +203,23 @@ class BagReader(Reader):
                 raise DataError(where, f"{entry.elements} values", str(len(data)))
             rows[index] = data
         return rows
+
+
+def _plain(chunk: Any) -> bytes:
+    """The bytes of a chunk, unpacked no further than it says: what says little and unpacks to gigabytes is refused."""
+    if not chunk.compression:
+        return bytes(chunk.data)
+    size = chunk.uncompressed_size
+    if size > MAX_CHUNK:
+        raise DataError("chunk", f"at most {MAX_CHUNK} bytes", f"{size}")
+    if chunk.compression == "zstd":
+        zstandard = require("zstandard", messages.FORMAT)
+        data = bytes(zstandard.ZstdDecompressor().stream_reader(chunk.data).read(size + 1))
+    elif chunk.compression == "lz4":
+        frame = require("lz4.frame", messages.FORMAT)
+        data = bytes(frame.LZ4FrameDecompressor().decompress(chunk.data, max_length=size + 1))
+    else:
+        raise DataError("chunk", "zstd, lz4 or no compression", f"{chunk.compression!r:.20}")
+    if len(data) != size:
+        raise DataError("chunk", f"{size} bytes, as it says", "more" if len(data) > size else str(len(data)))
+    return data

@@ -18,7 +18,7 @@ from serl_config.files import FileError, read_bytes
 from serl_config.strict_json import JsonError, parse_json
 from serl_rl.spec import ArraySpec, DataError, TransitionSpec
 
-from serl_recording.episode import RecordingError, RecordingSpec
+from serl_recording.episode import MAX_RATE, RecordingError, RecordingSpec
 
 VERSION: Final = "v3.0"
 OLD_VERSION: Final = "v2.1"
@@ -107,7 +107,10 @@ def features_of(spec: RecordingSpec, *, video: bool) -> dict[str, dict[str, Any]
                 f"{name}: a LeRobot dataset holds pictures and vectors, and not {what}: leave it out with "
                 f"--without {name}, or convert to rlds or serl"
             )
-        features[key_of(name, entry)] = {"dtype": kind, "shape": list(entry.shape), "names": names}
+        key = key_of(name, entry)
+        if key in features:
+            raise RecordingError(f"{name}: two entries of the observation would both be {key}: give --without {name}")
+        features[key] = {"dtype": kind, "shape": list(entry.shape), "names": names}
     features["action"] = {
         "dtype": "float32",
         "shape": [spec.transitions.action_dim],
@@ -182,6 +185,10 @@ def read_info(folder: Path) -> Info:
                 raise ValueError(f"a feature {name!r:.40}")
             each["shape"] = tuple(int(size) for size in each["shape"])
             each["dtype"] = str(each["dtype"])
+            if each["dtype"] in ("image", "video") and _channels_first(each.get("names")) and len(each["shape"]) == 3:
+                each["shape"] = (*each["shape"][1:], each["shape"][0])  # the pictures themselves are the same
+        if not 0 < fps <= MAX_RATE:  # NaN is refused, too
+            raise ValueError(f"{fps} frames per second")
         episodes = int(tree["total_episodes"])
         paths = (tree.get("data_path"), tree.get("video_path"))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -258,6 +265,10 @@ def _observations(info: Info) -> list[str]:
             or (feature["dtype"] in ("float32", "float64") and len(feature["shape"]) == 1)
         )
     ]
+
+
+def _channels_first(names: Any) -> bool:
+    return isinstance(names, list) and bool(names) and names[0] in ("channel", "channels", "c")
 
 
 def _name_of(key: str) -> str:

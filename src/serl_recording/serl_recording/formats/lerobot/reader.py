@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +19,15 @@ from serl_recording.episode import UNKNOWN_ACTOR, Episode, RecordingError, Recor
 from serl_recording.format import Reader, Report, refuse
 from serl_recording.formats.lerobot import layout
 from serl_recording.formats.lerobot.layout import Info
-from serl_recording.formats.lerobot.tables import TableFile, rows_of
+from serl_recording.formats.lerobot.tables import MAX_ROWS, TableFile, rows_of
 from serl_recording.formats.lerobot.video import decode_video
 from serl_recording.optional import require
 from serl_recording.pictures import decode_picture
 
 REST_LIMIT: Final = 2**28
 _LINES_LIMIT: Final = 2**28
+_LONGEST_VIDEO: Final = 1e7
+"""[s]"""
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,16 @@ class LeRobotReader(Reader):
             )
 
     def _new_rows(self) -> list[_Row]:
-        rows = []
+        rows: list[_Row] = []
         for path in sorted((self._folder / "meta/episodes").glob("*/*.parquet")):
             file = TableFile(path)
-            for each in file.read([name for name in file.names if not name.startswith("stats/")]).to_pylist():
-                try:
-                    rows.append(self._new_row(each))
-                except (KeyError, TypeError, ValueError) as error:
-                    raise RecordingError(f"{path}: expected where an episode lies ({error!s:.80})") from error
+            table = file.read([name for name in file.names if not name.startswith("stats/")])
+            if len(rows) + len(table) > MAX_ROWS:
+                raise RecordingError(f"{path}: expected at most {MAX_ROWS} episodes, found more")
+            try:
+                rows += [self._new_row(each) for each in table.to_pylist()]
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise RecordingError(f"{path}: expected where an episode lies ({error!s:.80})") from error
         return rows
 
     def _new_row(self, row: dict[str, Any]) -> _Row:
@@ -112,18 +115,23 @@ class LeRobotReader(Reader):
         videos = {}
         for key in self._video_keys():
             path = self._folder / layout.VIDEO.format(video_key=key, **place(f"videos/{key}"))
-            videos[key] = (path, float(row[f"videos/{key}/from_timestamp"]))
+            begin = float(row[f"videos/{key}/from_timestamp"])
+            if not 0 <= begin <= _LONGEST_VIDEO:
+                raise ValueError(f"a video from {begin} s on")
+            videos[key] = (path, begin)
         tasks = row["tasks"] or [""]
         data = self._folder / layout.DATA.format(**place("data"))
         return _Row(int(row["episode_index"]), int(row["length"]), str(tasks[0]), data, videos)
 
     def _old_rows(self) -> list[_Row]:
         path = self._folder / "meta/episodes.jsonl"
-        rows = []
+        rows: list[_Row] = []
         try:
             for line in read_text(path, _LINES_LIMIT).splitlines():
                 if not line.strip():
                     continue
+                if len(rows) == MAX_ROWS:
+                    raise RecordingError(f"{path}: expected at most {MAX_ROWS} episodes, found more")
                 tree = parse_json(line)
                 index, length = int(tree["episode_index"]), int(tree["length"])
                 place = {"episode_chunk": index // layout.CHUNK, "episode_index": index}
@@ -135,7 +143,7 @@ class LeRobotReader(Reader):
                 rows.append(_Row(index, length, str((tree.get("tasks") or [""])[0]), data, videos))
         except FileError as error:
             raise RecordingError(f"{path}: expected the episodes of the dataset: {error.reason}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise RecordingError(f"{path}: expected an episode in line {len(rows) + 1} ({error!s:.80})") from error
         return rows
 
@@ -148,6 +156,8 @@ class LeRobotReader(Reader):
             self._open = TableFile(row.data)
         wanted = {*self._keys.values(), "action", "episode_index", layout.SUCCESS, *layout.OWN_COLUMNS}
         table = self._open.episode(row.index, [name for name in self._open.names if name in wanted])
+        if "action" not in table.column_names:
+            raise RecordingError(f"{row.data}: expected a column action, found none")
         if len(table) != row.length:
             raise RecordingError(f"{row.data}: expected {row.length} rows, found {len(table)}")
         observation = {name: self._entry(name, key, row, table) for name, key in self._keys.items()}
@@ -188,8 +198,11 @@ class LeRobotReader(Reader):
         elif entry.kind == "image":
             rows = np.empty((row.length, *entry.shape), np.uint8)
             for index, cell in enumerate(table[key]):
-                data = (cell.as_py() or {}).get("bytes")
-                rows[index] = decode_picture(data or b"", entry.shape, f"{key}[{index}]")
+                value = cell.as_py()
+                data = value.get("bytes") if isinstance(value, dict) else None
+                if not isinstance(data, bytes):
+                    raise DataError(f"{key}[{index}]", "bytes of a picture", f"{cell.type}")
+                rows[index] = decode_picture(data, entry.shape, f"{key}[{index}]")
         else:
             rows = rows_of(table[key], entry.elements, "float32", f"{row.data}: {key}")
         return np.concatenate([rows, rows[-1:]])
@@ -203,7 +216,7 @@ class LeRobotReader(Reader):
         try:
             arrays, metadata = tensors.unpack(read_bytes(path, REST_LIMIT))
             tensors.expect_seal(metadata)
-            about = json.loads(metadata["about"])
+            about = parse_json(metadata["about"])
             if about["length"] != row.length:
                 raise DataError("length", str(row.length), str(about["length"]))
             for each, entry in self._spec.transitions.observation.items():
@@ -223,7 +236,7 @@ class LeRobotReader(Reader):
             )
         except FileError as error:
             raise RecordingError(f"{path}: cannot be read: {error.reason}") from error
-        except (DataError, KeyError, ValueError, TypeError) as error:
+        except (DataError, KeyError, ValueError, TypeError, OverflowError) as error:
             raise RecordingError(f"{path}: expected the end of an episode ({error!s:.200})") from error
 
 

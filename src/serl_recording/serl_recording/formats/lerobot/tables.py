@@ -16,8 +16,12 @@ from serl_recording.optional import require
 FORMAT: Final = "a LeRobot dataset"
 MAX_TABLE_BYTES: Final = 2**31
 """[bytes] Largest part of a table that is read at once, unpacked."""
-MAX_ROWS: Final = 2**24
-"""Most rows of a table of episodes or tasks."""
+MAX_ROWS: Final = 2**18
+"""Most episodes."""
+MAX_WHOLE_BYTES: Final = 2**28
+"""[bytes] Largest table of episodes, unpacked."""
+_NUMBERS, _CELLS = 4096, 16
+"""Rows that are unpacked at once: of numbers, and where cells of texts or pictures may each be large."""
 
 
 def bytes_of(columns: Mapping[str, Any], metadata: Mapping[bytes, bytes] | None = None) -> bytes:
@@ -91,18 +95,27 @@ class TableFile:
         """The whole table; raises RecordingError where it is too large or damaged."""
         if self._file.metadata.num_rows > MAX_ROWS:
             raise RecordingError(f"{self.path}: expected at most {MAX_ROWS} rows, found {self._file.metadata.num_rows}")
-        groups = [self._read_group(index, columns) for index in range(self._file.num_row_groups)]
+        groups = []
+        for index in range(self._file.num_row_groups):
+            groups.append(self._read_group(index, columns))
+            if sum(group.nbytes for group in groups) > MAX_WHOLE_BYTES:
+                raise RecordingError(f"{self.path}: expected at most {MAX_WHOLE_BYTES >> 20} MiB, found more")
         return self._pa.concat_tables(groups) if groups else self._file.schema_arrow.empty_table()
 
     def episode(self, index: int, columns: Sequence[str]) -> Any:
         """The rows whose `episode_index` is this; raises RecordingError as `read`."""
         compute = require("pyarrow.compute", FORMAT)
         parts = []
-        for group in range(self._file.num_row_groups):
-            low, high = self._bounds(group)
-            if low <= index <= high:
-                table = self._read_group(group, columns)
-                parts.append(table.filter(compute.equal(table["episode_index"], index)))
+        if "episode_index" not in columns:
+            raise RecordingError(f"{self.path}: expected a column episode_index, found none")
+        try:
+            for group in range(self._file.num_row_groups):
+                low, high = self._bounds(group)
+                if low <= index <= high:
+                    table = self._read_group(group, columns)
+                    parts.append(table.filter(compute.equal(table["episode_index"], index)))
+        except (self._pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise RecordingError(f"{self.path}: expected numbers in episode_index ({error!s:.80})") from error
         if not parts:
             raise RecordingError(f"{self.path}: expected rows of episode {index}, found none")
         return self._pa.concat_tables(parts)
@@ -119,14 +132,24 @@ class TableFile:
     def _read_group(self, group: int, columns: Sequence[str] | None) -> Any:
         if self._group is not None and self._group[0] == group:
             return self._group[1]
-        size = self._file.metadata.row_group(group).total_byte_size
+        # Repeated values take no room in the file: how much they are shows as they are unpacked.
+        metadata, names = self._file.metadata.row_group(group), self.names if columns is None else columns
+        places = [metadata.column(place) for place in range(metadata.num_columns)]
+        chosen = [each for each in places if f"{each.path_in_schema}.".startswith(tuple(f"{name}." for name in names))]
+        size = max(metadata.total_byte_size, sum(each.num_values for each in chosen))
         if not 0 <= size <= MAX_TABLE_BYTES:
             raise RecordingError(f"{self.path}: expected at most {MAX_TABLE_BYTES >> 20} MiB, found {size >> 20} MiB")
+        count = _CELLS if any(each.physical_type.endswith("BYTE_ARRAY") for each in chosen) else _NUMBERS
+        batches, found = [], 0
         try:
-            table = self._file.read_row_group(group, columns=None if columns is None else list(columns))
+            for batch in self._file.iter_batches(count, row_groups=[group], columns=list(names), use_threads=False):
+                found += batch.nbytes
+                if found > MAX_TABLE_BYTES:
+                    raise RecordingError(f"{self.path}: expected at most {MAX_TABLE_BYTES >> 20} MiB, found more")
+                batches.append(batch)
+            schema = self._file.schema_arrow.empty_table().select(list(names)).schema
+            table = self._pa.Table.from_batches(batches, batches[0].schema if batches else schema).combine_chunks()
         except (self._pa.ArrowException, OSError) as error:
             raise RecordingError(f"{self.path}: cannot be read: {error}") from error
-        if table.nbytes > MAX_TABLE_BYTES:
-            raise RecordingError(f"{self.path}: expected at most {MAX_TABLE_BYTES >> 20} MiB, found more")
         self._group = (group, table)
         return table

@@ -74,9 +74,15 @@ def decode_video(path: Path, begin: float, count: int, rate: float, shape: tuple
         with av.open(str(path), "r") as container:
             stream = container.streams.video[0]
             stream.thread_type, stream.thread_count = "SLICE", 1
+            # Pictures may be larger than the file says. Codecs round sizes up.
+            stream.codec_context.options = {"max_pixels": str((shape[0] + 128) * (shape[1] + 128))}
             if (stream.height, stream.width, 3) != shape:
                 raise RecordingError(f"{path}: expected pictures of {shape}, found {stream.height}x{stream.width}")
             for picture in _from(container, stream, begin - 0.5 / rate):
+                if (picture.height, picture.width) != shape[:2]:
+                    raise RecordingError(
+                        f"{path}: expected pictures of {shape}, found {picture.height}x{picture.width}"
+                    )
                 pictures[found] = picture.to_ndarray(format="rgb24")
                 found += 1
                 if found == count:

@@ -111,7 +111,9 @@ class RldsReader(Reader):
     def _episode(self, record: Mapping[str, Values], index: int) -> Episode:
         size = self._spec.transitions.action_dim
         action = _numbers(record, "steps/action")
-        count = len(action) // size
+        count, rest = divmod(len(action), size)
+        if rest:
+            raise DataError("steps/action", f"actions of {size} values", f"{len(action)} values")
         check_budget(self._spec, max(count - 1, 0))
         reward = _numbers(record, "steps/reward", count, np.zeros(count))
         terminal = bool(_numbers(record, "steps/is_terminal", count, np.zeros(count))[-1])
@@ -184,6 +186,9 @@ def _with_metadata(episode: Episode, record: Mapping[str, Values], count: int) -
     actor = record.get("episode_metadata/actor", [])
     if isinstance(actor, np.ndarray) or len(actor) != 1:
         raise DataError("episode_metadata/actor", "a text", "none")
+    number = _numbers(record, "episode_metadata/number", 1)
+    if number.dtype.kind != "i":
+        raise DataError("episode_metadata/number", "a whole number", str(number[0]))
     return replace(
         episode,
         stamp=_numbers(record, "steps/stamp_ns", count),
@@ -193,5 +198,5 @@ def _with_metadata(episode: Episode, record: Mapping[str, Values], count: int) -
         success=flag("success"),
         demonstration=flag("demonstration"),
         actor=actor[0].decode(errors="replace"),
-        number=int(_numbers(record, "episode_metadata/number", 1)[0]),
+        number=int(number[0]),
     )
