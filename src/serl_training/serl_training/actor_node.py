@@ -153,7 +153,7 @@ class ActorNode(Node):
             truth=self._truth,
             camera_timeout=self._camera_timeout,
             image_transport=self._image_transport,
-            check=self._jobs.check,
+            check=self._check_wait,
         )
         settings = ActorSettings(
             self._actor_id,
@@ -238,6 +238,12 @@ class ActorNode(Node):
             return frozenset({EpisodeMode.DEMONSTRATION})
         return frozenset({EpisodeMode.DEMONSTRATION, EpisodeMode.TRAINING})
 
+    def _check_wait(self) -> None:
+        """Look whether the environment waits on: who pauses while the arm moves to the start wants it to stop."""
+        self._jobs.check()
+        if self._partner is None:  # two tasks move the arm between their episodes, too, where none can be left
+            self._person.check()
+
     # What the actor asks of its host
 
     def check(self) -> None:
@@ -251,6 +257,7 @@ class ActorNode(Node):
         """See `JobHost`: no arm learns that a person has paused or stopped, or one of whose cameras is silent."""
         self._person.end()
         if self._person.paused:
+            self._env.idle()  # others may act meanwhile: lead the arm, put the world back
             self._pause(lambda: self._person.paused, lambda: "a person: waiting for episode/pause with data false")
         if self._env.estop:
             self._pause(lambda: self._env.estop, lambda: "the e-stop: waiting for arm/reset_estop")

@@ -6,7 +6,9 @@ The arm is that of the MuJoCo bridge in real time, whose `sim/reset` and `truth`
 
 from __future__ import annotations
 
+import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,9 +26,9 @@ try:
     from serl_training.env.graph_env import GraphEnv
     from serl_training.env.graph_reset import PersonReset, PersonResetSettings
     from serl_training.env.graph_turns import TurnReset
-    from std_srvs.srv import Trigger
+    from std_srvs.srv import SetBool, Trigger
 
-    from serl_interfaces.action import MoveTo, ResetEpisode
+    from serl_interfaces.action import MoveTo, Record, ResetEpisode
     from serl_interfaces.msg import ArmState, EpisodeStatus
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
@@ -242,6 +244,50 @@ def test_the_actor_resets_with_a_person_and_says_what_it_waits_for(arm: Person, 
     assert ending.result().result.success, ending.result().result.message
     ros.spin_until(lambda: jobs[-1] == "idle")
     assert "waiting for a person, who puts everything in place for episode 7" in actor.output()
+
+
+@pytest.mark.timeout(240)
+def test_a_pause_leaves_episode_and_reset_and_the_graph_knows_of_no_episode_until_it_is_over(
+    arm: Person, processes: Any, task: str, tmp_path: Path
+) -> None:
+    options = ("lockstep:=false", "reset:=person", "truth:=false", "scripted_human:=false")
+    actor = start(processes, "serl_training.actor_node", task, *(word for name in options for word in ("-p", name)))
+    ros, jobs = arm.ros, [""]
+    arm.node.create_subscription(
+        DiagnosticArray,
+        "/diagnostics",
+        lambda message: jobs.extend(each.message for each in message.status if each.name == "actor: job"),
+        10,
+    )
+    client, mover = ActionClient(arm.node, Record, "record"), ActionClient(arm.node, MoveTo, "arm/move_to")
+    switch = arm.node.create_client(SetBool, "episode/pause")
+    states: list[ArmState] = []
+    arm.node.create_subscription(ArmState, "arm/state", states.append, 1)
+    ros.spin_until(lambda: mover.server_is_ready() and states, 60.0, "the arm controller")
+    ros.spin_until(lambda: client.server_is_ready() and switch.service_is_ready(), 60.0, "the actor")
+    client.send_goal_async(Record.Goal(episodes=1, path=str(tmp_path / "recorded.serl")))
+
+    def pause(wanted: bool) -> None:
+        answer = switch.call_async(SetBool.Request(data=wanted))
+        ros.spin_until(answer.done, what="the answer of episode/pause")
+
+    def says(what: str) -> None:
+        ros.spin_until(lambda: what in jobs[-1], 60.0, f"{what!r}: {actor.output()}")
+
+    says("waiting for a person, who puts everything in place")
+    pause(True)
+    says("paused by a person")
+    pause(False)
+    says("waiting for a person, who puts everything in place")
+    arm.call("episode/ready")
+    ros.spin_until(lambda: arm.modes and arm.modes[-1] == EpisodeStatus.MODE_DEMONSTRATION, 30.0, "the episode")
+    pause(True)
+    says("paused by a person")
+    ros.spin_until(lambda: arm.modes[-1] == EpisodeStatus.MODE_IDLE, 10.0, "the end of the episode")
+    asked_at = time.monotonic()
+    actor.send(signal.SIGINT)
+    actor.wait()
+    assert time.monotonic() - asked_at < 5.0, "a paused actor ends as any other; 2 s on a machine that is not busy"
 
 
 def test_a_person_who_does_not_come_is_waited_for_with_an_end(arm: Person, task: str) -> None:

@@ -38,7 +38,7 @@ class GraphPerson:
 
     def end(self) -> None:
         """No episode runs."""
-        self._runs = False
+        self._runs, self._left = False, ""
 
     def end_by_itself(self) -> None:
         """The episode has ended; what is said from now on is not about it.
@@ -46,9 +46,10 @@ class GraphPerson:
         Raises:
             EpisodeLeft: a person discarded it in its last step, and was told that it is left.
         """
+        discarded = self._left == _DISCARDED
         self.end()
-        if self._left == _DISCARDED:
-            self.check()
+        if discarded:
+            raise EpisodeLeft(_DISCARDED)
 
     def check(self) -> None:
         """Look whether the episode goes on.
