@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -256,33 +255,36 @@ class ActorNode(Node):
     def wait_until_ready(self) -> None:
         """See `JobHost`: no arm learns that a person has paused or stopped, or one of whose cameras is silent."""
         self._person.end()
-        if self._person.paused:
-            self._env.idle()  # others may act meanwhile: lead the arm, put the world back
-            self._pause(lambda: self._person.paused, lambda: "a person: waiting for episode/pause with data false")
-        if self._env.estop:
-            self._pause(lambda: self._env.estop, lambda: "the e-stop: waiting for arm/reset_estop")
-        if self._env.stale_cameras():
-            self._pause(
-                lambda: bool(self._env.stale_cameras()),
-                lambda: "cameras: waiting for pictures on " + ", ".join(self._env.stale_cameras()),
-            )
+        if self._obstacle():
+            self._wait_out_obstacles()
         self._person.begin()
 
     def end_episode(self) -> None:
         """See `JobHost`."""
         self._person.end_by_itself()
 
-    def _pause(self, lasts: Callable[[], bool], reason: Callable[[], str]) -> None:
-        """Wait while `lasts`, and say for what."""
-        paused = False
-        while not self._executor.spin_until(lambda: not lasts(), 0.2):
-            log(self, LOG_WARN, f"paused by {reason()}", throttle=_NOTICE_PERIOD)
-            self._diagnostics.set("job", WARN, f"paused by {reason()}")
+    def _obstacle(self) -> str:
+        """Why no episode may begin; empty: it may."""
+        if self._person.paused:
+            return "a person: waiting for episode/pause with data false"
+        if self._env.estop:
+            return "the e-stop: waiting for arm/reset_estop"
+        stale = self._env.stale_cameras()
+        return f"cameras: waiting for pictures on {', '.join(stale)}" if stale else ""
+
+    def _wait_out_obstacles(self) -> None:
+        """Wait until there is none, whichever comes while another one is there, and say for what."""
+        is_idle = False
+        while not self._executor.spin_until(lambda: not self._obstacle(), 0.2):
+            if self._person.paused and not is_idle:
+                self._env.idle()  # others may act meanwhile: lead the arm, put the world back
+                is_idle = True
+            reason = self._obstacle()
+            log(self, LOG_WARN, f"paused by {reason}", throttle=_NOTICE_PERIOD)
+            self._diagnostics.set("job", WARN, f"paused by {reason}")
             self._jobs.check()
-            paused = True
-        if paused:
-            self._diagnostics.set("job", OK, "running")
-            self.get_logger().info("going on with a new episode")
+        self._diagnostics.set("job", OK, "running")
+        self.get_logger().info("going on with a new episode")
 
     def report(self, env_steps: int, values: dict[str, float]) -> None:
         """See `JobHost`: publish on `metrics`."""

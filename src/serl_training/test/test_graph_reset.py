@@ -29,7 +29,7 @@ try:
     from std_srvs.srv import SetBool, Trigger
 
     from serl_interfaces.action import MoveTo, Record, ResetEpisode
-    from serl_interfaces.msg import ArmState, EpisodeStatus
+    from serl_interfaces.msg import ArmState, EpisodeStatus, SafetyStatus
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
 
@@ -284,6 +284,18 @@ def test_a_pause_leaves_episode_and_reset_and_the_graph_knows_of_no_episode_unti
     pause(True)
     says("paused by a person")
     ros.spin_until(lambda: arm.modes[-1] == EpisodeStatus.MODE_IDLE, 10.0, "the end of the episode")
+    stop, release = arm.node.create_client(SetBool, "arm/estop"), arm.node.create_client(Trigger, "arm/reset_estop")
+    ros.spin_until(lambda: stop.service_is_ready() and release.service_is_ready())
+    stop.call_async(SetBool.Request(data=True))
+    ros.spin_until(lambda: states[-1].mode == SafetyStatus.MODE_ESTOP, what="the arm to stop")
+    pause(False)
+    says("paused by the e-stop")
+    pause(True)
+    release.call_async(Trigger.Request())
+    ros.spin_until(lambda: states[-1].mode != SafetyStatus.MODE_ESTOP, what="the arm to be released")
+    said = len(jobs)
+    ros.spin_until(lambda: len(jobs) > said + 2, 30.0, "what the actor waits for")
+    assert "paused by a person" in jobs[-1]
     asked_at = time.monotonic()
     actor.send(signal.SIGINT)
     actor.wait()
