@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from serl_config.atomic_files import remove_leftovers, sync_directory
+from serl_config.text import printable
 from serl_rl.spec import DataError
 
 from serl_recording.episode import Episode, RecordingError
@@ -146,8 +147,8 @@ def _appearing(target: Path, name: str) -> Iterator[Path]:
         hidden.mkdir()
     except OSError as error:
         raise RecordingError(f"{target}: cannot be written: {error.strerror or error}") from error
+    path = hidden / target.absolute().name
     try:
-        path = hidden / target.absolute().name
         yield path
         if beside == target:
             for each in path.iterdir():
@@ -158,5 +159,7 @@ def _appearing(target: Path, name: str) -> Iterator[Path]:
         sync_directory(beside)
     except OSError as error:
         raise RecordingError(f"{target}: cannot be written: {error.strerror or error}") from error
+    except RecordingError as error:  # names a place that will be gone
+        raise RecordingError(str(error).replace(printable(path), printable(target))) from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)

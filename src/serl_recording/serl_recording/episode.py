@@ -45,7 +45,7 @@ class RecordingSpec:
         task: name of the task, or what the person was told to do; may be empty.
 
     Raises:
-        DataError: there is no such rate.
+        DataError: there is no such rate, or the task is too long or no text.
     """
 
     transitions: TransitionSpec
@@ -57,6 +57,10 @@ class RecordingSpec:
             raise DataError("rate", f"a number of control steps per second, at most {MAX_RATE:g}", f"{self.rate}")
         if len(self.task) > MAX_TEXT:
             raise DataError("task", f"at most {MAX_TEXT} characters", f"{len(self.task)}")
+        try:
+            self.task.encode()
+        except UnicodeEncodeError as error:  # a command line that is not UTF-8
+            raise DataError("task", "text in UTF-8", repr(self.task[error.start])) from error
         object.__setattr__(self, "transitions", replace(self.transitions, frame_stack=1))
 
     @property

@@ -3,13 +3,18 @@
 
 import errno
 import os
+import re
+import resource
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from serl_recording.convert import convert
 from serl_recording.episode import RecordingError
 from serl_recording.registry import WriteSettings, create_recording, open_recording
+from serl_rl.spec import DataError
 
 PACKAGES = {"serl": [], "lerobot": ["pyarrow", "av"], "rlds": ["google_crc32c"], "mcap": ["mcap", "rosbags"]}
 
@@ -106,3 +111,24 @@ def test_a_link_to_nothing_is_something(source, tmp_path):
     (tmp_path / "out.serl").symlink_to("elsewhere.serl")
     with pytest.raises(RecordingError, match=r"out\.serl exists"):
         convert(source, tmp_path / "out.serl")
+
+
+@pytest.mark.parametrize("format_", ["serl", "rlds", "lerobot", "mcap"])
+def test_a_full_disk_is_one_line_that_names_the_target(source, tmp_path, format_):
+    for package in PACKAGES[format_]:
+        pytest.importorskip(package, reason="./serl setup recordings")
+    pictures = WriteSettings("png" if format_ == "lerobot" else "")
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        with pytest.raises(RecordingError, match=f"{re.escape(str(tmp_path))}/set.*File too large"):
+            convert(source, tmp_path / "set", format_, writing=pictures)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_task_that_is_no_text_is_refused(make_spec):
+    with pytest.raises(DataError, match="task: expected text in UTF-8"):
+        replace(make_spec(), task="\udcff")

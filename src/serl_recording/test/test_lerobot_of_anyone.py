@@ -2,6 +2,7 @@
 """LeRobot datasets that anyone may have written: small files that hold much, and columns that hold something else."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +53,16 @@ def test_a_small_table_that_unpacks_to_more_than_it_may_is_refused(tmp_path, mon
     finally:
         pa.set_memory_pool(before)
     assert pool.max_memory() < 12 * 2**20
+
+
+def test_videos_are_read_in_a_folder_whose_name_looks_like_a_protocol(tmp_path, monkeypatch, make_episode):
+    monkeypatch.chdir(tmp_path)
+    entries = {"front": ArraySpec((64, 64, 3), "uint8"), "state": ArraySpec((1,), "float32")}
+    spec = RecordingSpec(TransitionSpec(entries, 2), 10.0)
+    with create_recording(Path("2026-11-27T10:00"), "lerobot", spec) as writer:
+        writer.append(make_episode(spec, 1, steps=1))
+    (found,) = open_recording(Path("2026-11-27T10:00")).episodes()
+    assert len(found) == 1
 
 
 def without(name):

@@ -162,3 +162,34 @@ def test_the_rate_has_to_be_given(tmp_path):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(transitions([1])))
     with pytest.raises(RecordingError, match="give --rate"):
         open_recording(tmp_path / "a.pkl")
+
+
+def of_no_values(*sizes):
+    """An array of these sizes that holds nothing."""
+    dtype = b"cnumpy\ndtype\nX\x02\x00\x00\x00f4\x89\x88\x87R"
+    shape = b"(" + b"".join(b"\x8a\x08" + size.to_bytes(8, "little") for size in sizes) + b"t"
+    return b"\x80\x02]cnumpy.core.numeric\n_frombuffer\n(B\0\0\0\0" + dtype + shape + b"X\1\0\0\0CtRa."
+
+
+def nested(depth):
+    """A call of JAX's function with a call of it, and so on."""
+    call = b"(cnumpy\ndtype\n))}t"
+    for _ in range(depth):
+        call = b"(cjax._src.array\n_reconstruct_array\n" + call + b")}t"
+    return b"\x80\x02]cjax._src.array\n_reconstruct_array\n" + call + b"Ra."
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (of_no_values(0, 2**62, 2**62), "a shape that is none"),
+        (nested(5000), "a call of JAX's"),
+        (pickle.dumps([{**transitions([1])[0], "rewards": 2**1030}], 4), "rewards: expected a number"),
+    ],
+    ids=["sizes", "depth", "integer"],
+)
+def test_absurd_numbers_and_depths_are_one_line(tmp_path, content, found):
+    path = tmp_path / "a.pkl"
+    path.write_bytes(content)
+    with pytest.raises(RecordingError, match=found):
+        list(open_recording(path, RATE).episodes())

@@ -112,7 +112,7 @@ class TransitionMachine(PickleMachine):
                     return text.encode("latin1")
                 except UnicodeEncodeError:
                     raise Refused("text that is not bytes") from None
-            case _Named.JAX, (_Named() as inner, tuple() as inner_arguments, tuple() as state, dict()):
+            case _Named.JAX, (_Named.RECONSTRUCT as inner, tuple() as inner_arguments, tuple() as state, dict()):
                 array = self.reduce(inner, inner_arguments)
                 self.build(array, state)
                 return array
@@ -139,7 +139,10 @@ def _filled(array: _Array, shape: tuple[Any, ...], dtype: _DType, fortran: bool,
     kind = np.dtype(dtype.code).newbyteorder("<")
     if count * kind.itemsize != len(content):
         raise Refused(f"an array of shape {shape} with {len(content)} bytes")
-    array.values = np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C")
+    try:
+        array.values = np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C")
+    except ValueError:  # no values, and sizes that no array has
+        raise Refused("an array of a shape that is none") from None
     return array
 
 
@@ -369,6 +372,6 @@ def _array(value: Any, where: str) -> NDArray[Any]:
 def _number(value: Any, where: str) -> float:
     if isinstance(value, _Array) and value.values is not None and value.values.size == 1:
         return float(value.values.reshape(-1)[0])
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63):
         return float(value)
     raise DataError(where, "a number", kind_of(value))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.files import FileError, open_file
 
 from serl_recording.episode import RecordingError
 from serl_recording.optional import require
@@ -71,7 +72,8 @@ def decode_video(path: Path, begin: float, count: int, rate: float, shape: tuple
     pictures = np.empty((count, *shape), np.uint8)
     found = 0
     try:
-        with av.open(str(path), "r") as container:
+        # A name with a colon would be one of a protocol, and other containers may name further files.
+        with open_file(path) as file, av.open(file, "r", format="mp4") as container:
             stream = container.streams.video[0]
             stream.thread_type, stream.thread_count = "SLICE", 1
             # Pictures may be larger than the file says. Codecs round sizes up.
@@ -87,6 +89,8 @@ def decode_video(path: Path, begin: float, count: int, rate: float, shape: tuple
                 found += 1
                 if found == count:
                     return pictures
+    except FileError as error:
+        raise RecordingError(f"{path}: cannot be read as a video: {error.reason}") from error
     except (av.FFmpegError, IndexError, ValueError, OSError) as error:
         raise RecordingError(f"{path}: cannot be read as a video: {error}") from error
     raise RecordingError(f"{path}: expected {count} pictures from {begin:.3f} s on, found {found}")
