@@ -109,7 +109,8 @@ class TeleopNode(Node):
         # who holds a device deflected moves nothing when the e-stop is released, or when the other one has let go
         if message.mode == SafetyStatus.MODE_ESTOP or self._is_led_from_elsewhere:
             for hand in self._hands:
-                hand.operator.overrule()
+                if hand.operator.takeover.phase is not Phase.HOLDING:  # a stop is no consent to go on without it
+                    hand.operator.overrule()
 
     @property
     def _is_led_from_elsewhere(self) -> bool:

@@ -123,6 +123,10 @@ def test_a_driver_that_dies_while_the_person_leads_holds_the_arm_until_somebody_
     graph.says("joy", "was lost while it led")
     assert graph.actions[-1].active
     assert list(graph.actions[-1].action) == [0.0, 0.0, 0.0, 0.0]
+    for mode in (SafetyStatus.MODE_ESTOP, SafetyStatus.MODE_IDLE):
+        graph.state.mode, heard = mode, len(graph.actions)
+        graph.wait(lambda heard=heard: len(graph.actions) > heard + 20, "the arm to be held: a stop is no consent")
+        assert graph.actions[-1].active
     answer = graph.release.call_async(Trigger.Request())
     graph.wait(lambda: answer.done() and not graph.actions[-1].active, "the policy to go on")
     assert answer.result().success
