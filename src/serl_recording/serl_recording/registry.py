@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,8 +184,15 @@ def _lerobot_writer(path: Path, spec: RecordingSpec, settings: WriteSettings) ->
 
 def _rlds_folder(path: Path) -> Path | None:
     """The folder itself, or the one of its newest version, where TensorFlow Datasets puts it."""
-    found = sorted(file.parent for pattern in ("features.json", "*/features.json") for file in path.glob(pattern))
-    return found[-1] if found else None
+    if (path / "features.json").exists():
+        return path
+    found = [file.parent for file in path.glob("*/features.json")]
+    return max(found, key=_version, default=None)
+
+
+def _version(path: Path) -> tuple[list[int], str]:
+    """To order folders by: 1.10.0 is newer than 1.9.0."""
+    return [int(part) for part in re.findall(r"[0-9]{1,9}", path.name)], path.name
 
 
 def _is_rlds(path: Path) -> bool:

@@ -69,6 +69,13 @@ def without(name):
     return lambda table: table.drop_columns([name])
 
 
+def of_days(name):
+    """Of a year that Python does not have."""
+    return lambda table: table.set_column(
+        table.column_names.index(name), name, pa.array([2**52] * len(table), pa.timestamp("ms"))
+    )
+
+
 def of_texts(name):
     return lambda table: table.set_column(table.column_names.index(name), name, pa.array(["a"] * len(table)))
 
@@ -82,6 +89,7 @@ def of_texts(name):
         (DATA, of_texts("episode_index"), "expected numbers in episode_index"),
         (DATA, of_texts("action"), "action: expected"),
         (DATA, of_texts("observation.images.front"), "bytes of a picture"),
+        (DATA, of_days("observation.images.front"), "bytes of a picture"),
         (EPISODES, without("length"), "expected where an episode lies"),
         (EPISODES, of_texts("length"), "expected where an episode lies"),
     ],

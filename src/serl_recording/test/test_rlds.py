@@ -234,3 +234,11 @@ def test_a_record_of_other_numbers_is_left_out(tmp_path, make_spec, make_episode
     assert list(open_recording(tmp_path / "set").episodes(told.append)) == []
     (error,) = told
     assert line in str(error)
+
+
+def test_of_several_versions_the_newest_is_read(tmp_path, make_spec, make_episode):
+    spec = make_spec(cameras=0)
+    for number, version in enumerate(["1.9.0", "1.10.0", "0.99.1"]):
+        write(tmp_path / version, spec, [make_episode(spec, 1, steps=2, number=number)])
+    (found,) = open_recording(tmp_path).episodes()
+    assert found.number == 1

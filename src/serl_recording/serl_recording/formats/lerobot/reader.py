@@ -19,7 +19,7 @@ from serl_recording.episode import UNKNOWN_ACTOR, Episode, RecordingError, Recor
 from serl_recording.format import Reader, Report, refuse
 from serl_recording.formats.lerobot import layout
 from serl_recording.formats.lerobot.layout import Info
-from serl_recording.formats.lerobot.tables import MAX_ROWS, TableFile, rows_of
+from serl_recording.formats.lerobot.tables import FORMAT, MAX_ROWS, TableFile, rows_of
 from serl_recording.formats.lerobot.video import decode_video
 from serl_recording.optional import require
 from serl_recording.pictures import decode_picture
@@ -196,12 +196,13 @@ class LeRobotReader(Reader):
         elif key not in table.column_names:
             raise RecordingError(f"{row.data}: expected a column {key}, found none")
         elif entry.kind == "image":
+            if not require("pyarrow.types", FORMAT).is_struct(table[key].type):
+                raise RecordingError(f"{row.data}: {key}: expected bytes of a picture, found {table[key].type}")
             rows = np.empty((row.length, *entry.shape), np.uint8)
             for index, cell in enumerate(table[key]):
-                value = cell.as_py()
-                data = value.get("bytes") if isinstance(value, dict) else None
+                data = (cell.as_py() or {}).get("bytes")
                 if not isinstance(data, bytes):
-                    raise DataError(f"{key}[{index}]", "bytes of a picture", f"{cell.type}")
+                    raise DataError(f"{key}[{index}]", "bytes of a picture", type(data).__name__)
                 rows[index] = decode_picture(data, entry.shape, f"{key}[{index}]")
         else:
             rows = rows_of(table[key], entry.elements, "float32", f"{row.data}: {key}")
