@@ -57,6 +57,8 @@ def test_two_tasks_are_learned_by_turns_and_survive_kills(processes: Any, tmp_pa
     assert result["termination_reason"] == "max_env_steps"
     assert (result["task"], result["partner"]) == NAMES
     assert 600 <= both_online(run) <= 600 + TASKS[NAMES[0]].horizon
+    assert set(result["autonomy"]) == set(NAMES)
+    assert any(autonomy["episodes"] >= 1 for autonomy in result["autonomy"].values() if autonomy)
     numbers: set[int] = set()
     for name in NAMES:
         stored = chunks(run / name, SPECS[name])

@@ -63,6 +63,8 @@ def test_training_survives_kills_of_actor_and_learner_and_can_be_resumed(process
     assert "Traceback" not in training.output()
     result = json.loads((run / "result.json").read_text())
     assert result["termination_reason"] == "max_env_steps"
+    assert result["autonomy"]["led_steps"] == 0.0  # without --interventions
+    assert read_metrics(run)["autonomy/episodes"].value[-1] == result["autonomy"]["episodes"] <= 20
     stored = online(run, spec)
     assert 700 <= stored <= 700 + TASK.horizon
     assert len(pids(run, "learner")) == 2
