@@ -114,7 +114,8 @@ def fuzz_graph(
             problems.append(f"a process grew by {growth:.0f} MB")
         if not heard:
             problems.append("the command line heard no metrics")
-        session.client.call(SetBool, "sim/pause", SetBool.Request(data=False))
+        for paused in ("sim/pause", "episode/pause"):
+            session.client.call(SetBool, paused, SetBool.Request(data=False))
         session.client.call(Trigger, "arm/reset_estop", Trigger.Request())
         _train(session, "after")
     return Report(found, problems, growth)
