@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 from serl_config.files import FileError, open_file
-from serl_rl.encoders.pickle_machine import PickleMachine, Refused, kind_of
+from serl_rl.encoders.pickle_machine import Refused, kind_of
+from serl_rl.encoders.pickled_arrays import ArrayMachine, PickledArray, PickledDType
 from serl_rl.spec import ArraySpec, DataError, TransitionSpec
 
 from serl_recording.episode import (
@@ -33,53 +34,28 @@ from serl_recording.format import Reader, Report, refuse
 
 MAX_BYTES: Final = 2**32
 """[bytes] of a file, all of which is in memory at once."""
-MAX_DIMENSIONS: Final = 8
-
-_DTYPES: Final = frozenset({"f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "b1"})
 _NUMBER: Final = re.compile(r"(\d+)(?=\.pkl$)")
 
 
-class _Named(Enum):
-    """What a pickle may name, as it stands here. Nothing of it is imported."""
+class _Number(Enum):
+    """What it may name beside arrays."""
 
-    RECONSTRUCT = "numpy's _reconstruct"
     SCALAR = "numpy's scalar"
-    NDARRAY = "numpy's ndarray"
-    DTYPE = "numpy's dtype"
-    FROM_BUFFER = "numpy's _frombuffer"
-    ENCODE = "_codecs.encode"
-    JAX = "JAX's _reconstruct_array"
 
 
-class _DType:
-    """A dtype before and after its byte order is set."""
-
-    def __init__(self, code: str) -> None:
-        self.code = code
-
-
-class _Array:
-    """An array before and after its content is set."""
-
-    def __init__(self) -> None:
-        self.values: NDArray[Any] | None = None
-
-
-class TransitionMachine(PickleMachine):
+class TransitionMachine(ArrayMachine):
     """Reads lists, dictionaries, numbers and numpy's arrays."""
 
     most_instructions: ClassVar[int] = 50_000_000
+    most_text: ClassVar[int] = MAX_BYTES
+    dtypes: ClassVar[frozenset[str]] = frozenset(
+        {"f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "b1"}
+    )
+    holds: ClassVar[str] = "numbers"
     names: ClassVar[Mapping[str, object]] = {
-        "numpy.core.multiarray _reconstruct": _Named.RECONSTRUCT,
-        "numpy._core.multiarray _reconstruct": _Named.RECONSTRUCT,
-        "numpy.core.multiarray scalar": _Named.SCALAR,
-        "numpy._core.multiarray scalar": _Named.SCALAR,
-        "numpy ndarray": _Named.NDARRAY,
-        "numpy dtype": _Named.DTYPE,
-        "numpy.core.numeric _frombuffer": _Named.FROM_BUFFER,
-        "numpy._core.numeric _frombuffer": _Named.FROM_BUFFER,
-        "_codecs encode": _Named.ENCODE,
-        "jax._src.array _reconstruct_array": _Named.JAX,
+        **ArrayMachine.names,
+        "numpy.core.multiarray scalar": _Number.SCALAR,
+        "numpy._core.multiarray scalar": _Number.SCALAR,
     }
 
     def step(self, name: str, argument: Any) -> None:
@@ -99,51 +75,9 @@ class TransitionMachine(PickleMachine):
     def reduce(self, function: object, arguments: object) -> object:
         """An array, a number, or a part of one. Raises Refused for every other call."""
         match function, arguments:
-            case _Named.RECONSTRUCT, (_Named.NDARRAY, (0,), b"b"):
-                return _Array()
-            case _Named.DTYPE, (str() as code, bool(), bool()) if code in _DTYPES:
-                return _DType(code)
-            case _Named.SCALAR, (_DType() as dtype, bytes() as content):
-                return _filled(_Array(), (), dtype, False, content)
-            case _Named.FROM_BUFFER, (bytes() | bytearray() as content, _DType() as dtype, tuple() as shape, order):
-                return _filled(_Array(), shape, dtype, order == "F", content)
-            case _Named.ENCODE, (str() as text, "latin1"):
-                try:
-                    return text.encode("latin1")
-                except UnicodeEncodeError:
-                    raise Refused("text that is not bytes") from None
-            case _Named.JAX, (_Named.RECONSTRUCT as inner, tuple() as inner_arguments, tuple() as state, dict()):
-                array = self.reduce(inner, inner_arguments)
-                self.build(array, state)
-                return array
-        what = function.value if isinstance(function, _Named) else kind_of(function)
-        raise Refused(f"a call of {what} with other arguments than for an array of numbers")
-
-    def build(self, target: object, state: object) -> None:
-        """Set the content of an array, or the byte order of a dtype. Raises Refused for every other state."""
-        match target, state:
-            case _DType(), (3, "<" | "|", None, None, None, -1, -1, 0):
-                return
-            case _Array(values=None), (1, tuple() as shape, _DType() as dtype, bool() as fortran, bytes() as content):
-                _filled(target, shape, dtype, fortran, content)
-                return
-        raise Refused(f"the state of {kind_of(target)}, which is not that of an array of numbers")
-
-
-def _filled(array: _Array, shape: tuple[Any, ...], dtype: _DType, fortran: bool, content: bytes | bytearray) -> _Array:
-    if len(shape) > MAX_DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
-        raise Refused("an array without a shape")
-    count = 1
-    for size in shape:
-        count *= size
-    kind = np.dtype(dtype.code).newbyteorder("<")
-    if count * kind.itemsize != len(content):
-        raise Refused(f"an array of shape {shape} with {len(content)} bytes")
-    try:
-        array.values = np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C")
-    except ValueError:  # no values, and sizes that no array has
-        raise Refused("an array of a shape that is none") from None
-    return array
+            case _Number.SCALAR, (PickledDType() as dtype, bytes() as content):
+                return PickledArray().fill((), dtype, False, content)
+        return super().reduce(function, arguments)
 
 
 def read_transitions(path: Path) -> list[Any]:
@@ -364,13 +298,13 @@ def _observation(tree: Any, where: str) -> dict[str, NDArray[Any]]:
 
 
 def _array(value: Any, where: str) -> NDArray[Any]:
-    if not isinstance(value, _Array) or value.values is None:
+    if not isinstance(value, PickledArray) or value.values is None:
         raise DataError(where, "an array", kind_of(value))
     return value.values
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, _Array) and value.values is not None and value.values.size == 1:
+    if isinstance(value, PickledArray) and value.values is not None and value.values.size == 1:
         return float(value.values.reshape(-1)[0])
     if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63):
         return float(value)

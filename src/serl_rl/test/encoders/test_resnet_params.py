@@ -152,6 +152,21 @@ def test_a_shape_that_does_not_fit_the_bytes_is_refused(tmp_path: Path) -> None:
         read(tmp_path, data.replace(b"K\x03K\x05\x86", b"K\x03K\x06\x86"))
 
 
+def test_a_shape_that_no_array_has_is_refused(tmp_path: Path) -> None:
+    data = pickle.dumps({"a": np.zeros((0, 5, 5, 5), np.float32)}, protocol=3)
+    assert data.count(b"K\x05") == 3
+    with pytest.raises(EncoderError, match="a shape that is none"):
+        read(tmp_path, data.replace(b"K\x05", b"J\xff\xff\xff\x7f"))
+
+
+def test_arrays_inside_arrays_inside_arrays_are_refused(tmp_path: Path) -> None:
+    name, inner = b"cjax._src.array\n_reconstruct_array\n", b")"
+    for _ in range(5000):
+        inner = b"(" + name + inner + b")}t"
+    with pytest.raises(EncoderError, match="other arguments than for an array"):
+        read(tmp_path, b"\x80\x02" + name + inner + b"R.")
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_damaged_files_are_refused_or_read_without_surprise(
