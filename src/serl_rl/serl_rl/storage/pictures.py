@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures in stored data: JPEG of high quality, and raw pictures again of bytes that may come from anyone."""
+"""Pictures in stored data: JPEG of high quality or PNG, and raw ones again of bytes that may come from anyone."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ def encode_jpeg(picture: NDArray[np.uint8]) -> bytes:
     Raises:
         DataError: it has other channels, or more pixels than JPEG can hold.
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3):
-        raise DataError("picture", "uint8 (H, W, 1) or (H, W, 3)", f"{picture.dtype} {picture.shape}")
-    ordered = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.shape[2] == 3 else picture
-    try:
-        done, data = cv2.imencode(".jpg", ordered, _SETTINGS)
-    except cv2.error:
-        done, data = False, np.empty(0, np.uint8)
-    if not done:
-        raise DataError("picture", "one that JPEG can hold", f"{picture.dtype} {picture.shape}")
-    return data.tobytes()
+    return _encoded(picture, "JPEG", ".jpg", _SETTINGS)
+
+
+def encode_png(picture: NDArray[np.uint8]) -> bytes:
+    """PNG of a picture, RGB uint8 (H, W, 3) or grey (H, W, 1); raises DataError for any other."""
+    return _encoded(picture, "PNG", ".png", [])
 
 
 def decode_jpeg(data: bytes | memoryview, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
-    """The picture uint8 (H, W, C) in JPEG data. Its head is read first: what is larger than `shape` is never decoded.
+    """As `decode_picture`, of JPEG data alone."""
+    return _decoded(data, shape, where, "jpeg")
+
+
+def decode_picture(data: bytes | memoryview, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
+    """The picture uint8 (H, W, C) in JPEG or PNG data. Its head is read first: what is larger is never decoded.
 
     Args:
         data: that may come from anyone.
@@ -50,19 +51,39 @@ def decode_jpeg(data: bytes | memoryview, shape: tuple[int, ...], where: str) ->
         where: the data come from, for errors.
 
     Raises:
-        DataError: no JPEG picture of this shape.
+        DataError: no picture of this shape.
     """
+    return _decoded(data, shape, where)
+
+
+def _encoded(picture: NDArray[np.uint8], kind: str, suffix: str, settings: list[int]) -> bytes:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3):
+        raise DataError("picture", "uint8 (H, W, 1) or (H, W, 3)", f"{picture.dtype} {picture.shape}")
+    ordered = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.shape[2] == 3 else picture
+    try:
+        done, data = cv2.imencode(suffix, ordered, settings)
+    except cv2.error:
+        done, data = False, np.empty(0, np.uint8)
+    if not done:
+        raise DataError("picture", f"one that {kind} can hold", f"{picture.dtype} {picture.shape}")
+    return data.tobytes()
+
+
+def _decoded(data: bytes | memoryview, shape: tuple[int, ...], where: str, kind: str = "") -> NDArray[np.uint8]:
+    expected = f"a picture of {shape}"
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        raise DataError(where, "a shape (H, W, 1) or (H, W, 3)", f"{shape}")
     try:
         head = check_picture(data)
     except PictureError as error:
-        raise DataError(where, f"a picture of {shape}", str(error)) from error
-    if head.kind != "jpeg":
-        raise DataError(where, f"a JPEG picture of {shape}", head.kind.upper())
+        raise DataError(where, expected, str(error)) from error
+    if kind and head.kind != kind:
+        raise DataError(where, f"a {kind.upper()} picture of {shape}", head.kind.upper())
     if (head.height, head.width) != shape[:2]:
-        raise DataError(where, f"a picture of {shape}", f"one of {head.height}x{head.width}")
+        raise DataError(where, expected, f"one of {head.height}x{head.width}")
     flag = cv2.IMREAD_COLOR_RGB if shape[2] == 3 else cv2.IMREAD_GRAYSCALE
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     if picture is None or picture.shape[:2] != shape[:2]:
         found = f"{len(data)} bytes that are no picture" if picture is None else str(picture.shape)
-        raise DataError(where, f"a picture of {shape}", found)
+        raise DataError(where, expected, found)
     return np.asarray(picture.reshape(shape), np.uint8)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from serl_config.files import FileError, open_file
 from serl_config.strict_json import JsonError, parse_json
 from serl_rl.spec import DataError, TransitionSpec
+from serl_rl.storage.pictures import decode_picture
 
 from serl_recording.episode import Episode, RecordingError, RecordingSpec, check_budget
 from serl_recording.format import Reader, Report, refuse
@@ -22,7 +23,6 @@ from serl_recording.formats.bag import messages
 from serl_recording.formats.bag.messages import Messages, topics_of
 from serl_recording.formats.bag.writer import METADATA
 from serl_recording.optional import require
-from serl_recording.pictures import decode_picture
 
 MAX_RECORD: Final = 2**30
 """[bytes] of a record, unpacked."""

@@ -12,14 +12,13 @@ import numpy as np
 import yaml
 from serl_config.atomic_files import write_whole
 from serl_rl.spec import DataError
-from serl_rl.storage.pictures import encode_jpeg
+from serl_rl.storage.pictures import encode_jpeg, encode_png
 
 from serl_recording.episode import NANOSECONDS, Episode, RecordingError, RecordingSpec
 from serl_recording.format import Writer
 from serl_recording.formats.bag import messages
 from serl_recording.formats.bag.messages import Messages, topics_of
 from serl_recording.optional import require
-from serl_recording.pictures import encode_png
 
 METADATA: Final = "serl"
 """Name of the metadata record of an MCAP file that holds the specification."""

@@ -14,6 +14,7 @@ from serl_config.files import FileError, read_bytes, read_text
 from serl_config.strict_json import parse_json
 from serl_rl.spec import DataError
 from serl_rl.storage import tensors
+from serl_rl.storage.pictures import decode_picture
 
 from serl_recording.episode import UNKNOWN_ACTOR, Episode, RecordingError, RecordingSpec, check_budget, nominal_stamps
 from serl_recording.format import Reader, Report, refuse
@@ -22,7 +23,6 @@ from serl_recording.formats.lerobot.layout import Info
 from serl_recording.formats.lerobot.tables import FORMAT, MAX_ROWS, TableFile, rows_of
 from serl_recording.formats.lerobot.video import decode_video
 from serl_recording.optional import require
-from serl_recording.pictures import decode_picture
 
 REST_LIMIT: Final = 2**28
 _LINES_LIMIT: Final = 2**28

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from serl_config.atomic_files import write_whole
 from serl_rl.spec import DataError
 from serl_rl.storage import tensors
+from serl_rl.storage.pictures import encode_png
 
 from serl_recording.episode import Episode, RecordingError, RecordingSpec
 from serl_recording.format import Writer
@@ -23,7 +24,6 @@ from serl_recording.formats.lerobot import layout, statistics, tables
 from serl_recording.formats.lerobot.statistics import Statistics
 from serl_recording.formats.lerobot.video import encode_video
 from serl_recording.optional import require
-from serl_recording.pictures import encode_png
 
 _INDEX = "__index_level_0__"  # how pandas names the column by which it finds rows
 

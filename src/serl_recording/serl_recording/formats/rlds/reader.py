@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from serl_config.files import FileError, read_bytes
 from serl_config.strict_json import JsonError, parse_json
 from serl_rl.spec import ArraySpec, DataError, TransitionSpec
+from serl_rl.storage.pictures import decode_picture
 
 from serl_recording.episode import UNKNOWN_ACTOR, Episode, RecordingError, RecordingSpec, check_budget, nominal_stamps
 from serl_recording.format import Reader, Report, refuse
@@ -22,7 +23,6 @@ from serl_recording.formats.rlds.features import OBSERVATION, Feature, step_feat
 from serl_recording.formats.rlds.tfrecord import read_records
 from serl_recording.formats.rlds.writer import FEATURES, SPEC
 from serl_recording.optional import require
-from serl_recording.pictures import decode_picture
 
 _LIMIT: Final = 2**24
 

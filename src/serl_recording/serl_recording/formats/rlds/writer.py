@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from serl_config.atomic_files import write_whole
 from serl_rl.spec import DataError
-from serl_rl.storage.pictures import encode_jpeg
+from serl_rl.storage.pictures import encode_jpeg, encode_png
 
 from serl_recording.episode import Episode, RecordingError, RecordingSpec
 from serl_recording.format import Writer
@@ -18,7 +18,6 @@ from serl_recording.formats.rlds.example import Values, encode_example
 from serl_recording.formats.rlds.features import INSTRUCTION, METADATA, OBSERVATION, features_tree
 from serl_recording.formats.rlds.tfrecord import RecordWriter
 from serl_recording.optional import require
-from serl_recording.pictures import encode_png
 
 NAME: Final = "episodes"
 FEATURES: Final = "features.json"
