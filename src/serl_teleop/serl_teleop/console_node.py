@@ -4,6 +4,7 @@
 from contextlib import ExitStack
 
 from rclpy.node import Node
+from serl_config.listening import listening
 from serl_ros.diagnostics import OK, Diagnostics
 from serl_ros.log import INFO, log
 from serl_ros.node import run_node
@@ -12,7 +13,7 @@ from serl_ros.parameters import declare
 from serl_tasks import get_task, task_names
 from serl_teleop.console.console_server import ConsoleServer
 from serl_teleop.console.graph_console import GraphConsole
-from serl_teleop.console.server_thread import listening, served
+from serl_teleop.console.server_thread import served
 
 
 class ConsoleNode(Node):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shows the cameras of a running graph in a browser, and writes the crops that a person chooses."""
 
-import errno
 import getpass
 import socket
 import threading
@@ -14,6 +13,7 @@ from aiohttp import web
 from serl_cameras.crop_page.crop_file import save_crop, task_cameras
 from serl_cameras.crop_page.crop_server import CropServer
 from serl_cameras.crop_page.graph_camera_listener import CameraListener
+from serl_config.listening import PortError, listening
 
 from serl_launch import domain
 from serl_launch.clients.client_node import Client
@@ -43,28 +43,16 @@ def show(task: str, camera: str, *, editable: bool, host: str, port: int, graph:
     if camera:
         views = {camera: views[camera]}
     domain.join(graph)
-    with _listening_socket(host, port) as listening, Client(namespace) as client:
-        listener = CameraListener(client.node, list(views))
-        server = CropServer(
-            f"Cameras of {task}", views, listener.newest, partial(save_crop, task) if editable else None, host
-        )
-        _say_where(host, listening.getsockname()[1], server.address_path)
-        with _spinning(client):
-            web.run_app(server.app, sock=listening, print=None, access_log=None)
-
-
-@contextmanager
-def _listening_socket(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((host, port))
-        except OSError as error:
-            hint = ": another program uses it, choose with --port" if error.errno == errno.EADDRINUSE else ""
-            raise CommandError(f"cannot listen on {host} port {port}{hint} ({error.strerror})") from error
-        listening.listen()  # before anybody is told of it
-        yield listening
+    save = partial(save_crop, task) if editable else None
+    try:
+        with listening(host, port, hint="choose with --port") as on, Client(namespace) as client:
+            listener = CameraListener(client.node, list(views))
+            server = CropServer(f"Cameras of {task}", views, listener.newest, save, host)
+            _say_where(host, on.getsockname()[1], server.address_path)
+            with _spinning(client):
+                web.run_app(server.app, sock=on, print=None, access_log=None)
+    except PortError as error:
+        raise CommandError(str(error)) from error
 
 
 @contextmanager

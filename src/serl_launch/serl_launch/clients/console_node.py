@@ -11,9 +11,10 @@ from pathlib import Path
 
 import typer
 from rcl_interfaces.srv import GetParameters
+from serl_config.listening import PortError, listening
 from serl_teleop.console.console_server import ConsoleServer
 from serl_teleop.console.graph_console import GraphConsole
-from serl_teleop.console.server_thread import PortError, listening, served
+from serl_teleop.console.server_thread import served
 
 from serl_launch import domain
 from serl_launch.clients import arms

@@ -38,7 +38,16 @@ def encode_png(picture: NDArray[np.uint8]) -> bytes:
 
 
 def decode_jpeg(data: bytes | memoryview, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
-    """As `decode_picture`, of JPEG data alone."""
+    """The picture uint8 (H, W, C) in JPEG data. Its head is read first: what is larger than `shape` is never decoded.
+
+    Args:
+        data: that may come from anyone.
+        shape: that the picture has to have, (H, W, 3) or (H, W, 1).
+        where: the data come from, for errors.
+
+    Raises:
+        DataError: no JPEG picture of this shape.
+    """
     return _decoded(data, shape, where, "jpeg")
 
 

@@ -2,7 +2,6 @@
 """Runs a web application beside everything else that a process does."""
 
 import asyncio
-import errno
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,29 +10,6 @@ from contextlib import contextmanager
 from aiohttp import web
 
 _GOODBYE = 1.0  # [s] that open connections are given at the end
-
-
-class PortError(OSError):
-    """Nothing can listen where it should."""
-
-
-@contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens on an address; on any free port with 0.
-
-    Raises:
-        PortError: another program does already, or there is no such address here.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as made:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            made.bind((host, port))
-        except OSError as error:
-            hint = ": another program uses it, choose another port" if error.errno == errno.EADDRINUSE else ""
-            raise PortError(f"cannot listen on {host} port {port}{hint} ({error.strerror})") from error
-        made.listen()  # before anybody is told of it
-        yield made
 
 
 @contextmanager
