@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from serl_recording.episode import Episode, RecordingSpec
+from serl_recording.registry import open_recording
 from serl_rl.spec import ArraySpec, TransitionSpec
 
 MEANING = {
@@ -140,3 +141,18 @@ def kill_while_writing() -> Callable[[Path, str, int], int]:
         return appended
 
     return kill
+
+
+@pytest.fixture(scope="session")
+def reads_back(same: Callable[..., None]) -> Callable[[Path, RecordingSpec, list[Episode]], None]:
+    """Fails unless a recording has just these episodes, in every value."""
+
+    def check(path: Path, spec: RecordingSpec, episodes: list[Episode]) -> None:
+        reader = open_recording(path)
+        assert reader.spec == spec
+        found = list(reader.episodes())
+        assert len(found) == len(episodes)
+        for one, other in zip(found, episodes, strict=True):
+            same(one, other)
+
+    return check

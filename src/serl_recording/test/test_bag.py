@@ -31,18 +31,13 @@ def write(path, spec, episodes, pictures="png"):
 
 @given(seeds=st.lists(st.integers(0, 2**32), min_size=1, max_size=3), stamped=st.booleans(), cameras=st.integers(0, 2))
 @settings(max_examples=10, deadline=None)
-def test_every_value_comes_back(tmp_path_factory, make_spec, make_episode, same, seeds, stamped, cameras):
+def test_every_value_comes_back(tmp_path_factory, make_spec, make_episode, reads_back, seeds, stamped, cameras):
     folder = tmp_path_factory.mktemp("bag") / "bag"
     spec = make_spec(cameras=cameras)
     episodes = [make_episode(spec, seed, stamped=stamped, success=seed % 2 == 0) for seed in seeds]
     write(folder, spec, episodes)
     assert format_of(folder) == format_of(folder / "bag_0.mcap") == "mcap"
-    reader = open_recording(folder)
-    assert reader.spec == spec
-    found = list(reader.episodes())
-    assert len(found) == len(episodes)
-    for one, other in zip(found, episodes, strict=True):
-        same(one, other)
+    reads_back(folder, spec, episodes)
 
 
 @pytest.mark.parametrize("name", sorted(DEFINITIONS))

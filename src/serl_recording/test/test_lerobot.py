@@ -26,18 +26,13 @@ def write(path, spec, episodes, pictures="png"):
     seeds=st.lists(st.integers(0, 2**32), min_size=1, max_size=3), stamped=st.booleans(), rate=st.floats(0.1, 1000.0)
 )
 @settings(max_examples=12, deadline=None)
-def test_every_value_comes_back(tmp_path_factory, make_spec, make_episode, same, seeds, stamped, rate):
+def test_every_value_comes_back(tmp_path_factory, make_spec, make_episode, reads_back, seeds, stamped, rate):
     folder = tmp_path_factory.mktemp("set") / "set"
     spec = make_spec(rate=rate)
     episodes = [make_episode(spec, seed, stamped=stamped, success=seed % 2 == 0) for seed in seeds]
     write(folder, spec, episodes)
     assert format_of(folder) == "lerobot"
-    reader = open_recording(folder)
-    assert reader.spec == spec
-    found = list(reader.episodes())
-    assert len(found) == len(episodes)
-    for one, other in zip(found, episodes, strict=True):
-        same(one, other)
+    reads_back(folder, spec, episodes)
 
 
 def test_videos_differ_by_what_the_codec_takes(tmp_path, make_spec, make_episode, same):
