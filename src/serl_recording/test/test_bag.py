@@ -108,6 +108,54 @@ def test_a_cut_file_gives_every_episode_before(tmp_path, make_spec, make_episode
         same(one, other)
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["by metadata.yaml", "by number"])
+def test_a_bag_of_several_files_is_read_in_their_order(tmp_path, make_spec, make_episode, same, named):
+    """As rosbag2 splits bags: anywhere, also within an episode, and with 10 behind 9."""
+    spec = make_spec(cameras=1)
+    episodes = [make_episode(spec, seed, steps=5) for seed in range(6)]
+    write(tmp_path / "whole", spec, episodes)
+    folder = tmp_path / "bag"
+    folder.mkdir()
+    names = split(tmp_path / "whole/whole_0.mcap", folder, 11, scrambled=named)
+    if named:
+        info = {"rosbag2_bagfile_information": {"relative_file_paths": names[:-1]}}
+        (folder / "metadata.yaml").write_text(yaml.safe_dump(info))
+    found = list(open_recording(folder).episodes())
+    assert [each.number for each in found] == list(range(6))
+    for one, other in zip(found, episodes, strict=True):
+        same(one, other)
+
+
+def split(path, folder, count, *, scrambled):
+    """Writes the messages of a bag into so many files, the metadata into the first one."""
+    from mcap.reader import make_reader
+    from mcap.writer import Writer
+
+    with path.open("rb") as file:
+        reader = make_reader(file)
+        own = next(iter(reader.iter_metadata()))
+        messages = [
+            (schema, channel, message) for schema, channel, message in reader.iter_messages(log_time_order=False)
+        ]
+    bounds = [len(messages) * part // count for part in range(count + 1)]
+    names = [f"bag_{(7 * part + 3) % count if scrambled else part}.mcap" for part in range(count - 1)]
+    names.append("bag_z.mcap" if scrambled else f"bag_{count - 1}.mcap")
+    for part, name in enumerate(names):
+        with (folder / name).open("wb") as file:
+            writer = Writer(file)
+            writer.start(profile="ros2")
+            if part == 0:
+                writer.add_metadata(own.name, own.metadata)
+            channels = {}
+            for schema, channel, message in messages[bounds[part] : bounds[part + 1]]:
+                if channel.topic not in channels:
+                    number = writer.register_schema(schema.name, schema.encoding, schema.data)
+                    channels[channel.topic] = writer.register_channel(channel.topic, "cdr", number)
+                writer.add_message(channels[channel.topic], message.log_time, message.data, message.publish_time)
+            writer.finish()
+    return names
+
+
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory, make_spec, make_episode):
     folder = tmp_path_factory.mktemp("flipped") / "bag"

@@ -7,6 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from serl_launch.errors import CommandError, Interrupted
 from serl_launch.graph_session import scratch_folder, simulated
+from serl_recording.episode import RecordingError
+from serl_recording.registry import open_recording
+from serl_rl.storage.demonstrations import part_of
 
 from serl_cli.training_plan import check_task, check_teleop
 
@@ -81,12 +84,28 @@ def record(
                 ),
             )
     except KeyboardInterrupt:
-        raise Interrupted(f"recording interrupted; {path} was not {'changed' if path.exists() else 'made'}") from None
+        raise Interrupted(
+            f"recording interrupted; {path} was not {'changed' if path.exists() else 'made'}{_saved(path)}"
+        ) from None
     if not result.success:
-        raise CommandError(f"recording ended early ({result.termination_reason}): {result.message}")
+        raise CommandError(f"recording ended early ({result.termination_reason}): {result.message}{_saved(path)}")
     console.print(
         f"{result.path}: {result.episodes} demonstrations, {result.transitions} transitions, "
         f"{result.attempts} attempts; use it with ./serl train {task} --demo-file {path}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _saved(path: Path) -> str:
+    """How to get what a recording has left that did not end."""
+    part, count = part_of(path), 0
+    if not part.is_file():
+        return ""
+    try:
+        for _ in open_recording(part).episodes(lambda _: None):
+            count += 1
+    except (RecordingError, OSError):
+        return ""
+    target = path if not path.exists() else path.with_name(f"{path.stem}_saved{path.suffix}")
+    return f"; its {count} demonstrations can be had: ./serl convert {part} {target} --to serl" if count else ""

@@ -10,6 +10,9 @@ Where it is known when the observations of a chunk were made, their stamps are a
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -42,6 +45,7 @@ _END = struct.Struct("<8sI")
 _END_MAGIC = b"SERLEND1"
 _STAMP_MAGIC = b"SERLSTP1"
 _STAMP = np.dtype("<i8")
+_log = logging.getLogger(__name__)
 
 Frames = Mapping[str, NDArray[Any]]
 """Rows of the observation entries that are no vectors, by name."""
@@ -63,7 +67,8 @@ class DemonstrationFile:
     """A demonstration file that is being written.
 
     It gets its name when it is complete: until then it is ``<name>.part`` beside it, so a recording that is interrupted
-    neither replaces an older file nor looks like a whole one.
+    neither replaces an older file nor looks like a whole one. What an earlier one has left there, and holds episodes,
+    is kept as ``<name>.1.part`` or the next number that is free.
 
     Args:
         path: of the file.
@@ -72,7 +77,7 @@ class DemonstrationFile:
         about: what else its header shall say, for whoever reads it with `demonstration_about`.
 
     Raises:
-        DemonstrationError: it cannot be created.
+        DemonstrationError: it cannot be created, or somebody writes it now.
     """
 
     def __init__(
@@ -83,15 +88,20 @@ class DemonstrationFile:
         about: Mapping[str, Any] | None = None,
     ) -> None:
         self._path = path
-        self._part = path.with_name(path.name + ".part")
+        self._part = part_of(path)
         self._spec = spec
-        self._part.unlink(missing_ok=True)
+        _keep_older(path, self._part)
         self._count = 0
         jpeg = pictures == "jpeg" and bool(jpeg_names(spec))
         self._encode = encode_picture_chunk if jpeg else encode_chunk
         own = _CLOSED | (_JPEG if jpeg else {})
         segment.create(self._part, _KIND, with_spec(spec, own | ({_ABOUT: dict(about)} if about else {})))
-        self._writer = SegmentWriter(self._part, _KIND)
+        self._lock = _locked(self._part)
+        try:
+            self._writer = SegmentWriter(self._part, _KIND)
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def append(self, chunk: Chunk, stamp: NDArray[np.int64] | None = None) -> None:
         """Write one chunk, with the stamps (n + 1,) [ns] of its observations where they are known.
@@ -117,13 +127,66 @@ class DemonstrationFile:
     def close(self, finished: bool) -> None:
         """Close it, and give it its name if it is complete."""
         try:
+            try:
+                if finished:
+                    self._writer.append([_END.pack(_END_MAGIC, self._count)])
+            finally:
+                self._writer.close()
             if finished:
-                self._writer.append([_END.pack(_END_MAGIC, self._count)])
+                self._part.replace(self._path)
+                sync_directory(self._path.parent)
         finally:
-            self._writer.close()
-        if finished:
-            self._part.replace(self._path)
-            sync_directory(self._path.parent)
+            os.close(self._lock)
+
+
+def part_of(path: Path) -> Path:
+    """Where a demonstration file is until it is complete."""
+    return path.with_name(path.name + ".part")
+
+
+def _keep_older(path: Path, part: Path) -> None:
+    """Make place for a new part: an older one that holds records gets another name.
+
+    Raises:
+        DemonstrationError: somebody writes it now, or it cannot be put aside.
+    """
+    if not part.exists() and not part.is_symlink():
+        return
+    lock = _locked(part)
+    try:
+        if not any(True for _ in segment.readable(part, _KIND)):
+            part.unlink()
+            return
+    except SegmentError:
+        pass  # no file of ours, or a damaged one: whatever it is, it is kept
+    finally:
+        os.close(lock)
+    number = 1
+    while (kept := path.with_name(f"{path.name}.{number}.part")).exists() or kept.is_symlink():
+        number += 1
+    try:
+        part.rename(kept)
+    except OSError as error:
+        raise DemonstrationError(f"{part}: an earlier recording left it, and it cannot be kept: {error}") from error
+    _log.warning("%s is of a recording that did not end; it is kept as %s", part, kept)
+
+
+def _locked(part: Path) -> int:
+    """Descriptor of a file that nobody else writes; raises DemonstrationError."""
+    try:
+        descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise DemonstrationError(f"{part}: cannot be opened: {error}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise DemonstrationError(
+            f"{part}: is being written by another recording: wait for its end, or choose another name"
+        ) from error
+    except OSError as error:  # a file system without locks
+        _log.warning("%s: cannot be locked against other recordings (%s)", part, error)
+    return descriptor
 
 
 def demonstration_spec(path: Path) -> TransitionSpec:

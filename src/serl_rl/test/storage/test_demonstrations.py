@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from serl_rl.spec import ArraySpec, TransitionSpec
 from serl_rl.storage.chunk import Chunk
-from serl_rl.storage.demonstrations import DemonstrationError, DemonstrationFile, read_demonstrations
+from serl_rl.storage.demonstrations import (
+    DemonstrationError,
+    DemonstrationFile,
+    read_demonstrations,
+    readable_demonstrations,
+)
 from serl_rl.storage.segment import create, read_header, scan
 from serl_rl.storage.spec_header import with_spec
 
@@ -56,6 +61,36 @@ def test_an_interrupted_recording_leaves_the_older_file_alone(tmp_path: Path) ->
         file.append(episode(9, 5))
         raise KeyboardInterrupt
     assert path.read_bytes() == before
+
+
+def interrupted(path: Path, *numbers: int) -> None:
+    with pytest.raises(KeyboardInterrupt), DemonstrationFile(path, SPEC) as file:
+        for number in numbers:
+            file.append(episode(number, 5))
+        raise KeyboardInterrupt
+
+
+def test_what_interrupted_recordings_left_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "demo.serl"
+    interrupted(path, 1, 2)
+    interrupted(path)  # left nothing, so nothing of it is kept
+    interrupted(path, 3)
+    write(path, 2)
+    held = {
+        file.name: [chunk.episode for chunk, _ in readable_demonstrations(file, lambda _: None)]
+        for file in tmp_path.iterdir()
+    }
+    assert held == {"demo.serl": [0, 1], "demo.serl.1.part": [1, 2], "demo.serl.2.part": [3]}
+
+
+def test_two_recordings_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "demo.serl"
+    with DemonstrationFile(path, SPEC) as file:
+        file.append(episode(0, 4))
+        with pytest.raises(DemonstrationError, match="another recording"):
+            DemonstrationFile(path, SPEC)
+        file.append(episode(1, 5))
+    assert [chunk.episode for chunk in read_demonstrations(path, SPEC)] == [0, 1]
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "changed", "foreign", "pickle"])

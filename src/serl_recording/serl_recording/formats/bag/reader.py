@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,8 +13,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from serl_config.files import FileError, open_file
+from serl_config.files import FileError, open_file, read_text
 from serl_config.strict_json import JsonError, parse_json
+from serl_config.strict_yaml import YamlError, parse_upstream_yaml
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage.pictures import decode_picture
 
@@ -21,7 +23,7 @@ from serl_recording.episode import Episode, RecordingError, RecordingSpec, check
 from serl_recording.format import Reader, Report, refuse
 from serl_recording.formats.bag import messages
 from serl_recording.formats.bag.messages import Messages, topics_of
-from serl_recording.formats.bag.writer import METADATA
+from serl_recording.formats.bag.writer import INFO, METADATA
 from serl_recording.optional import require
 
 MAX_RECORD: Final = 2**30
@@ -53,7 +55,7 @@ class BagReader(Reader):
     """
 
     def __init__(self, path: Path) -> None:
-        self._files = [path] if path.is_file() else sorted(path.glob("*.mcap"))
+        self._files = [path] if path.is_file() else files_of(path)
         self._mcap = require("mcap.stream_reader", messages.FORMAT)
         self._records = require("mcap.records", messages.FORMAT)
         self._messages = Messages()
@@ -68,10 +70,10 @@ class BagReader(Reader):
         return self._spec
 
     def episodes(self, report: Report = refuse) -> Iterator[Episode]:
-        """Every episode whose end is there."""
+        """Every episode whose end is there; one that a bag was split within is one."""
+        waiting: Waiting = defaultdict(list)
+        size = 0
         for path in self._files:
-            waiting: Waiting = defaultdict(list)
-            size = 0
             for topic, message in self._read(path, report):
                 waiting[topic].append(message)
                 size += len(message.data) + _OVERHEAD
@@ -203,6 +205,27 @@ class BagReader(Reader):
                 raise DataError(where, f"{entry.elements} values", str(len(data)))
             rows[index] = data
         return rows
+
+
+def files_of(folder: Path) -> list[Path]:
+    """MCAP files of a bag in their order: what metadata.yaml says, else by the numbers in their names (10 behind 9).
+
+    Files that metadata.yaml does not name, as of a recording that was killed, come behind those that it names.
+    """
+    found = {path.name: path for path in sorted(folder.glob("*.mcap"), key=_numbered)}
+    try:
+        tree = parse_upstream_yaml(read_text(folder / INFO), str(folder / INFO))
+        named = tree["rosbag2_bagfile_information"]["relative_file_paths"]
+        order = [name for name in dict.fromkeys(map(str, named)) if name in found]
+    except (FileError, YamlError, KeyError, TypeError):  # a bag without it is one, too
+        order = []
+    return [found.pop(name) for name in order] + list(found.values())
+
+
+def _numbered(path: Path) -> list[tuple[int, int, str]]:
+    """To order files by: numbers in a name as numbers, however long."""
+    parts = re.split(r"([0-9]+)", path.name)
+    return [(len(part.lstrip("0")), int(part[:18] or 0), part) if part.isdigit() else (0, 0, part) for part in parts]
 
 
 def _plain(chunk: Any) -> bytes:
