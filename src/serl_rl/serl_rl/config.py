@@ -50,8 +50,9 @@ class SACConfig:
     target_rate: float = Field(default=0.01, gt=0.0, le=1.0)
     """Tau, the share of the critic that moves into the target critic at each update."""
     acting_rate: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Share of the actor, and of the eyes that it looks through, that moves into the average that acts at each of its
-    updates (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992); 1: the actor acts as its last update left it."""
+    """Share of the actor, and of the eyes that it looks through, that moves at each of its updates into the average
+    whose actions are evaluated and deployed (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992). What explores is
+    the actor of the last update; with 1 it is evaluated as well."""
     actor_lr: LearningRate = 2e-3
     critic_lr: LearningRate = 2e-3
     temperature_lr: LearningRate = 2e-3

@@ -66,7 +66,7 @@ class SuitePlan:
     confirm: int = 1  # further evaluations that have to reach it before a training ends
     final_episodes: int = 50  # with the last policy, on starts that no training has seen
     timeout: float = 900.0  # [s] for a training, and for an evaluation
-    warm_up: bool = True  # fill the compile cache before the first cell of a task and a setting
+    warm_up: bool = True  # fill the compile cache before the first cell of what compiles alike
 
     def __post_init__(self) -> None:
         """Refuse what nobody can run.
@@ -145,6 +145,11 @@ def default_tasks(*, vision: bool = True) -> tuple[str, ...]:
 
 METAWORLD = "metaworld-"
 METAWORLD_SETTINGS = ("rlpd", "bc-20")
+
+
+def compiles_as(task: str) -> str:
+    """What names the tasks whose agents need no compilation after those of `task`; Meta-World's have one mapping."""
+    return METAWORLD if task.startswith(METAWORLD) else task
 
 
 def metaworld_plan(tasks: tuple[str, ...] = (), seeds: int = 1) -> SuitePlan:

@@ -17,7 +17,7 @@ from serl_launch.errors import CommandError, Interrupted
 from serl_launch.runs import write_atomically
 
 from serl_bench.suite.cell_files import CellResult, read_cell, write_cell
-from serl_bench.suite.plan import Cell, SuitePlan, code_hash
+from serl_bench.suite.plan import Cell, SuitePlan, code_hash, compiles_as
 from serl_bench.suite.run_cell import CellRunner
 from serl_bench.suite.settings import TEACHER
 
@@ -144,7 +144,7 @@ def _run(suite: Suite, plan: SuitePlan, missing: Sequence[Cell], console: Consol
                 status.update(f"{_head(number, len(missing), cell)}: {what}; {_clock(started, number, len(missing))}")
 
             runner = CellRunner(plan, suite.trainings, tell)
-            kind = (cell.task, plan.setting(cell).learning)
+            kind = (compiles_as(cell.task), plan.setting(cell).learning)
             if plan.warm_up and kind not in warm and cell.setting != TEACHER:
                 tell("compiling")
                 runner.warm_up(cell)

@@ -30,8 +30,7 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import sac
 from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import LOG_STD_MAX, LOG_STD_MIN, MLP
-from serl_rl.jax.sac import SACAgent
-from serl_rl.jax.snapshots import make_snapshot
+from serl_rl.jax.sac import SACAgent, acting_snapshot
 from serl_rl.jax.update import Batch, Info, Params, Update
 from serl_rl.jax.vision import encoded_width
 from serl_rl.policy.acting import ArmAndGrasp
@@ -115,12 +114,8 @@ class HybridAgent(NamedState, struct.PyTreeNode):
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""
         acting = self.sac.acting
-        return make_snapshot(
-            self.spec,
-            self.vision,
-            self.sac.acting_average["vision"],
-            self.sac.acting_average["actor"],
-            self.sac.config.activation,
+        return acting_snapshot(
+            self.sac,
             ArmAndGrasp((LOG_STD_MIN, LOG_STD_MAX), self.grippers, self.config.epsilon, acting.chunk, acting.execute),
             grasp=self.grasp,
         )

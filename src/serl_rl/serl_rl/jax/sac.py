@@ -26,10 +26,10 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.action_chunks import valued_action
 from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianPolicy, critic_ensemble, squashed_sample
-from serl_rl.jax.snapshots import make_snapshot
+from serl_rl.jax.snapshots import make_snapshot, with_exploring
 from serl_rl.jax.update import Batch, Info, Params, Update, trained_encoder
-from serl_rl.jax.vision import encode_observation, encoded_width, init_vision
-from serl_rl.policy.acting import SquashedGaussian
+from serl_rl.jax.vision import encode_observation, encoded_width, has_pictures, init_vision
+from serl_rl.policy.acting import Actor, SquashedGaussian
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
 
@@ -102,14 +102,28 @@ class SACAgent(NamedState, struct.PyTreeNode):
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""
-        return make_snapshot(
-            self.spec,
-            self.vision,
-            self.acting_average["vision"],
-            self.acting_average["actor"],
-            self.config.activation,
-            SquashedGaussian((LOG_STD_MIN, LOG_STD_MAX), self.acting.chunk, self.acting.execute),
+        return acting_snapshot(
+            self, SquashedGaussian((LOG_STD_MIN, LOG_STD_MAX), self.acting.chunk, self.acting.execute)
         )
+
+
+def acting_snapshot(agent: SACAgent, actor: Actor, **further: Params) -> PolicySnapshot:
+    """Copy of what acts: the average for the best actions, what the last update left for those that explore.
+
+    With an encoder that is trained the average explores too: a second encoder would double what is sent.
+
+    Args:
+        agent: whose parameters act.
+        actor: what the outputs mean.
+        further: parameters of other networks that the actor needs, by name.
+    """
+    average = agent.acting_average
+    snapshot = make_snapshot(
+        agent.spec, agent.vision, average["vision"], average["actor"], agent.config.activation, actor, **further
+    )
+    if agent.config.acting_rate == 1.0 or has_pictures(agent.spec):
+        return snapshot
+    return with_exploring(snapshot, agent.critic["vision"], agent.actor)
 
 
 def policy(agent: SACAgent, actor: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from flax.traverse_util import flatten_dict
 from serl_rl.config import Activation, VisionConfig
 from serl_rl.jax.vision import frame_shapes, has_pictures
 from serl_rl.policy.acting import Actor
-from serl_rl.policy.snapshot import FrameInput, PolicySnapshot
+from serl_rl.policy.snapshot import EXPLORING, FrameInput, PolicySnapshot
 from serl_rl.spec import TransitionSpec
 
 Params = Any
@@ -53,3 +54,16 @@ def make_snapshot(
         )
     widths = {name: spec.observation[name].elements for name in spec.vector_names}
     return PolicySnapshot(arrays, widths, activation, actor, frames, spec.meaning)
+
+
+def with_exploring(snapshot: PolicySnapshot, vision_params: Params, network: Params) -> PolicySnapshot:
+    """The policy with others of its parameters where its actions explore.
+
+    Args:
+        snapshot: of the best actions.
+        vision_params: parameters of the `ObservationEncoder` through which an exploring actor looks.
+        network: parameters of the actor that explores.
+    """
+    parts = {"vision": vision_params["params"]} if snapshot.frames else {}
+    exploring = flatten_dict({EXPLORING: jax.device_get({**network["params"], **parts})}, sep="/")
+    return replace(snapshot, arrays={**snapshot.arrays, **exploring})

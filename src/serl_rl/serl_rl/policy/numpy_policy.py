@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_rl.encoders.architecture import PICTURE_CHANNELS
-from serl_rl.policy.acting import make_acting
+from serl_rl.policy.acting import Acting, make_acting
 from serl_rl.policy.network import CameraHead, Network, PolicyArrays
-from serl_rl.policy.snapshot import ENCODER, FrameInput, PolicySnapshot
+from serl_rl.policy.snapshot import ENCODER, EXPLORING, FrameInput, PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec, kind_of
 
 
@@ -40,7 +40,7 @@ class NumpyPolicy:
         Raises:
             DataError: the arrays do not make networks for the observation.
         """
-        frames, arrays = snapshot.frames, PolicyArrays(snapshot.arrays)
+        frames = snapshot.frames
         if (frames is not None and frames.pictures) != (pictures is not None):
             raise DataError("frames", "pictures" if pictures else "features", "features" if pictures else "pictures")
         self._frames, self._pictures, self._meaning = frames, pictures, snapshot.meaning
@@ -48,17 +48,11 @@ class NumpyPolicy:
         shapes = {} if frames is None else {name: self._feature_shape(frames, name) for name in frames.shapes}
         if not self._widths and not shapes:
             raise DataError("observation", "at least one entry", "none")
-        if pictures is not None:
-            arrays.pass_over(ENCODER)
-        pooling = frames.pooling if frames else "average"
-        self._cameras = {name: CameraHead(arrays, name, shape, pooling) for name, shape in shapes.items()}
-        width = sum(camera.width for camera in self._cameras.values()) + sum(self._widths.values())
-
-        def network(prefix: str, outputs: int | None) -> Network:
-            return Network(arrays, prefix, width, snapshot.activation, outputs)
-
-        self.acting = make_acting(snapshot.actor, network)
-        arrays.expect_all_used()
+        best, exploring = _split(snapshot.arrays)
+        self._best = _Networks(snapshot, best, shapes, self._widths)
+        self._exploring = self._best
+        if exploring:
+            self._exploring = _Networks(snapshot, {**best, **exploring}, shapes, self._widths)
 
     def _feature_shape(self, frames: FrameInput, name: str) -> tuple[int, int, int]:
         """Shape (h, w, c) of what the head of a camera takes."""
@@ -73,7 +67,7 @@ class NumpyPolicy:
     @property
     def action_dim(self) -> int:
         """Number of action components A."""
-        return self.acting.action_dim
+        return self._best.acting.action_dim
 
     def check(self, spec: TransitionSpec) -> None:
         """Raise DataError unless the policy is for observations and actions of `spec`."""
@@ -90,7 +84,7 @@ class NumpyPolicy:
             raise DataError("frame_stack", str(spec.frame_stack), str(self._frames.frame_stack))
         if self.action_dim != spec.action_dim:
             raise DataError("action_dim", str(spec.action_dim), str(self.action_dim))
-        self.acting.planner.check(spec)
+        self._best.acting.planner.check(spec)
         if self._meaning and spec.meaning and self._meaning != spec.meaning:
             difference = spec.difference(replace(spec, meaning=self._meaning))
             raise DataError("policy", "one of the same task", f"another: {difference}")
@@ -98,11 +92,12 @@ class NumpyPolicy:
     @property
     def planned(self) -> int:
         """Actions that it will execute before it looks again; `reset` makes it look at once."""
-        return self.acting.planned
+        return max(self._best.acting.planned, self._exploring.acting.planned)
 
     def reset(self) -> None:
         """Begin an episode, or go on after somebody else has moved the arm: forget what was planned."""
-        self.acting.reset()
+        self._best.acting.reset()
+        self._exploring.acting.reset()
 
     def act(
         self, observation: Mapping[str, NDArray[Any]], *, deterministic: bool, rng: np.random.Generator | None = None
@@ -114,11 +109,14 @@ class NumpyPolicy:
         """
         if not deterministic and rng is None:
             raise ValueError("rng: expected a generator for a sampled action, found None")
-        return self.acting.act(observation, lambda: self.encode(observation), None if deterministic else rng)
+        networks = self._best if deterministic else self._exploring
+        return networks.acting.act(
+            observation, lambda: self._encode(networks, observation), None if deterministic else rng
+        )
 
-    def encode(self, observation: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """The vector (D,) that the networks take: what is seen, camera by camera, then the entries that are vectors."""
-        parts = [camera(self._features(name, observation[name])) for name, camera in self._cameras.items()]
+    def _encode(self, networks: _Networks, observation: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """The vector (D,) that networks take: what is seen, camera by camera, then the entries that are vectors."""
+        parts = [camera(self._features(name, observation[name])) for name, camera in networks.cameras.items()]
         return np.concatenate([*parts, *(observation[name] for name in self._widths)])
 
     def _features(self, name: str, frame: NDArray[Any]) -> NDArray[np.float32]:
@@ -127,3 +125,35 @@ class NumpyPolicy:
             return self._pictures(frame)
         has_views = kind_of(frame.shape, frame.dtype) == "features"  # a stack of frames has none
         return (frame[0] if has_views else frame).astype(np.float32)
+
+
+class _Networks:
+    """What looks and what chooses actions, for the best ones or for ones that explore."""
+
+    def __init__(
+        self,
+        snapshot: PolicySnapshot,
+        named: Mapping[str, NDArray[Any]],
+        shapes: Mapping[str, tuple[int, int, int]],
+        widths: Mapping[str, int],
+    ) -> None:
+        arrays = PolicyArrays(named)
+        if snapshot.frames is not None and snapshot.frames.pictures:
+            arrays.pass_over(ENCODER)
+        pooling = snapshot.frames.pooling if snapshot.frames else "average"
+        self.cameras = {name: CameraHead(arrays, name, shape, pooling) for name, shape in shapes.items()}
+        width = sum(camera.width for camera in self.cameras.values()) + sum(widths.values())
+
+        def network(prefix: str, outputs: int | None) -> Network:
+            return Network(arrays, prefix, width, snapshot.activation, outputs)
+
+        self.acting: Acting = make_acting(snapshot.actor, network)
+        arrays.expect_all_used()
+
+
+def _split(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """The arrays of the best actions, and those that take the place of the ones of that name to explore."""
+    prefix = f"{EXPLORING}/"
+    best = {name: array for name, array in arrays.items() if not name.startswith(prefix)}
+    exploring = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return best, exploring

@@ -26,6 +26,9 @@ _UNSEALED = "serl-policy-2"  # of older files: the same without a checksum
 ENCODER = "vision/encoder"
 """Below this name are the arrays of an encoder that was trained with the policy."""
 
+EXPLORING = "exploring"
+"""Below this name are the arrays that take the place of others while the policy explores."""
+
 
 @dataclass(frozen=True)
 class FrameInput:
@@ -51,7 +54,8 @@ class PolicySnapshot:
     """Parameters of a policy and how they belong together.
 
     arrays: trunk/dense_I/{kernel,bias}, with normalized layers trunk/norm_I/{scale,bias}, and head/{kernel,bias}; those
-        of a second network below its name; with frames those of an `ObservationEncoder` under vision/; all float32
+        of a second network below its name; with frames those of an `ObservationEncoder` under vision/; below exploring/
+        those that take the place of others where actions explore; all float32
     observation: names and widths of the vectors that are concatenated into the input, behind what frames give
     activation: relu or tanh
     actor: what the outputs mean

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +35,15 @@ def make_snapshot(seed: int = 0) -> PolicySnapshot:
     return PolicySnapshot(arrays, {"state": 5}, "tanh", SquashedGaussian((-10.0, 2.0)))
 
 
+def outputs(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and log standard deviation (2,) of the policy of `make_snapshot` for OBSERVATION."""
+    hidden = OBSERVATION["state"] @ arrays["trunk/dense_0/kernel"] + arrays["trunk/dense_0/bias"]
+    hidden = (hidden - hidden.mean()) / np.sqrt(hidden.var() + 1e-6)
+    hidden = np.tanh(hidden * arrays["trunk/norm_0/scale"] + arrays["trunk/norm_0/bias"])
+    mean, log_std = np.split(hidden @ arrays["head/kernel"] + arrays["head/bias"], 2)
+    return mean, np.clip(log_std, -10.0, 2.0)
+
+
 SNAPSHOT = make_snapshot()
 OBSERVATION = {"state": np.linspace(-1, 1, 5, dtype=np.float32)}
 
@@ -48,13 +58,33 @@ def test_a_policy_survives_its_bytes():
 
 def test_sampled_actions_follow_the_distribution():
     policy, rng = make_policy(SNAPSHOT), np.random.default_rng(0)
-    mean, log_std = policy.acting.planner.distribution(policy.encode(OBSERVATION))
+    mean, log_std = outputs(SNAPSHOT.arrays)
     actions = np.array([policy.act(OBSERVATION, deterministic=False, rng=rng) for _ in range(4000)])
     # tanh is monotonic: half of the actions lie below the squashed mean, and 84 % below one standard deviation more.
     for bound, share in ((mean, 0.5), (mean + np.exp(log_std), 0.8413)):
         assert (actions <= np.tanh(bound)).mean(axis=0) == pytest.approx(share, abs=0.04)
     with pytest.raises(ValueError, match="rng"):
         policy.act(OBSERVATION, deterministic=False)
+
+
+def test_arrays_below_exploring_take_the_place_of_others_where_actions_explore():
+    other = {f"exploring/{name}": array for name, array in make_snapshot(1).arrays.items() if "head" in name}
+    policy = make_policy(PolicySnapshot.from_bytes(replace(SNAPSHOT, arrays={**SNAPSHOT.arrays, **other}).to_bytes()))
+    np.testing.assert_allclose(
+        policy.act(OBSERVATION, deterministic=True), np.tanh(outputs(SNAPSHOT.arrays)[0]), rtol=1e-5
+    )
+    mixed = {**SNAPSHOT.arrays, **{name.removeprefix("exploring/"): array for name, array in other.items()}}
+    mean, log_std = outputs(mixed)
+    noise = np.random.default_rng(5).standard_normal(2, dtype=np.float32)
+    found = policy.act(OBSERVATION, deterministic=False, rng=np.random.default_rng(5))
+    np.testing.assert_allclose(found, np.tanh(mean + np.exp(log_std) * noise), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["exploring/trunk/dense_7/kernel", "exploring/head/kernel", "exploring/head"])
+def test_exploring_arrays_that_take_nobodys_place_are_refused(name):
+    arrays = {**SNAPSHOT.arrays, name: np.zeros((8, 8), np.float32)}
+    with pytest.raises(DataError):
+        make_policy(replace(SNAPSHOT, arrays=arrays))
 
 
 def test_acting_leaves_the_observation_as_it_was():

@@ -19,6 +19,7 @@ from serl_rl.config import (
     VICEConfig,
     VisionConfig,
 )
+from serl_rl.jax.networks import LOG_STD_MAX, LOG_STD_MIN
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec
 
@@ -82,6 +83,34 @@ def test_the_best_action(algorithm, pooling, activation, layer_norm):
             expected = np.insert(expected, 1, [-1.0, np.clip(one["state"][2], -1.0, 1.0), 1.0][grasp])
         policy.reset()
         np.testing.assert_allclose(policy.act(one, deterministic=True), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "hybrid", "vice"])
+def test_what_explores_is_the_actor_of_the_last_update_behind_its_own_eyes(algorithm):
+    config = LearningConfig(
+        agent=algorithm,
+        sac=SACConfig(hidden_sizes=(8, 6), acting_rate=0.1),
+        hybrid=HybridConfig(grippers=(Gripper(action=1, index=2),), grasp_hidden_sizes=(8,), epsilon=0.0),
+        vice=VICEConfig(hidden_sizes=(8,)),
+        vision=VisionConfig(pooling="spatial_embeddings", embeddings=2, width=5),
+    )
+    agent: Any = stirred(create_agent(0, SPEC, config))
+    policy = make_policy(PolicySnapshot.from_bytes(agent.policy_snapshot().to_bytes()))
+    state, sight = state_of(agent), Sight(SPEC, config.vision)
+    actor, eyes = (part.replace("acting_average/actor", "actor") for part in ACTORS[algorithm])
+    eyes = eyes.replace("acting_average", "critic")
+    params = parameters(state, actor, eyes)
+    rng = np.random.default_rng(0)
+    one = {name: rng.standard_normal(SPEC.drawn_shape(name)).astype(e.dtype) for name, e in SPEC.observation.items()}
+    batch = {name: rows[None] for name, rows in one.items()}
+    seen = sight.look(below(params, f"{eyes}/vision/params"), batch)
+    mean, log_std = np.split(mlp(below(params, f"{actor}/params"), seen, "relu", True).array[0], 2)
+    noise = np.random.default_rng(3).standard_normal(len(mean), dtype=np.float32)
+    expected = np.tanh(mean + np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)) * noise)
+    found = policy.act(one, deterministic=False, rng=np.random.default_rng(3))
+    np.testing.assert_allclose(np.delete(found, 1) if algorithm == "hybrid" else found, expected, rtol=1e-4, atol=1e-5)
+    best = policy.act(one, deterministic=True)
+    assert np.abs(np.tanh(mean) - (np.delete(best, 1) if algorithm == "hybrid" else best)).max() > 1e-3
 
 
 @pytest.mark.parametrize("algorithm", ["sac", "hybrid", "vice"])
