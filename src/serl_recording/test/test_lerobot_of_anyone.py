@@ -34,8 +34,10 @@ def dataset(tmp_path, make_spec, make_episode):
         lambda: pa.array(np.zeros(2**22 - 1, np.int64)),
         lambda: pa.array(["x" * 2**18] * 64),
         lambda: pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2**21, np.int64)), 2**21),
+        lambda: pa.array([np.zeros(2**19, np.int64)]),
+        lambda: pa.array([["x" * 2**12] * 2**12]),
     ],
-    ids=["rows", "cells", "lists"],
+    ids=["rows", "cells", "lists", "row of numbers", "row of texts"],
 )
 def test_a_small_table_that_unpacks_to_more_than_it_may_is_refused(tmp_path, monkeypatch, column):
     import pyarrow.parquet as pq

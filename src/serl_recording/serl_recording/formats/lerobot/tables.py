@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.files import FileError, open_file
 
 from serl_recording.episode import RecordingError
+from serl_recording.formats.lerobot.pages import PageError, Pages, survey
 from serl_recording.optional import require
 
 FORMAT: Final = "a LeRobot dataset"
@@ -22,6 +25,8 @@ MAX_WHOLE_BYTES: Final = 2**28
 """[bytes] Largest table of episodes, unpacked."""
 _NUMBERS, _CELLS = 4096, 16
 """Rows that are unpacked at once: of numbers, and where cells of texts or pictures may each be large."""
+_WIDTHS: Final = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
+"""[bytes] of a value; others are as large as their page says, and each may be repeated."""
 
 
 def bytes_of(columns: Mapping[str, Any], metadata: Mapping[bytes, bytes] | None = None) -> bytes:
@@ -132,14 +137,8 @@ class TableFile:
     def _read_group(self, group: int, columns: Sequence[str] | None) -> Any:
         if self._group is not None and self._group[0] == group:
             return self._group[1]
-        # Repeated values take no room in the file: how much they are shows as they are unpacked.
-        metadata, names = self._file.metadata.row_group(group), self.names if columns is None else columns
-        places = [metadata.column(place) for place in range(metadata.num_columns)]
-        chosen = [each for each in places if f"{each.path_in_schema}.".startswith(tuple(f"{name}." for name in names))]
-        size = max(metadata.total_byte_size, sum(each.num_values for each in chosen))
-        if not 0 <= size <= MAX_TABLE_BYTES:
-            raise RecordingError(f"{self.path}: expected at most {MAX_TABLE_BYTES >> 20} MiB, found {size >> 20} MiB")
-        count = _CELLS if any(each.physical_type.endswith("BYTE_ARRAY") for each in chosen) else _NUMBERS
+        names = self.names if columns is None else columns
+        count = self._rows_at_once(group, names)
         batches, found = [], 0
         try:
             for batch in self._file.iter_batches(count, row_groups=[group], columns=list(names), use_threads=False):
@@ -153,3 +152,39 @@ class TableFile:
             raise RecordingError(f"{self.path}: cannot be read: {error}") from error
         self._group = (group, table)
         return table
+
+    def _rows_at_once(self, group: int, names: Sequence[str]) -> int:
+        """How many rows of some columns may be unpacked at once; raises RecordingError where all are too much."""
+        metadata, schema = self._file.metadata.row_group(group), self._file.schema
+        size, rows = metadata.total_byte_size, _NUMBERS
+        try:
+            with open_file(self.path) as file:
+                for place in range(metadata.num_columns):
+                    column = metadata.column(place)
+                    if not f"{column.path_in_schema}.".startswith(tuple(f"{name}." for name in names)):
+                        continue
+                    held = _pages_of(file, column)
+                    cell = _WIDTHS.get(column.physical_type, held.largest)
+                    # Repeated values take no room in a page, and a row may hold all of them.
+                    repeated = schema.column(place).max_repetition_level > 0
+                    values = max(held.values, column.num_values)
+                    size = max(size, held.unpacked, values * cell if repeated else values)
+                    if column.physical_type not in _WIDTHS:
+                        rows = max(1, min(rows, _CELLS, MAX_TABLE_BYTES // max(cell, 1)))
+        except (FileError, PageError, OSError, self._pa.ArrowException) as error:
+            reason = error.reason if isinstance(error, FileError) else str(error)
+            raise RecordingError(f"{self.path}: expected pages of Parquet, found {reason}") from error
+        if not 0 <= size <= MAX_TABLE_BYTES:
+            raise RecordingError(f"{self.path}: expected at most {MAX_TABLE_BYTES >> 20} MiB, found {size >> 20} MiB")
+        return rows
+
+
+def _pages_of(file: BinaryIO, column: Any) -> Pages:
+    """What the heads of a column's pages say, of a group of rows."""
+    begin = column.data_page_offset
+    if column.has_dictionary_page and 0 < column.dictionary_page_offset < begin:
+        begin = column.dictionary_page_offset
+    length, size = column.total_compressed_size, os.fstat(file.fileno()).st_size
+    if not 0 <= begin <= begin + length <= size:
+        raise PageError(f"those of {column.path_in_schema} at bytes {begin} to {begin + length} of {size}")
+    return survey(file, begin, length)
