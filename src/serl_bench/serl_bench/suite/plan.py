@@ -63,7 +63,7 @@ class SuitePlan:
     eval_every: int = 250  # [env steps]
     eval_episodes: int = 50
     goal: float = 0.95
-    confirm: int = 1  # further evaluations that have to reach it before a training ends
+    confirm: int = 3  # further evaluations that have to reach it before a training ends: its policy is judged once more
     final_episodes: int = 50  # with the last policy, on starts that no training has seen
     timeout: float = 900.0  # [s] for a training, and for an evaluation
     warm_up: bool = True  # fill the compile cache before the first cell of what compiles alike
