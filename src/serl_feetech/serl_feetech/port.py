@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The serial port that a bus of servos hangs at."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import termios
+from typing import Final, Protocol
+
+from serl_feetech.errors import PortError
+
+BAUD: Final = 1_000_000
+_READ_AT_ONCE: Final = 4096  # [bytes]
+_WRITE_TIMEOUT: Final = 0.5  # [s]
+_ADVICE: Final = {
+    errno.ENOENT: "is the adapter plugged in? ls /dev/serial/by-id shows what is",
+    errno.EACCES: "who may read it is the group dialout: sudo usermod -aG dialout $USER, and log in again",
+    errno.EBUSY: "another program has it; end that one",
+}
+
+
+class Port(Protocol):
+    """Bytes to the servos and back."""
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes.
+
+        Raises:
+            PortError: it is gone.
+        """
+
+    def read(self, timeout: float) -> bytes:
+        """What has arrived; waits `timeout` [s] at most for the first byte, and returns none if none came.
+
+        Raises:
+            PortError: it is gone.
+        """
+
+    def close(self) -> None:
+        """Let go of it. A second call does nothing."""
+
+
+class SerialPort:
+    """A serial port of Linux, or a pseudo-terminal, of 8 bits at 1,000,000 baud; see `Port`."""
+
+    def __init__(self, path: str) -> None:
+        """Open it, for this process alone.
+
+        Raises:
+            PortError: there is none, it may not be read, another program has it, or it is no serial port.
+        """
+        self._path = path
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._error(error) from error
+        try:
+            self._set_up()
+        except (OSError, termios.error) as error:
+            self.close()
+            raise PortError(f"{path}: it is no serial port of {BAUD} baud: {error.args[-1]}") from error
+
+    @property
+    def name(self) -> str:
+        """Path of the device file."""
+        return self._path
+
+    def _set_up(self) -> None:
+        attributes = termios.tcgetattr(self._file)
+        attributes[0] = attributes[1] = attributes[3] = 0  # nothing is translated, echoed or waited for
+        attributes[2] = termios.CS8 | termios.CREAD | termios.CLOCAL
+        attributes[4] = attributes[5] = termios.B1000000
+        attributes[6][termios.VMIN] = attributes[6][termios.VTIME] = 0
+        termios.tcsetattr(self._file, termios.TCSANOW, attributes)
+        termios.tcflush(self._file, termios.TCIOFLUSH)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; see `Port`."""
+        left = memoryview(data)
+        try:
+            while left:
+                if not select.select([], [self._file], [], _WRITE_TIMEOUT)[1]:
+                    raise PortError(f"{self._path}: it has taken no bytes for {_WRITE_TIMEOUT:g} s; plug it in again")
+                left = left[os.write(self._file, left) :]
+        except (OSError, ValueError) as error:
+            raise self._error(error) from error
+
+    def read(self, timeout: float) -> bytes:
+        """What has arrived; see `Port`."""
+        try:
+            if not select.select([self._file], [], [], max(timeout, 0.0))[0]:
+                return b""
+            data = os.read(self._file, _READ_AT_ONCE)
+        except BlockingIOError:
+            return b""
+        except (OSError, ValueError) as error:
+            raise self._error(error) from error
+        if not data:  # readable, and nothing to read
+            raise PortError(f"{self._path}: it has ended; was it unplugged?")
+        return data
+
+    def close(self) -> None:
+        """Close it. A second call does nothing."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def _error(self, error: Exception) -> PortError:
+        number = error.errno if isinstance(error, OSError) else None
+        reason = (error.strerror if isinstance(error, OSError) else "") or "it is closed"
+        return PortError(f"{self._path}: {reason}; {_ADVICE.get(number or 0, 'was it unplugged?')}")

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bus against emulated servos that speak the real packets, and fail as real ones do."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from serl_feetech.arm import SO101, ServoArm
+from serl_feetech.bus import Bus
+from serl_feetech.emulated.bus import EmulatedBus
+from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
+from serl_feetech.emulated.servo import EmulatedServo
+from serl_feetech.errors import FeetechError, NoAnswer, PortError, ServoFault
+from serl_feetech.port import SerialPort
+
+from serl_feetech import registers
+
+IDS = tuple(range(1, 7))
+
+
+def test_registers_are_read_and_written_one_by_one_and_together(rig):
+    rig.bus.ping(3)
+    assert rig.bus.read(3, registers.MODEL_NUMBER) == registers.MODEL
+    rig.bus.write(3, registers.GOAL_POSITION, 1234)
+    assert rig.bus.read(3, registers.GOAL_POSITION) == 1234
+    rig.bus.sync_write(registers.GOAL_POSITION, {each: 2000 + each for each in IDS})
+    assert rig.bus.sync_read(IDS, registers.GOAL_POSITION) == {each: 2000 + each for each in IDS}
+    assert rig.bus.scan(range(10)) == dict.fromkeys(IDS, registers.MODEL)
+
+
+def test_what_is_kept_is_written_only_while_it_is_not_locked(rig):
+    rig.bus.write(2, registers.HOMING_OFFSET, -33)
+    assert rig.bus.read(2, registers.HOMING_OFFSET) == 0
+    rig.bus.write(2, registers.LOCK, 0)
+    rig.bus.write(2, registers.HOMING_OFFSET, -33)
+    assert rig.bus.read(2, registers.HOMING_OFFSET) == -33
+    assert rig.bus.read(2, registers.PRESENT_POSITION) == 2048 + 33
+
+
+def test_a_servo_goes_to_its_goal_only_while_its_torque_is_on_and_no_faster_than_it_may(rig):
+    rig.bus.write(1, registers.GOAL_VELOCITY, 500)
+    rig.bus.write(1, registers.GOAL_POSITION, 3000)
+    rig.clock.now += 0.5
+    assert rig.bus.read(1, registers.PRESENT_POSITION) == 2048
+    rig.bus.write(1, registers.TORQUE_ENABLE, 1)
+    rig.clock.now += 0.5
+    assert rig.bus.read(1, registers.PRESENT_POSITION) == pytest.approx(2048 + 250, abs=2)
+    assert rig.bus.read(1, registers.PRESENT_VELOCITY) == pytest.approx(500, abs=2)
+    assert rig.bus.read(1, registers.PRESENT_LOAD) > 500
+    for _ in range(3):
+        rig.clock.now += 1.0
+        assert rig.bus.read(1, registers.PRESENT_POSITION) <= 3000
+    assert rig.bus.read(1, registers.PRESENT_POSITION) == 3000
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(noise=st.binary(max_size=50), corrupt=st.integers(0, 2))
+def test_garbage_and_broken_answers_are_passed_over(rig, noise, corrupt):
+    rig.wire.noise, rig.wire.corrupt = noise, corrupt
+    assert rig.bus.sync_read(IDS, registers.MODEL_NUMBER) == dict.fromkeys(IDS, registers.MODEL)
+
+
+def test_who_does_not_answer_is_named_with_what_to_do(rig):
+    rig.wire.servo(4).silent = True
+    with pytest.raises(
+        NoAnswer, match=r"the emulated bus: servo 4 \(wrist_flex\) does not answer; check its cable"
+    ) as e:
+        rig.bus.sync_read(IDS, registers.PRESENT_POSITION)
+    assert e.value.missing == (4,)
+    for servo in rig.wire.servos:
+        servo.silent = True
+    with pytest.raises(NoAnswer, match=r"no servo answers.*is the arm's power supply on"):
+        rig.bus.sync_read(IDS, registers.PRESENT_POSITION)
+
+
+def test_two_servos_of_one_id_are_told_from_one_that_is_missing(rig):
+    rig.wire.servos[2:3] = [EmulatedServo(2, position=700.0)]
+    with pytest.raises(NoAnswer, match=r"servo 2 \(shoulder_lift\).*have two servos the same id"):
+        rig.bus.read(2, registers.PRESENT_POSITION)
+
+
+def test_a_hot_servo_lets_go_and_says_so_until_it_has_cooled_down(rig):
+    servo = rig.wire.servo(5)
+    rig.bus.write(5, registers.TORQUE_ENABLE, 1)
+    servo.temperature = 71.0
+    rig.clock.now += 0.05
+    with pytest.raises(ServoFault, match=r"servo 5 \(wrist_roll\): it is too hot and has let go.*temperature 71 degC"):
+        rig.bus.sync_read(IDS, registers.PRESENT_POSITION)
+    assert not servo.torque_enabled
+    servo.cool_down()
+    assert rig.bus.read(5, registers.TORQUE_ENABLE) == 0
+
+
+def test_a_blocked_servo_becomes_hot(rig):
+    servo = rig.wire.servo(1)
+    rig.bus.write(1, registers.TORQUE_ENABLE, 1)
+    rig.bus.write(1, registers.GOAL_POSITION, 4000)
+    servo.hand, servo.hand_strength = 2048.0, 1e6
+    with pytest.raises(ServoFault, match="too hot"):
+        for _ in range(100):
+            rig.clock.now += 1.0
+            rig.bus.read(1, registers.PRESENT_POSITION)
+
+
+def test_an_arm_reads_the_angles_that_it_was_sent_to(rig):
+    arm = ServoArm(rig.bus, rig.calibration, "so101.json")
+    assert rig.wire.servo(4).offset == 40, "the calibration is in the servos"
+    arm.hold(0.5)
+    before = arm.read()
+    rig.clock.now += 1.0
+    assert (arm.read().angles == before.angles).all(), "holding moves nothing"
+    wanted = [0.1, -0.2, 0.3, -0.4, 0.5]
+    for _ in range(10):
+        arm.go_to(wanted, 0.25)
+        rig.clock.now += 0.1
+    reading = arm.read()
+    assert reading.angles == pytest.approx(wanted, abs=1e-3)
+    assert reading.gripper == pytest.approx(0.25, abs=1e-3)
+    assert rig.wire.servo(3).position < 2030, "drive_mode 1 turns the other way around"
+    arm.let_go()
+    assert not any(servo.torque_enabled for servo in rig.wire.servos)
+
+
+def test_an_arm_of_other_servos_is_refused(rig):
+    rig.wire.servo(6)._put(registers.MODEL_NUMBER, 1284)
+    with pytest.raises(FeetechError, match=r"servo 6 \(gripper\): expected an STS3215 \(model 777\), found model 1284"):
+        ServoArm(rig.bus, rig.calibration, "so101.json")
+
+
+def test_a_serial_port_serves_any_program_and_is_missed_when_it_is_gone(tmp_path):
+    link = tmp_path / "ttyACM0"
+    wire = EmulatedBus([EmulatedServo(number) for number in IDS])
+    with PseudoTerminal(wire, link) as terminal:
+        bus = Bus(SerialPort(str(link)), dict(zip(IDS, SO101, strict=True)), timeout=1.0)
+        assert bus.sync_read(IDS, registers.MODEL_NUMBER) == dict.fromkeys(IDS, registers.MODEL)
+        terminal.change(lambda wire: setattr(wire, "noise", b"\xff\xff\x01\x03"))
+        assert bus.read(1, registers.MODEL_NUMBER) == registers.MODEL
+    with pytest.raises(PortError, match="was it unplugged"):
+        bus.read(1, registers.MODEL_NUMBER)
+    bus.close()
+    bus.close()
+    with pytest.raises(PortError, match="is the adapter plugged in"):
+        SerialPort(str(link))
+
+
+def test_what_is_no_serial_port_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PortError, match="no serial port"):
+        SerialPort(str(tmp_path / "file"))
