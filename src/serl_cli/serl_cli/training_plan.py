@@ -47,6 +47,7 @@ class TrainingPlan:
     confirm: int = Field(default=0, ge=0, le=MOST_CONFIRMATIONS)  # further evaluations that have to reach the goal
     teleop: str = "scripted"  # who leads: the scripted person, a device, or none
     partner: str = ""  # task that undoes it, learned by turns with it; empty: none
+    person: str = "fresh"  # what is human about the scripted person: name of a file in config/people
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -92,6 +93,14 @@ def check_teleop(teleop: str, rtf: float) -> None:
     """
     if teleop not in ("scripted", "none") and rtf == 0.0:
         raise UsageError(f"--teleop {teleop}: nobody can lead in a world that runs as fast as it can; add --rtf 1")
+
+
+def person_settings(name: str) -> Path:
+    """The parameter file of a scripted person. Raises UsageError where there is none of this name."""
+    known = listing("config/people", ".yaml")
+    if name not in known:
+        raise UsageError(f"no person {name!r}: there are {', '.join(known) or 'none'}")
+    return known[name]
 
 
 def check_reward(plan: TrainingPlan) -> None:

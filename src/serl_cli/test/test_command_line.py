@@ -78,6 +78,7 @@ def test_a_terminal_without_a_size_shows_something(
         (["train", "--confirm", "101"], "--confirm"),
         (["train", "--max-steps", "0"], "--max-steps"),
         (["train", "no_such_task"], "no task 'no_such_task'"),
+        (["train", "pick_cube", "--person", "nobody"], "no person 'nobody': there are fresh, tired"),
         (["train", "--learning", "nonsense"], "no learning configuration 'nonsense'"),
         (["train", "--set", "utd_ratio"], "expected KEY=VALUE"),
         (["train", "--resume", ""], "--resume: expected a value, found an empty one"),

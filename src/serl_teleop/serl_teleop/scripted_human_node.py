@@ -14,15 +14,42 @@ from serl_robots.model.pose import Pose
 from serl_ros.diagnostics import OK, WARN, Diagnostics
 from serl_ros.incoming import subscribe
 from serl_ros.node import run_node
-from serl_ros.parameters import declare
+from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1
 from serl_tasks.messages import MessageError, arm_sample, object_poses
 
-from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, WorldState
+from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, Reward, WorldState
 from serl_tasks import ArmSample, get_task, task_names
 from serl_teleop.scripted.human import ScriptedHuman
+from serl_teleop.scripted.traits import Traits
 
 _REST_AFTER = 5.0  # [s]
+_LONGEST = 3600.0  # [s]
+
+
+def declare_traits(node: Node) -> Traits:
+    """Declare what is human about the person.
+
+    Raises:
+        ParameterError: a value is out of its range, or two do not fit each other.
+    """
+
+    def number(name: str, description: str, largest: float = _LONGEST) -> float:
+        return declare(node, name, float(getattr(Traits, name)), description, range=(0.0, largest))
+
+    try:
+        return Traits(
+            reaction_delay=number("reaction_delay", "From what is seen until the hand acts on it [s].", 10.0),
+            imprecision=number("imprecision", "Standard deviation added to normalized motions.", 2.0),
+            imprecision_time=number("imprecision_time", "Correlation time of that [s]; 0: none."),
+            most_help=number("most_help", "Probability to help in an episode while the policy fails alone.", 1.0),
+            least_help=number("least_help", "The same when it always succeeds alone.", 1.0),
+            longest_help=number("longest_help", "Longest time to lead in training at a stretch [s]; 0: no bound."),
+            rest=number("rest", "Time after that before the hand takes over again [s]."),
+            endurance=number("endurance", "Time of leading that tires by 63 % [s]; 0: never tired.", 1e6),
+        )
+    except ValueError as error:
+        raise ParameterError(f"parameters of '{node.get_name()}': {error}") from error
 
 
 class ScriptedHumanNode(Node):
@@ -44,6 +71,7 @@ class ScriptedHumanNode(Node):
                 range=(0.0, 2.0),
             ),
             interventions=declare(self, "interventions", True, "Take over while the policy drifts in training."),
+            traits=declare_traits(self),
         )
         self._message = ActionCommand(synchronous=True)
         self._rest = array("f", [0.0] * task.action_space.shape[0])
@@ -72,7 +100,8 @@ class ScriptedHumanNode(Node):
             self._watch()
             demonstrating = status.mode == EpisodeStatus.MODE_DEMONSTRATION
             self._human.begin(status.episode, status.seed, demonstrating=demonstrating)
-            self._diagnostics.set("person", OK, "demonstrating" if demonstrating else "watching")
+            doing, tiredness = "demonstrating" if demonstrating else "watching", round(self._human.tiredness, 3)
+            self._diagnostics.set("person", OK, doing, tiredness=tiredness)
         else:
             self._diagnostics.set("person", OK, "not asked")
         self._answer()
@@ -85,6 +114,8 @@ class ScriptedHumanNode(Node):
                 subscribe(self, ArmState, "arm/state", self._on_arm, LOOP_1, MessageError),
                 subscribe(self, WorldState, "truth", self._on_truth, LOOP_10, MessageError),
             ]
+            if self._human.traits.eases_off:
+                self._watched.append(subscribe(self, Reward, "reward", self._on_reward, LOOP_10, MessageError))
 
     def _look_away(self) -> None:
         """Stop looking some time after the last episode that asks for a person: every message costs the graph time."""
@@ -106,6 +137,10 @@ class ScriptedHumanNode(Node):
             self._publisher.publish(self._message)  # the world still waits: the answer was lost
         else:
             self._answer()
+
+    def _on_reward(self, message: Reward) -> None:
+        if message.success and message.task in ("", self._task):
+            self._human.succeeded(message.episode)
 
     def _answer(self) -> None:
         """Answer the newest step once its three messages have arrived, in whichever order."""

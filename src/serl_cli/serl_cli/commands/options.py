@@ -24,6 +24,11 @@ def complete_learning(incomplete: str) -> list[str]:
     return _complete_config("learning", incomplete)
 
 
+def complete_person(incomplete: str) -> list[str]:
+    """Names of scripted persons."""
+    return _complete_config("people", incomplete)
+
+
 def complete_run(incomplete: str) -> list[str]:
     """Names of runs, newest first."""
     return [name for name in run_names(runs_root()) if name.startswith(incomplete)]

@@ -14,6 +14,7 @@ from serl_cli.commands.options import (
     TeleopOption,
     ViewerOption,
     complete_learning,
+    complete_person,
     complete_run,
     complete_task,
 )
@@ -77,6 +78,12 @@ def train(
         ),
     ] = "",
     interventions: Annotated[bool, typer.Option(help="The scripted person takes over when the policy drifts.")] = False,
+    person: Annotated[
+        str,
+        typer.Option(
+            help="What is human about the scripted person: a file of config/people.", autocompletion=complete_person
+        ),
+    ] = "fresh",
     teleop: TeleopOption = "scripted",
     rtf: RtfOption = 0.0,
     resume: Annotated[
@@ -139,6 +146,7 @@ def train(
         ./serl train pick_cube --seed 3 --demos 5
         ./serl train --resume insert_peg_vision-20260101-120000
         ./serl train pick_cube_vision --demos 1 --interventions
+        ./serl train pick_cube --interventions --person tired
         ./serl train pick_cube_vision --console --rtf 1
         ./serl train pick_cube --teleop spacemouse --rtf 1 --demos 5
         ./serl train relocate_forward --with relocate_backward
@@ -157,6 +165,7 @@ def train(
         goal=goal,
         confirm=confirm,
         interventions=interventions,
+        person=person,
         teleop=teleop,
         rtf=rtf,
         learning=learning,

@@ -26,6 +26,7 @@ from serl_cli.training_plan import (
     check_task,
     check_teleop,
     continued,
+    person_settings,
     resolve_learning,
 )
 from serl_launch import runs
@@ -53,6 +54,7 @@ def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) ->
     check_task(plan.task)
     check_partner(plan)
     check_teleop(plan.teleop, plan.rtf)
+    person_settings(plan.person)
     plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
     learning = resolve_learning(plan.learning, plan.settings)
     check_reward(plan)
@@ -120,6 +122,7 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: b
             learning=str(run.learning_file.absolute()),
             teleop=plan.teleop,
             interventions=str(plan.interventions).lower(),
+            person_settings=str(person_settings(plan.person)),
             reward=plan.reward,
             classifier=str(run.classifier_file.absolute()) if plan.classifier else "",
         ) as graph:

@@ -36,6 +36,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
             path = tmp_path / "lib" / package / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o755)
+    share = tmp_path / "share/serl_bringup"
+    share.mkdir()
+    (share / "config").symlink_to(ROOT / "config")
     return {"AMENT_PREFIX_PATH": str(tmp_path)}
 
 
