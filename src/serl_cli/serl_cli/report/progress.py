@@ -160,10 +160,11 @@ class LineDisplay:
     def update(self) -> None:
         """Prints a line when there is something new to say."""
         status, now = self._status, time.monotonic()
-        news = status.stage not in self._stages or len(status.evaluations) > self._evaluations
+        kind = status.stage.partition(" ")[0]  # what follows counts
+        news = kind not in self._stages or len(status.evaluations) > self._evaluations
         if not news and now < self._next:
             return
-        self._stages.add(status.stage)
+        self._stages.add(kind)
         self._evaluations = len(status.evaluations)
         self._next = now + self._period
         self._console.print(status.line(), markup=False, highlight=False, soft_wrap=True)

@@ -24,7 +24,14 @@ from serl_rl.success_rate import out_of_reach, wilson_interval
 from serl_training.actor.autonomy import Autonomy
 from serl_training.actor.behaviours import Behaviour, Exploring, Greedy, Still
 from serl_training.actor.episode_numbers import EpisodeNumbers
-from serl_training.actor.job import EvaluationResult, JobHost, RecordResult, TrainGoal, TrainResult
+from serl_training.actor.job import (
+    EvaluationResult,
+    JobHost,
+    RecordResult,
+    TrainGoal,
+    TrainResult,
+    demonstrations_stage,
+)
 from serl_training.actor.perception import FrameStacker
 from serl_training.actor.rollout import ChunkFormat, EpisodeSummary, run_episode
 from serl_training.env.episode import (
@@ -116,8 +123,8 @@ class Actor:
         self._learner.connect()
         missing = goal.demonstrations - self._learner.totals.demonstrations
         if missing > 0:
-            feedback("demonstrations", self._learner.totals.env_steps, rate)
-            self.record(missing, goal.seed, self._learner.send, lambda _done, _tried: None)
+            recorded = demonstrations_stage(feedback, missing, self._learner.totals.env_steps)
+            self.record(missing, goal.seed, self._learner.send, recorded)
             self._learner.flush()
 
         exploring = self.exploring(goal.seed)

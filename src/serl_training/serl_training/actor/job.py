@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -121,3 +122,21 @@ class RecordResult(NamedTuple):
     attempts: int
     transitions: int
     """Transitions of the successful episodes."""
+
+
+def demonstrations_stage(
+    feedback: Callable[[str, int, float], None], wanted: int, env_steps: int
+) -> Callable[[int, int], None]:
+    """Feedback of a recording as that of the training that it is for: how many of the `wanted` ones there are.
+
+    Args:
+        feedback: takes the stage, the env steps of the run and a success rate, which is 0 before anything is learned.
+        wanted: demonstrations.
+        env_steps: of the run so far.
+    """
+
+    def recorded(done: int, attempts: int) -> None:
+        feedback(f"demonstrations {done} of {wanted} in {attempts} attempts", env_steps, 0.0)
+
+    feedback("demonstrations", env_steps, 0.0)
+    return recorded

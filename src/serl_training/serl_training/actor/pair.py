@@ -19,7 +19,14 @@ from serl_rl.success_rate import out_of_reach, wilson_interval
 from serl_training.actor.actor import Actor, most_attempts
 from serl_training.actor.autonomy import Autonomy
 from serl_training.actor.episode_numbers import EpisodeNumbers
-from serl_training.actor.job import EvaluationResult, JobHost, RecordResult, TrainGoal, TrainResult
+from serl_training.actor.job import (
+    EvaluationResult,
+    JobHost,
+    RecordResult,
+    TrainGoal,
+    TrainResult,
+    demonstrations_stage,
+)
 from serl_training.env.episode import episode_seeds
 from serl_training.link.learner_link import JobFailed, LearnerLink
 
@@ -146,8 +153,8 @@ class Pair:
         feedback("waiting", 0, rate)
         self.connect()
         if any(member.learner.totals.demonstrations < goal.demonstrations for member in self._members.values()):
-            feedback("demonstrations", self.env_steps, rate)
-            self._demonstrate(goal.demonstrations, goal.seed, lambda _done, _tried: None)
+            recorded = demonstrations_stage(feedback, self._missing(goal.demonstrations), self.env_steps)
+            self._demonstrate(goal.demonstrations, goal.seed, recorded)
         exploring = {name: member.actor.exploring(goal.seed) for name, member in self._members.items()}
         rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)  # seconds and steps of episodes
         next_evaluation = (self.env_steps // goal.eval_every + 1) * goal.eval_every
@@ -251,7 +258,7 @@ class Pair:
     def _demonstrate(self, wanted: int, seed: int, feedback: Callable[[int, int], None]) -> RecordResult:
         """Until each learner has `wanted` demonstrations. One more of a task that has them is taken, too."""
         members = self._members
-        missing = sum(max(0, wanted - member.learner.totals.demonstrations) for member in members.values())
+        missing = self._missing(wanted)
         done = attempts = transitions = 0
         while any(member.learner.totals.demonstrations < wanted for member in members.values()):
             name = self._take_turn()
@@ -267,6 +274,10 @@ class Pair:
             if attempts >= most_attempts(missing):
                 raise JobFailed(f"record: only {done} of {attempts} demonstrations succeeded; {missing} were wanted")
         return RecordResult(done, attempts, transitions)
+
+    def _missing(self, wanted: int) -> int:
+        """Demonstrations that the learners lack until each has `wanted`."""
+        return sum(max(0, wanted - member.learner.totals.demonstrations) for member in self._members.values())
 
     def _take_turn(self) -> str:
         """The name of the task whose turn it is."""

@@ -131,6 +131,10 @@ def test_a_policy_that_learned_from_demonstrations_alone_is_evaluated_before_it_
     stages: list[str] = []
     result = actor.train(GOAL, lambda stage, _steps, _rate: stages.append(stage))
     assert learner.awaited == (70, len(learner.chunks))  # all demonstrations were handed over
+    assert stages[1] == "demonstrations"
+    counted = [stage for stage in stages if stage.startswith("demonstrations ")]
+    assert counted[0].startswith("demonstrations 1 of ")
+    assert len(counted) == GOAL.demonstrations
     assert stages[-2:] == ["pretraining", "evaluation"]
     assert result.reached
     assert result.env_steps == 0
