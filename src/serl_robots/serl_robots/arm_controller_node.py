@@ -33,7 +33,8 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, SafetyStatus
-from serl_robots.control.arbitration import ActionInput
+from serl_robots.arm_messages_node import action_input, called, fill_pose
+from serl_robots.control.arbitration import NOBODY, Sender
 from serl_robots.control.arm_controller import ArmController
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.control_step import Command, Measured
@@ -41,7 +42,6 @@ from serl_robots.control.move_to import MoveRejected
 from serl_robots.control.task_robot import robot_of
 from serl_robots.model.joint_states import JointStateError, JointStateReader
 from serl_robots.model.kinematics import Kinematics
-from serl_robots.model.pose import Pose
 from serl_robots.move_to_server_node import MoveToServer
 from serl_robots.other_commanders_node import other_commanders
 from serl_robots.safety.limits import LIMIT_NAMES
@@ -84,7 +84,7 @@ class ArmControllerNode(Node):
         self._broken = ""  # why the controller can no longer be asked; nothing is commanded but the hold
         self._measured: Measured | None = None
         self._refused_states = ""
-        self._shown = (Source.IDLE, False, "")
+        self._shown = (Source.IDLE, False, NOBODY, "")
         self._shown_at = 0.0
         self._shown_counts = 0
         self._status_due_at = 0.0
@@ -112,8 +112,9 @@ class ArmControllerNode(Node):
             self.create_subscription(
                 ActionCommand, "policy/action", guarded("topic policy/action", self._on_policy), LOOP_1
             ),
+            # deep enough that two who send at once do not hide each other
             self.create_subscription(
-                ActionCommand, "teleop/action", guarded("topic teleop/action", self._on_teleop), LOOP_1
+                ActionCommand, "teleop/action", guarded("topic teleop/action", self._on_teleop), LOOP_10
             ),
             self.create_service(SetBool, "arm/estop", self._on_estop),
             self.create_service(Trigger, "arm/reset_estop", self._on_reset_estop),
@@ -263,7 +264,7 @@ class ArmControllerNode(Node):
             return
         if self._episodes.get_publisher_count() > 0:
             self._controller.on_announcer()
-        command = self._controller.on_policy(_action_input(message), time.monotonic())
+        command = self._controller.on_policy(action_input(message), time.monotonic())
         if command is None and self._is_repeated(message):
             if self._pose.header.stamp == message.header.stamp:  # the world still stands at the start of the step
                 command = self._commanded
@@ -282,8 +283,13 @@ class ArmControllerNode(Node):
         )
 
     def _on_teleop(self, message: ActionCommand) -> None:
-        if not self._broken:
-            self._publish(self._controller.on_teleop(_action_input(message), time.monotonic()))
+        if self._broken:
+            return
+        unheard = self._controller.unheard
+        self._publish(self._controller.on_teleop(action_input(message), time.monotonic()))
+        if self._controller.unheard > unheard:
+            text = f"{called(message.sender)} is not followed: {called(self._controller.leader.name)} leads"
+            logs.log(self, logs.WARN, text, throttle=_REPEAT_AFTER, key=("unheard", message.sender))
 
     def _on_episode(self, message: EpisodeStatus) -> None:
         if self._broken:
@@ -369,7 +375,7 @@ class ArmControllerNode(Node):
                 self._executed_publisher.publish(executed)
         show = self._what_to_show()
         # refusals may come a thousand times a second; who leads and what stops the arm is told at once
-        if show[:2] != self._shown[:2] or (
+        if show[:3] != self._shown[:3] or (
             show != self._shown and time.monotonic() - self._shown_at >= _REFUSALS_PERIOD
         ):
             self._publish_safety()
@@ -381,7 +387,7 @@ class ArmControllerNode(Node):
             self._width.data[0] = command.gripper_width
             self._gripper_publisher.publish(self._width)
         if command.joint_positions is None:
-            _fill_pose(self._pose.pose, command.target)
+            fill_pose(self._pose.pose, command.target)
             self._pose_publisher.publish(self._pose)
         else:
             if self._acts_on_joints and self._lockstep:  # the stamp says that a width belongs to it
@@ -393,8 +399,8 @@ class ArmControllerNode(Node):
         self, measured: Measured, velocities: np.ndarray[Any, Any], tcp_velocity: np.ndarray[Any, Any]
     ) -> None:
         state, controller = self._state, self._controller
-        _fill_pose(state.tcp_pose, measured.tcp)
-        _fill_pose(state.target_pose, controller.target or measured.tcp)
+        fill_pose(state.tcp_pose, measured.tcp)
+        fill_pose(state.target_pose, controller.target or measured.tcp)
         linear, angular = state.tcp_velocity.linear, state.tcp_velocity.angular
         linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = tcp_velocity.tolist()
         state.gripper_width = measured.gripper_width
@@ -412,27 +418,32 @@ class ArmControllerNode(Node):
     def _reason(self) -> str:
         return f"{self._broken}; the arm is stopped" if self._broken else self._controller.safety.reason
 
-    def _what_to_show(self) -> tuple[Source, bool, str]:
+    def _what_to_show(self) -> tuple[Source, bool, Sender, str]:
+        """Who leads, whether the arm is stopped, which person leads, and why."""
         if self._broken:
-            return Source.ESTOP, True, "fault"
+            return Source.ESTOP, True, NOBODY, "fault"
         safety = self._controller.safety
-        return safety.mode, safety.estop, safety.key
+        return safety.mode, safety.estop, self._controller.leader, safety.key
 
     def _publish_safety(self) -> None:
         safety, status = self._controller.safety, self._status
         before, self._shown = self._shown, self._what_to_show()
-        mode, stopped, key = self._shown
+        mode, stopped, leader, key = self._shown
         self._shown_counts = sum(safety.counts.values())
         self._shown_at = time.monotonic()
         self._status_due_at = self._shown_at + _STATUS_PERIOD
         status.header.stamp = self.get_clock().now().to_msg()
         status.mode = int(mode)
         status.estop = stopped
+        status.leader, status.leader_priority = leader
         status.reason = self._reason
         status.active_limits = list(safety.active)
         status.limit_counts = array("Q", safety.counts.values())
         self._safety_publisher.publish(status)
-        if key != before[2] and status.reason:
+        if leader.name and leader != before[2]:
+            text = f"{called(leader.name)} leads the arm"
+            logs.log(self, logs.INFO, text, throttle=_REPEAT_AFTER, key=("leads", leader.name))
+        if key != before[3] and status.reason:
             # a pause between episodes is nothing to worry about
             level = logs.INFO if key == "stale_command" else logs.WARN
             logs.log(self, level, status.reason, throttle=_REPEAT_AFTER, key=("reason", key))
@@ -448,34 +459,23 @@ class ArmControllerNode(Node):
         logs.log(self, logs.ERROR, text, throttle=_COMMANDERS_AFTER, key="commands")
 
     def _set_diagnostics(self, now: float) -> None:
-        mode, stopped, _ = self._what_to_show()
+        mode, stopped, leader, _ = self._what_to_show()
         reason, measured = self._reason, self._measured
         level = ERROR if stopped else WARN if reason else OK
-        self._diagnostics.set("safety", level, reason or mode.name.lower(), dropped_commands=self._controller.dropped)
+        self._diagnostics.set(
+            "safety",
+            level,
+            reason or mode.name.lower(),
+            dropped_commands=self._controller.dropped,
+            leader=leader.name,
+            unheard_actions=self._controller.unheard,
+        )
         if measured is None:
             self._diagnostics.set("joint_states", WARN, self._refused_states or "none yet")
         else:
             age = now - measured.received_at
             level = WARN if self._refused_states else OK
             self._diagnostics.set("joint_states", level, self._refused_states or "received", age_s=f"{age:.2f}")
-
-
-def _action_input(message: ActionCommand) -> ActionInput:
-    stamp = message.header.stamp
-    return ActionInput(
-        message.episode,
-        message.step,
-        tuple(message.action),
-        stamp.sec * 1_000_000_000 + stamp.nanosec,
-        message.active,
-        message.synchronous,
-    )
-
-
-def _fill_pose(message: Any, pose: Pose) -> None:
-    position, orientation = message.position, message.orientation
-    position.x, position.y, position.z = pose.position.tolist()
-    orientation.x, orientation.y, orientation.z, orientation.w = pose.quaternion.tolist()
 
 
 def main() -> None:

@@ -115,10 +115,18 @@ class Rig:
         )
 
     def teleop(
-        self, *action: float, active: bool = True, synchronous: bool = False, episode: int = 0, step: int = 0
+        self,
+        *action: float,
+        active: bool = True,
+        synchronous: bool = False,
+        episode: int = 0,
+        step: int = 0,
+        sender: str = "",
+        priority: int = 0,
+        stamp_ns: int = 0,
     ) -> Command | None:
-        """A message of the person's device."""
-        message = ActionInput(episode, step, action or self._still, 0, active, synchronous)
+        """A message of a person's device."""
+        message = ActionInput(episode, step, action or self._still, stamp_ns, active, synchronous, sender, priority)
         return self.take(self.controller.on_teleop(message, self.now))
 
     def answer(self, episode: int, step: int, *action: float, active: bool = True) -> Command | None:

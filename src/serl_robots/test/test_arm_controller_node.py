@@ -21,7 +21,7 @@ from serl_config.schema import fields
 from serl_robots.arm_controller_node import ArmControllerNode
 from serl_robots.safety.limits import LIMIT_NAMES, SafetyLimits
 from serl_ros.parameters import ParameterError
-from serl_ros.qos import LATCHED, RELIABLE_10
+from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
 from std_srvs.srv import SetBool, Trigger
 
 from serl_interfaces.action import MoveTo
@@ -93,6 +93,28 @@ def test_a_person_takes_the_step_over(lockstep: Graph) -> None:
     executed = lockstep.step(0, 1.0, 0.0, 0.0, 0.0)
     assert executed.source == ExecutedAction.SOURCE_HUMAN
     assert executed.action[0] == -1.0
+
+
+def test_two_who_publish_at_once_do_not_interleave(make_graph: Callable[..., Graph]) -> None:
+    paced = make_graph(lockstep=False, **{"limits.stale_timeout": 5.0})  # a busy machine is no silence
+    node = paced.ros.node("persons")
+    publishers = {name: node.create_publisher(ActionCommand, "teleop/action", RELIABLE_1) for name in "ab"}
+    wanted: dict[str, float | None] = {"a": 0.25, "b": -0.25}
+
+    def say() -> None:
+        for name, value in wanted.items():
+            action = array("f", [value or 0.0, 0.0, 0.0, 0.0])
+            publishers[name].publish(ActionCommand(active=value is not None, action=action, sender=name))
+
+    node.create_timer(0.02, say)
+    paced.ros.spin_until(lambda: len(paced.executed) > 5)
+    led = {executed.action[0] for executed in paced.executed}
+    assert led in ({0.25}, {-0.25}), "whoever was heard first"
+    paced.ros.spin_until(lambda: paced.safety[-1].mode == SafetyStatus.MODE_HUMAN)
+    followed = paced.safety[-1].leader
+    assert led == {wanted[followed]}
+    wanted[followed] = None
+    paced.ros.spin_until(lambda: paced.safety[-1].leader not in ("", followed), what="the other one to lead")
 
 
 @pytest.mark.parametrize("action", [[0.0] * 3, [float("nan")] * 4, [2.0, 0.0, 0.0, 0.0]])

@@ -16,6 +16,7 @@ from serl_ros.incoming import subscribe
 from serl_ros.node import run_node
 from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1
+from serl_ros.sender import sender_of
 from serl_tasks.messages import MessageError, arm_sample, object_poses
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, Reward, WorldState
@@ -73,7 +74,7 @@ class ScriptedHumanNode(Node):
             interventions=declare(self, "interventions", True, "Take over while the policy drifts in training."),
             traits=declare_traits(self),
         )
-        self._message = ActionCommand(synchronous=True)
+        self._message = ActionCommand(synchronous=True, sender=sender_of(self))
         self._rest = array("f", [0.0] * task.action_space.shape[0])
         self._status: EpisodeStatus | None = None
         self._arm: ArmState | None = None

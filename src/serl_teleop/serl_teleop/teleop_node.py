@@ -4,7 +4,8 @@
 What it publishes is what any device of your own, or a console, publishes too:
 
 - `teleop/action` (ActionCommand, `RELIABLE_1`): while the person leads, at `rate`, with `active` true, `synchronous`
-  false, `episode` and `step` 0 and the node's clock as stamp; then three times with `active` false; then nothing. A
+  false, `episode` and `step` 0, the node's clock as stamp and a `sender` that no other node has; then three times with
+  `active` false; then nothing. A
   person who leads without moving sends the action that changes nothing, in which the gripper is what is commanded of it
   now (`ActionMapping.rest`).
 - `teleop/event` (TeleopEvent, `RELIABLE_10`): one message for each press of a button that says something: success,
@@ -30,7 +31,8 @@ from serl_ros.log import INFO, log
 from serl_ros.log import WARN as WARNING
 from serl_ros.node import run_node
 from serl_ros.parameters import ParameterError, declare
-from serl_ros.qos import LOOP_1, RELIABLE_1, RELIABLE_10
+from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_1, RELIABLE_10
+from serl_ros.sender import REAL_PERSON, sender_of
 from serl_tasks.messages import MessageError, arm_sample
 from std_srvs.srv import Trigger
 
@@ -46,8 +48,7 @@ from serl_teleop.devices.takeover import Phase
 from serl_teleop.open_devices_node import declare_settings, opener
 
 _FAREWELLS = 3  # the arm controller's subscription is best effort
-_OWN = 0.5  # [s] after our last action in which a person who leads is ours
-_FOREIGN_STATES = 3  # of an arm that somebody else leads, in a row: one alone may be left of a lead that is over
+_SAFETY_AGE = 3.0  # [s] after which arm/safety, which comes every second, says nothing any more
 _EVENTS = {
     Function.SUCCESS: TeleopEvent.SUCCESS,
     Function.FAILURE: TeleopEvent.FAILURE,
@@ -78,16 +79,25 @@ class TeleopNode(Node):
         rate = declare(self, "rate", 50.0, "Looks at the devices, and actions, a second [Hz].", range=(10.0, 250.0))
         self._hands = [Hand(Operator(name, declare_settings(self, KINDS[name])), opener(self, name)) for name in names]
         self._arm: ArmSample | None = None
-        self._led_at = -math.inf  # [s]
-        self._foreign_states = 0
+        self._other_heard_at = -math.inf  # [s] when arm/safety said that somebody else leads
         self._told: str | None = None
         self._farewells = 0
-        self._message = ActionCommand()
+        self._message = ActionCommand(
+            sender=sender_of(self),
+            priority=declare(
+                self,
+                "priority",
+                REAL_PERSON,
+                "Of whoever leads here, among nodes and pages that lead: a higher one takes over.",
+                range=(0, 255),
+            ),
+        )
         self._publisher = self.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
         self._events = self.create_publisher(TeleopEvent, "teleop/event", RELIABLE_10)
         self._diagnostics = Diagnostics(self, "teleop")
         self._kept = [
             subscribe(self, ArmState, "arm/state", self._on_arm, LOOP_1, MessageError),
+            subscribe(self, SafetyStatus, "arm/safety", self._on_safety, LATCHED, MessageError),
             self.create_service(Trigger, "teleop/release", self._on_release),
             self.create_timer(1.0 / rate, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME)),
         ]
@@ -104,17 +114,21 @@ class TeleopNode(Node):
 
     def _on_arm(self, message: ArmState) -> None:
         self._arm = arm_sample(message)
-        foreign = message.mode == SafetyStatus.MODE_HUMAN and time.monotonic() - self._led_at > _OWN
-        self._foreign_states = self._foreign_states + 1 if foreign else 0
         # who holds a device deflected moves nothing when the e-stop is released, or when the other one has let go
         if message.mode == SafetyStatus.MODE_ESTOP or self._is_led_from_elsewhere:
             for hand in self._hands:
                 if hand.operator.takeover.phase is not Phase.HOLDING:  # a stop is no consent to go on without it
                     hand.operator.overrule()
 
+    def _on_safety(self, message: SafetyStatus) -> None:
+        """Who leads from elsewhere, and need not yield to anybody here."""
+        other = message.mode == SafetyStatus.MODE_HUMAN and message.leader != self._message.sender
+        other = other and message.leader_priority >= self._message.priority
+        self._other_heard_at = time.monotonic() if other else -math.inf
+
     @property
     def _is_led_from_elsewhere(self) -> bool:
-        return self._foreign_states >= _FOREIGN_STATES
+        return time.monotonic() - self._other_heard_at < _SAFETY_AGE
 
     def _on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         released = [hand.operator.name for hand in self._hands if hand.operator.takeover.consent()]
@@ -138,7 +152,7 @@ class TeleopNode(Node):
         if chosen is not None:
             intent = intents[chosen]
             action = self._mapping.action(intent.twist, intent.gripper, arm)
-            self._farewells, self._led_at = _FAREWELLS, now
+            self._farewells = _FAREWELLS
             self._publish(active=True, action=array("f", action.tobytes()))
         elif self._farewells:
             self._farewells -= 1

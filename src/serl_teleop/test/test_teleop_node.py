@@ -13,7 +13,8 @@ try:
     from diagnostic_msgs.msg import DiagnosticArray
     from geometry_msgs.msg import TwistStamped
     from sensor_msgs.msg import Joy
-    from serl_ros.qos import LOOP_1, RELIABLE_10
+    from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_10
+    from serl_ros.sender import REAL_PERSON
     from std_srvs.srv import Trigger
 
     from serl_interfaces.msg import ActionCommand, ArmState, SafetyStatus, TeleopEvent
@@ -41,6 +42,7 @@ class Graph:
         self.state = ArmState(gripper_target=0.04)
         self.state.tcp_pose.orientation.w = self.state.target_pose.orientation.w = 1.0
         arm = node.create_publisher(ArmState, "arm/state", LOOP_1)
+        self.safety = node.create_publisher(SafetyStatus, "arm/safety", LATCHED)
         joys = node.create_publisher(Joy, "joy", RELIABLE_10)
         twists = node.create_publisher(TwistStamped, "teleop/twist", RELIABLE_10)
         self.joy: Joy | None = Joy(axes=[0.0] * AXES, buttons=[0, 0])
@@ -80,6 +82,11 @@ class Graph:
             return len(self.actions) > heard and self.actions[-1].active and any(self.actions[-1].action[:3])
 
         self.wait(leads, "the person to lead")
+
+    def led_by(self, sender: str, priority: int = REAL_PERSON) -> None:
+        """Who leads by the arm's controller; an empty name: nobody does."""
+        mode = SafetyStatus.MODE_HUMAN if sender else SafetyStatus.MODE_POLICY
+        self.safety.publish(SafetyStatus(mode=mode, leader=sender, leader_priority=priority))
 
     def let_go(self) -> None:
         """Let the device come to rest, and wait until the person has let go."""
@@ -153,20 +160,32 @@ def test_a_device_that_is_deflected_through_an_e_stop_has_to_be_let_go(ros, proc
 def test_whoever_leads_from_elsewhere_is_not_interfered_with_and_a_device_has_to_be_let_go_then(ros, processes):
     graph = Graph(ros, processes)
     graph.says("joy", "is at rest")
-    graph.state.mode = SafetyStatus.MODE_HUMAN
+    graph.led_by("a page")
     graph.says("person", "from elsewhere")
     graph.joy.axes[0] = 0.8
     graph.says("joy", "has to be let go first")
-    graph.state.mode = SafetyStatus.MODE_POLICY
+    graph.led_by("")
     graph.says("person", "nobody leads")
     assert not graph.actions
     graph.joy.axes[0] = 0.0
     graph.says("joy", "is at rest")
     graph.push(0.8)
-    graph.state.mode = SafetyStatus.MODE_HUMAN
+    own = graph.actions[-1].sender
+    assert own.startswith("/teleop ")
+    graph.led_by(own)
     heard = len(graph.actions)
     graph.wait(lambda: len(graph.actions) > heard + 40, "the person to lead on, whose lead it is")
     assert all(action.active for action in graph.actions[heard:])
+    graph.led_by("a page that began in the same moment")
+    graph.wait(lambda: not graph.actions[-1].active, "the one who was not followed to let go")
+
+
+def test_who_leads_with_a_lower_priority_is_taken_over_from(ros, processes):
+    graph = Graph(ros, processes, "priority:=7")
+    graph.says("joy", "is at rest")
+    graph.led_by("a page", priority=6)
+    graph.push(0.8)
+    assert graph.actions[-1].priority == 7
 
 
 def test_the_first_device_of_two_leads_and_numbers_that_are_none_are_refused(ros, processes):

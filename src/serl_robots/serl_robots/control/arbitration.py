@@ -3,8 +3,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from serl_robots.control.action import ActionSpec
+
+_LONGEST_SENDER = 200  # characters
+_MOST_SENDERS = 32  # whose newest stamps are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +21,24 @@ class ActionInput:
     stamp_ns: int = 0  # of the state it answers; 0: not said
     active: bool = True
     synchronous: bool = False
+    sender: str = ""  # of a person's actions
+    priority: int = 0  # among senders of these
 
     def problem(self, spec: ActionSpec) -> str | None:
         """Why it cannot be executed, or None."""
+        if len(self.sender) > _LONGEST_SENDER:
+            return f"sender: expected at most {_LONGEST_SENDER} characters, found {len(self.sender)}"
         return spec.problem(self.action) if self.active else None
+
+
+class Sender(NamedTuple):
+    """Who sends a person's actions: an empty name where nobody does, or they do not say."""
+
+    name: str
+    priority: int
+
+
+NOBODY = Sender("", 0)
 
 
 class Policy:
@@ -81,23 +99,44 @@ class Policy:
 
 
 class Person:
-    """What the person's device has said."""
+    """What a person's device has said: one device of all that send, until it lets go or falls silent."""
 
     def __init__(self, stale_timeout: float) -> None:
         """A device that is silent for longer than `stale_timeout` [s] no longer leads."""
         self._stale_timeout = stale_timeout
         self._newest: ActionInput | None = None
         self._heard_at = 0.0
-        self._stamp_ns = 0
+        self._stamps_ns: dict[str, int] = {}  # newest one of each sender
         self.lost = False  # a synchronous person was waited for in vain, and not heard since
 
+    @property
+    def sender(self) -> Sender:
+        """Who sent the newest message."""
+        return NOBODY if self._newest is None else Sender(self._newest.sender, self._newest.priority)
+
+    def admits(self, message: ActionInput, now: float) -> bool:
+        """Whether a message may be heard: two who lead at the same time would pull the arm to and fro.
+
+        While one sender leads it is the only one that is heard, but for the action of one with a higher priority. Who
+        answers the steps of an episode leads in this one alone.
+        """
+        newest = self._newest
+        if newest is None or not newest.active or now - self._heard_at > self._stale_timeout:
+            return True
+        if message.sender == newest.sender or (message.active and message.priority > newest.priority):
+            return True
+        return newest.synchronous and message.synchronous and message.episode > newest.episode
+
     def repeats(self, message: ActionInput) -> bool:
-        """Whether an active message is nothing new: its stamp is not after that of the one before.
+        """Whether an active message is nothing new: its stamp is not after that of its sender's before.
 
         A device that says the same again and again is dead, whoever sends it. One that was started again, with another
         clock, is heard from its second message on.
         """
-        before, self._stamp_ns = self._stamp_ns, message.stamp_ns
+        before = self._stamps_ns.pop(message.sender, 0)
+        if len(self._stamps_ns) >= _MOST_SENDERS:
+            del self._stamps_ns[next(iter(self._stamps_ns))]
+        self._stamps_ns[message.sender] = message.stamp_ns
         return message.active and 0 < message.stamp_ns <= before
 
     def hear(self, message: ActionInput, now: float) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serl_robots.control.arbitration import ActionInput
+from serl_robots.control.arbitration import NOBODY, ActionInput, Sender
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.command_sequence import CommandSequence
 from serl_robots.control.control_step import Command, CommandResult, Measured
@@ -40,6 +40,7 @@ class ArmController:
     Attributes:
         safety: what `arm/safety` says.
         dropped: commands that were doubled or out of date.
+        unheard: actions of persons that came while somebody else led.
         measured: newest state, None before the first.
     """
 
@@ -62,6 +63,7 @@ class ArmController:
 
         self.safety = SafetyState()
         self.dropped = 0
+        self.unheard = 0
         self.measured: Measured | None = None
 
         self._motions = Motions(self._commands, self.safety)
@@ -83,6 +85,11 @@ class ArmController:
         if self._commands.is_under_way:
             return self._integrator.gripper_width
         return 0.0 if self.measured is None else self.measured.gripper_width
+
+    @property
+    def leader(self) -> Sender:
+        """Who sends the actions of the person who leads; nobody while none does."""
+        return self._leaders.person.sender if self.safety.mode is Source.HUMAN else NOBODY
 
     @property
     def move_error(self) -> float:
@@ -153,6 +160,9 @@ class ArmController:
         problem = message.problem(self._task.action)
         if problem is not None:
             self.safety.refuse("action", f"teleop/action refused: {problem}")
+            return None
+        if not leaders.person.admits(message, now):
+            self.unheard += message.active
             return None
         old = self._pacing.out_of_date(message, leaders.person, leaders.episode)
         if old is not None:

@@ -87,7 +87,7 @@ class Leaders:
                 return None
             self.episode, self.expects_person = message.episode, False
         led = pacing.answer(person, message)
-        if self.expects_person and pacing.waits_for(person, led):
+        if self.expects_person and self.leading(now) is None and pacing.waits_for(person, led):
             if not overdue:
                 return None
             person.lost = True

@@ -19,6 +19,7 @@ from rclpy.node import Node
 from serl_ros.diagnostics import ERROR, WARN
 from serl_ros.incoming import subscribe
 from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_1, RELIABLE_10, RELIABLE_50
+from serl_ros.sender import REAL_PERSON, sender_of
 from serl_tasks.messages import MessageError, arm_sample, metric_values
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, Metrics, SafetyStatus
@@ -32,7 +33,6 @@ from serl_teleop.console.requests import GRIPPER
 
 _LEAD_PERIOD = 0.02  # [s] between two commands of a person
 _LET_GO = 5  # times that the arm is told that the person let go: the subscription is best effort
-_OWN = 0.5  # [s] after our last command in which a person who leads is ours
 _LOOK_PERIOD = 1.0  # [s] between two looks for cameras and services
 _SAFETY_AGE = 3.0  # [s]; `arm/safety` comes every second
 _STATUS_AGE = 5.0  # [s] after which nobody repeats a status of /diagnostics any more
@@ -80,9 +80,9 @@ class GraphConsole:
         self._safety: tuple[SafetyStatus, float] | None = None
         self._statuses: dict[str, tuple[int, str, float]] = {}
         self._rest = np.zeros(len(self.components), np.float32)  # action that changes nothing
-        self._led_at = -math.inf  # [s]
         self._to_tell = 0  # times that the arm is still told that the person let go
         self._looked_at = 0.0
+        self._sender = sender_of(node)
         self._publisher = node.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
         self._kept = [
             subscribe(node, SafetyStatus, "arm/safety", self._on_safety, LATCHED, MessageError),
@@ -184,16 +184,19 @@ class GraphConsole:
             self._publish(None)
 
     def _other_leads(self, now: float) -> bool:
-        """Whether a person leads, and has not been told to do so from here."""
-        safety = self._safety
-        return safety is not None and safety[0].mode == SafetyStatus.MODE_HUMAN and now - self._led_at > _OWN
+        """Whether a person leads from elsewhere, and need not yield to a page."""
+        if self._safety is None or now - self._safety[1] > _SAFETY_AGE:
+            return False
+        safety = self._safety[0]
+        is_other = safety.mode == SafetyStatus.MODE_HUMAN and safety.leader != self._sender
+        return is_other and safety.leader_priority >= REAL_PERSON
 
     def _tick(self) -> None:
         now = time.monotonic()
         held = self.lead.current(now)
         if held is not None and self._arm is not None:  # without it nobody knows what the gripper was told
             self._publish(held[1])
-            self._to_tell, self._led_at = _LET_GO, now
+            self._to_tell = _LET_GO
         elif self._to_tell:
             self._publish(None)
             self._to_tell -= 1
@@ -208,7 +211,14 @@ class GraphConsole:
             wanted = dict(jog.deltas) if jog.gripper is None else {**jog.deltas, GRIPPER: jog.gripper}
             for index, name in enumerate(self._action.names):
                 action[index] = wanted.get(name, action[index])
-        self._publisher.publish(ActionCommand(active=jog is not None, action=array("f", action.tobytes())))
+        self._publisher.publish(
+            ActionCommand(
+                active=jog is not None,
+                action=array("f", action.tobytes()),
+                sender=self._sender,
+                priority=REAL_PERSON,
+            )
+        )
 
     def _look(self, now: float) -> None:
         """What somebody looks at is subscribed to, and nothing else: every message costs the graph time."""
@@ -235,7 +245,10 @@ class GraphConsole:
         if message.estop and not (self._safety is not None and self._safety[0].estop):
             self.lead.revoke("the arm is stopped")
         self._estop.hear(message)
-        self._safety = message, time.monotonic()
+        now = time.monotonic()
+        self._safety = message, now
+        if self._other_leads(now):
+            self.lead.revoke("somebody leads by another device")
 
     def _on_episode(self, message: EpisodeStatus) -> None:
         self._deeds.episode = message

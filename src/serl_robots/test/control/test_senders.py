@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several who send a person's actions at once: one is followed at a time."""
+
+from controller_rig import BACK, FORWARD, PERIOD, Rig
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serl_robots.control.arbitration import ActionInput, Person
+from serl_robots.safety.source import Source
+
+TIMEOUT = 0.25
+
+
+def led(rig: Rig) -> list[float]:
+    """What persons' commands did, since the last call: dx of each."""
+    commands = [command for command in rig.commands if command.source is Source.HUMAN]
+    rig.commands.clear()
+    return [float(command.executed[0]) for command in commands if command.executed is not None]
+
+
+def test_two_who_begin_at_the_same_time_do_not_interleave(paced: Rig) -> None:
+    for _ in range(50):  # 0.5 s of two devices at 100 Hz
+        paced.teleop(*FORWARD, sender="page")
+        paced.teleop(*BACK, sender="device")
+        paced.state()
+    moved = led(paced)
+    assert len(moved) > 3
+    assert set(moved) == {1.0}
+    assert paced.controller.leader.name == "page"
+    assert paced.controller.unheard == 50
+
+    paced.teleop(active=False, sender="page")  # lets go
+    for _ in range(50):
+        paced.teleop(*BACK, sender="device")
+        paced.state()
+    assert paced.controller.leader.name == "device"
+    assert led(paced)[-1] == -1.0
+
+
+def test_who_does_not_lead_cannot_stop_who_does(paced: Rig) -> None:
+    for _ in range(50):
+        paced.teleop(*FORWARD, sender="page")
+        paced.teleop(active=False, sender="device")
+        paced.state()
+    assert len(led(paced)) > 3
+    assert paced.controller.unheard == 0, "who rests wants nothing"
+
+
+def test_who_falls_silent_is_followed_no_longer(paced: Rig) -> None:
+    paced.teleop(*FORWARD, sender="page")
+    paced.states(TIMEOUT - 0.05)
+    paced.teleop(*BACK, sender="device")
+    assert paced.controller.leader.name == "page"
+    paced.states(0.1)
+    paced.teleop(*BACK, sender="device")
+    paced.states(PERIOD)
+    assert paced.controller.leader.name == "device"
+
+
+def test_a_higher_priority_takes_over_at_once_and_is_not_taken_over_from(paced: Rig) -> None:
+    paced.teleop(*FORWARD, sender="scripted", synchronous=True, episode=1)
+    paced.state()
+    for _ in range(30):
+        paced.teleop(*BACK, sender="device", priority=1)
+        paced.teleop(*FORWARD, sender="scripted", synchronous=True, episode=1)
+        paced.state()
+    assert paced.controller.leader == ("device", 1)
+    assert set(led(paced)[-2:]) == {-1.0}
+
+
+def test_in_lockstep_nobody_waits_for_the_answer_of_who_is_not_followed(lockstep: Rig) -> None:
+    lockstep.episode(1, human_expected=True)
+    lockstep.teleop(*BACK, sender="device", priority=1)
+    command = lockstep.policy(1, 0, *FORWARD)
+    assert command is not None and command.source is Source.HUMAN
+
+
+def test_the_persons_of_two_tasks_answer_by_turns(lockstep: Rig) -> None:
+    for episode, sender in ((1, "forward"), (2, "backward"), (3, "forward")):
+        lockstep.episode(episode, human_expected=True)
+        lockstep.policy(episode, 0, *FORWARD)
+        command = lockstep.teleop(*BACK, sender=sender, synchronous=True, episode=episode)
+        assert command is not None and command.source is Source.HUMAN
+        lockstep.state()
+
+
+def test_a_device_that_repeats_itself_is_dead_whoever_else_sends(paced: Rig) -> None:
+    for step in range(100):
+        paced.teleop(*BACK, sender="stuck", stamp_ns=5)
+        paced.teleop(active=False, sender="page", stamp_ns=100 + step)
+        paced.state()
+    assert len(led(paced)) <= 1 + round(TIMEOUT / PERIOD), "what its first message is good for"
+    assert paced.controller.leader.name == ""
+
+
+MESSAGES = st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 2), st.sampled_from([0.0, 0.02, 0.1, 0.3]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(MESSAGES, max_size=40))
+def test_the_sender_changes_only_when_it_may(messages: list[tuple[str, bool, int, float]]) -> None:
+    person, now = Person(TIMEOUT), 0.0
+    leader, leads_until, rank = "", -1.0, 0
+    for sender, active, priority, pause in messages:
+        now += pause
+        message = ActionInput(0, 0, (), 0, active, False, sender, priority)
+        is_free = not leader or now > leads_until
+        may = is_free or sender == leader or (active and priority > rank)
+        assert person.admits(message, now) == may
+        if may:
+            person.hear(message, now)
+            leader, leads_until, rank = (sender, now + TIMEOUT, priority) if active else ("", -1.0, 0)
+        leading = person.leading(now, by_answers=True)
+        assert (leading.sender if leading else "") == (leader if now <= leads_until else "")
