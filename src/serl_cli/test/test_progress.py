@@ -57,8 +57,40 @@ def test_training_success_is_a_mean_over_recent_episodes() -> None:
     assert status.values["train/success"] == 0.5
 
 
-def test_success_alone_is_not_shown_of_episodes_that_were_all_touched() -> None:
+def test_what_a_person_does_is_shown_only_where_there_is_one() -> None:
+    alone = {"train/intervention_rate": 0.0, "autonomy/untouched": 1.0, "autonomy/success_alone": 0.5}
     status = TrainingStatus(100, 1.0)
+    status.update_metrics(1, alone)
+    assert "untouched" not in status.line()
+    helped = TrainingStatus(100, 1.0, helped=True)
+    helped.update_metrics(1, alone)
+    assert "untouched 100% (50% succeed)" in helped.line()
+    for values in ({"train/intervention_rate": 0.1, "autonomy/untouched": 0.9}, alone):  # who came by themselves
+        status.update_metrics(2, values)
+        assert "untouched" in status.line()
+
+
+def test_the_return_of_help_is_shown_with_its_interval_while_it_is_known() -> None:
+    status = TrainingStatus(100, 1.0, helped=True)
+    known = {
+        "autonomy/return_of_help": 0.125,
+        "autonomy/return_of_help_low": -0.03,
+        "autonomy/return_of_help_high": 0.3,
+    }
+    status.update_metrics(1, {"autonomy/untouched": 0.5, **known})
+    assert "return of help +12 [-3, +30] points" in status.line()
+    status.update_metrics(2, {"learner/critic_loss": 1.0})
+    assert "return of help +12" in status.line()
+    status.update_metrics(3, {"autonomy/untouched": 0.5})
+    assert "return of help" not in status.line()
+    values = {name.removeprefix("autonomy/"): value for name, value in (_AUTONOMY | known).items()}
+    assert autonomy.describe(values).endswith(
+        "42 steps an episode; after help success without it was +12 points different [-3, +30]"
+    )
+
+
+def test_success_alone_is_not_shown_of_episodes_that_were_all_touched() -> None:
+    status = TrainingStatus(100, 1.0, helped=True)
     status.update_metrics(1, {"autonomy/untouched": 0.25, "autonomy/success_alone": 0.8})
     assert "untouched 25% (80% succeed)" in status.line()
     status.update_metrics(2, {"autonomy/untouched": 0.0})

@@ -24,6 +24,29 @@ def wilson_interval(successes: int, episodes: int, z: float = 1.959963984540054)
     return low, high
 
 
+def difference_interval(before: tuple[int, int], after: tuple[int, int]) -> tuple[float, float]:
+    """95 % interval of a difference of two success rates, `after` minus `before`, by Wilson's intervals of each.
+
+    That is method 10 of Newcombe 1998 (Stat. Med. 17, 873-890), for episodes that do not depend on each other.
+
+    Args:
+        before: successes and episodes.
+        after: the same.
+
+    Raises:
+        ValueError: more successes than episodes, or no episode.
+    """
+    if not (before[1] and after[1]):
+        raise ValueError(f"expected an episode before and one after, found {before[1]} and {after[1]}")
+    (low_before, high_before), (low_after, high_after) = wilson_interval(*before), wilson_interval(*after)
+    rate_before, rate_after = before[0] / before[1], after[0] / after[1]
+    difference = rate_after - rate_before
+    return (
+        difference - math.hypot(rate_after - low_after, high_before - rate_before),
+        difference + math.hypot(high_after - rate_after, rate_before - low_before),
+    )
+
+
 def needed_successes(episodes: int, goal: float) -> int:
     """The smallest number of successes whose rate over `episodes` is at least `goal`."""
     # 0.95 * 20 is 19.000000000000004 in binary; a rate that is equal but for rounding counts as reached.

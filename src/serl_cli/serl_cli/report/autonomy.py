@@ -32,8 +32,12 @@ def describe(values: Mapping[str, float]) -> str:
         values: as `numbers` returns them, not empty.
     """
     alone = f", {values['success_alone']:.0%} of those succeed" if "success_alone" in values else ""
+    rise = ""
+    if "return_of_help" in values:
+        value, low, high = (100.0 * values[f"return_of_help{end}"] for end in ("", "_low", "_high"))
+        rise = f"; after help success without it was {value:+.0f} points different [{low:+.0f}, {high:+.0f}]"
     return (
         f"the last {values['episodes']:.0f} training episodes: a person led in {values['led_steps']:.0%} of the steps, "
         f"{values['untouched']:.0%} of the episodes nobody touched{alone}; "
-        f"{values['episode_length']:.0f} steps an episode"
+        f"{values['episode_length']:.0f} steps an episode{rise}"
     )

@@ -15,13 +15,23 @@ from rich.text import Text
 
 LINE_PERIOD = 10.0  # [s] between plain lines while nothing special happens
 WINDOW = 20  # episodes over which training success and interventions are averaged
+_AUTONOMY = "autonomy/"
 REFRESH_RATE = 4  # [Hz]; the display shares two cores with the learning
 
 
 class TrainingStatus:
     """The newest of everything that is known about a training."""
 
-    def __init__(self, max_env_steps: int, goal: float, now: float | None = None) -> None:
+    def __init__(self, max_env_steps: int, goal: float, now: float | None = None, *, helped: bool = False) -> None:
+        """Begin to know nothing.
+
+        Args:
+            max_env_steps: after which the training ends.
+            goal: success rate that ends it earlier.
+            now: time of the start, of the monotonic clock [s].
+            helped: whether a person may lead in training; else their part is shown once somebody does.
+        """
+        self._helped = helped
         self.max_env_steps = max_env_steps
         self.goal = goal
         self.stage = "starting"
@@ -34,6 +44,9 @@ class TrainingStatus:
     def update_metrics(self, env_steps: int, values: Mapping[str, float]) -> None:
         """Takes a message of the `metrics` topic."""
         self.env_steps = max(self.env_steps, env_steps)
+        if any(name.startswith(_AUTONOMY) for name in values):  # what is missing there is not known any more
+            self.values = {name: value for name, value in self.values.items() if not name.startswith(_AUTONOMY)}
+        self._helped |= values.get("train/intervention_rate", 0.0) > 0.0
         self.values.update(values)
         for name in self._episodes.keys() & values.keys():
             self._episodes[name].append(values[name])
@@ -64,7 +77,7 @@ class TrainingStatus:
             ("evaluated success", evaluation),
             ("training success", self._show("train/success", ".0%")),
             ("interventions", self._show("train/intervention_rate", ".0%")),
-            ("untouched", self._untouched()),
+            *([("untouched", self._untouched()), ("return of help", self._return_of_help())] if self._helped else []),
             ("env steps/s", self._show("train/env_steps_per_s", ".0f")),
             ("updates/s", self._show("learner/updates_per_s", ".0f")),
             ("critic loss", self._show("learner/critic_loss", ".3g")),
@@ -82,9 +95,17 @@ class TrainingStatus:
     def _untouched(self) -> str:
         """Share of the last training episodes in which nobody led, and how many of those succeeded."""
         share = self._show("autonomy/untouched", ".0%")
-        if not self.values.get("autonomy/untouched", 0.0) > 0.0:
-            return share  # of none the success is not known; what the metrics said last is of other episodes
+        if "autonomy/success_alone" not in self.values:
+            return share  # of none the success is not known
         return f"{share} ({self._show('autonomy/success_alone', '.0%')} succeed)"
+
+    def _return_of_help(self) -> str:
+        """By how much success without help is higher after help than before it, in points, with its interval."""
+        name = "autonomy/return_of_help"
+        if name not in self.values:
+            return "–"
+        value, low, high = (100.0 * self.values.get(name + end, math.nan) for end in ("", "_low", "_high"))
+        return f"{value:+.0f} [{low:+.0f}, {high:+.0f}] points"
 
     def _show(self, name: str, form: str, unit: str = "") -> str:
         value = self.values.get(name, math.nan)

@@ -128,7 +128,7 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: b
         ) as graph:
             console.print(f"run {run.path}, ROS_DOMAIN_ID {graph.domain_id}", highlight=False, soft_wrap=True)
             with _page(plan, console) if page else nullcontext():
-                result = _send_goal(graph, plan, console)
+                result = _send_goal(graph, plan, console, helped=page or _is_helped(plan))
             wall_seconds = time.monotonic() - started
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; go on with ./serl train --resume {run.name}") from None
@@ -161,7 +161,7 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: b
         )
     if plan.partner:
         console.print(turns.describe(result), highlight=False)
-    if plan.interventions or plan.teleop not in ("scripted", "none"):
+    if page or _is_helped(plan):
         for name, numbers in alone.items():
             if numbers:
                 of = f"{name}: " if plan.partner else ""
@@ -182,11 +182,16 @@ def _page(plan: TrainingPlan, console: Console) -> Iterator[None]:
         yield
 
 
-def _send_goal(graph: GraphSession, plan: TrainingPlan, console: Console) -> Any:
+def _is_helped(plan: TrainingPlan) -> bool:
+    """Whether a person of the graph may lead in training: the scripted one who intervenes, or one with a device."""
+    return plan.interventions if plan.teleop == "scripted" else plan.teleop != "none"
+
+
+def _send_goal(graph: GraphSession, plan: TrainingPlan, console: Console, *, helped: bool) -> Any:
     """Sends the goal of the `train` action and shows what happens until its result is there."""
     from serl_interfaces.action import Train
 
-    status = TrainingStatus(plan.max_steps, plan.goal)
+    status = TrainingStatus(plan.max_steps, plan.goal, helped=helped)
     graph.on_metrics(lambda _node, env_steps, values: status.update_metrics(env_steps, values))
     goal = Train.Goal(
         demonstrations=plan.demos,

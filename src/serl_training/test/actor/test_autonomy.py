@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from line_learner import Host, Memory
 from serl_rl.spec import TransitionSpec
 from serl_training.actor.actor import Actor, ActorSettings
-from serl_training.actor.autonomy import MOST_LED, WINDOW, Autonomy
+from serl_training.actor.autonomy import MOST_LED, RETURN_WINDOW, WINDOW, Autonomy, return_of_help
 from serl_training.actor.rollout import EpisodeSummary
 
 
@@ -48,7 +49,68 @@ def test_the_numbers_are_those_of_the_last_episodes(episodes: list[EpisodeSummar
         if untouched:
             successes = sum(each.success for each in untouched)
             expected["autonomy/success_alone"] = float(Fraction(successes, len(untouched)))
-        assert autonomy.numbers() == expected
+        found = autonomy.numbers()
+        assert {name: value for name, value in found.items() if "return_of_help" not in name} == expected
+        help_return = return_of_help(episodes[max(0, end - RETURN_WINDOW) : end])
+        assert found.get("autonomy/return_of_help") == (None if help_return is None else help_return.value)
+
+
+def nearest(episodes: list[EpisodeSummary], near: int) -> tuple[list[bool], list[bool]]:
+    """Successes before and after help, episode by episode: by the distances to all that were helped."""
+    before, after = [], []
+    for index, episode in enumerate(episodes):
+        if episode.interventions:
+            continue
+        distances = [(abs(index - other), other) for other, each in enumerate(episodes) if each.interventions]
+        least = min(distances, default=(near + 1, 0))[0]
+        those = [other for distance, other in distances if distance == least]
+        if least <= near and len(those) == 1:
+            (after if those[0] < index else before).append(episode.success)
+    return before, after
+
+
+@given(st.lists(summaries(), max_size=60), st.integers(1, 12))
+def test_the_return_of_help_compares_what_is_nearest(episodes: list[EpisodeSummary], near: int) -> None:
+    before, after = nearest(episodes, near)
+    found = return_of_help(episodes, near)
+    if not (before and after):
+        assert found is None
+        return
+    assert found is not None
+    assert found.value == pytest.approx(np.mean(after) - np.mean(before))
+    assert -1.0 - 1e-12 <= found.low <= found.value <= found.high <= 1.0 + 1e-12
+    # who helps by turns with who does not: each episode is as near to both
+    assert return_of_help([led(turn % 2) for turn in range(20)]) is None
+
+
+def test_the_interval_of_the_return_of_help_covers_a_return_that_is_there() -> None:
+    """Success changes from 0.4 to 0.7 with each help, and back half-way to the next."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(400):
+        episodes = []
+        for _ in range(7):
+            chances = [0.7] * 5 + [0.4] * 5
+            episodes += [EpisodeSummary(0, 10, 0.0, bool(rng.random() < chance), 0) for chance in chances]
+            episodes.append(led(5))
+        found = return_of_help(episodes, near=5)
+        assert found is not None
+        covered.append(found.low <= 0.3 <= found.high)
+    assert 0.95 - 4.0 * math.sqrt(0.95 * 0.05 / 400) < np.mean(covered) < 1.0
+
+
+def test_success_that_help_does_not_change_has_no_return_in_19_of_20_cases() -> None:
+    rng = np.random.default_rng(1)
+    found = [
+        return_of_help(
+            [EpisodeSummary(0, 10, 0.0, bool(rng.random() < 0.6), int(rng.random() < 0.2)) for _ in range(100)]
+        )
+        for _ in range(400)
+    ]
+    known = [each for each in found if each is not None]
+    assert len(known) == 400
+    assert 0.95 - 4.0 * math.sqrt(0.95 * 0.05 / 400) < np.mean([each.low <= 0.0 <= each.high for each in known])
+    assert abs(np.mean([each.value for each in known])) < 0.02
 
 
 @given(st.lists(st.integers(0, 10), max_size=80), st.integers(1, 12))
