@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NAMES = re.compile(r"panda(?!s)|franka", re.IGNORECASE)  # pandas is a library
+NAMES = re.compile(r"panda(?!s)|franka|fr3|so101|piper|trossen", re.IGNORECASE)  # pandas is a library
 # File -> number of lines with a name, and why they are there.
 ALLOWED = {
     "serl_sim/__init__.py": (3, "names of environments that are public: Gymnasium users have them in their scripts"),

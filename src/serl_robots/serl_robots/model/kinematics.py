@@ -142,7 +142,7 @@ class Kinematics:
 
 def _velocity_limits(urdf: str, joints: Sequence[str]) -> list[float]:
     """`<limit velocity>` of each joint: the one limit that MuJoCo does not keep."""
-    limits = {joint.get("name"): joint.find("limit") for joint in ElementTree.fromstring(urdf).iter("joint")}
+    limits = {joint.get("name"): joint.find("limit") for joint in ElementTree.fromstring(urdf).findall("joint")}
     velocities = []
     for name in joints:
         limit = limits.get(name)

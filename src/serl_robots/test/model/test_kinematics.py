@@ -1,40 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-import math
-
 import numpy as np
 import pytest
+from denavit_hartenberg import franka_tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel, load_robot
-
-# Modified Denavit-Hartenberg parameters (Craig) of the Franka Emika Panda: a [m], d [m], alpha [rad] of joints 1 to 7.
-PANDA_DH = [
-    (0.0, 0.333, 0.0),
-    (0.0, 0.0, -math.pi / 2),
-    (0.0, 0.316, math.pi / 2),
-    (0.0825, 0.0, math.pi / 2),
-    (-0.0825, 0.384, -math.pi / 2),
-    (0.0, 0.0, math.pi / 2),
-    (0.088, 0.0, math.pi / 2),
-]
-FLANGE, HAND_YAW, TOOL = 0.107, -math.pi / 4, 0.1034
-
-
-def craig(a: float, d: float, alpha: float, theta: float) -> np.ndarray:
-    ca, sa, ct, st_ = math.cos(alpha), math.sin(alpha), math.cos(theta), math.sin(theta)
-    return np.array(
-        [[ct, -st_, 0.0, a], [st_ * ca, ct * ca, -sa, -d * sa], [st_ * sa, ct * sa, ca, d * ca], [0.0, 0.0, 0.0, 1.0]]
-    )
-
-
-def panda_tool(q: np.ndarray) -> np.ndarray:
-    """Pose of the tool in the base frame, 4x4, by the chain alone."""
-    pose = np.eye(4)
-    for (a, d, alpha), theta in zip(PANDA_DH, q, strict=True):
-        pose = pose @ craig(a, d, alpha, theta)
-    return pose @ craig(0.0, FLANGE, 0.0, HAND_YAW) @ craig(0.0, TOOL, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +23,7 @@ def kinematics(robot: RobotModel) -> Kinematics:
 @given(share=st.tuples(*[st.floats(0.0, 1.0)] * 7))
 def test_the_tool_is_where_an_independent_chain_puts_it(kinematics: Kinematics, share: tuple[float, ...]) -> None:
     q = kinematics.lower + np.array(share) * (kinematics.upper - kinematics.lower)
-    assert np.allclose(kinematics.tcp(q).matrix(), panda_tool(q), rtol=0.0, atol=1e-9)
+    assert np.allclose(kinematics.tcp(q).matrix(), franka_tool(q), rtol=0.0, atol=1e-9)
 
 
 def test_known_poses_of_the_panda(kinematics: Kinematics, robot: RobotModel) -> None:
