@@ -54,6 +54,7 @@ def _add(panel: str, name: str, command: Callable[..., None], **options: Any) ->
 _add("Learning", "train", train.train)
 _add("Learning", "eval", evaluate.evaluate)
 _add("Learning", "record", record.record)
+_add("Learning", "replay", record.replay)
 _add("Learning", "repair", repair.repair)
 _add("Learning", "convert", record.convert)
 app.add_typer(record.data, name="data", rich_help_panel="Learning", **documented(record.data_overview))

@@ -341,7 +341,9 @@ class ActorNode(Node):
             return self._pair.record(request)
         feedback = record_feedback(self._jobs.feedback)
         if request.path:
-            with DemonstrationFile(Path(request.path), self._perception.pictures, self._demonstration_pictures) as file:
+            about = {"rate": 1.0 / self._task.control_period, "task": self._task.name, "seed": request.seed}
+            path, pictures = Path(request.path), self._demonstration_pictures
+            with DemonstrationFile(path, self._perception.pictures, pictures, about) as file:
                 result = self._recorder.record(request.episodes, request.seed, file.append, feedback)
         else:
             self._learner.connect()

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``serl record``, ``convert`` and ``data``: recordings of episodes."""
+"""``serl record``, ``replay``, ``convert`` and ``data``: recordings of episodes."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from serl_cli.commands.options import RtfOption, SeedOption, TaskArgument, TeleopOption, ViewerOption
+from serl_cli.commands.options import GraphOption, RtfOption, SeedOption, TaskArgument, TeleopOption, ViewerOption
 from serl_cli.ranges import LARGEST_COUNT
 
 data = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
@@ -57,6 +57,56 @@ def record(
         rtf=rtf,
         viewer=viewer,
         force=force,
+    )
+
+
+def replay(
+    recording: RecordingArgument,
+    task: TaskArgument,
+    episode: Annotated[int | None, typer.Option(min=0, help="Only the episode of this number.")] = None,
+    successes: Annotated[bool, typer.Option("--successes", help="Only episodes that succeeded.")] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=LARGEST_COUNT, help="Seed that it was recorded with. Default: what it says, else 0."),
+    ] = None,
+    rate: RateOption = None,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Take a recording that does not say what its actions mean.")
+    ] = False,
+    rtf: RtfOption = 0.0,
+    viewer: ViewerOption = False,
+    arm: Annotated[
+        bool,
+        typer.Option("--arm", help="On the arm of a graph that runs; a person puts its world back, or its simulator."),
+    ] = False,
+    graph: GraphOption = "",
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Replay the actions of a recording, through the safety filter, and say how far it differs from what was recorded.
+
+    A simulation is started for it, from the start states of the recording's seed, unless [bold]--arm[/bold] is given.
+    Actions of another size, unit, frame, robot or rate than the task's are refused.
+
+    Examples:
+        ./serl replay demonstrations.serl insert_peg_vision
+        ./serl replay runs/NAME pick_cube --successes --rtf 1 --viewer
+        ./serl replay demonstrations.serl pick_cube --episode 3 --arm
+    """
+    from serl_cli.work import graph_replay
+
+    graph_replay.replay(
+        recording,
+        task,
+        episode=episode,
+        successes=successes,
+        seed=seed,
+        rate=rate,
+        unchecked=unchecked,
+        rtf=rtf,
+        viewer=viewer,
+        arm=arm,
+        graph=graph,
+        json_output=json_output,
     )
 
 

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded actions replayed by an arm, in simulation or in a graph that runs; every one passes the safety filter."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from rcl_interfaces.srv import GetParameters
+from rich.console import Console
+from serl_config.text import printable
+from serl_launch.clients.client_node import Client
+from serl_launch.clients.console_node import task_of
+from serl_launch.errors import CommandError, Interrupted, UsageError
+from serl_launch.graph_session import scratch_folder, simulated
+from serl_launch.runs import Run
+from serl_recording.episode import Episode, RecordingError, RecordingSpec
+from serl_recording.registry import ReadSettings, format_of, open_recording
+from serl_recording.replay import Outcome, check_control, compare
+from serl_rl.spec import TransitionSpec
+from serl_rl.storage.demonstrations import demonstration_about
+from serl_training.env.episode import EpisodeLost, EpisodeMode, episode_seed
+from serl_training.env.graph_env import GraphEnv
+from serl_training.env.graph_reset import PersonReset, SimulatorReset
+from serl_training.link.contract import meaning_of
+
+from serl_cli.ranges import LARGEST_COUNT
+from serl_cli.run_config import read_run_config
+from serl_cli.training_plan import check_task
+from serl_launch import domain
+from serl_tasks import Task, get_task
+
+_LIMIT = 1.0 + 1e-5
+
+
+def replay(
+    path: Path,
+    task: str,
+    *,
+    episode: int | None,
+    successes: bool,
+    seed: int | None,
+    rate: float | None,
+    unchecked: bool,
+    rtf: float,
+    viewer: bool,
+    arm: bool,
+    graph: str,
+    json_output: bool,
+) -> None:
+    """Replays a recording and says how far what came of it is from what was recorded.
+
+    Args:
+        path: of the recording.
+        task: whose arm replays it.
+        episode: number of the only one; None: all of them.
+        successes: only episodes that succeeded.
+        seed: of the recording's start states; None: what it says, or 0.
+        rate: actions per second [Hz] of a recording that does not say it.
+        unchecked: take a recording that does not say what its actions mean.
+        rtf: real-time factor; 0: lockstep.
+        viewer: whether MuJoCo's window opens.
+        arm: replay on the arm of a graph that runs; a person puts its world back, or its simulator.
+        graph: name of that graph.
+        json_output: print JSON and nothing else on stdout.
+
+    Raises:
+        RecordingError: it cannot be read, or its actions are not those of the task.
+        CommandError: there is no such episode, or the graph failed.
+        UsageError: options that do not fit each other.
+        Interrupted: a person pressed Ctrl-C.
+    """
+    check_task(task)
+    if arm and (viewer or rtf):
+        raise UsageError("--arm: the world runs already: leave --viewer and --rtf out")
+    if graph and not arm:
+        raise UsageError("--graph: names the graph of --arm; without --arm a simulation is started")
+    reader = open_recording(path, ReadSettings(rate, task))
+    expected = _spec_of(get_task(task))
+    check_control(path, reader.spec, expected, unchecked=unchecked)
+    console = Console(file=sys.stderr if json_output else sys.stdout)
+    damage: list[str] = []
+    wanted = (
+        each
+        for each in reader.episodes(lambda error: damage.append(str(error)))
+        if (episode is None or each.number == episode) and (each.success or not successes)
+    )
+    first = next(wanted, None)
+    if first is None:
+        which = f"an episode {episode}" if episode is not None else "episodes"
+        raise CommandError(f"{path}: expected {which}, found none", details=damage)
+    start_seed = _start_seeds(path, seed)
+    outcomes: list[Outcome] = []
+    try:
+        with _env(console, task, arm=arm, graph=graph, rtf=rtf, viewer=viewer, seed=start_seed(None)) as env:
+            for each in _chained(first, wanted):
+                outcome = _replay_one(env, each, reader.spec, expected, path, start_seed(each))
+                outcomes.append(outcome)
+                console.print(_line(outcome), highlight=False, soft_wrap=True, markup=False)
+    except EpisodeLost as error:
+        raise CommandError(f"replaying ended behind {len(outcomes)} episodes: {error}") from error
+    except KeyboardInterrupt:
+        raise Interrupted(f"replaying interrupted behind {len(outcomes)} episodes; {path} is as it was") from None
+    for line in damage:
+        console.print(f"damaged: {printable(line)}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+    if json_output:
+        print(json.dumps([_numbers(outcome) for outcome in outcomes], indent=2))
+        return
+    console.print(_summary(outcomes), highlight=False, soft_wrap=True, markup=False)
+
+
+def _chained(first: Episode, rest: Iterator[Episode]) -> Iterator[Episode]:
+    yield first
+    yield from rest
+
+
+def _spec_of(task: Task) -> RecordingSpec:
+    spec = TransitionSpec.from_spaces(task.observation_space, task.action_space)
+    transitions = TransitionSpec(spec.observation, spec.action_dim, meaning=meaning_of(task))
+    return RecordingSpec(transitions, 1.0 / task.control_period, task.name)
+
+
+def _start_seeds(path: Path, seed: int | None) -> Callable[[Episode | None], int]:
+    """Which start state an episode had, as the actor draws them from the seed of its run; without one the seed."""
+    known = _stored_seed(path) if seed is None else seed
+
+    def of(episode: Episode | None) -> int:
+        if episode is None:
+            return known
+        purpose = "demonstration" if episode.demonstration else f"training/{episode.actor}"
+        return episode_seed(known, purpose, episode.number)
+
+    return of
+
+
+def _stored_seed(path: Path) -> int:
+    """The seed that a run or a demonstration file says; 0 where it says none."""
+    run = Run(path)
+    if run.config_file.is_file() and run.journal.is_dir():
+        return read_run_config(run).plan.seed
+    found = demonstration_about(path).get("seed") if format_of(path) == "serl" else None
+    return found if isinstance(found, int) and 0 <= found <= LARGEST_COUNT else 0
+
+
+@contextmanager
+def _env(
+    console: Console, task: str, *, arm: bool, graph: str, rtf: float, viewer: bool, seed: int
+) -> Iterator[GraphEnv]:
+    """The environment whose arm replays: of a simulation that is started, or of a graph that runs."""
+    if arm:
+        domain.join(graph)
+        with Client() as client:
+            found = task_of(client)
+            others, truth = (client.node.count_publishers(topic) for topic in ("policy/action", "truth"))
+            request = GetParameters.Request(names=["lockstep"])
+            answer = client.call(GetParameters, "arm_controller/get_parameters", request)
+            lockstep = bool(answer.values and answer.values[0].bool_value)
+        if found != task:
+            raise CommandError(f"expected a graph of {task}, found one of {found}")
+        if others:
+            raise CommandError(
+                f"expected nobody else who acts, found {others} who publish policy/action: start the graph with "
+                "learning_nodes:=false, or end its actor"
+            )
+        # Who tells the truth is a simulator, which begins episodes itself.
+        reset = SimulatorReset if truth else _patient(console)
+        env = GraphEnv(task, lockstep=lockstep, reset=reset, truth=truth > 0)
+        try:
+            yield env
+        finally:
+            env.idle()
+            env.close()
+        return
+    with (
+        scratch_folder("serl_replay_") as scratch,
+        simulated(
+            console,
+            name=f"replay-{task}",
+            task=task,
+            seed=seed,
+            rtf=rtf,
+            teleop="none",
+            viewer=viewer,
+            run_dir=scratch,
+            log_dir=scratch / "log",
+            learning_nodes="false",
+        ) as session,
+    ):
+        env = GraphEnv(task, lockstep=rtf == 0.0, reset_timeout=60.0, check=session.check)
+        try:
+            yield env
+        finally:
+            env.close()
+
+
+def _patient(console: Console) -> Callable[..., PersonReset]:
+    said = [""]
+
+    def notice(what: str) -> None:
+        if what and what != said[0]:
+            console.print(f"waiting for {what}", highlight=False, soft_wrap=True, markup=False)
+        said[0] = what
+
+    return lambda graph, timeout: PersonReset(graph, timeout, notice=notice)
+
+
+def _replay_one(
+    env: GraphEnv, episode: Episode, spec: RecordingSpec, expected: RecordingSpec, path: Path, seed: int
+) -> Outcome:
+    most = float(np.abs(episode.action).max())
+    if most > _LIMIT:
+        raise RecordingError(
+            f"{path}: episode {episode.number} of {episode.actor}: expected actions in [-1, 1], found {most:g}"
+        )
+    observation, _ = env.reset(seed=seed, options={"mode": EpisodeMode.EVALUATION})
+    states, executed = [observation["state"]], []
+    success, led = False, 0
+    limits: set[str] = set()
+    for action in episode.action:
+        observation, _, terminated, truncated, info = env.step(action)
+        states.append(observation["state"])
+        executed.append(info["executed_action"])
+        success |= bool(info["success"])
+        led += bool(info["intervention"])
+        limits |= set(info["limits"])
+        if terminated or truncated:
+            break
+    return compare(episode, spec, states, expected, executed, success=success, led=led, limits=frozenset(limits))
+
+
+def _line(outcome: Outcome) -> str:
+    words = {True: "success", False: "failure"}
+    text = (
+        f"episode {outcome.number} of {outcome.actor}: recorded {words[outcome.recorded_success]} in "
+        f"{outcome.recorded} steps, replayed {words[outcome.replayed_success]} in {outcome.replayed}"
+    )
+    if outcome.path is not None:
+        mean, most = 1e3 * outcome.path.mean(), 1e3 * outcome.path.max()
+        text += f"; tool {mean:.2f} mm off on average, {most:.2f} mm at most"
+    if outcome.changed:
+        by = f" by {', '.join(outcome.limits)}" if outcome.limits else ""
+        text += f"; {outcome.changed} actions were changed{by}"
+    if outcome.led:
+        text += f"; a person led {outcome.led} steps"
+    return text if outcome.same_start else f"{text}; it did not start where the recorded one did"
+
+
+def _summary(outcomes: list[Outcome]) -> str:
+    same = sum(each.recorded_success == each.replayed_success for each in outcomes)
+    text = f"{same} of {len(outcomes)} episodes end as they were recorded"
+    paths = [each.path for each in outcomes if each.path is not None]
+    if paths:
+        off = 1e3 * np.concatenate(paths)
+        text += f"; the tool is {off.mean():.2f} mm off on average, {off.max():.2f} mm at most"
+    elsewhere = sum(not each.same_start for each in outcomes)
+    if elsewhere:
+        text += f"; {elsewhere} started elsewhere: --seed is that of the recording, and of its simulation"
+    return text
+
+
+def _numbers(outcome: Outcome) -> dict[str, object]:
+    names = ("number", "actor", "recorded", "replayed", "recorded_success", "replayed_success", "same_start", "changed")
+    path = outcome.path
+    off = {} if path is None else {"path_mean_m": float(path.mean()), "path_max_m": float(path.max())}
+    return {name: getattr(outcome, name) for name in (*names, "led", "limits")} | off
