@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes chunks from any number of actors: each transition once, in order, journaled before it is acknowledged."""
+"""Takes chunks from any number of actors: each transition once, in order, journaled before it is acknowledged.
+
+So it does with tombstones, which take back what was stored of an episode: `serl_rl.storage.tombstone`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.spec import ImplausibleError, Plausible
 from serl_rl.storage.chunk import Chunk, DataError, TransitionSpec, decode_chunk
 from serl_rl.storage.journal import Journal, JournalError, JournalLost, Position, Record
+from serl_rl.storage.tombstone import Cuts, Tombstone, decode_tombstone, is_tombstone
 
 MAX_EPISODE = 2**40
 """Numbers of episodes from here on are for those that are not stored."""
@@ -38,7 +42,7 @@ class InsertResult:
 
 @dataclass(frozen=True)
 class Totals:
-    """What is stored in a run, over all actors and sessions."""
+    """What is stored in a run, over all actors and sessions: what was discarded was done and counts, too."""
 
     env_steps: int = 0
     interventions: int = 0
@@ -46,6 +50,8 @@ class Totals:
     demonstration_steps: int = 0
     episodes: int = 0
     largest_episode: int = 0
+    discarded: int = 0
+    """Transitions that were in the buffers when they were discarded."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class Ingest:
 
     def _restore(self, record: Record) -> int:
         try:
-            return self._store(record, decode_chunk(record.data, self.spec))
+            return self._store(record, self._decode(record.data))
         except ImplausibleError as error:
             _log.warning("%s: left out of training: %s", self.journal.path, error)
         except DataError as error:
@@ -168,11 +174,11 @@ class Ingest:
             if first_sequence > expected:
                 gap = f"first_sequence: expected at most {expected}, found {first_sequence}; send again from {expected}"
                 return InsertResult(expected, 0, gap)
-            chunk = decode_chunk(data, self.spec)
-            if len(chunk) != count:
-                raise DataError("count", f"{len(chunk)}, the transitions in data", str(count))
-            if chunk.episode >= MAX_EPISODE:  # the next one gets a number, too
-                raise DataError("episode", f"a number below {MAX_EPISODE}", str(chunk.episode))
+            entry = self._decode(data)
+            if (found := _length(entry)) != count:
+                raise DataError("count", f"{found}, the transitions in data", str(count))
+            if entry.episode >= MAX_EPISODE:  # the next one gets a number, too
+                raise DataError("episode", f"a number below {MAX_EPISODE}", str(entry.episode))
             if first_sequence + count <= expected:
                 return InsertResult(expected, 0)
             record = Record(actor_id, session_id, first_sequence, count, data)
@@ -182,7 +188,7 @@ class Ingest:
                 self.lost = error
                 self.changed.notify_all()
                 raise
-            stored = self._store(record, chunk)
+            stored = self._store(record, entry)
             self.changed.notify_all()
             return InsertResult(expected + stored, stored)
 
@@ -200,24 +206,47 @@ class Ingest:
     def find(self, name: str, magnitude: float) -> str:
         """Where a number of an entry of the observation, or a column, came from, in words; empty if nowhere."""
         with self.changed:
-            for _, record in self.journal.replay():
-                chunk = decode_chunk(record.data, replace(self.spec, plausible=_ANYTHING))
+            cuts = Cuts(record.data for _, record in self.journal.replay())
+            for number, (_, record) in enumerate(self.journal.replay()):
+                if is_tombstone(record.data):
+                    continue
+                chunk = cuts.left_of(number, decode_chunk(record.data, replace(self.spec, plausible=_ANYTHING)))
+                if chunk is None:
+                    continue
                 rows = chunk.observation.get(name, getattr(chunk, name, None))
                 if isinstance(rows, np.ndarray) and len(found := np.argwhere(np.abs(rows) == magnitude)):
                     return f"from {chunk.actor_id}, episode {chunk.episode}, step {chunk.first_step + int(found[0][0])}"
         return ""
 
-    def _store(self, record: Record, chunk: Chunk, *, learn: bool = True) -> int:
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to learn from: nothing was stored, or all was discarded."""
+        return not len(self.online) and not len(self.demonstrations)
+
+    def _decode(self, data: bytes | memoryview) -> Chunk | Tombstone:
+        return decode_tombstone(data) if is_tombstone(data) else decode_chunk(data, self.spec)
+
+    def _store(self, record: Record, entry: Chunk | Tombstone, *, learn: bool = True) -> int:
         key = (record.actor_id, record.session_id)
         expected = self._next.get(key, 0)
         if not record.first_sequence <= expected < record.first_sequence + record.count:
             raise JournalError(f"{self.journal.path}: transition {expected} of {key} is missing; restore a copy")
-        fresh = chunk.skip(expected - record.first_sequence)
         self._next[key] = record.first_sequence + record.count
+        if isinstance(entry, Tombstone):
+            self._discard(entry)
+            return record.count
+        fresh = entry.skip(expected - record.first_sequence)
         if learn:
             self._add(fresh)
         self._count(fresh)
         return len(fresh)
+
+    def _discard(self, tombstone: Tombstone) -> None:
+        where = tombstone.actor_id, tombstone.episode, tombstone.first_step
+        found = self.online.discard(*where), self.demonstrations.discard(*where)
+        if self.goals is not None:
+            self.goals.discard(*where)
+        self.totals = replace(self.totals, discarded=self.totals.discarded + max(found))  # interventions are in both
 
     def _add(self, fresh: Chunk) -> None:
         if fresh.demonstration:
@@ -233,7 +262,8 @@ class Ingest:
         own, shown = (0, len(chunk)) if chunk.demonstration else (len(chunk), 0)
         ended = int(chunk.last)
         total = self.totals
-        self.totals = Totals(
+        self.totals = replace(
+            total,
             env_steps=total.env_steps + own,
             interventions=total.interventions + (0 if chunk.demonstration else int(np.sum(chunk.intervention))),
             demonstrations=total.demonstrations + (ended if chunk.demonstration else 0),
@@ -241,3 +271,8 @@ class Ingest:
             episodes=total.episodes + (0 if chunk.demonstration else ended),
             largest_episode=max(total.largest_episode, chunk.episode),
         )
+
+
+def _length(entry: Chunk | Tombstone) -> int:
+    """Numbers of the session's sequence that it takes."""
+    return 1 if isinstance(entry, Tombstone) else len(entry)

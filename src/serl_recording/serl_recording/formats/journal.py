@@ -10,6 +10,7 @@ from serl_rl.spec import DataError
 from serl_rl.storage.chunk import decode_chunk
 from serl_rl.storage.journal import journal_spec, salvage
 from serl_rl.storage.segment import SegmentError
+from serl_rl.storage.tombstone import Cuts, is_tombstone
 
 from serl_recording.chunks import Joiner, Piece
 from serl_recording.episode import Episode, RecordingError, RecordingSpec
@@ -43,12 +44,19 @@ class JournalReader(Reader):
         return self._spec
 
     def episodes(self, report: Report = refuse) -> Iterator[Episode]:
-        """Every complete episode; one that a killed actor has left, and one that runs, are none, and no damage."""
+        """Every complete episode; one that a killed actor has left, and one that runs, are none, and no damage.
+
+        What a person discarded is left out; what they left of an episode is one that was truncated.
+        """
         yield from Joiner(self._spec).join(self._pieces(report))
 
     def _pieces(self, report: Report) -> Iterator[Piece]:
         whole = True
-        for position, record, unbroken in salvage(self._path):
+        try:
+            cuts = Cuts(record.data for _, record, _ in salvage(self._path))
+        except DataError as error:
+            raise RecordingError(f"{self._path}: what was discarded cannot be told: {error}") from error
+        for number, (position, record, unbroken) in enumerate(salvage(self._path)):
             if whole and not unbroken:
                 whole = False
                 report(
@@ -57,9 +65,12 @@ class JournalReader(Reader):
                         "damaged or missing; episodes that lack a piece are left out"
                     )
                 )
+            if is_tombstone(record.data):
+                continue
             try:
-                chunk = decode_chunk(record.data, self._stored)
+                chunk = cuts.left_of(number, decode_chunk(record.data, self._stored))
             except DataError as error:
                 report(RecordingError(f"{self._path}: a record of segment {position.segment} was left out: {error}"))
                 continue
-            yield Piece(chunk, f"{record.actor_id}/{record.session_id}")
+            if chunk is not None:
+                yield Piece(chunk, f"{record.actor_id}/{record.session_id}")

@@ -16,6 +16,7 @@ from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage.chunk import Chunk, decode_chunk
 from serl_rl.storage.demonstrations import demonstration_spec, read_demonstrations
 from serl_rl.storage.journal import journal_spec, read_journal
+from serl_rl.storage.tombstone import Cuts, is_tombstone
 
 MAX_BYTES: Final = 2**31
 """Most bytes of pictures that are held in memory."""
@@ -76,9 +77,14 @@ def _chunks(path: Path, spec: TransitionSpec) -> Iterator[Chunk]:
     if not path.is_dir():
         yield from read_demonstrations(path, spec)
         return
-    for _, record in read_journal(path, spec):
+    cuts = Cuts(record.data for _, record in read_journal(path, spec))
+    for number, (_, record) in enumerate(read_journal(path, spec)):
+        if is_tombstone(record.data):
+            continue
         try:
-            yield decode_chunk(record.data, spec)
+            chunk = cuts.left_of(number, decode_chunk(record.data, spec))
+            if chunk is not None:
+                yield chunk
         except DataError as error:
             raise DataError(f"{path}: {error.field}", error.expected, error.found) from error
 

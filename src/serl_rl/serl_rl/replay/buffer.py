@@ -149,6 +149,10 @@ class _Open(NamedTuple):
 _NONE = -1
 
 
+class NothingToDraw(ValueError):
+    """There is no transition to sample: none was stored yet, or all were discarded."""
+
+
 class ReplayBuffer:
     """The newest `capacity` transitions. Safe to call from several threads.
 
@@ -200,15 +204,20 @@ class ReplayBuffer:
         }
         self._frames = FrameRing(spec, capacity, store) if spec.frame_names else None
         self._following = np.empty(capacity, np.int64)  # slot of the next transition of the episode, or _NONE
+        self._origin = np.empty((capacity, 3), np.int64)  # number of the actor, episode, step
+        self._actors: dict[str, int] = {}
+        self._discarded = np.zeros(capacity, np.bool_)
+        self._voids = 0  # discarded ones among the newest `_size`
+        self._drawable: NDArray[np.int64] | None = None  # slots of the others, where there are discarded ones
         self._open: dict[tuple[str, bool], _Open] = {}
 
     def __len__(self) -> int:
-        return self._size
+        return self._size - self._voids
 
     @property
     def nbytes(self) -> int:
         """Bytes that are allocated; the system gives those of arrays only when they are first written."""
-        tables: list[NDArray[Any]] = [self._following, *self._scalars.values()]
+        tables: list[NDArray[Any]] = [self._following, self._origin, self._discarded, *self._scalars.values()]
         for vectors in self._vectors.values():
             tables += vectors.values()
         return sum(table.nbytes for table in tables) + (0 if self._frames is None else self._frames.nbytes)
@@ -232,13 +241,46 @@ class ReplayBuffer:
             self._vectors["next_observation"][name][slots] = chunk.observation[name][1:]
         for name, column in self._scalars.items():
             column[slots] = getattr(chunk, name)
+        self._origin[slots, 0] = self._actors.setdefault(chunk.actor_id, len(self._actors))
+        self._origin[slots, 1] = chunk.episode
+        self._origin[slots, 2] = chunk.first_step + np.arange(n)
+        self._forget(slots)
         self._inserted += n
         self._size = min(self._size + n, self.capacity)
         previous = self._link(chunk, before)
         if self._frames is not None:
             self._frames.append(chunk, slots, continues=previous == before - 1)
-            while not self._frames.holds((self._inserted - self._size) % self.capacity):
+            while not self._frames.holds(oldest := (self._inserted - self._size) % self.capacity):
+                self._forget(np.array([oldest]))
                 self._size -= 1
+
+    def _forget(self, slots: NDArray[np.int64]) -> None:
+        """Slots leave the newest ones, or get other transitions."""
+        self._drawable = None
+        if self._voids:
+            self._voids -= int(self._discarded[slots].sum())
+            self._discarded[slots] = False
+
+    def discard(self, actor_id: str, episode: int, first_step: int) -> int:
+        """Never draw again what an actor did in an episode from a step on; the transition before ends in a truncation.
+
+        Returns:
+            the number of transitions that were discarded.
+        """
+        with self._mutex:
+            slots = self._slots()
+            actor, number, step = self._origin[slots].T
+            ours = (actor == self._actors.get(actor_id, _NONE)) & (number == episode)
+            found = slots[ours & (step >= first_step)]
+            self._discarded[found] = True
+            self._voids += len(found)
+            self._following[slots[ours & (step < first_step)][-1:]] = _NONE
+            self._drawable = None
+            for key in ((actor_id, False), (actor_id, True)):
+                open_episode = self._open.get(key)
+                if open_episode is not None and open_episode.episode == episode:
+                    del self._open[key]
+            return len(found)
 
     def _link(self, chunk: Chunk, first: int) -> int | None:
         """Note what follows what, for a chunk that is number `first` and on of the inserted transitions.
@@ -272,21 +314,33 @@ class ReplayBuffer:
         while the buffer is empty.
         """
         with self._mutex:
-            if self._size == 0:
-                raise ValueError("replay buffer: expected at least one transition to sample from, found none")
-            oldest = self._inserted - self._size
-            slots = rng.integers(oldest, self._inserted, size=batch["reward"].shape) % self.capacity
+            if len(self) == 0:
+                raise NothingToDraw("replay buffer: expected at least one transition to sample from, found none")
+            slots = self._draw(rng, batch["reward"].shape)
             finish = self._gather(slots, batch, sampling, rng)
         finish()
 
     def transitions(self, sampling: Sampling = SINGLE) -> Batch:
         """All transitions, oldest first (copied); of features, the views that are not shifted."""
         with self._mutex:
-            batch = empty_batch(self.spec, (self._size,), sampling)
-            slots = np.arange(self._inserted - self._size, self._inserted) % self.capacity
-            finish = self._gather(slots, batch, sampling, None)
+            batch = empty_batch(self.spec, (len(self),), sampling)
+            finish = self._gather(self._slots(), batch, sampling, None)
         finish()
         return batch
+
+    def _slots(self) -> NDArray[np.int64]:
+        """Slots of all transitions that were not discarded, oldest first."""
+        slots = np.arange(self._inserted - self._size, self._inserted) % self.capacity
+        return slots[~self._discarded[slots]] if self._voids else slots
+
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        """Slots of this shape, uniformly, with replacement."""
+        if not self._voids:
+            oldest = self._inserted - self._size
+            return rng.integers(oldest, self._inserted, size=shape) % self.capacity
+        if self._drawable is None:
+            self._drawable = self._slots()
+        return self._drawable[rng.integers(len(self._drawable), size=shape)]
 
     def _gather(
         self, slots: NDArray[np.int64], batch: Batch, sampling: Sampling, rng: np.random.Generator | None

@@ -141,6 +141,21 @@ class Chunk:
             raise DataError("count", f"0 to {len(self) - 1} transitions to skip", str(count))
         return self._piece(count, len(self)) if count else self
 
+    def before(self, step: int) -> Chunk | None:
+        """What is before a step of the episode, which is truncated there; None: nothing.
+
+        An episode that ended before that step by itself stays as it is.
+        """
+        count = min(step - self.first_step, len(self))
+        if count <= 0:
+            return None
+        piece = self._piece(0, count)
+        if piece.last or self.first_step + len(self) < step:
+            return piece
+        truncated = piece.truncated.copy()
+        truncated[-1] = True
+        return replace(piece, truncated=truncated, last=True)
+
     def select(self, keep: NDArray[np.bool_]) -> Iterator[Chunk]:
         """The runs of consecutive transitions where `keep` (n,) is true, as chunks of their own.
 

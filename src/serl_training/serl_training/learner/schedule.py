@@ -27,7 +27,7 @@ class Due(Enum):
     NOTHING = auto()
     """Wait for data."""
     COLLECTED = auto()
-    """Pass over env steps that come before any training, so that the actor is not held up."""
+    """Pass over env steps that come before any training or were all discarded, so that the actor is not held up."""
     REHEARSAL = auto()
     """Update on the demonstrations, before the policy acts."""
     TRAINING = auto()
@@ -59,17 +59,18 @@ class UpdateSchedule:
             return 0
         return max(self.trained + self._pace.n_steps, self._config.training_starts)
 
-    def due(self, stored: int, *, asked: bool) -> Due:
+    def due(self, stored: int, *, asked: bool, has_data: bool = True) -> Due:
         """What to do next.
 
         Args:
             stored: online env steps.
             asked: whether an actor has no more demonstrations and waits for a policy.
+            has_data: whether a person has left anything of what was stored to learn from.
         """
-        if asked and self.rehearsed < self._config.updates_before_acting:
+        if asked and has_data and self.rehearsed < self._config.updates_before_acting:
             return Due.REHEARSAL
         coupled = self._pace.coupled
-        if stored < self._config.training_starts:
+        if stored < self._config.training_starts or not has_data:
             return Due.COLLECTED if coupled and self.trained < stored else Due.NOTHING
         ready = stored - self.trained >= self._pace.n_steps if coupled else stored > 0
         return Due.TRAINING if ready else Due.NOTHING

@@ -24,7 +24,7 @@ from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import LearningConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.ingest import Ingest, Mark, Totals
-from serl_rl.replay.buffer import ReplayBuffer
+from serl_rl.replay.buffer import NothingToDraw, ReplayBuffer
 from serl_rl.replay.sampler import make_sampler
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage import tensors
@@ -213,7 +213,10 @@ class Trainer:
                 self._publish_policy()
                 continue
             # Insertion waits only for what the buffers guard themselves, not for pictures to be decoded.
-            batch = self._sampler.sample(n_steps, config.utd_ratio)
+            try:
+                batch = self._sampler.sample(n_steps, config.utd_ratio)
+            except NothingToDraw:  # a person has discarded everything in this very moment
+                continue
             self._agent, info = self._agent.update(batch)
             if wrong := unbounded_losses(info):
                 raise TrainingError(
@@ -242,7 +245,8 @@ class Trainer:
         return f"the largest number of the batch is {where}".rstrip()
 
     def _due(self) -> Due:
-        return self._schedule.due(self.ingest.totals.env_steps, asked=self.ingest.asked)
+        ingest = self.ingest
+        return self._schedule.due(ingest.totals.env_steps, asked=ingest.asked, has_data=not ingest.is_empty)
 
     @property
     def _is_over(self) -> bool:
@@ -274,6 +278,7 @@ class Trainer:
             "learner/online_size": float(len(self.ingest.online)),
             "learner/demo_size": float(len(self.ingest.demonstrations)),
             "learner/env_steps": float(totals.env_steps),
+            "learner/discarded": float(totals.discarded),
         }
         self._report(totals.env_steps, values)
 
