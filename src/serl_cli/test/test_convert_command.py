@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """``./serl convert`` and ``./serl data``, as a person calls them."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 from serl_cli.app import main
 from serl_recording.episode import Episode, RecordingSpec, nominal_stamps
 from serl_recording.registry import create_recording, open_recording
@@ -76,6 +79,29 @@ def test_check_ends_with_status_1_where_something_is_wrong(recording, capsys):
         writer.append(episode(2, constant=True))
     assert main(["data", "check", str(worse)]) == 1
     assert "episode 2 of actor: the action is the same in all 30 steps" in capsys.readouterr().out
+
+
+def test_a_recording_is_drawn_as_a_picture_or_a_page(recording, capsys):
+    page, picture = recording.with_name("a.html"), recording.with_name("a.png")
+    assert main(["data", "plot", str(recording), "--out", str(picture)]) == 0
+    assert "4 episodes, 120 steps" in capsys.readouterr().out
+    height, width, _ = decode(picture.read_bytes()).shape
+    assert height > 600 and width > 1000
+    worse = recording.with_name("<worse>.serl")
+    with create_recording(worse, "serl", SPEC) as writer:
+        writer.append(episode(2, constant=True))
+    assert main(["data", "plot", str(worse), "--out", str(page)]) == 0
+    text = page.read_text()
+    assert "<li>episode 2 of actor: the action is the same in all 30 steps</li>" in text
+    assert "<h1>&lt;worse&gt;.serl</h1>" in text
+    assert "http" not in text, "it needs nothing from elsewhere"
+    assert main(["data", "plot", str(recording), "--out", "a.pdf"]) == 2
+    assert "expected a name that ends in .html or .png" in capsys.readouterr().err
+
+
+def decode(data):
+    with Image.open(io.BytesIO(data)) as picture:
+        return np.asarray(picture)
 
 
 @pytest.mark.parametrize("arguments", [["convert", "missing", "out.serl"], ["data", "info", "missing"]])

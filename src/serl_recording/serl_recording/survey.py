@@ -25,6 +25,7 @@ DROPPED: Final = 1.5
 JUMP_SECONDS: Final = 1.0
 """[s] between two observations, from which on the clock has jumped, or somebody has paused."""
 RATE_TOLERANCE: Final = 0.1
+_TWO: Final = 2
 
 
 @dataclass
@@ -54,7 +55,6 @@ class Survey:
     successes, demonstrations, terminated, truncated: episodes
     led: steps in which a person led
     saturated: (A,) steps in which a component of the action was at a bound
-    two_valued: (A,) components that had no other values than their extremes, as those of many grippers
     returns: sum of the rewards of each episode
     intervals: [s] medians between observations, of stamped episodes
     findings: one line for each thing that is wrong
@@ -77,9 +77,14 @@ class Survey:
         entries = self.spec.transitions.observation
         self.actions = Extent.empty(size)
         self.saturated: NDArray[np.int64] = np.zeros(size, np.int64)
-        self.two_valued = np.ones(size, np.bool_)
+        self._values: list[set[float]] = [set() for _ in range(size)]
         self.vectors = {name: Extent.empty(entries[name].elements) for name in self.spec.transitions.vector_names}
         self._seen: set[tuple[str, int]] = set()
+
+    @property
+    def two_valued(self) -> NDArray[np.bool_]:
+        """(A,) components that had no more than two values, as those of many grippers."""
+        return np.array([len(values) <= _TWO for values in self._values])
 
     @property
     def steps(self) -> int:
@@ -100,8 +105,9 @@ class Survey:
         self.saturated += (np.abs(episode.action) >= SATURATED).sum(axis=0)
         for name, extent in self.vectors.items():
             extent.add(episode.observation[name])
-        between = (episode.action != self.actions.low) & (episode.action != self.actions.high)
-        self.two_valued &= ~between.any(axis=0)
+        for column, values in zip(episode.action.T, self._values, strict=True):
+            if len(values) <= _TWO:
+                values.update(np.unique(column)[: _TWO + 1].tolist())
         if episode.stamped:
             self.intervals.append(float(np.median(np.diff(episode.stamp))) / NANOSECONDS)
         label = f"episode {episode.number} of {episode.actor}"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from serl_launch.errors import UsageError
 
 from serl_cli.commands.options import GraphOption, RtfOption, SeedOption, TaskArgument, TeleopOption, ViewerOption
 from serl_cli.ranges import LARGEST_COUNT
@@ -153,6 +154,7 @@ def data_overview() -> None:
     Examples:
         ./serl data info demonstrations.serl
         ./serl data check demonstrations.serl
+        ./serl data plot demonstrations.serl --out demonstrations.png
     """
 
 
@@ -162,6 +164,26 @@ def data_info(recording: RecordingArgument, rate: RateOption = None) -> None:
     from serl_cli.work import convert_recording
 
     convert_recording.info(recording, rate)
+
+
+@data.command("plot")
+def data_plot(
+    recording: RecordingArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="PNG or HTML. Default: RECORDING.html, here.")
+    ] = None,
+    rate: RateOption = None,
+) -> None:
+    """Draw a recording: lengths, rates by the stamps, values and saturation of the actions, what the cameras saw.
+
+    As HTML it is a page that needs no other file, and says what [bold]info[/bold] and [bold]check[/bold] say.
+    """
+    from serl_cli.work import convert_recording
+
+    out = out or Path(f"{recording.absolute().name}.html")
+    if out.suffix not in (".html", ".png"):
+        raise UsageError(f"--out {out}: expected a name that ends in .html or .png")
+    convert_recording.plot(recording, out, rate)
 
 
 @data.command("check")

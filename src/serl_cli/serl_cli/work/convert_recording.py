@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recordings converted, described and checked, from the command line."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from serl_config.atomic_files import write_whole
 from serl_config.text import printable
 from serl_launch.errors import CommandError, Interrupted
 from serl_launch.runs import Run, read_config
 from serl_recording.convert import Selection
 from serl_recording.convert import convert as convert_episodes
+from serl_recording.episode import Episode
 from serl_recording.registry import FORMATS, ReadSettings, WriteSettings, format_of, open_recording
+from serl_recording.sketch import Sketch
 from serl_recording.survey import Survey
 from serl_rl.spec import ArraySpec
+
+from serl_cli.report.recording_page import render
 
 _MOST_LINES = 50
 
@@ -69,6 +75,47 @@ def info(path: Path, rate: float | None) -> None:
         RecordingError: it cannot be read.
     """
     survey, damage = _survey(path, rate)
+    for name, text in _rows(path, survey).items():
+        print(f"{name:12} {printable(text)}")
+    if survey.lengths:
+        _show_actions(survey)
+    for line in _bounded(damage):
+        print(f"damaged: {line}")
+
+
+def plot(path: Path, out: Path, rate: float | None) -> None:
+    """Draws a recording as a picture, or as a page with everything that `info` and `check` say.
+
+    Args:
+        path: of the recording.
+        out: PNG or HTML, by its suffix.
+        rate: control steps per second [Hz], where the recording does not say it.
+
+    Raises:
+        RecordingError: it cannot be read.
+        CommandError: there is no complete episode, or `out` cannot be written.
+    """
+    from serl_cli.report import recording_figure
+
+    reader = open_recording(path, ReadSettings(rate, _task_of(path)))
+    sketch = Sketch(reader.spec)
+    survey, damage = _survey(path, rate, sketch.add)
+    if not survey.lengths:
+        raise CommandError(f"{path}: expected episodes to draw, found none", details=_bounded(damage))
+    drawn = recording_figure.draw(sketch, printable(path.absolute().name))
+    if out.suffix == ".html":
+        found = _bounded([*damage, *survey.conclude()])
+        rows = _rows(path, survey)
+        drawn = render(path.absolute().name, list(rows.items()), found, drawn).encode()
+    try:
+        write_whole(out, drawn)
+    except OSError as error:
+        raise CommandError(f"{out}: cannot be written: {error.strerror}") from error
+    print(f"{printable(out)}: {len(survey.lengths)} episodes, {survey.steps} steps of {printable(path)}")
+
+
+def _rows(path: Path, survey: Survey) -> dict[str, str]:
+    """What a recording holds, in words."""
     spec, seconds = survey.spec, survey.steps / survey.spec.rate
     stamps = "measured" if survey.stamped else "none"
     if survey.intervals:
@@ -86,12 +133,7 @@ def info(path: Path, rate: float | None) -> None:
         lengths = survey.lengths
         rows["length"] = f"{min(lengths)} to {max(lengths)} steps, median {np.median(lengths):g}"
         rows["return"] = f"{min(survey.returns):g} to {max(survey.returns):g}, mean {np.mean(survey.returns):.3g}"
-    for name, text in rows.items():
-        print(f"{name:12} {printable(text)}")
-    if survey.lengths:
-        _show_actions(survey)
-    for line in _bounded(damage):
-        print(f"damaged: {line}")
+    return rows
 
 
 def check(path: Path, rate: float | None) -> None:
@@ -110,13 +152,16 @@ def check(path: Path, rate: float | None) -> None:
     print(f"{printable(path)}: nothing wrong in {len(survey.lengths)} episodes, {survey.steps} steps")
 
 
-def _survey(path: Path, rate: float | None) -> tuple[Survey, list[str]]:
+def _survey(
+    path: Path, rate: float | None, also: Callable[[Episode], None] = lambda _: None
+) -> tuple[Survey, list[str]]:
     damage: list[str] = []
     with Console(stderr=True).status(f"reading {printable(path)}"):
         reader = open_recording(path, ReadSettings(rate, _task_of(path)))
         survey = Survey(reader.spec)
         for episode in reader.episodes(lambda error: damage.append(str(error))):
             survey.add(episode)
+            also(episode)
     return survey, damage
 
 
