@@ -47,8 +47,8 @@ def draw(sketch: Sketch, title: str) -> bytes:
 def _halves(figure: Figure, below: float) -> tuple[Figure | SubFigure, SubFigure | None]:
     if not below:
         return figure, None
-    top, bottom = figure.subfigures(2, 1, height_ratios=[_PANELS, below])
-    return top, bottom
+    both = figure.subfigures(2, 1, squeeze=False, height_ratios=[_PANELS, below])
+    return both[0, 0], both[1, 0]
 
 
 def _lengths(panel: Axes, sketch: Sketch) -> None:
