@@ -13,6 +13,7 @@ from serl_config.schema import ConfigError
 from serl_robots.control.task_robot import robot_of
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, quaternion_log, quaternion_multiply
+from serl_robots.model.reachable import FREE_TOOL, ReachableOrientation
 from serl_robots.model.robot import READY
 from serl_tasks.arm_sample import TOOL, ArmSample
 from serl_tasks.camera_view import CameraView
@@ -78,6 +79,8 @@ class World:
         self.model = build_model(task, self.robot, self.file)
         self.data = mujoco.MjData(self.model)
         self.kinematics = Kinematics(self.robot)
+        few = len(self.robot.arm_joints) < FREE_TOOL
+        self._reachable = ReachableOrientation(self.kinematics) if few else None
         self._steps_per_period = round(task.control_period / TIMESTEP)
         if abs(self._steps_per_period * TIMESTEP - task.control_period) > 1e-9:
             raise ValueError(
@@ -181,7 +184,12 @@ class World:
             self.advance(some)
 
     def command_pose(self, target: Pose) -> None:
-        """Let the Cartesian controller lead, to the tool pose `target`."""
+        """Let the Cartesian controller lead, to the tool pose `target`.
+
+        An arm of fewer than six joints gets to its position with the nearest orientation that it can have there.
+        """
+        if self._reachable is not None:
+            target = self._reachable.nearest(target, self.data.qpos[self._arm_positions])
         x, y, z, w = target.quaternion.tolist()
         controls = self.data.ctrl[self._pose_controls]
         controls[:3] = target.position

@@ -14,6 +14,7 @@ from serl_robots.control.integrators.joint_integrator import JointIntegrator
 from serl_robots.control.integrators.tool_integrator import ToolIntegrator
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, Quaternion, Vector3
+from serl_robots.model.reachable import FREE_TOOL
 from serl_robots.safety.gripper_filter import GripperFilter
 from serl_robots.safety.joint_filter import JointFilter
 from serl_robots.safety.limits import SafetyLimits
@@ -74,7 +75,7 @@ class CommandIntegrator:
             self.joint_filter = JointFilter(kinematics, limits, period, gripper)
             self._joints = JointIntegrator(action, kinematics.joints, self.joint_filter)
         self._leader: JointIntegrator | None = self._joints if self.acts_on_joints else None  # None: the tool
-        self._tracking = TrackingMonitor(limits)
+        self._tracking = TrackingMonitor(limits, turns_freely=kinematics is None or len(kinematics.joints) >= FREE_TOOL)
         self._was_stuck = False
 
     # State

@@ -16,8 +16,9 @@ def robot_of(task: ArmTask) -> RobotModel:
     else, and a policy would learn from it.
 
     Raises:
-        ConfigError: there is no such robot, its gripper does not open or close as far as the task asks, or its own
-            controller does not follow the kind of motion that the task commands.
+        ConfigError: there is no such robot, its gripper does not open or close as far as the task asks, its own
+            controller does not follow the kind of motion that the task commands, or it has fewer joints than the task
+            moves the tool in ways.
     """
     robot = load_robot(task.robot)
     gripper = robot.gripper
@@ -38,5 +39,11 @@ def robot_of(task: ArmTask) -> RobotModel:
         raise ConfigError(
             f"task {task.name!r}: action.names: expected joint motions only, as {robot.name!r} follows no tool poses "
             f"(low_level of {place}), found {' '.join(task.action.names)}; {remedy}"
+        )
+    moves, joints = len(task.action.translation) + len(task.action.rotation), len(robot.arm_joints)
+    if moves > joints:
+        raise ConfigError(
+            f"task {task.name!r}: action.names: expected at most {joints} motions of the tool, because {robot.name!r} "
+            f"has {joints} joints (arm_joints of {place}), found {moves}: {' '.join(task.action.names)}; {remedy}"
         )
     return robot

@@ -21,6 +21,11 @@ class JawMap:
 
     angles: tuple[float, ...] = Field(min_length=2, description="of the hinge, growing [rad]")
     widths: tuple[float, ...] = Field(description="opening at these angles, growing or falling all the way [m]")
+    fixed_side: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="distance of the tool centre point from the jaw that stays [m]; none: half of the opening",
+    )
 
     @model_validator(mode="after")
     def _is_monotone(self) -> "JawMap":
@@ -103,6 +108,16 @@ class Gripper:
         if self.jaw is not None:
             return abs(self.jaw.slope(positions[0]) * velocities[0])
         return max(map(abs, velocities))
+
+    def room(self, width: float, held: float) -> float:
+        """Room [m] on the narrower side of what lies at the tool centre point.
+
+        Args:
+            width: to which the gripper is open [m].
+            held: width of what lies there [m].
+        """
+        fixed = None if self.jaw is None else self.jaw.fixed_side
+        return (0.5 * width if fixed is None else min(fixed, width - fixed)) - 0.5 * held
 
     def within(self, width: float) -> float:
         """The width [m] nearest to `width` that may be commanded."""

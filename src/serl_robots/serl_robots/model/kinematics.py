@@ -80,6 +80,11 @@ class Kinematics:
         self._place(positions)
         return self._pose(), self._velocity(velocities)
 
+    def jacobian(self, positions: Joints) -> NDArray[np.float64]:
+        """Linear [m/rad] above angular [rad/rad] velocity of the tool for each joint's, base frame, float64[6, n]."""
+        self._place(positions)
+        return np.column_stack([self._velocity(unit) for unit in np.eye(len(self.joints))])
+
     def _place(self, positions: Joints) -> None:
         self._positions[self._qpos] = positions
         mujoco.mj_kinematics(self._model, self._data)

@@ -53,6 +53,9 @@ class SimulatedDrive:
     joints: JointServos
     gripper: Servo = Field(description="of the mean position of the gripper's joints, in the unit that these have")
     joint_damping: float = Field(ge=0.0, description="passive, of each arm joint [Nm s/rad]")
+    joint_armature: float = Field(
+        default=0.0, ge=0.0, description="inertia of motor and gear as each arm joint feels it [kg m^2]"
+    )
     posture_stiffness: float = Field(
         ge=0.0,
         description="of a weak spring in each arm joint towards the start configuration, which keeps an elbow in "

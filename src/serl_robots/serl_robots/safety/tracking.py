@@ -13,8 +13,16 @@ class TrackingMonitor:
     A target that runs ahead of a blocked tool stores up force and a jump for the moment it comes free.
     """
 
-    def __init__(self, limits: SafetyLimits) -> None:
+    def __init__(self, limits: SafetyLimits, *, turns_freely: bool = True) -> None:
+        """Watch for what `limits` say.
+
+        Args:
+            limits: distances and times.
+            turns_freely: whether the arm can turn its tool as it likes. One of fewer than six joints cannot: there a
+                rotation that stays away from its target is no sign that anything blocks the tool.
+        """
         self._limits = limits
+        self._turns_freely = turns_freely
         self.clear()
 
     def clear(self) -> None:
@@ -26,7 +34,7 @@ class TrackingMonitor:
     def update(self, target: Pose, measured: Pose, elapsed: float) -> bool:
         """Call with every new measured pose; `elapsed` [s] since the one before. True: the tool is stuck."""
         limits = self._limits
-        distance, angle = target.distance(measured), target.angle(measured)
+        distance, angle = target.distance(measured), target.angle(measured) if self._turns_freely else 0.0
         if distance <= limits.tracking_error and angle <= limits.tracking_rotation_error:
             self.clear()
             return False

@@ -130,6 +130,7 @@ def _prepare_robot(spec: mujoco.MjSpec, robot: RobotModel) -> None:
         joint = spec.joint(name)
         joint.stiffness[0] = robot.simulation.posture_stiffness
         joint.damping[0] = robot.simulation.joint_damping
+        joint.armature = robot.simulation.joint_armature
     pads = 0
     for geom in spec.geoms:
         if geom.contype == 0:

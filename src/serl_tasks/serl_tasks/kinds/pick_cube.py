@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from serl_config.schema import Field, config, model_validator
 from serl_robots.model.pose import Pose
+from serl_robots.model.robot import load_robot
 
 from serl_tasks.arm_sample import ArmSample
 from serl_tasks.kind_registry import register
@@ -61,6 +62,11 @@ class PickCube(Task):
         return self.limits.width_within(scale)
 
     @property
+    def clearance(self) -> float:
+        """Room between the cube at the tool centre point and the nearer finger of the open gripper [m]."""
+        return load_robot(self.robot).gripper.room(self.open_width, self.gripped_width)
+
+    @property
     def _goal_height(self) -> float:
         return 0.5 * self.objects[CUBE].size[2] + self.success.lift
 
@@ -106,7 +112,7 @@ class PickExpert:
         self._scale = np.array(task.action.scale[:3])
         self._cube_width = task.gripped_width
         room = task.open_width - task.gripped_width
-        self._aligned = min(self.ALIGNED, self.USED_CLEARANCE * 0.5 * room)
+        self._aligned = min(self.ALIGNED, self.USED_CLEARANCE * task.clearance)
         self._open = min(self.OPEN, self.USED_OPENING * room)
         self._lift = np.array([0.0, 0.0, task.success.lift])
         self._above = np.array([0.0, 0.0, self.APPROACH])
