@@ -10,6 +10,7 @@ from typing import Any
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk, decode_chunk
 from serl_rl.storage.journal import read_journal
+from serl_rl.storage.tombstone import Tombstone, decode_tombstone, is_tombstone
 
 
 def wait_for(condition: Callable[[], Any], process: Any, timeout: float = 90.0) -> Any:
@@ -37,8 +38,15 @@ def chunks(run: Path, spec: TransitionSpec) -> list[Chunk]:
     for _, record in read_journal(run / "journal", spec):
         assert record.first_sequence == expected.get(record.session_id, 0)
         expected[record.session_id] = record.first_sequence + record.count
-        found.append(decode_chunk(record.data, spec))
+        if not is_tombstone(record.data):
+            found.append(decode_chunk(record.data, spec))
     return found
+
+
+def tombstones(run: Path, spec: TransitionSpec) -> list[Tombstone]:
+    """What was taken back of what the learner of a run has stored."""
+    records = [record.data for _, record in read_journal(run / "journal", spec)]
+    return [decode_tombstone(data) for data in records if is_tombstone(data)]
 
 
 def online(run: Path, spec: TransitionSpec) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from running_training import chunks, online, pids, wait_for
+from running_training import chunks, online, pids, tombstones, wait_for
 from sensor_msgs.msg import Image
 from serl_launch.graph_session import GraphSession
 from serl_rl.spec import TransitionSpec
@@ -32,7 +32,7 @@ from serl_training.env.graph_env import GraphEnv
 from serl_training.learner.run_log import read_metrics
 from serl_training.link.contract import find_encoder, load_learning, transition_spec
 
-from serl_interfaces.msg import ArmState, SafetyStatus
+from serl_interfaces.msg import ArmState, Metrics, SafetyStatus, TeleopEvent
 from serl_tasks import get_task
 
 pytestmark = pytest.mark.graph
@@ -156,6 +156,33 @@ def test_an_e_stop_pauses_training_until_it_is_released(ros: Any, processes: Any
     assert online(run, SPEC) == paused
     assert processes.start(*SERL, "reset-estop", "--graph", "stop").wait() == 0
     wait_for(lambda: online(run, SPEC) > paused + 60, training)
+
+
+def test_what_a_person_takes_back_of_a_training_is_void_over_a_kill_of_the_learner(
+    ros: Any, processes: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs" / "rewind"
+    node, discarded = ros.node(), [0.0]
+
+    def on_metrics(message: Metrics) -> None:
+        discarded.extend(v for n, v in zip(message.names, message.values, strict=True) if n == "learner/discarded")
+
+    node.create_subscription(Metrics, "metrics", on_metrics, 50)
+    buttons = node.create_publisher(TeleopEvent, "teleop/event", 10)
+    training = train(processes, tmp_path, TASK.name, "--name", "rewind", "--max-steps", "100000")
+    wait_for(lambda: online(run, SPEC) > 60, training)
+
+    def press() -> list[Any]:
+        buttons.publish(TeleopEvent(device="test", event=TeleopEvent.DISCARD))
+        return tombstones(run, SPEC)
+
+    ros.spin_until(press, 60.0, "what was stored of an episode to be discarded")
+    ros.spin_until(lambda: discarded[-1] > 0.0, 60.0, "the learner to say so")
+    os.kill(pids(run, "learner")[-1], signal.SIGKILL)
+    before, said = online(run, SPEC), len(discarded)
+    wait_for(lambda: online(run, SPEC) > before + 40, training)
+    ros.spin_until(lambda: len(discarded) > said + 1, 60.0, "the new learner to say so, too")
+    assert min(discarded[said + 1 :]) > 0.0
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from serl_ros.qos import RELIABLE_10
 from serl_tasks.messages import MessageError
 
 from serl_teleop.devices.axes import AxisMapping, MappingError
-from serl_teleop.devices.buttons import parse_buttons
+from serl_teleop.devices.buttons import Function, parse_buttons
 from serl_teleop.devices.device import AXES, Device, DeviceState
 from serl_teleop.devices.gamepad import Gamepad
 from serl_teleop.devices.hid.hidraw import DEV, SYSFS
@@ -59,7 +59,7 @@ def declare_settings(node: Node, kind: Kind) -> DeviceSettings:
         node,
         f"{kind.name}.buttons",
         list(kind.buttons) or [""],
-        "Functions of buttons, BUTTON=FUNCTION: success failure discard close open toggle lead.",
+        f"Functions of buttons, BUTTON=FUNCTION: {' '.join(function.value for function in Function)}.",
     )
     try:
         return DeviceSettings(

@@ -9,7 +9,7 @@ What it publishes is what any device of your own, or a console, publishes too:
   person who leads without moving sends the action that changes nothing, in which the gripper is what is commanded of it
   now (`ActionMapping.rest`).
 - `teleop/event` (TeleopEvent, `RELIABLE_10`): one message for each press of a button that says something: success,
-  failure, discard. Whoever it concerns subscribes; `reward_human` does.
+  failure, discard, rewind, pause, ready. Whoever it concerns subscribes: `reward_human` and `actor` do.
 
 `teleop/release` (std_srvs/Trigger) lets the policy go on where a device was lost while the person led. Until then, or
 until the device is back and has been taken and let go, the arm is held.
@@ -53,6 +53,9 @@ _EVENTS = {
     Function.SUCCESS: TeleopEvent.SUCCESS,
     Function.FAILURE: TeleopEvent.FAILURE,
     Function.DISCARD: TeleopEvent.DISCARD,
+    Function.REWIND: TeleopEvent.REWIND,
+    Function.PAUSE: TeleopEvent.PAUSE,
+    Function.READY: TeleopEvent.READY,
 }
 
 

@@ -93,3 +93,44 @@ def test_what_is_not_stopped_yet_is_not_released(stops):
 def test_nobody_is_stopped_whom_nobody_can_ask(stops):
     stops.estop.release("browser 1")
     assert "nobody offers" in stops.notices[-1]
+
+
+def status(*, estop: bool, stops: int) -> SafetyStatus:
+    return SafetyStatus(estop=estop, limit_names=["workspace", "estop"], limit_counts=[7, stops])
+
+
+def test_a_controller_that_was_started_again_while_it_was_stopped_is_stopped_again(stops):
+    stops.arm_appears()
+    stops.estop.stop("browser 1")
+    stops.until(lambda: not stops.waits, "the arm has answered")
+    stops.estop.hear(status(estop=True, stops=3))
+    stops.estop.hear(status(estop=False, stops=0))  # what is latched died with the controller
+    assert stops.waits
+    stops.until(lambda: not stops.waits, "the new controller has answered")
+    assert stops.asked == 2
+    assert stops.estop.by == "browser 1"
+    stops.estop.hear(status(estop=True, stops=1))
+    stops.estop.hear(status(estop=False, stops=1))  # released
+    stops.estop.hear(status(estop=False, stops=0))  # and started again
+    assert not stops.waits
+
+
+def test_a_stop_by_somebody_else_is_kept_up_as_well(stops):
+    stops.arm_appears()
+    stops.estop.hear(status(estop=True, stops=1))
+    stops.estop.hear(status(estop=False, stops=0))
+    stops.until(lambda: stops.asked == 1, "the new controller is asked")
+
+
+def test_a_late_answer_is_none_to_the_stop_after_it(stops, monkeypatch):
+    stops.arm_appears()
+    answered = []
+    on_answer = GraphEstop._on_answer
+    monkeypatch.setattr(GraphEstop, "_on_answer", lambda self, *answer: answered.append(answer))
+    stops.estop.stop("browser 1")
+    stops.until(lambda: answered, "an answer, which is not taken in yet")
+    stops.estop.hear(status(estop=True, stops=1))
+    stops.estop.hear(status(estop=False, stops=1))  # released
+    stops.estop.stop("browser 2")
+    on_answer(stops.estop, *answered[0])
+    assert stops.waits, "it goes on to ask"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import zlib
 from dataclasses import replace
@@ -132,7 +133,10 @@ class ActorNode(Node):
             self._partners = {self._task.name: self._perception, self._partner.name: other}
         self._metrics = MetricsPublisher(self)
         self._diagnostics = Diagnostics(self)
-        self._person = GraphPerson(self)
+        rewind = declare(
+            self, "rewind_seconds", 3.0, "What a rewind takes back of the running episode [s].", range=(0.01, 600.0)
+        )
+        self._person = GraphPerson(self, math.ceil(rewind / self._task.control_period - 1e-9))
         self._jobs = JobServer(self, self._diagnostics, self._graph_id, finished=self._finished)
         self._jobs.serve(Train, "train", self._train)
         self._jobs.serve(Evaluate, "evaluate", self._evaluate)
@@ -240,7 +244,7 @@ class ActorNode(Node):
     def _check_wait(self) -> None:
         """Look whether the environment waits on: who pauses while the arm moves to the start wants it to stop."""
         self._jobs.check()
-        if self._partner is None:  # two tasks move the arm between their episodes, too, where none can be left
+        if self._partner is None or self._turns.is_interruptible:  # between two turns there is no episode to leave
             self._person.check()
 
     # What the actor asks of its host

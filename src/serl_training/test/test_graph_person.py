@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 from serl_training.actor.graph_person import GraphPerson
-from serl_training.env.episode import EpisodeLeft
+from serl_training.env.episode import EpisodeDiscarded, EpisodeLeft
 from std_srvs.srv import SetBool, Trigger
 
 from serl_interfaces.msg import TeleopEvent
@@ -12,7 +12,7 @@ class Asked:
 
     def __init__(self, ros):
         self._ros, self._node = ros, ros.node("person")
-        self.actor = GraphPerson(ros.node("actor"))
+        self.actor = GraphPerson(ros.node("actor"), rewind_steps=7)
         self._buttons = self._node.create_publisher(TeleopEvent, "teleop/event", 10)
 
     def call(self, kind, name, request):
@@ -27,6 +27,12 @@ class Asked:
 
     def pause(self, wanted):
         return self.call(SetBool, "episode/pause", SetBool.Request(data=wanted))
+
+    def press(self, event, condition):
+        """Once, when somebody hears it."""
+        self._ros.spin_until(lambda: self._buttons.get_subscription_count() > 0)
+        self._buttons.publish(TeleopEvent(event=event))
+        self._ros.spin_until(condition)
 
     def press_until(self, event, condition):
         def pressed():
@@ -78,6 +84,33 @@ def test_a_pause_without_an_episode_leaves_none(asked):
 def test_the_button_of_a_device_discards_too(asked):
     asked.actor.begin()
     asked.press_until(TeleopEvent.DISCARD, lambda: leaves(asked.actor))
+
+
+def test_a_rewind_takes_back_the_newest_steps(asked):
+    assert not asked.call(Trigger, "episode/rewind", Trigger.Request()).success
+    asked.actor.begin()
+    answer = asked.call(Trigger, "episode/rewind", Trigger.Request())
+    assert answer.success and "newest 7 steps" in answer.message
+    with pytest.raises(EpisodeDiscarded) as left:
+        asked.actor.check()
+    assert [left.value.first_void(length) for length in (0, 5, 7, 20)] == [0, 0, 0, 13]
+    asked.actor.begin()
+    asked.press_until(TeleopEvent.REWIND, lambda: leaves(asked.actor))
+
+
+def test_a_button_pauses_and_goes_on(asked):
+    asked.actor.begin()
+    asked.press(TeleopEvent.PAUSE, lambda: asked.actor.paused)
+    assert leaves(asked.actor)
+    asked.press(TeleopEvent.PAUSE, lambda: not asked.actor.paused)
+
+
+def test_a_pause_takes_nothing_back_of_what_was_discarded(asked):
+    asked.actor.begin()
+    asked.discard()
+    asked.pause(True)
+    with pytest.raises(EpisodeDiscarded):
+        asked.actor.check()
 
 
 def test_an_episode_that_is_discarded_in_its_last_step_is_left(asked):

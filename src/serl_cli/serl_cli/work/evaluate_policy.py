@@ -114,7 +114,7 @@ def _copy(newest: Mapping[str, Path], plan: TrainingPlan, path: Path) -> Path:
 
 def _print(name: str, plan: TrainingPlan, result: Any, console: Console, json_output: bool) -> None:
     if json_output:
-        numbers = ("episodes", "successes", "success_rate", "interval_low", "interval_high", "mean_length")
+        numbers = ("episodes", "successes", "success_rate", "interval_low", "interval_high", "mean_length", "discarded")
         both = turns.numbers(result) if plan.partner else {}
         print(json.dumps({"run": name, **{number: getattr(result, number) for number in numbers}, **both}, indent=2))
         return
@@ -125,5 +125,12 @@ def _print(name: str, plan: TrainingPlan, result: Any, console: Console, json_ou
         highlight=False,
         soft_wrap=True,
     )
+    if result.discarded:
+        console.print(
+            f"{result.discarded} more were discarded by a person and run again: do not compare this with others",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
     if plan.partner:
         console.print(turns.describe(result), highlight=False)

@@ -15,6 +15,7 @@ _SERVICES: dict[str, tuple[Any, str]] = {
     "success": (Trigger, "reward/success"),
     "failure": (Trigger, "reward/failure"),
     "discard": (Trigger, "episode/discard"),
+    "rewind": (Trigger, "episode/rewind"),
     "pause": (SetBool, "episode/pause"),
     "resume": (SetBool, "episode/pause"),
     "ready": (Trigger, "episode/ready"),

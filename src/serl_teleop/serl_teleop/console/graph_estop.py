@@ -29,6 +29,7 @@ class GraphEstop:
         self._release_client = node.create_client(Trigger, "arm/reset_estop")
         self._asked_at: float | None = None
         self._called_at = 0.0
+        self._stops = 0  # that the arm controller has counted when it last said that the arm is stopped; 0: it is not
         self.by = ""
         """Who stopped it from here, while it is stopped."""
 
@@ -55,10 +56,16 @@ class GraphEstop:
 
     def hear(self, safety: SafetyStatus) -> None:
         """`arm/safety` came."""
+        counts = dict(zip(safety.limit_names, safety.limit_counts, strict=False))
+        stops = counts.get("estop", 0) + counts.get("fault", 0)
         if safety.estop:
-            self._asked_at = None
+            self._asked_at, self._stops = None, stops
+        elif stops < self._stops:  # nobody has released it: another controller, which knows of no stop
+            self._stops = 0
+            self._notice("the arm controller was started again while the arm was stopped: it is stopped again")
+            self.stop(self.by or "whoever stopped it before")
         elif self._asked_at is None:
-            self.by = ""
+            self.by, self._stops = "", 0
 
     def release(self, who: str) -> None:
         """Release the stop; what the arm answers becomes a notice."""
@@ -74,8 +81,12 @@ class GraphEstop:
     def _call(self, now: float) -> None:
         self._called_at = now
         if self._stop_client.service_is_ready():
-            self._stop_client.call_async(SetBool.Request(data=True)).add_done_callback(self._on_answer)
+            asked_at = self._asked_at
+            self._stop_client.call_async(SetBool.Request(data=True)).add_done_callback(
+                lambda future: self._on_answer(future, asked_at)
+            )
 
-    def _on_answer(self, future: Any) -> None:
-        if future.result().success:
+    def _on_answer(self, future: Any, asked_at: float | None) -> None:
+        """An answer; one that is late, of a stop that was released meanwhile, says nothing of the one after."""
+        if future.result().success and asked_at == self._asked_at:
             self._asked_at = None

@@ -10,6 +10,7 @@ DEEDS = {
     "success": "the episode has succeeded",
     "failure": "the episode has failed",
     "discard": "leave the episode, begin another one",
+    "rewind": "leave the episode, forget its last seconds, keep what was before",
     "reset": "put the simulated world back",
     "pause": "leave the episode, and wait",
     "resume": "go on",

@@ -18,6 +18,12 @@ class Function(Enum):
     """Says that it has failed."""
     DISCARD = "discard"
     """Says that it is to be forgotten."""
+    REWIND = "rewind"
+    """Says that its last seconds are to be forgotten."""
+    PAUSE = "pause"
+    """Says that no episode is to run; pressed again, that they go on."""
+    READY = "ready"
+    """Says that everything is in place for the next episode."""
     CLOSE = "close"
     """Closes the gripper."""
     OPEN = "open"
@@ -30,12 +36,22 @@ class Function(Enum):
     @property
     def is_word(self) -> bool:
         """Whether it is something that the person says, and not a motion."""
-        return self in (Function.SUCCESS, Function.FAILURE, Function.DISCARD)
+        return self in _WORDS
 
     @property
     def is_gripper(self) -> bool:
         """Whether it moves the gripper."""
         return self in (Function.CLOSE, Function.OPEN, Function.TOGGLE)
+
+
+_WORDS = (
+    Function.SUCCESS,
+    Function.FAILURE,
+    Function.DISCARD,
+    Function.REWIND,
+    Function.PAUSE,
+    Function.READY,
+)
 
 
 def parse_buttons(texts: Iterable[str]) -> dict[str, Function]:

@@ -38,7 +38,10 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             Kind(
                 "gamepad",
                 "game pad, by SDL",
-                buttons=("leftshoulder=lead", "a=toggle", "start=success", "back=failure", "x=discard"),
+                buttons=(
+                    *("leftshoulder=lead", "a=toggle", "start=success", "back=failure"),
+                    *("x=discard", "rightshoulder=rewind", "y=pause", "b=ready"),
+                ),
             ),
             Kind(
                 "keyboard",
@@ -47,7 +50,10 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
                 deadband=0.0,
                 start_time=0.0,
                 stuck_time=0.0,
-                buttons=("space=toggle", "enter=success", "backspace=failure", "x=discard"),
+                buttons=(
+                    *("space=toggle", "enter=success", "backspace=failure"),
+                    *("x=discard", "z=rewind", "p=pause", "y=ready"),
+                ),
             ),
             Kind("joy", "sensor_msgs/Joy of any driver", buttons=("0=toggle",)),
             Kind("twist", "geometry_msgs/TwistStamped of any teleoperation", deadband=0.02),

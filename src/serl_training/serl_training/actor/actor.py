@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import gymnasium as gym
@@ -35,6 +36,7 @@ from serl_training.actor.job import (
 from serl_training.actor.perception import FrameStacker
 from serl_training.actor.rollout import ChunkFormat, EpisodeSummary, run_episode
 from serl_training.env.episode import (
+    EpisodeDiscarded,
     EpisodeLeft,
     EpisodeLost,
     EpisodeMode,
@@ -105,6 +107,8 @@ class Actor:
         self._idle_demonstrations = 0  # in a row
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)  # seconds and steps of episodes
         self._autonomy = Autonomy()
+        self.discarded = dict.fromkeys(EpisodeMode, 0)
+        """Episodes of which a person has discarded something, by what they were for."""
 
     def train(self, goal: TrainGoal, feedback: Callable[[str, int, float], None]) -> TrainResult:
         """Record the demonstrations that are missing, then learn online until its evaluations reach the goal.
@@ -171,6 +175,7 @@ class Actor:
             JobFailed: there is no policy, or the graph does not work.
         """
         version, greedy = self._learner.policy_version, self.greedy()
+        discarded = self.discarded[EpisodeMode.EVALUATION]
         lengths: list[int] = []
         done = 0
         for start_seed in islice(episode_seeds(seed, "evaluation"), episodes):
@@ -188,6 +193,7 @@ class Actor:
             mean_length=float(np.mean(lengths)) if lengths else 0.0,
             policy_version=version,
             complete=done == episodes,
+            discarded=self.discarded[EpisodeMode.EVALUATION] - discarded,
         )
         self._host.report(
             self._learner.totals.env_steps,
@@ -197,6 +203,7 @@ class Actor:
                 "eval/interval_high": result.interval[1],
                 "eval/mean_length": result.mean_length,
                 "eval/episodes": float(done),
+                "eval/discarded": float(result.discarded),
             },
         )
         return result
@@ -294,6 +301,7 @@ class Actor:
             self._start(EpisodeMode.TRAINING, number, start_seed),
             exploring,
             on_chunk=self._learner.send,
+            on_discard=self._learner.discard,
             before_step=before_step,
             stored_as_it_goes=True,
         )
@@ -327,6 +335,7 @@ class Actor:
         behaviour: Behaviour,
         *,
         on_chunk: Callable[[Chunk], None] = lambda _chunk: None,
+        on_discard: Callable[[int, int], None] = lambda _number, _first_step: None,
         before_step: Callable[[], None] | None = None,
         stored_as_it_goes: bool = False,
     ) -> EpisodeSummary:
@@ -343,22 +352,22 @@ class Actor:
                 start = replace(start, number=self._numbers.next_stored())
             self._host.wait_until_ready()
             try:
-                summary = run_episode(
+                return run_episode(
                     self._env,
                     behaviour,
                     start,
                     self._format,
                     on_chunk=on_chunk,
+                    on_discard=partial(on_discard, start.number),
                     before_step=before_step or self._host.check,
+                    at_end=self._host.end_episode,
                     whole=self._settings.whole_episodes,
                 )
-                self._host.end_episode()
             except (EpisodeLost, DataError) as error:
                 _log.warning("%s episode %d is lost: %s", name, start.number, error)
                 last = error
                 lost += not isinstance(error, EpisodeLeft)
-            else:
-                return summary
+                self.discarded[start.mode] += isinstance(error, EpisodeDiscarded)
         raise JobFailed(
             f"{self._settings.lost_episodes_limit} {name} episodes in a row were lost; the last one: {last}"
         )

@@ -84,6 +84,7 @@ def evaluate_result(
         interval_high=result.interval[1],
         mean_length=result.mean_length,
         policy_version=result.policy_version,
+        discarded=result.discarded,
         tasks=_tallies(tallies or {}),
         resets=resets,
     )

@@ -42,7 +42,7 @@ class JobHost(Protocol):
         """Called when an episode has ended by itself, before anything comes of it.
 
         Raises:
-            EpisodeLeft: a person has discarded it meanwhile.
+            EpisodeDiscarded: a person has discarded it, or its end, meanwhile.
         """
 
 
@@ -108,6 +108,8 @@ class EvaluationResult:
     policy_version: int
     complete: bool
     """False when it was stopped because the wanted rate was out of reach."""
+    discarded: int = 0
+    """Episodes that a person discarded, which were run again: who discards what fails flatters the policy."""
 
     @property
     def rate(self) -> float:

@@ -27,7 +27,7 @@ from serl_training.actor.job import (
     TrainResult,
     demonstrations_stage,
 )
-from serl_training.env.episode import episode_seeds
+from serl_training.env.episode import EpisodeMode, episode_seeds
 from serl_training.link.learner_link import JobFailed, LearnerLink
 
 _RATE_WINDOW = 20  # episodes
@@ -124,6 +124,11 @@ class Pair:
         """Online env steps of both tasks."""
         return sum(member.learner.totals.env_steps for member in self._members.values())
 
+    @property
+    def _discarded(self) -> int:
+        """Episodes of evaluations that a person has discarded."""
+        return sum(member.actor.discarded[EpisodeMode.EVALUATION] for member in self._members.values())
+
     def connect(self) -> None:
         """Wait for both learners."""
         for member in self._members.values():
@@ -210,7 +215,7 @@ class Pair:
             Cancelled: the host said so.
             JobFailed: there is no policy, or the graph does not work.
         """
-        resets = self._turns.resets
+        resets, discarded = self._turns.resets, self._discarded
         policies = {name: member.actor.greedy() for name, member in self._members.items()}
         version = sum(member.learner.policy_version for member in self._members.values())
         tallies = {name: Tally() for name in self._members}
@@ -233,7 +238,8 @@ class Pair:
             member = self._members[name]
             member.host.report(member.learner.totals.env_steps, _numbers(tally))
         together = Tally(done, [length for tally in tallies.values() for length in tally.lengths])
-        self._host.report(self.env_steps, _numbers(together) | {"eval/resets": float(self._turns.resets - resets)})
+        counted = {"eval/resets": self._turns.resets - resets, "eval/discarded": self._discarded - discarded}
+        self._host.report(self.env_steps, _numbers(together) | {name: float(n) for name, n in counted.items()})
         both = EvaluationResult(
             episodes=done,
             successes=successes,
@@ -241,6 +247,7 @@ class Pair:
             mean_length=_mean_length(together),
             policy_version=version,
             complete=done == episodes,
+            discarded=self._discarded - discarded,
         )
         return PairEvaluation(both, tallies, self._turns.resets - resets)
 

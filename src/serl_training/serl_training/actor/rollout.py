@@ -13,7 +13,7 @@ from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk, stack_observations
 
 from serl_training.actor.behaviours import Behaviour
-from serl_training.env.episode import EpisodeMode, EpisodeStart, Observation, WorldBroken
+from serl_training.env.episode import EpisodeDiscarded, EpisodeMode, EpisodeStart, Observation, WorldBroken
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,9 @@ def run_episode(
     chunk_format: ChunkFormat,
     *,
     on_chunk: Callable[[Chunk], None] = lambda _chunk: None,
+    on_discard: Callable[[int], None] = lambda _first_step: None,
     before_step: Callable[[], None] = lambda: None,
+    at_end: Callable[[], None] = lambda: None,
     whole: bool = False,
 ) -> EpisodeSummary:
     """Run one episode to its end.
@@ -149,12 +151,15 @@ def run_episode(
         start: which episode it is.
         chunk_format: of the chunks.
         on_chunk: gets each chunk as soon as it is full, and what there is when the episode is left early.
+        on_discard: told where an episode was cut by who discarded what follows, if some of it was handed over before.
         before_step: called before each step; may wait, or raise to leave the episode.
+        at_end: called when the episode has ended, before its last step is collected; may raise as `before_step`.
         whole: hand over the chunks when the episode is over, none at all where its world breaks. Otherwise those that
             were full before stay handed over.
 
     Raises:
         EpisodeLost: the environment could not finish a step.
+        EpisodeDiscarded: a person does not want all of it; what is left of it was handed over and is truncated.
         WorldBroken: its world is none any more; what is collected is thrown away.
         DataError: something was measured that does not fit the specification.
     """
@@ -163,7 +168,17 @@ def run_episode(
     builder = ChunkBuilder(observation, start, chunk_format)
     length, total_reward, interventions = 0, 0.0, 0
     kept: list[Chunk] = []
-    hand_over = kept.append if whole else on_chunk
+    sent = 0
+    cut: int | None = None
+
+    def hand_over(chunk: Chunk) -> None:
+        nonlocal sent
+        if whole:
+            kept.append(chunk)
+        else:
+            on_chunk(chunk)
+            sent += len(chunk)
+
     try:
         while True:
             before_step()
@@ -181,6 +196,8 @@ def run_episode(
             length += 1
             total_reward += step.reward
             interventions += step.intervention
+            if terminated or truncated:
+                at_end()
             chunk = builder.add(step, observation)
             if chunk is not None:
                 hand_over(chunk)
@@ -190,9 +207,14 @@ def run_episode(
         builder.discard()
         kept.clear()
         raise
+    except EpisodeDiscarded as discarded:
+        cut = discarded.first_void(length)
+        raise
     finally:
         rest = builder.flush()
-        if rest is not None:
-            hand_over(rest)
-        for chunk in kept:
-            on_chunk(chunk)
+        for chunk in [*kept, rest] if rest is not None else kept:
+            left = chunk if cut is None else chunk.before(cut)
+            if left is not None:
+                on_chunk(left)
+        if cut is not None and sent > 0 and cut <= sent:
+            on_discard(cut)

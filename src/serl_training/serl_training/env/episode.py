@@ -23,6 +23,24 @@ class EpisodeLeft(EpisodeLost):
     """A person does not want the running episode to go on; however often, nothing is wrong."""
 
 
+class EpisodeDiscarded(EpisodeLeft):
+    """A person does not want the newest steps of the episode, or all of it, to be learned from either."""
+
+    def __init__(self, reason: str, steps: int | None = None) -> None:
+        """Say why.
+
+        Args:
+            reason: in words.
+            steps: the newest ones, that are void; None: all.
+        """
+        super().__init__(reason)
+        self.steps = steps
+
+    def first_void(self, length: int) -> int:
+        """The first step that is void, of an episode that had `length` steps."""
+        return 0 if self.steps is None else max(0, length - self.steps)
+
+
 class WorldBroken(EpisodeLost):
     """The world of the running episode is none any more: nothing of the episode is worth learning from."""
 

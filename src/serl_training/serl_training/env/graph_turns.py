@@ -8,7 +8,8 @@ where there is no other way on; that is counted and said.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from serl_ros.log import WARN, log
 from serl_tasks.pair import farther, out_of_reach
 from std_srvs.srv import Trigger
 
-from serl_training.env.episode import EpisodeLost, EpisodeStart
+from serl_training.env.episode import EpisodeLeft, EpisodeLost, EpisodeStart
 from serl_training.env.graph_arm import ArmBetweenEpisodes, EpisodeGraph
 from serl_training.env.graph_reset import Reset
 
@@ -68,6 +69,8 @@ class TurnReset:
             notice: told a few times a second what is waited for, and "" when that is over.
         """
         self.resets = 0
+        self.is_interruptible = False
+        """Whether `EpisodeLeft` may end what goes on, to be tried again: a person who pauses wants it to stop."""
         self._graph, self._timeout, self._world, self._truth, self._notice = graph, timeout, world, truth, notice
         self._arm, self._configuration = ArmBetweenEpisodes(graph, timeout, patience, notice), configuration
         self._because = "" if truth else _UNPLACED
@@ -99,7 +102,10 @@ class TurnReset:
             success: whether it succeeded.
         """
         try:
-            self._clear()
+            with self._interruptible():
+                self._clear()
+        except EpisodeLeft:  # a person paused: the next episode lets go and goes up
+            pass
         except EpisodeLost as error:  # then the next episode begins with a reset
             self._because = self._because or str(error)
         if self._truth:
@@ -116,8 +122,11 @@ class TurnReset:
         """
         if not self._because and not self._lost():
             try:
-                self._clear()
-                self._go_to_start(start)
+                with self._interruptible():
+                    self._clear()
+                    self._go_to_start(start)
+            except EpisodeLeft:  # a person paused: whoever goes on tries again
+                raise
             except EpisodeLost as error:
                 self._because = str(error)
         self._because = self._because or self._lost()
@@ -125,7 +134,8 @@ class TurnReset:
         self._is_placing = bool(self._because)
         if self._is_placing:
             self._count(start)
-            self._world.prepare(start)
+            with self._interruptible():
+                self._world.prepare(start)
 
     def begin(self, start: EpisodeStart) -> int:
         """Begin the episode where everything is, or have the world reset; returns the stamp of the start state [ns].
@@ -139,6 +149,14 @@ class TurnReset:
         stamp_ns = self._world.begin(start)
         self._because = ""
         return stamp_ns
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        self.is_interruptible = True
+        try:
+            yield
+        finally:
+            self.is_interruptible = False
 
     def _lost(self) -> str:
         """Why nobody can go on from here, as far as that is known."""

@@ -17,6 +17,7 @@ from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk, encode_chunk
+from serl_rl.storage.tombstone import Tombstone, encode_tombstone
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.incoming import refuse
 from serl_ros.log import INFO, WARN, log
@@ -148,6 +149,11 @@ class GraphLearnerLink:
         if not chunk.demonstration:
             self._pending_online += len(chunk)
         self._sent_episode = max(self._sent_episode, chunk.episode)
+        self.pump()
+
+    def discard(self, episode: int, first_step: int) -> None:
+        """Hand over a tombstone, behind the chunks that it is about."""
+        self._window.add(1, encode_tombstone(Tombstone(self._actor_id, episode, first_step)))
         self.pump()
 
     def throttle(self) -> None:

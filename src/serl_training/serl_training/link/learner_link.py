@@ -60,6 +60,9 @@ class LearnerLink(Protocol):
             JobFailed: the learner has refused what was sent before.
         """
 
+    def discard(self, episode: int, first_step: int) -> None:
+        """Have the learner forget what was sent of an episode from a step on; the step before it was the last one."""
+
     def await_updates(self, count: int) -> None:
         """Tell the learner that demonstrations are complete; wait for a policy with `count` updates behind it."""
 

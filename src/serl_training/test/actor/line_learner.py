@@ -70,6 +70,11 @@ class Memory:
         assert self.connected
         self.chunks.append(chunk)
 
+    def discard(self, episode: int, first_step: int) -> None:
+        """Forget, as a learner's buffers do."""
+        left = [chunk.before(first_step) if chunk.episode == episode else chunk for chunk in self.chunks]
+        self.chunks = [chunk for chunk in left if chunk is not None]
+
     def throttle(self) -> None:
         """Never has to be waited for."""
 

@@ -14,7 +14,7 @@ from line_learner import GOAL, Host, Memory, Policy, cancel_after, no_feedback
 from serl_rl.storage.chunk import Chunk, TransitionSpec
 from serl_training.actor.actor import Actor, ActorSettings
 from serl_training.actor.job import Cancelled, TrainGoal
-from serl_training.env.episode import EpisodeLeft, EpisodeLost, EpisodeMode, WorldBroken
+from serl_training.env.episode import EpisodeDiscarded, EpisodeLeft, EpisodeLost, EpisodeMode, WorldBroken
 from serl_training.link.learner_link import JobFailed
 
 HORIZON = 10
@@ -274,6 +274,42 @@ def test_a_demonstration_that_is_discarded_as_it_ends_leaves_no_trace() -> None:
     done, attempts, transitions = actor.record(1, 0, taken.append, no_feedback)
     assert (done, attempts, len(env.episodes)) == (1, 1, 2)
     assert transitions == sum(len(chunk) for chunk in taken) == 4
+
+
+def test_what_a_person_discards_of_training_is_forgotten_and_its_number_is_not_used_again() -> None:
+    steps = 0
+
+    def check() -> None:
+        nonlocal steps
+        steps += 1
+        if steps % 17 == 0:
+            raise EpisodeDiscarded("a person discarded it")
+
+    env, learner = Line(person=False), Memory(good_after=10**9)
+    learner.connect()
+    actor, _ = make(env, learner, check=check)
+    exploring = actor.exploring(0)
+    for _ in range(12):
+        actor.train_episode(exploring, 0)
+    assert actor.discarded[EpisodeMode.TRAINING] >= 5
+    kept = [sum(len(chunk) for chunk in learner.chunks if chunk.episode == number) for number in range(1, 40)]
+    assert [count for count in kept if count] == [HORIZON] * 12, "whole ones alone"
+
+
+def test_discards_in_an_evaluation_are_counted() -> None:
+    steps = 0
+
+    def check() -> None:
+        nonlocal steps
+        steps += 1
+        if steps in (3, 8):
+            raise EpisodeDiscarded("a person discarded it")
+
+    actor, reports = make(Line(), Memory(good_after=0), check=check)
+    result = actor.evaluate(5, 0, 0.0, no_feedback)
+    assert (result.episodes, result.successes, result.discarded) == (5, 5, 2)
+    assert reports[-1]["eval/discarded"] == 2.0
+    assert actor.evaluate(5, 0, 0.0, no_feedback).discarded == 0, "of this evaluation"
 
 
 def test_cancelling_leaves_the_job_at_the_next_step() -> None:

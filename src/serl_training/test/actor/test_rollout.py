@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk, encode_chunk
 from serl_training.actor.rollout import ChunkFormat, run_episode
-from serl_training.env.episode import EpisodeLost, EpisodeMode, EpisodeStart, WorldBroken, episode_seed
+from serl_training.env.episode import (
+    EpisodeDiscarded,
+    EpisodeLost,
+    EpisodeMode,
+    EpisodeStart,
+    WorldBroken,
+    episode_seed,
+)
 
 SPEC = TransitionSpec({"state": ((2,), "float32")}, 1)
 
@@ -60,6 +67,58 @@ class Always:
 
     def act(self, observation: dict, info: dict) -> tuple[np.ndarray, int]:
         return np.ones(1, np.float32), int(observation["state"][1])
+
+
+@given(
+    length=st.integers(1, 40),
+    size=st.integers(1, 12),
+    said_after=st.integers(0, 40),
+    steps=st.none() | st.integers(1, 50),
+    whole=st.booleans(),
+)
+def test_what_is_discarded_is_not_learned_from_and_what_is_before_was_truncated(
+    length: int, size: int, said_after: int, steps: int | None, whole: bool
+) -> None:
+    discarded = EpisodeDiscarded("a person said so", steps)
+    done = iter(range(said_after))
+    chunks: list[Chunk] = []
+    cuts: list[int] = []
+
+    def before_step() -> None:
+        if next(done, None) is None:
+            raise discarded
+
+    def at_end() -> None:
+        if said_after == length:  # said in the last step
+            raise discarded
+
+    def go() -> int:
+        return run_episode(
+            Counting(length, terminates=True),
+            Always(),
+            start(7),
+            ChunkFormat(SPEC, size=size),
+            on_chunk=chunks.append,
+            on_discard=cuts.append,
+            before_step=before_step,
+            at_end=at_end,
+            whole=whole,
+        ).length
+
+    if said_after > length:
+        assert go() == length
+        assert not cuts
+        return
+    with pytest.raises(EpisodeDiscarded):
+        go()
+    kept = 0 if steps is None else max(0, said_after - steps)
+    assert not cuts or not whole, "nothing had been handed over"
+    assert cuts in ([], [kept])
+    left = [piece for chunk in chunks if (piece := chunk.before(cuts[0]) if cuts else chunk) is not None]
+    rewards = [reward for chunk in left for reward in chunk.reward.tolist()]
+    assert rewards == list(range(1, kept + 1))
+    assert all(chunk.mask.all() for chunk in left)
+    assert [chunk.last for chunk in left] == [False] * (len(left) - 1) + [True] * bool(left)
 
 
 @given(length=st.integers(1, 40), size=st.integers(1, 12), terminates=st.booleans())
