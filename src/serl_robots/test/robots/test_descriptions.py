@@ -10,7 +10,7 @@ from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel, load_robot
 
-ARMS = ["fr3", "so101"]
+ARMS = ["fr3", "so101", "piper"]
 PRETENDED = "mock_components/GenericSystem"
 
 
@@ -93,12 +93,14 @@ def test_solid_parts_keep_above_the_table_at_the_named_configurations(model: muj
             assert lowest > -1e-3, (name, model.geom(geom).name, model.body(model.geom_bodyid[geom]).name)
 
 
-def test_the_tool_points_down_at_the_named_configurations_and_their_margins_are_kept(robot: RobotModel) -> None:
+def test_the_tool_points_at_the_table_at_the_named_configurations_and_their_margins_are_kept(robot: RobotModel) -> None:
     kinematics = Kinematics(robot)
     for name in robot.named_configurations:
         q = np.array(robot.configuration(name))
         assert np.all(q >= kinematics.lower + 0.1) and np.all(q <= kinematics.upper - 0.1), name
-        assert kinematics.tcp(q).angle(Pose((0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0))) < 1e-3, name
+        _, opening, approach = kinematics.tcp(q).rotation_matrix().T
+        assert approach[2] < -0.9, name
+        assert abs(opening[1]) == pytest.approx(1.0, abs=1e-3), name
 
 
 def test_cameras_look_along_frames_of_the_description(robot: RobotModel, urdf: ElementTree.Element) -> None:
