@@ -382,6 +382,27 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         by_default=False,
     ),
     Benchmark(
+        "pick_one_demo_steps",
+        "pick_cube_vision with one demonstration and the scripted person's interventions, through the graph: online "
+        "env steps until at least 95 % of 50 evaluation episodes succeed without help, of 4000, worst seed; without "
+        "interventions beside it",
+        "env steps",
+        "less",
+        2500,
+        "serl_bench.suite.numbers:pick_one_demo_steps",
+        by_default=False,
+    ),
+    Benchmark(
+        "help_speedup",
+        "insert_peg from state, the hardest task of the suite that gets there: online env steps until at least 95 % of "
+        "50 evaluation episodes succeed, of 15,000, without interventions over those with them, medians of 3 seeds",
+        "",
+        "more",
+        1.5,
+        "serl_bench.suite.numbers:help_speedup",
+        by_default=False,
+    ),
+    Benchmark(
         "bin_fwbw_success",
         "relocate_forward and relocate_backward learned by turns, from state, with 20 demonstrations of each and "
         "interventions: success of both policies over 200 episodes by turns without a reset by anyone, worst seed",

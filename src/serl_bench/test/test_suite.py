@@ -12,8 +12,17 @@ import pytest
 from rich.console import Console
 from serl_bench.registry import Bench
 from serl_bench.suite.cell_files import CellResult, Final, read_cell, write_cell
+from serl_bench.suite.help_report import write_help_report
 from serl_bench.suite.numbers import metaworld_solved
-from serl_bench.suite.plan import FIRST_SEED, Cell, SuitePlan, code_hash, default_tasks, metaworld_plan
+from serl_bench.suite.plan import (
+    FIRST_SEED,
+    Cell,
+    SuitePlan,
+    code_hash,
+    default_tasks,
+    interventions_plan,
+    metaworld_plan,
+)
 from serl_bench.suite.report import write_report
 from serl_bench.suite.run_suite import Suite, run_suite
 from serl_bench.suite.settings import find_setting
@@ -51,6 +60,8 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("hg-dagger", "bc", 20, True, True),
         ("drqv2-5+interventions", "drqv2", 5, True, True),
         ("teacher", "teacher", 20, False, False),
+        ("rlpd-0", "rlpd", 0, False, True),
+        ("rlpd-1+tired", "rlpd", 1, True, True),
     ],
 )
 def test_a_setting_is_read_off_its_name(
@@ -65,10 +76,39 @@ def test_a_setting_is_read_off_its_name(
     assert setting.learns_online is learns
 
 
-@pytest.mark.parametrize("name", ["", "rldp", "bc-0", "bc-", "bc 20", "bc+help", "teacher-5", "../rlpd", "rlpd-20-20"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "rldp",
+        "bc-0",
+        "bc-",
+        "bc 20",
+        "bc+help",
+        "teacher-5",
+        "../rlpd",
+        "rlpd-20-20",
+        "vice-0",
+        "rlpd-01",
+        "rlpd+fresh",
+        "rlpd+",
+    ],
+)
 def test_what_is_no_setting_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="setting"):
         find_setting(name)
+
+
+def test_another_person_has_a_hash_of_their_own_and_the_fresh_one_that_from_before(share: Path) -> None:
+    plan = dataclasses.replace(TEACHERS, settings=("rlpd+interventions", "rlpd+tired"))
+    fresh, tired = (plan.settings_hash(Cell("pick_cube", setting, 100)) for setting in plan.settings)
+    assert find_setting("rlpd+tired").person == "tired" and find_setting("rlpd+interventions").person == "fresh"
+    (share / "people").mkdir()
+    text = find("config/people/tired.yaml").read_text()
+    (share / "people" / "tired.yaml").write_text(text.replace("endurance: 600.0", "endurance: 60.0"))
+    (share / "people" / "fresh.yaml").write_text(text)
+    assert plan.settings_hash(Cell("pick_cube", "rlpd+tired", 100)) != tired
+    assert plan.settings_hash(Cell("pick_cube", "rlpd+interventions", 100)) == fresh
 
 
 def test_rlpd_is_what_the_task_names() -> None:
@@ -236,11 +276,24 @@ def test_a_folder_without_a_plan_is_no_suite(tmp_path: Path) -> None:
         Suite(tmp_path).planned()
 
 
+def test_the_plan_for_help_has_each_number_of_demonstrations_with_and_without() -> None:
+    plan = interventions_plan()
+    assert plan.settings == tuple(f"rlpd-{count}{end}" for count in (0, 1, 5, 20) for end in ("", "+interventions"))
+    assert (plan.tasks, len(plan.seeds), len(plan.cells)) == (("pick_cube",), 3, 24)
+    other = interventions_plan(("insert_peg",), (3,), person="tired", seeds=2, max_env_steps=100)
+    assert [cell.name for cell in other.cells] == [
+        f"insert_peg.rlpd-3{end}.{seed}" for seed in (100, 101) for end in ("", "+tired")
+    ]
+    assert other.max_env_steps == 100
+    with pytest.raises(UsageError, match="is named twice"):
+        interventions_plan((), (1, 1))
+
+
 @pytest.mark.graph
 @pytest.mark.slow
 def test_a_training_through_the_graph_becomes_a_cell_and_a_report(tmp_path: Path) -> None:
     plan = SuitePlan(
-        tasks=("pick_cube",), settings=("rlpd-1",), seeds=(FIRST_SEED,), max_env_steps=60, eval_every=50,
+        tasks=("pick_cube",), settings=("rlpd-0+tired",), seeds=(FIRST_SEED,), max_env_steps=60, eval_every=50,
         eval_episodes=2, final_episodes=3, warm_up=False,
     )  # fmt: skip
     (result,), said = run(Suite(tmp_path), plan)
@@ -248,13 +301,16 @@ def test_a_training_through_the_graph_becomes_a_cell_and_a_report(tmp_path: Path
     assert result.training is not None
     assert result.training.env_steps >= 60
     assert min(each.env_steps for each in result.training.evaluations) >= 50
+    assert sum(stretch.steps for stretch in result.training.course) == result.training.env_steps
     assert 0.0 < result.training.evaluations[0].seconds < result.training.wall_seconds
     assert result.final is not None
     assert result.final.episodes == 3
     assert "of 3 episodes after" in said
     assert not (tmp_path / "trainings" / result.cell.name / "journal").exists()
     write_report(tmp_path, plan, [result])
-    assert {"table.md", "rows.csv", "curves.csv", "success.png"} <= {path.name for path in tmp_path.iterdir()}
+    write_help_report(tmp_path, plan, [result])
+    files = {"table.md", "rows.csv", "curves.csv", "help.csv", "success.png"}
+    assert files <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_the_plan_for_metaworld_has_all_fifty_tasks_next_to_cloning() -> None:

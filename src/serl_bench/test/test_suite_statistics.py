@@ -2,6 +2,8 @@
 """What the cells of a suite say together, against other ways to get it."""
 
 import csv
+import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -9,19 +11,25 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serl_bench.suite.cell_files import CellResult, Evaluation, Final, Training
+from serl_bench.suite.cell_files import CellResult, Evaluation, Final, Stretch, Training, read_cell, write_cell
+from serl_bench.suite.help_course import HelpPoint, help_course, led_steps
+from serl_bench.suite.help_report import write_help_report
 from serl_bench.suite.numbers import (
     by_task_and_setting,
     gap,
     mean_gap,
+    most_steps,
     smallest_cycle_ratio,
     solved,
+    speedup,
     wall_seconds,
 )
-from serl_bench.suite.plan import Cell, SuitePlan
+from serl_bench.suite.plan import Cell, SuitePlan, interventions_plan
 from serl_bench.suite.report import table, write_report
+from serl_bench.suite.run_cell import course
 from serl_bench.suite.statistics import curve, rows
 from serl_launch.errors import CommandError
+from serl_training.learner.run_log import Series
 
 TASK = "pick_cube"
 Z = 1.959963984540054
@@ -180,3 +188,101 @@ def test_the_smallest_cycle_ratio_counts() -> None:
     assert smallest_cycle_ratio(cells, (TASK, "another"), "rlpd").value == pytest.approx(0.75)
     with pytest.raises(CommandError, match="no task has both"):
         smallest_cycle_ratio(by_task_and_setting([cell("rlpd", 1)]), (TASK,), "rlpd")
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 60), st.booleans()), min_size=1, max_size=60))
+def test_the_course_of_a_training_counts_its_episodes_once(episodes: list[tuple[int, int, bool]]) -> None:
+    """Of (length, steps led, success); the counts are those of a loop over them."""
+    lengths, led, successes = zip(*((n, min(n, k), success) for n, k, success in episodes), strict=True)
+    ends = np.cumsum(lengths)
+    values = {
+        "train/episode_length": lengths,
+        "train/intervention_rate": np.divide(led, lengths),
+        "train/success": successes,
+    }
+    series = {name: Series(np.zeros(len(ends)), ends, np.asarray(each, float)) for name, each in values.items()}
+    expected: dict[int, list[int]] = {}
+    for end, length, steps, success in zip(ends.tolist(), lengths, led, successes, strict=True):
+        counts = expected.setdefault(math.ceil(end / 50) * 50, [0] * 5)
+        for index, count in enumerate((1, length, steps, steps == 0, steps == 0 and success)):
+            counts[index] += count
+    assert course(series, 50) == tuple(Stretch(at, *counts) for at, counts in expected.items())
+    assert course({"train/success": series["train/success"]}, 50) == ()
+
+
+def helped(setting: str, seed: int, *stretches: Stretch, **more: int) -> CellResult:
+    result = cell(setting, seed, **more)
+    assert result.training is not None
+    return dataclasses.replace(result, training=dataclasses.replace(result.training, course=stretches))
+
+
+def test_a_seed_that_has_ended_counts_with_the_last_of_its_help() -> None:
+    quick = helped("rlpd-1+interventions", 100, Stretch(50, 4, 100, 50, 1, 1))
+    slow = helped("rlpd-1+interventions", 101, Stretch(100, 2, 100, 100, 0, 0), Stretch(150, 6, 100, 0, 6, 3))
+    points = help_course([quick, slow, cell("rlpd-1", 102)], every=50, last=150)
+    assert points == [HelpPoint(100, 150 / 200, 1 / 6, 1 / 6, 2), HelpPoint(150, 50 / 200, 7 / 10, 4 / 10, 2)]
+    assert led_steps([quick, slow]) == 75.0
+    assert led_steps([cell("rlpd-1", 102)]) is None
+
+
+def test_a_course_is_kept_with_its_cell_and_older_files_have_none(tmp_path: Path) -> None:
+    result = helped("rlpd-1+interventions", 100, Stretch(50, 4, 100, 50, 1, 1), Stretch(100, 2, 50, 0, 2, 2))
+    write_cell(tmp_path, result)
+    assert read_cell(tmp_path, result.cell) == result
+    file = tmp_path / f"{result.cell.name}.json"
+    content = json.loads(file.read_text())
+    del content["training"]["course"]
+    file.write_text(json.dumps(content))
+    older = read_cell(tmp_path, result.cell)
+    assert older is not None and older.training is not None and older.training.course == ()
+
+
+def test_the_report_of_help_says_what_it_cost_and_what_came_of_it(tmp_path: Path) -> None:
+    plan = interventions_plan((), (0, 1), seeds=2)
+    results = [
+        cell("rlpd-0", 100, 0, steps=6000, reached=False, evaluations=((250, 50, 0.0),)),
+        failed("rlpd-0", 101),
+        helped(
+            "rlpd-0+interventions", 100, Stretch(250, 10, 200, 100, 2, 1), steps=2000, evaluations=((250, 50, 0.5),)
+        ),
+        helped("rlpd-0+interventions", 101, Stretch(250, 10, 200, 60, 4, 4), steps=3000, evaluations=((250, 50, 0.7),)),
+    ]
+    write_help_report(tmp_path, plan, results)
+    text = (tmp_path / "table.md").read_text()
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `pick_cube`")]
+    assert lines[0] == [
+        "`pick_cube`",
+        "0",
+        "none, 1 failed",
+        "0% (0% to 7%)",
+        "0%",
+        "not reached",
+        "0 of 2",
+        "-",
+        "-",
+        "-",
+    ]
+    assert lines[1][1:3] == ["0", "`fresh`"]
+    assert lines[1][4:] == ["100%", "2,500", "2 of 2", "8", "40%", "25%"], "80 steps of 0.1 s"
+    assert "- `pick_cube`, `rlpd-0`, seed 101: training: the learner died" in text
+    assert "4 of 8 cells have not been run." in text
+    with (tmp_path / "help.csv").open() as file:
+        (point,) = csv.DictReader(file)
+    assert (point["setting"], float(point["led"]), float(point["alone"])) == ("rlpd-0+interventions", 0.4, 0.25)
+    assert (tmp_path / "success.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_demonstration_counts_with_its_worst_seed_and_help_by_the_medians() -> None:
+    cells = by_task_and_setting(
+        [
+            *(cell("helped", seed, steps=steps) for seed, steps in enumerate((900, 1800, 1200))),
+            *(cell("alone", seed, steps=4000 + seed, reached=seed == 3) for seed in range(3)),
+        ]
+    )
+    found = most_steps(cells, TASK, "helped", "alone", 4000)
+    assert found.value == 1800
+    assert found.spread == ("900 / 1,200 / 1,800, 3 of 3 got there; alone: 4,000 / 4,000 / 4,000, 0 of 3 got there")
+    assert speedup(cells, TASK, "helped", "alone", 4000).value == pytest.approx(4000 / 1200)
+    assert speedup(cells, TASK, "alone", "helped", 4000).value < 1.0
+    with pytest.raises(CommandError, match="failed: training: the learner died"):
+        speedup(by_task_and_setting([failed("helped", 1)]), TASK, "helped", "alone", 4000)

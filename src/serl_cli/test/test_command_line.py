@@ -94,6 +94,12 @@ def test_a_terminal_without_a_size_shows_something(
         (["bench", "suite", "--settings", "nonsense"], "no setting 'nonsense'"),
         (["bench", "suite", "--report-only", "--tasks", "pick_cube", "--redo"], "leave out --tasks, --redo"),
         (["bench", "metaworld", "--report-only", "--seeds", "2"], "leave out --seeds"),
+        (
+            ["experiment", "interventions", "--demos", "1,many"],
+            "--demos: expected whole numbers, as 0,1,5,20, found 'many'",
+        ),
+        (["experiment", "interventions", "--person", "nobody"], "no person 'nobody'"),
+        (["experiment", "interventions", "--report-only", "--person", "tired"], "leave out --person"),
         (["topics", "hz"], "Missing argument"),
     ],
 )

@@ -29,6 +29,18 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """What happened in the training episodes that ended between two points of the grid of evaluations."""
+
+    env_steps: int  # of the run at its end
+    episodes: int
+    steps: int
+    led_steps: int  # in which a person led
+    untouched: int  # episodes in which nobody led
+    untouched_successes: int
+
+
+@dataclass(frozen=True)
 class Final:
     """Evaluation of the last policy on starts of its own; never broken off."""
 
@@ -51,6 +63,7 @@ class Training:
     wall_seconds: float  # from the start of the graph to the end of the training
     interventions: float  # share of the training's env steps that the person led
     evaluations: tuple[Evaluation, ...]
+    course: tuple[Stretch, ...] = ()  # in order; empty in files from before it was kept
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,8 @@ def _from_json(values: dict[str, Any]) -> CellResult:
     training, final = values.pop("training"), values.pop("final")
     if training is not None:
         evaluations = tuple(Evaluation(**each) for each in training.pop("evaluations"))
-        training = Training(**training, evaluations=evaluations)
+        course = tuple(Stretch(**each) for each in training.pop("course", ()))
+        training = Training(**training, evaluations=evaluations, course=course)
     return CellResult(
         cell=Cell(**values.pop("cell")), training=training, final=Final(**final) if final else None, **values
     )

@@ -4,7 +4,7 @@
 import functools
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from rich.console import Console
 from serl_launch.errors import CommandError
@@ -26,6 +26,10 @@ TEACHER_GAIN_STEPS = 4_000
 VISION_SECONDS = 600.0  # of a training from two cameras
 AS_TRAINED = 1  # confirming evaluations of ./serl train
 HELPED = "rlpd+interventions"
+PICK = "pick_cube_vision"
+ONE, ONE_HELPED = "rlpd-1", "rlpd-1+interventions"
+ONE_DEMO_STEPS = 4_000
+SPEEDUP_SEEDS = 3
 _LARGEST_PLAN = 15_000
 
 Cells = Mapping[tuple[str, str], Sequence[CellResult]]
@@ -82,6 +86,50 @@ def metaworld_solved(bench: Bench) -> Measurement:
     suite = Suite(bench.scratch / "suite-metaworld")
     cells = by_task_and_setting(run_suite(suite, plan, Console(stderr=True)))
     return solved(cells, plan.tasks, "rlpd")
+
+
+def pick_one_demo_steps(bench: Bench) -> Measurement:
+    """Env steps to the goal from two cameras with one demonstration and help, worst seed."""
+    cells = _cells(bench, (PICK,), (ONE_HELPED, ONE), max_env_steps=ONE_DEMO_STEPS, confirm=0)
+    return most_steps(cells, PICK, ONE_HELPED, ONE, ONE_DEMO_STEPS)
+
+
+def help_speedup(bench: Bench) -> Measurement:
+    """Env steps to the goal without help over those with it, peg from state, medians of three seeds."""
+    few = replace(bench, seeds=bench.seeds[:SPEEDUP_SEEDS])
+    cells = _cells(few, (PEG,), (HELPED, "rlpd"), confirm=0)
+    return speedup(cells, PEG, HELPED, "rlpd", _LARGEST_PLAN)
+
+
+def most_steps(cells: Cells, task: str, ours: str, other: str, limit: int) -> Measurement:
+    """Most env steps that a seed of `ours` needs to the goal, beside those of `other`; `limit` where one did not."""
+    steps = _steps(cells, task, ours, limit)
+    return Measurement(
+        max(steps), f"{_steps_text(steps, limit)}; {other}: {_steps_text(_steps(cells, task, other, limit), limit)}",
+        _details(cells),
+    )  # fmt: skip
+
+
+def speedup(cells: Cells, task: str, ours: str, other: str, limit: int) -> Measurement:
+    """Median env steps of `other` to the goal over those of `ours`.
+
+    A seed that did not get there counts with `limit`. So where the median of `other` is one of these, the speed-up is
+    at least what is said; where that of `ours` is, it is at most 1, and no goal is met.
+    """
+    mine, others = (_steps(cells, task, setting, limit) for setting in (ours, other))
+    spread = f"{other}: {_steps_text(others, limit)}; {ours}: {_steps_text(mine, limit)}"
+    return Measurement(statistics.median(others) / statistics.median(mine), spread, _details(cells))
+
+
+def _steps(cells: Cells, task: str, setting: str, limit: int) -> list[int]:
+    trainings = [each.training for each in _succeeded(cells, task, setting)]
+    return [each.env_steps if each is not None and each.reached else limit for each in trainings]
+
+
+def _steps_text(steps: Sequence[int], limit: int) -> str:
+    reached = sum(each < limit for each in steps)
+    low, middle, high = min(steps), statistics.median(steps), max(steps)
+    return f"{low:,} / {middle:,.0f} / {high:,}, {reached} of {len(steps)} got there"
 
 
 def gap(cells: Cells, task: str, ours: str, theirs: str) -> Measurement:

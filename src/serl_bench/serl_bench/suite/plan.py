@@ -5,7 +5,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from serl_launch.errors import UsageError
 from serl_robots.control.robot_limits import completed
 from serl_robots.control.task_file import read_task
 
-from serl_bench.suite.settings import TEACHER, Setting, find_setting
+from serl_bench.suite.settings import FRESH, HELPED, RLPD, TEACHER, Setting, find_setting, person_values
 from serl_tasks import get_task, task_names
 
 TASKS = (
@@ -110,6 +110,8 @@ class SuitePlan:
         content: dict[str, Any] = {"cell": asdict(cell), "plan": plan, "task": task}
         if setting.learning != TEACHER:
             content["setting"] = asdict(setting)
+            if content["setting"].pop("person") != FRESH:
+                content["person"] = person_values(setting.person)
             content["learning"], _ = read_yaml(listing("config/learning", ".yaml")[setting.learning_of(cell.task)])
         return hash_of(content)
 
@@ -172,6 +174,48 @@ def metaworld_plan(tasks: tuple[str, ...] = (), seeds: int = 1) -> SuitePlan:
         eval_every=500,
         timeout=1_800.0,
     )
+
+
+HELP_TASKS = ("pick_cube",)
+HELP_DEMONSTRATIONS = (0, 1, 5, 20)
+HELP_SEEDS = 3
+HELP_ENV_STEPS = 6_000
+
+
+def interventions_plan(
+    tasks: tuple[str, ...] = (),
+    demonstrations: tuple[int, ...] = (),
+    *,
+    person: str = FRESH,
+    seeds: int = 0,
+    max_env_steps: int = 0,
+    quick: bool = False,
+) -> SuitePlan:
+    """The plan that says what demonstrations and interventions are worth: each number of them with and without help.
+
+    Args:
+        tasks: to learn; empty: `HELP_TASKS`.
+        demonstrations: numbers of them; empty: `HELP_DEMONSTRATIONS`, quick 0 and 1.
+        person: who helps: a file of ``config/people``.
+        seeds: of each, from `FIRST_SEED`; 0: `HELP_SEEDS`, quick 1.
+        max_env_steps: after which a training gives up; 0: `HELP_ENV_STEPS`, quick 300.
+        quick: see that it works; its numbers say nothing.
+
+    Raises:
+        UsageError: there is no such task or person, or something stands there twice.
+    """
+    helper = HELPED if person == FRESH else person
+    counts = demonstrations or (HELP_DEMONSTRATIONS[:2] if quick else HELP_DEMONSTRATIONS)
+    plan = SuitePlan(
+        tasks=tasks or HELP_TASKS,
+        settings=tuple(f"{RLPD}-{count}{end}" for count in counts for end in ("", f"+{helper}")),
+        seeds=tuple(range(FIRST_SEED, FIRST_SEED + (seeds or (1 if quick else HELP_SEEDS)))),
+        max_env_steps=HELP_ENV_STEPS,
+        confirm=1,
+    )
+    if quick:
+        plan = replace(plan, max_env_steps=300, eval_every=150, eval_episodes=2, final_episodes=2, warm_up=False)
+    return replace(plan, max_env_steps=max_env_steps) if max_env_steps else plan
 
 
 def hash_of(content: Any) -> str:

@@ -30,14 +30,14 @@ def write_report(folder: Path, plan: SuitePlan, results: Sequence[CellResult]) -
     """
     found = rows(results)
     write_atomically(folder / TABLE, table(found, plan, results))
-    write_atomically(folder / ROWS, _csv([asdict(row) for row in found]))
+    write_atomically(folder / ROWS, as_csv([asdict(row) for row in found]))
     curves = curves_of(plan, results)
     points = [
         {"task": task, "setting": setting, **asdict(point)}
         for (task, setting), line in curves.items()
         for point in line
     ]
-    write_atomically(folder / CURVES, _csv(points))
+    write_atomically(folder / CURVES, as_csv(points))
     from serl_bench.suite.figure import draw
 
     draw(folder / FIGURE, curves, found, plan)
@@ -62,7 +62,12 @@ def table(found: Iterable[Row], plan: SuitePlan, results: Sequence[CellResult]) 
     found = list(found)
     lines = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}"]
     lines += [f"| {' | '.join(_cells(row))} |" for row in found]
-    lines += ["", _note(plan, results)]
+    return page([*lines, "", _note(plan, results)], found, plan, results)
+
+
+def page(lines: Iterable[str], found: Iterable[Row], plan: SuitePlan, results: Sequence[CellResult]) -> str:
+    """A table with what was said of it, and below it every failure by its reason, and how much is missing."""
+    lines = list(lines)
     failures = [f"- `{row.task}`, `{row.setting}`, {each}" for row in found for each in row.failures]
     if failures:
         lines += ["", "Failed:", "", *failures]
@@ -90,20 +95,26 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _note(plan: SuitePlan, results: Sequence[CellResult]) -> str:
+def made_by(results: Sequence[CellResult]) -> str:
+    """Machines and commits."""
     machines = sorted({each.system.get("machine", "?") for each in results})
     commits = sorted({each.system.get("commit", "?") for each in results})
+    return f"{'; '.join(machines) or 'no machine'}; commit {', '.join(commits) or '-'}"
+
+
+def _note(plan: SuitePlan, results: Sequence[CellResult]) -> str:
     seeds = ", ".join(map(str, plan.seeds))
     return (
         f"Seeds {seeds}; success of the last policy in {plan.final_episodes} episodes a seed, Wilson interval of all "
         "episodes; solved: at least 95 % of them; steps and wall (from the start of the graph) to the first evaluation "
         f"of {plan.eval_episodes} episodes with at least {plan.goal:.0%} that {plan.confirm} more confirmed, median of "
         "the seeds, at most "
-        f"{plan.max_env_steps:,} env steps; {'; '.join(machines) or 'no machine'}; commit {', '.join(commits) or '-'}."
+        f"{plan.max_env_steps:,} env steps; {made_by(results)}."
     )
 
 
-def _csv(content: Sequence[dict[str, object]]) -> str:
+def as_csv(content: Sequence[dict[str, object]]) -> str:
+    """Rows with the same keys, below a line of these."""
     text = io.StringIO()
     if content:
         writer = csv.DictWriter(text, content[0].keys(), lineterminator="\n")

@@ -19,7 +19,7 @@ from serl_launch.system import describe
 from serl_training.learner.run_log import RunLogError, Series, read_metrics
 
 from serl_bench.graph.training_runs import WARM_UP_STEPS, run
-from serl_bench.suite.cell_files import CellResult, Evaluation, Final, Training
+from serl_bench.suite.cell_files import CellResult, Evaluation, Final, Stretch, Training
 from serl_bench.suite.plan import Cell, SuitePlan, code_hash
 from serl_bench.suite.settings import TEACHER
 
@@ -62,7 +62,7 @@ class CellRunner:
             if cell.setting == TEACHER:
                 return CellResult(**common, final=self._teacher(cell))
             self._train(cell, cell.name, self._max_env_steps(cell))
-            training = _training(directory)
+            training = _training(directory, self.plan.eval_every)
             final = self._evaluate(cell)
         except (_Failed, CommandError, RunLogError, FileError) as error:
             return CellResult(**common, failure=" ".join(str(error).split())[:_LONGEST_REASON])
@@ -89,7 +89,7 @@ class CellRunner:
             *("--learning", setting.learning_of(cell.task), "--demos", str(setting.demonstrations)),
             *("--goal", str(plan.goal), "--confirm", str(plan.confirm), "--eval-every", str(plan.eval_every)),
             *("--eval-episodes", str(plan.eval_episodes), "--max-steps", str(max_env_steps)),
-            *(["--interventions"] if setting.interventions else []),
+            *("--person", setting.person, *(["--interventions"] if setting.interventions else [])),
         ]
         status, output = self._serl(command, f"{name}.train", tick=self._follow(self.folder / name, max_env_steps))
         if not Run(self.folder / name).result_file.is_file():  # 1 is also what a goal that was not reached gives
@@ -144,8 +144,11 @@ class CellRunner:
         return tick
 
 
-def _training(directory: Run) -> Training:
-    """What a finished training has left behind. Raises RunLogError where its numbers are damaged."""
+def _training(directory: Run, every: int) -> Training:
+    """What a finished training has left behind, its course in stretches of `every` env steps.
+
+    Raises RunLogError where its numbers are damaged.
+    """
     result = json.loads(read_text(directory.result_file))
     metrics = read_metrics(directory.path)
     return Training(
@@ -153,6 +156,7 @@ def _training(directory: Run) -> Training:
         env_steps=result["env_steps"],
         wall_seconds=result["wall_seconds"],
         interventions=_intervention_share(metrics),
+        course=course(metrics, every),
         evaluations=_evaluations(metrics, directory.config_file.stat().st_mtime),  # written as the graph starts
     )
 
@@ -172,6 +176,29 @@ def _intervention_share(metrics: Mapping[str, Series]) -> float:
     if rate is None or length is None or not len(rate.value) or len(rate.value) != len(length.value):
         return 0.0
     return float(np.average(rate.value, weights=length.value))
+
+
+def course(metrics: Mapping[str, Series], every: int) -> tuple[Stretch, ...]:
+    """The training episodes of a run, put together in stretches of `every` env steps; none where there were none."""
+    rate, length, success = (
+        metrics.get(f"train/{name}") for name in ("intervention_rate", "episode_length", "success")
+    )
+    if (
+        rate is None
+        or length is None
+        or success is None
+        or not len(rate.value) == len(length.value) == len(success.value)
+    ):
+        return ()
+    ends = -(-rate.env_steps.astype(np.int64) // every) * every
+    led = np.rint(rate.value * length.value)
+    found = []
+    for end in np.unique(ends):
+        here = ends == end
+        alone = here & (led == 0)
+        counts = here.sum(), length.value[here].sum(), led[here].sum(), alone.sum(), success.value[alone].sum()
+        found.append(Stretch(int(end), *(int(count) for count in counts)))
+    return tuple(found)
 
 
 def _final(output: str) -> Final:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``serl bench``: measures what the documentation promises, and how well tasks are learned."""
+"""``serl bench`` measures what the documentation promises, and how well tasks are learned; ``serl experiment`` why."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,8 @@ from serl_launch.errors import UsageError
 from typer.core import TyperGroup
 
 from serl_cli.commands.help import documented
-from serl_cli.commands.options import complete_benchmark
+from serl_cli.commands.options import complete_benchmark, complete_person
+from serl_cli.ranges import LARGEST_COUNT
 
 _KEYS = "keys"
 _Redo = Annotated[bool, typer.Option("--redo", help="Run again what failed, or was made by other code.")]
@@ -81,10 +82,10 @@ def _suite(
         str,
         typer.Option(
             metavar="SETTING,...",
-            help="What to learn them with: LEARNING or LEARNING-DEMONSTRATIONS, either with +interventions, where "
-            "LEARNING is a file of config/learning, or rlpd for the task's own; hg-dagger, which is bc+interventions; "
-            "teacher, the scripted expert. Default: rlpd with and without interventions, bc-20, bc-100, hg-dagger and "
-            "teacher.",
+            help="What to learn them with: LEARNING or LEARNING-DEMONSTRATIONS, either with +interventions, or +PERSON "
+            "for one of config/people, where LEARNING is a file of config/learning, or rlpd for the task's own; "
+            "hg-dagger, which is bc+interventions; teacher, the scripted expert. Default: rlpd with and without "
+            "interventions, bc-20, bc-100, hg-dagger and teacher.",
         ),
     ] = "",
     seeds: Annotated[
@@ -167,6 +168,89 @@ def _metaworld(
     judge_suite.follow(out or runs_root() / "suite-metaworld", plan, redo=redo)
 
 
+experiment = typer.Typer(rich_markup_mode="rich")
+
+
+def experiment_overview() -> None:
+    """Find out by trainings what something is worth.
+
+    Examples:
+        ./serl experiment interventions --quick
+    """
+
+
+def _interventions(
+    tasks: Annotated[str, typer.Option(metavar="TASK,...", help="Tasks to learn. Default: pick_cube.")] = "",
+    demos: Annotated[
+        str, typer.Option(metavar="N,...", help="Numbers of demonstrations. Default: 0,1,5,20; quick 0,1.")
+    ] = "",
+    person: Annotated[
+        str,
+        typer.Option(
+            help="Who helps, and demonstrates to those that are helped: a file of config/people. Default: fresh.",
+            autocompletion=complete_person,
+        ),
+    ] = "",
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="Runs of each; they are 100, 101, ... Default: 3, quick 1."),
+    ] = None,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Online env steps after which a run gives up. Default: 6000, quick 300."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="See that it works; its numbers say nothing.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Default: interventions or interventions-quick of runs."),
+    ] = None,
+    redo: _Redo = False,
+    report_only: _ReportOnly = False,
+) -> None:
+    """Train with few and many demonstrations, with and without a person who helps, and compare: when is it worth it?
+
+    Success without help, what the person led, and what succeeds untouched, over env steps; a table and a figure. Each
+    finished training is a file of its own in FOLDER/cells: whatever ends the command, the same command goes on.
+
+    Examples:
+        ./serl experiment interventions --quick
+        ./serl experiment interventions --tasks pick_cube,insert_peg --person tired
+    """
+    from serl_bench.suite.help_report import write_help_report
+    from serl_bench.suite.plan import interventions_plan
+    from serl_launch.runs import runs_root
+
+    from serl_cli.training_plan import person_settings
+    from serl_cli.work import judge_suite
+
+    plan = None
+    if report_only:
+        options = {"--tasks": tasks, "--demos": demos, "--person": person, "--seeds": seeds, "--max-steps": max_steps}
+        _refuse_in_report(options, redo)
+    else:
+        if person:
+            person_settings(person)
+        plan = interventions_plan(
+            _names(tasks),
+            _counts("--demos", demos),
+            person=person or "fresh",
+            seeds=seeds or 0,
+            max_env_steps=max_steps or 0,
+            quick=quick,
+        )
+    folder = out or runs_root() / f"interventions{'-quick' if quick else ''}"
+    judge_suite.follow(folder, plan, redo=redo, report=write_help_report)
+
+
+def _counts(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers. Raises UsageError for what is none."""
+    names = _names(text)
+    wrong = [name for name in names if not name.isdecimal() or int(name) > LARGEST_COUNT]
+    if wrong:
+        raise UsageError(f"{option}: expected whole numbers, as 0,1,5,20, found {wrong[0]!r}")
+    return tuple(int(name) for name in names)
+
+
 def _refuse_in_report(planned: Mapping[str, object], redo: bool) -> None:
     """Raise UsageError for options of what is to be run, where nothing is."""
     given = ", ".join(name for name, value in {**planned, "--redo": redo}.items() if value)
@@ -181,3 +265,4 @@ def _names(text: str) -> tuple[str, ...]:
 bench.command(_KEYS, **documented(_measure))(_measure)
 bench.command("suite", **documented(_suite))(_suite)
 bench.command("metaworld", **documented(_metaworld))(_metaworld)
+experiment.command("interventions", **documented(_interventions))(_interventions)

@@ -2,11 +2,13 @@
 """The suite of tasks from the command line: its plan, its trainings, its report."""
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.markdown import Markdown
+from serl_bench.suite.cell_files import CellResult
 from serl_bench.suite.plan import ANCHOR, FIRST_SEED, QUICK_SETTINGS, SETTINGS, SuitePlan, default_tasks
 from serl_bench.suite.report import FIGURE, TABLE, write_report
 from serl_bench.suite.run_suite import Suite, run_suite
@@ -20,6 +22,8 @@ QUICK_ENV_STEPS = 4_000
 SEEDS = 3
 _TABLE_LIMIT = 2**22  # [bytes]
 _WIDTH = 180  # of what goes into a file: a table there has no reason to be as narrow as a terminal
+
+WriteReport = Callable[[Path, SuitePlan, Sequence[CellResult]], None]
 
 
 def judge(
@@ -53,13 +57,14 @@ def judge(
     follow(folder or runs.runs_root() / f"suite-{'quick' if quick else 'full'}", plan, redo=redo)
 
 
-def follow(folder: Path, plan: SuitePlan | None, *, redo: bool = False) -> None:
+def follow(folder: Path, plan: SuitePlan | None, *, redo: bool = False, report: WriteReport = write_report) -> None:
     """Runs what is missing of a plan, writes its report and shows the table.
 
     Args:
         folder: of the suite.
         plan: to follow; None: run nothing, and report what there is of the folder's own.
         redo: run again what failed, and what other code has made.
+        report: writes `TABLE`, `FIGURE` and what else there is to say into the folder.
 
     Raises:
         CommandError: the plan cannot be followed, a file cannot be written, or nothing is there to report.
@@ -74,7 +79,7 @@ def follow(folder: Path, plan: SuitePlan | None, *, redo: bool = False) -> None:
         results = run_suite(suite, plan, console, redo=redo)
     if not results:
         raise CommandError(f"nothing of the suite in {suite.folder} is finished: there is nothing to report")
-    write_report(suite.folder, plan, results)
+    report(suite.folder, plan, results)
     console.print(Markdown(read_text(suite.folder / TABLE, _TABLE_LIMIT)))
     console.print(f"{suite.folder / TABLE}, {suite.folder / FIGURE}", highlight=False, soft_wrap=True)
 
