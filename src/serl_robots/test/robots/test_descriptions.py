@@ -10,7 +10,7 @@ from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel, load_robot
 
-ARMS = ["fr3", "so101", "piper"]
+ARMS = ["fr3", "so101", "piper", "trossen"]
 PRETENDED = "mock_components/GenericSystem"
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from serl_sim.envs import TaskEnv
 
-ARMS = ["fr3", "so101", "piper"]
+ARMS = ["fr3", "so101", "piper", "trossen"]
 
 
 @pytest.mark.parametrize("arm", ARMS)
