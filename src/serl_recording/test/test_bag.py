@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serl_recording.episode import RecordingError, RecordingSpec
 from serl_recording.formats.bag.messages import DEFINITIONS
+from serl_recording.formats.bag.reader import files_of
 from serl_recording.registry import WriteSettings, create_recording, format_of, open_recording
 from serl_rl.spec import ArraySpec, DataError, TransitionSpec
 
@@ -124,6 +125,13 @@ def test_a_bag_of_several_files_is_read_in_their_order(tmp_path, make_spec, make
     assert [each.number for each in found] == list(range(6))
     for one, other in zip(found, episodes, strict=True):
         same(one, other)
+
+
+def test_files_of_any_name_have_an_order(tmp_path):
+    names = ["9.mcap", "10.mcap", "a.mcap", "\u00b21.mcap", "\u0663.mcap"]  # a superscript two, an Arabic three
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [path.name for path in files_of(tmp_path)] == names
 
 
 def split(path, folder, count, *, scrambled):

@@ -107,6 +107,35 @@ def test_a_dictionary_of_more_values_than_bytes_is_refused(tmp_path):
         tables.TableFile(tmp_path / "a.parquet").read()
 
 
+def head(*fields):
+    """A head of a page: each field its number, its kind and its bytes."""
+    return b"".join(bytes([kind]) + varint(number) + data for number, kind, data in fields) + b"\0"
+
+
+I32, I64, STRUCT = 5, 6, 12
+OF_DATA, PACKED = (1, I32, varint(0)), (3, I32, varint(0))
+
+
+def test_the_head_of_the_kind_of_the_page_counts_the_values():
+    others = [(number, STRUCT, head((1, I32, varint(1)))) for number in (5, 7)]
+    of_data_2 = (8, STRUCT, head((1, I32, varint(1000))))
+    data = head((1, I32, varint(3)), (2, I32, varint(10)), PACKED, *others, of_data_2)
+    assert survey(io.BytesIO(data), 0, len(data)).values == 1000
+
+
+@pytest.mark.parametrize("again", [(2, I32, varint(1)), (2, I64, varint(1)), (2 + 2**16, I32, varint(1))])
+def test_a_size_that_is_said_twice_is_refused(again):
+    data = head(OF_DATA, (2, I32, varint(2**30)), PACKED, again)
+    with pytest.raises(PageError, match="twice"):
+        survey(io.BytesIO(data), 0, len(data))
+
+
+def test_a_size_of_another_width_is_refused():
+    data = head(OF_DATA, (2, I64, varint(1)), PACKED)
+    with pytest.raises(PageError, match="as a size"):
+        survey(io.BytesIO(data), 0, len(data))
+
+
 @given(data=st.binary(max_size=300))
 @settings(max_examples=200, deadline=None)
 def test_other_bytes_are_no_pages(data):

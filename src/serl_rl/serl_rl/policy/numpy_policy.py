@@ -53,6 +53,8 @@ class NumpyPolicy:
         self._exploring = self._best
         if exploring:
             self._exploring = _Networks(snapshot, {**best, **exploring}, shapes, self._widths)
+        if (found := self._exploring.acting.action_dim) != self.action_dim:
+            raise DataError(EXPLORING, f"actions of {self.action_dim} values, as the best ones have", str(found))
 
     def _feature_shape(self, frames: FrameInput, name: str) -> tuple[int, int, int]:
         """Shape (h, w, c) of what the head of a camera takes."""

@@ -87,6 +87,12 @@ def test_exploring_arrays_that_take_nobodys_place_are_refused(name):
         make_policy(replace(SNAPSHOT, arrays=arrays))
 
 
+def test_actions_that_explore_are_of_the_size_of_the_best_ones():
+    other = {"exploring/head/kernel": np.zeros((8, 6), np.float32), "exploring/head/bias": np.zeros(6, np.float32)}
+    with pytest.raises(DataError, match=r"exploring: expected actions of 2 values.*found 3"):
+        make_policy(replace(SNAPSHOT, arrays={**SNAPSHOT.arrays, **other}))
+
+
 def test_acting_leaves_the_observation_as_it_was():
     before = OBSERVATION["state"].copy()
     make_policy(SNAPSHOT).act(OBSERVATION, deterministic=True)

@@ -224,8 +224,10 @@ def files_of(folder: Path) -> list[Path]:
 
 def _numbered(path: Path) -> list[tuple[int, int, str]]:
     """To order files by: numbers in a name as numbers, however long."""
-    parts = re.split(r"([0-9]+)", path.name)
-    return [(len(part.lstrip("0")), int(part[:18] or 0), part) if part.isdigit() else (0, 0, part) for part in parts]
+    parts = re.split(r"([0-9]+)", path.name)  # every other one is a number
+    return [
+        (len(part.lstrip("0")), int(part[:18]), part) if place % 2 else (0, 0, part) for place, part in enumerate(parts)
+    ]
 
 
 def _plain(chunk: Any) -> bytes:

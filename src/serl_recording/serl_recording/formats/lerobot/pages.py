@@ -7,7 +7,6 @@ a struct in Thrift's compact protocol (apache/parquet-format, parquet.thrift and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
@@ -22,6 +21,9 @@ _INTEGERS: Final = (_I16, _I32, _I64)
 _KIND, _UNPACKED, _PACKED, _DATA, _DICTIONARY, _DATA_V2 = 1, 2, 3, 5, 7, 8
 _VALUES: Final = 1
 _OF_DICTIONARY: Final = 2
+_INNER: Final = {0: _DATA, _OF_DICTIONARY: _DICTIONARY, 3: _DATA_V2}
+"""Which struct belongs to a kind of page; what others say is not looked at by anybody."""
+_LARGEST_FIELD: Final = 2**15 - 1
 
 
 class PageError(ValueError):
@@ -71,11 +73,10 @@ def survey(file: BinaryIO, begin: int, length: int) -> Pages:
                 else f"a page of {packed} bytes, which are not there"
             )
             raise PageError(what)
-        inner: dict[int, Any] = next(
-            (head[each] for each in (_DATA, _DICTIONARY, _DATA_V2) if isinstance(head.get(each), dict)), {}
-        )
-        held = _count(inner, _VALUES)
-        if head.get(_KIND) != _OF_DICTIONARY:
+        kind = _count(head, _KIND)
+        inner = head.get(_INNER.get(kind, 0))
+        held = _count(inner, _VALUES) if isinstance(inner, dict) else 0
+        if kind != _OF_DICTIONARY:
             values += held
         elif held > here:  # each takes a byte or more, and room is made for as many as the head says
             raise PageError(f"a dictionary of {held} values in {here} bytes")
@@ -116,18 +117,20 @@ class _Compact:
         """The fields of a struct, by number."""
         if depth > _DEEPEST:
             raise PageError("structs within structs")
-        return dict(self._fields(depth))
-
-    def _fields(self, depth: int) -> Iterator[tuple[int, Any]]:
+        found: dict[int, Any] = {}
         field = 0
         while kind := self._byte():
             kind, step = kind & 15, kind >> 4
             field = field + step if step else self._zigzag()
-            yield field, (kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth))
+            if field in found or not 0 < field <= _LARGEST_FIELD:  # a library may take another one than we do
+                raise PageError(f"field {field} twice, or none of a head")
+            found[field] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
+        return found
 
     def _value(self, kind: int, depth: int) -> Any:
         if kind in _INTEGERS:
-            return self._zigzag()
+            value = self._zigzag()
+            return value if kind == _I32 else None  # a library passes over a size of another width
         if kind == _STRUCT:
             return self.struct(depth + 1)
         if kind in (_LIST, _SET):
