@@ -46,8 +46,8 @@ from serl_training.env.graph_arm import EpisodeGraph
 from serl_training.env.graph_cameras import Transport
 from serl_training.env.graph_env import GraphEnv
 from serl_training.env.graph_inputs import check_observable
-from serl_training.env.graph_reset import PersonReset, PersonResetSettings, Reset, SimulatorReset
-from serl_training.env.graph_turns import TurnReset
+from serl_training.env.graph_reset import HandReset, PersonReset, PersonResetSettings, Reset, SimulatorReset
+from serl_training.env.graph_turns import TurnReset, WorldReset
 from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.link.contract import LEARNING, SIMULATED, load_learning
 from serl_training.link.graph_id import GRAPH_ID
@@ -77,7 +77,7 @@ class ActorNode(Node):
             check_pair(self._task, self._partner)
         self._seed = declare(self, "seed", 0, "Seed of start states and exploration.", range=(0, 2**31))
         self._learning = load_learning(declare(self, "learning", "", LEARNING), self._task)
-        simulated = declare(self, "simulated", False, SIMULATED)
+        self._simulated = simulated = declare(self, "simulated", False, SIMULATED)
         self._actor_id = declare(self, "actor_id", "actor_0", "Name under which the transitions are stored.")
         self._graph_id = declare(self, "graph_id", "", GRAPH_ID)
         self._lockstep = declare(self, "lockstep", True, "Whether the world waits for each command.")
@@ -101,8 +101,9 @@ class ActorNode(Node):
             self,
             "reset",
             "simulator",
-            "What brings the world to the start of an episode: sim/reset, or the arm's motion and a person.",
-            choices=("simulator", "person"),
+            "What brings the world to the start of an episode: sim/reset, the arm's motion and a person, or a person's "
+            "hand, which leads the arm there.",
+            choices=("simulator", "person", "hand"),
         )
         self._person_reset = PersonResetSettings(
             configuration=declare(
@@ -112,7 +113,11 @@ class ActorNode(Node):
                 "Configuration of the robot to which it goes with reset:=person, and of a pair when its tool is stuck.",
             ),
             timeout=declare(
-                self, "reset_patience", 600.0, "With reset:=person, longest wait for the person [s].", range=(1.0, 1e5)
+                self,
+                "reset_patience",
+                600.0,
+                "With a person who resets, longest wait for the person [s].",
+                range=(1.0, 1e5),
             ),
         )
         self._truth = declare(self, "truth", True, "Whether somebody publishes the true poses of the objects.")
@@ -206,15 +211,18 @@ class ActorNode(Node):
         return Pair(members, self._turns, numbers, self, self._learning.updates_before_acting)
 
     def _make_reset(self, graph: EpisodeGraph, timeout: float) -> Reset:
-        simulated = self._reset_by == "simulator"
-        world = (
-            SimulatorReset(graph, timeout)
-            if simulated
-            else PersonReset(graph, timeout, self._person_reset, notice=self._notice_reset)
-        )
+        settings, notice = self._person_reset, self._notice_reset
+        world: WorldReset
+        match self._reset_by:
+            case "person":
+                world = PersonReset(graph, timeout, settings, notice)
+            case "hand":
+                world = HandReset(graph, timeout, settings, notice, simulated=self._simulated)
+            case _:
+                world = SimulatorReset(graph, timeout)
         if self._partner is None:
             return world
-        patience = _SIMULATOR_PATIENCE if simulated else self._person_reset.timeout
+        patience = _SIMULATOR_PATIENCE if self._reset_by == "simulator" else settings.timeout
         self._turns = TurnReset(
             graph,
             timeout,
@@ -227,7 +235,12 @@ class ActorNode(Node):
         return self._turns
 
     def _notice_reset(self, what: str) -> None:
-        self._diagnostics.set("job", WARN if what else OK, f"waiting for {what}" if what else "running")
+        self._say_waiting(f"waiting for {what}" if what else "")
+
+    def _say_waiting(self, what: str) -> None:
+        """Say what nothing goes on without, on /diagnostics and to whoever has asked for the job."""
+        self._diagnostics.set("job", WARN if what else OK, what or "running")
+        self._jobs.await_person(what)
 
     def _finished(self) -> None:
         """No job is running: nor is an episode."""
@@ -285,9 +298,9 @@ class ActorNode(Node):
                 is_idle = True
             reason = self._obstacle()
             log(self, LOG_WARN, f"paused by {reason}", throttle=_NOTICE_PERIOD)
-            self._diagnostics.set("job", WARN, f"paused by {reason}")
+            self._say_waiting(f"paused by {reason}")
             self._jobs.check()
-        self._diagnostics.set("job", OK, "running")
+        self._say_waiting("")
         self.get_logger().info("going on with a new episode")
 
     def report(self, env_steps: int, values: dict[str, float]) -> None:

@@ -21,15 +21,15 @@ try:
     from diagnostic_msgs.msg import DiagnosticArray
     from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
     from serl_ros.execution.executor import FastExecutor
-    from serl_ros.qos import LATCHED
+    from serl_ros.qos import LATCHED, RELIABLE_1
     from serl_training.env.graph_connection import GraphConnection, GraphError
     from serl_training.env.graph_env import GraphEnv
-    from serl_training.env.graph_reset import PersonReset, PersonResetSettings
+    from serl_training.env.graph_reset import HandReset, PersonReset, PersonResetSettings
     from serl_training.env.graph_turns import TurnReset
     from std_srvs.srv import SetBool, Trigger
 
     from serl_interfaces.action import MoveTo, Record, ResetEpisode
-    from serl_interfaces.msg import ArmState, EpisodeStatus, SafetyStatus
+    from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, SafetyStatus, TeleopEvent
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
 
@@ -162,6 +162,36 @@ def test_episodes_with_a_person_instead_of_a_simulator(arm: Person, task: str) -
         f"a person, who puts everything in place for episode {number} and calls episode/ready" for number in (1, 2, 3)
     ]
     assert all(call.result().success for call in arm.calls if call.done())
+
+
+def test_a_person_leads_the_arm_to_the_start_by_hand_and_says_so_by_a_button(arm: Person, task: str) -> None:
+    device = arm.node.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
+    buttons = arm.node.create_publisher(TeleopEvent, "teleop/event", 10)
+    heights: list[float] = []
+    said: list[str] = []
+
+    def reset(graph: Any, timeout: float) -> HandReset:
+        def lead(what: str) -> None:
+            """Down by 3 cm; then the person lets go and presses the button."""
+            said.append(what)
+            if not what:
+                return
+            heights.append(float(graph.inputs.sample.tcp.position[2]))
+            lowers = heights[-1] > heights[0] - 0.03
+            action = [0.0, 0.0, -1.0 if lowers else 0.0, 1.0]
+            device.publish(ActionCommand(active=lowers, action=action, sender="hand", priority=1))
+            if not lowers:
+                buttons.publish(TeleopEvent(device="hand", event=TeleopEvent.READY))
+
+        return HandReset(graph, timeout, notice=lead, simulated=False)
+
+    env = GraphEnv(task, lockstep=False, truth=False, reset=reset, reset_timeout=60.0, check=arm.look)
+    env.reset(seed=0)
+    assert env.arm_sample.tcp.position[2] < heights[0] - 0.025, "nothing has moved it but the person"
+    assert said[0].startswith("a person, who leads the arm to where episode 1 begins")
+    assert said[-1] == ""
+    env.step(np.array([0.0, 0.0, 0.0, 1.0], np.float32))
+    env.close()
 
 
 def test_of_a_pair_a_person_places_the_objects_once_and_when_asked_to(arm: Person, task: str, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ class TrainingStatus:
         self.max_env_steps = max_env_steps
         self.goal = goal
         self.stage = "starting"
+        self.waiting = ""
+        """What a person is waited for; empty: for nothing."""
         self.env_steps = 0
         self.evaluations: list[tuple[int, float]] = []  # (env steps, success rate)
         self.values: dict[str, float] = {}
@@ -54,10 +56,15 @@ class TrainingStatus:
         if "eval/success_rate" in values:
             self.evaluations.append((env_steps, values["eval/success_rate"]))
 
-    def update_feedback(self, stage: str, env_steps: int) -> None:
+    def update_feedback(self, stage: str, env_steps: int, waiting: str = "") -> None:
         """Takes feedback of the `train` action."""
-        self.stage = stage
+        self.stage, self.waiting = stage, waiting
         self.env_steps = max(self.env_steps, env_steps)
+
+    @property
+    def doing(self) -> str:
+        """What goes on, or what is waited for."""
+        return self.waiting or self.stage
 
     def time_left(self) -> float | None:
         """Time to `max_env_steps` at the present rate [s]; None while there is no rate. The goal may hold earlier."""
@@ -90,7 +97,7 @@ class TrainingStatus:
     def line(self) -> str:
         """Everything worth showing, in one line."""
         rows = [f"{name} {value}" for name, value in self.rows() if "–" not in value]
-        return f"{self.stage} {self.env_steps}/{self.max_env_steps}: " + ", ".join(rows)
+        return f"{self.doing} {self.env_steps}/{self.max_env_steps}: " + ", ".join(rows)
 
     def _untouched(self) -> str:
         """Share of the last training episodes in which nobody led, and how many of those succeeded."""
@@ -151,7 +158,7 @@ class LiveDisplay:
         status = self._status
         head = Table.grid(padding=(0, 1))
         head.add_row(
-            Text(status.stage, style="bold cyan"),
+            Text(status.doing, style="bold yellow" if status.waiting else "bold cyan"),
             ProgressBar(total=status.max_env_steps, completed=status.env_steps, width=40),
             Text(f"{status.env_steps}/{status.max_env_steps} env steps"),
         )
@@ -181,7 +188,7 @@ class LineDisplay:
     def update(self) -> None:
         """Prints a line when there is something new to say."""
         status, now = self._status, time.monotonic()
-        kind = status.stage.partition(" ")[0]  # what follows counts
+        kind = status.doing.partition(" ")[0]  # what follows counts
         news = kind not in self._stages or len(status.evaluations) > self._evaluations
         if not news and now < self._next:
             return

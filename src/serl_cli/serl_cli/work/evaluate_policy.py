@@ -100,7 +100,7 @@ def _evaluate(
             Evaluate.Goal(episodes=episodes, seed=seed, stop_below=0.0),
             executable="actor",
             on_feedback=lambda feedback: status.update(
-                f"{feedback.episodes}/{episodes} episodes, {feedback.successes} successes"
+                feedback.waiting or f"{feedback.episodes}/{episodes} episodes, {feedback.successes} successes"
             ),
         )
 

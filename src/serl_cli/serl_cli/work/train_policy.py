@@ -218,7 +218,7 @@ def _send_goal(graph: GraphSession, plan: TrainingPlan, console: Console, *, hel
             "train",
             goal,
             executable="actor",
-            on_feedback=lambda feedback: status.update_feedback(feedback.stage, feedback.env_steps),
+            on_feedback=lambda feedback: status.update_feedback(feedback.stage, feedback.env_steps, feedback.waiting),
             tick=tick,
         )
 

@@ -18,7 +18,7 @@ LEARNER = ROOT / "launch/learner.launch.xml"
 EXECUTABLES = {
     "serl_sim": ["mujoco_bridge"],
     "serl_robots": ["arm_controller"],
-    "serl_teleop": ["scripted_human", "teleop"],
+    "serl_teleop": ["scripted_human", "teleop", "console"],
     "serl_training": ["reward", "actor", "learner"],
     "serl_bringup": [],
     "rviz2": ["rviz2"],
@@ -121,6 +121,12 @@ def test_running_in_time_is_no_lockstep(environment: dict[str, str]) -> None:
         found = parameters(plan(SIM, environment, real_time_factor=factor))
         assert found["/mujoco_bridge"]["real_time_factor"] == float(factor)
         assert found["/arm_controller"]["lockstep"] is found["/actor"]["lockstep"] is lockstep
+
+
+def test_the_console_is_a_node_of_the_graph_when_it_is_asked_for(environment: dict[str, str]) -> None:
+    assert "/console" not in parameters(plan(SIM, environment))
+    found = parameters(plan(SIM, environment, console="true", console_port="0", namespace="left"))
+    assert found["/left/console"] == {"task": "pick_cube_vision", "port": 0}
 
 
 def test_parts_can_be_left_out(environment: dict[str, str]) -> None:

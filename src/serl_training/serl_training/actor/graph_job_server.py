@@ -58,6 +58,7 @@ class JobServer:
         self._waiting: _Job | None = None
         self._running: _Job | None = None
         self._feedback_message: Any = None
+        self._awaited = ""
         self._feedback_time = 0.0
         diagnostics.set("job", OK, "idle")
 
@@ -115,10 +116,19 @@ class JobServer:
 
     def feedback(self, message: Any, *, now: bool = False) -> None:
         """Set the feedback of the running job, which is repeated while the job lives; raises as `check`."""
+        message.waiting = self._awaited
         self._feedback_message = message
         if now:
             self._feedback_time = 0.0
         self.check()
+
+    def await_person(self, what: str) -> None:
+        """Say with the feedback what a person is waited for; empty: for nothing."""
+        if what == self._awaited:
+            return
+        self._awaited = what
+        if self._feedback_message is not None:
+            self._feedback_message.waiting, self._feedback_time = what, 0.0
 
     def _admit(self, name: str, graph_id: str) -> GoalResponse:
         if not belong_together(graph_id, self._graph_id):
@@ -149,6 +159,7 @@ class JobServer:
             result = self._failed(job, error)
         finally:
             self._running = self._feedback_message = None
+            self._awaited = ""
             self._finished()
 
         def finish(goal: ServerGoalHandle) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the arm and its world get to the start of an episode: by the simulator, or by the arm itself and a person.
+"""How the arm and its world get to the start of an episode: by the simulator, by the arm and a person, or by hand.
 
 A `Reset` is made by a `ResetFactory` for each environment. A third one, for two tasks that undo each other, is in
 `graph_turns`.
@@ -11,9 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from serl_tasks.messages import nanoseconds
+import numpy as np
+from serl_ros.incoming import subscribe
+from serl_ros.qos import RELIABLE_10
+from serl_tasks.messages import MessageError, nanoseconds
 from std_srvs.srv import Trigger
 
+from serl_interfaces.msg import TeleopEvent
 from serl_interfaces.srv import ResetWorld
 from serl_training.env.episode import EpisodeStart
 from serl_training.env.graph_arm import ArmBetweenEpisodes, EpisodeGraph
@@ -89,6 +93,54 @@ class PersonResetSettings:
     """Longest wait for the person [s]."""
 
 
+class AwaitedPerson:
+    """A person who says that everything is in place: by `episode/ready`, or by a button that says ready."""
+
+    def __init__(self, graph: EpisodeGraph, patience: float, say: Callable[[str], None]) -> None:
+        """Serve `episode/ready`, and hear buttons.
+
+        Args:
+            graph: of the episodes.
+            patience: longest wait [s].
+            say: told a few times a second what is waited for.
+        """
+        self._connection, self._patience, self._say = graph.connection, patience, say
+        node = graph.connection.node
+        self._kept = [
+            node.create_service(Trigger, READY_SERVICE, self._on_ready),
+            subscribe(node, TeleopEvent, "teleop/event", self._on_event, RELIABLE_10, MessageError),
+        ]
+        self._asked = self._ready = False
+
+    def wait(self, what: Callable[[], str]) -> None:
+        """Wait for the person, who is to do what the sentence says.
+
+        Raises:
+            GraphError: they did not say so in time.
+        """
+        self._asked, self._ready = True, False
+        try:
+            self._connection.wait(
+                lambda: self._ready,
+                self._patience,
+                lambda: f"a person, who {what()} and calls {READY_SERVICE}",
+                notice=self._say,
+                advice="./serl reward label has a key for it",
+            )
+        finally:
+            self._asked = False
+
+    def _on_ready(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._asked
+        response.message = "" if self._asked else "no episode waits for a person"
+        self._ready = self._asked
+        return response
+
+    def _on_event(self, message: TeleopEvent) -> None:
+        if message.event == TeleopEvent.READY:
+            self._ready = self._asked
+
+
 class PersonReset:
     """The gripper opens, the arm moves away, a person puts the objects in place and calls `episode/ready`.
 
@@ -103,7 +155,7 @@ class PersonReset:
         settings: PersonResetSettings = PersonResetSettings(),
         notice: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        """Serve `episode/ready`.
+        """Begin to listen for the person.
 
         Args:
             graph: of the episodes.
@@ -112,10 +164,8 @@ class PersonReset:
             notice: told a few times a second what is waited for, and "" when that is over.
         """
         self._graph, self._settings, self._notice = graph, settings, notice
-        self._connection = graph.connection
         self._arm = ArmBetweenEpisodes(graph, timeout, settings.timeout, notice)
-        self._service = graph.connection.node.create_service(Trigger, READY_SERVICE, self._on_ready)
-        self._asked = self._ready = False
+        self._person = AwaitedPerson(graph, settings.timeout, self._arm.say)
 
     def prepare(self, start: EpisodeStart) -> None:
         """Let go, move away, and wait for the person.
@@ -131,7 +181,7 @@ class PersonReset:
                 lambda: self._arm.let_go() or self._arm.move_to_named(name),
                 f"episode {start.number}: the arm does not get to {name!r}",
             )
-            self._await_person(start)
+            self._person.wait(lambda: f"puts everything in place for {named(start)}")
         finally:
             self._notice("")
 
@@ -144,22 +194,73 @@ class PersonReset:
         """Return the stamp of the arm's newest state [ns]: the world stays as it is without a person."""
         return self.begin(start)
 
-    def _await_person(self, start: EpisodeStart) -> None:
-        self._asked, self._ready = True, False
-        episode = f"episode {start.number}" + (f" of {start.task}" if start.task else "")
-        try:
-            self._connection.wait(
-                lambda: self._ready,
-                self._settings.timeout,
-                lambda: f"a person, who puts everything in place for {episode} and calls {READY_SERVICE}",
-                notice=self._arm.say,
-                advice="./serl reward label has a key for it",
-            )
-        finally:
-            self._asked = False
 
-    def _on_ready(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success = self._asked
-        response.message = "" if self._asked else "no episode waits for a person"
-        self._ready = self._asked
-        return response
+class HandReset:
+    """A person leads or drags the arm to where an episode may begin, puts everything in place, and says ready.
+
+    No episode runs meanwhile, so a device leads the arm as it likes, and nothing moves it by itself. In a simulation
+    the objects stay where they are, or are put back by `sim/reset`. The seed of the episode has no meaning here.
+    """
+
+    def __init__(
+        self,
+        graph: EpisodeGraph,
+        timeout: float,
+        settings: PersonResetSettings = PersonResetSettings(),
+        notice: Callable[[str], None] = lambda _text: None,
+        *,
+        simulated: bool,
+    ) -> None:
+        """Begin to listen for the person.
+
+        Args:
+            graph: of the episodes.
+            timeout: longest wait for the nodes of the graph [s].
+            settings: how long the person has; the arm's configuration is theirs.
+            notice: told a few times a second what is waited for, and "" when that is over.
+            simulated: whether a simulator has to be told of the episode.
+        """
+        self._graph, self._notice = graph, notice
+        self._arm = ArmBetweenEpisodes(graph, timeout, settings.timeout, notice)
+        self._person = AwaitedPerson(graph, settings.timeout, self._arm.say)
+        self._world = SimulatorReset(graph, timeout) if simulated else None
+
+    def prepare(self, start: EpisodeStart) -> None:
+        """Wait for the person.
+
+        Raises:
+            GraphError: there is no arm controller, or the person did not answer in time.
+        """
+        self._graph.idle()
+        self._arm.wait_for_state()
+        try:
+            self._person.wait(lambda: f"leads the arm to where {named(start)} begins{self._distance()}")
+        finally:
+            self._notice("")
+
+    def begin(self, start: EpisodeStart) -> int:
+        """Begin the episode where everything is; returns the stamp of the start state [ns].
+
+        Raises:
+            GraphError: the simulator is not there or refuses.
+        """
+        if self._world is not None:
+            return self._world.keep(start)
+        self._arm.wait_for_state()
+        return self._graph.inputs.arm_stamp_ns
+
+    def keep(self, start: EpisodeStart) -> int:
+        """As `begin`."""
+        return self.begin(start)
+
+    def _distance(self) -> str:
+        """How far the tool is from where the task lets episodes begin, in words; empty where it is there."""
+        start = self._graph.task.start
+        off = np.abs(self._graph.inputs.sample.tcp.position - np.array(start.tcp_position)) - np.array(start.spread)
+        distance = float(np.linalg.norm(np.maximum(off, 0.0)))
+        return f", {distance:.2f} m from here," if distance >= 0.005 else ""
+
+
+def named(start: EpisodeStart) -> str:
+    """An episode, in words."""
+    return f"episode {start.number}" + (f" of {start.task}" if start.task else "")
