@@ -62,6 +62,28 @@ def check_task(name: str) -> None:
         raise UsageError(f"no task {name!r}: there are {', '.join(tasks) or 'none'}")
 
 
+def on_robot(name: str, robot: str) -> str:
+    """Name of the task that is the task `name` for `robot`: `NAME_ROBOT`, or itself where it is of that robot anyway.
+
+    Raises:
+        UsageError: there is no such task, or none of it for this robot; says for which there are.
+        ConfigError: the file of a task is wrong.
+    """
+    check_task(name)
+    if not robot or get_task(name).robot == robot:
+        return name
+    known = {get_task(name).robot: name}
+    for other in task_names():
+        if other.startswith(f"{name}_") and other == f"{name}_{get_task(other).robot}":
+            known[get_task(other).robot] = other
+    if robot not in known:
+        raise UsageError(
+            f"--robot {printable(robot, 80)}: expected a robot that there is a version of {name!r} for, one of "
+            f"{', '.join(known)}; for another one write {TASKS}/{name}_ROBOT.yaml, which extends {name!r}"
+        )
+    return known[robot]
+
+
 def check_partner(plan: TrainingPlan) -> None:
     """Refuses two tasks that cannot be learned by turns, and options that are for one task alone.
 

@@ -19,6 +19,11 @@ def complete_task(incomplete: str) -> list[str]:
     return [name for name in task_names() if name.startswith(incomplete)]
 
 
+def complete_robot(incomplete: str) -> list[str]:
+    """Names of robots."""
+    return _complete_config("robots", incomplete)
+
+
 def complete_learning(incomplete: str) -> list[str]:
     """Names of learning configurations."""
     return _complete_config("learning", incomplete)
@@ -64,6 +69,14 @@ def _finite(value: float) -> float:
 
 
 TaskArgument = Annotated[str, typer.Argument(help="Name of the task.", autocompletion=complete_task)]
+RobotOption = Annotated[
+    str,
+    typer.Option(
+        metavar="ROBOT",
+        help="Robot instead of the task's own: takes the task TASK_ROBOT.",
+        autocompletion=complete_robot,
+    ),
+]
 RunArgument = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=complete_run)]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=LARGEST_COUNT)]
 ViewerOption = Annotated[bool, typer.Option("--viewer", help="Open MuJoCo's window.")]

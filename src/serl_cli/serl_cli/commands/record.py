@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 import typer
 from serl_launch.errors import UsageError
 
-from serl_cli.commands.options import GraphOption, RtfOption, SeedOption, TaskArgument, TeleopOption, ViewerOption
+from serl_cli.commands.options import (
+    GraphOption,
+    RobotOption,
+    RtfOption,
+    SeedOption,
+    TaskArgument,
+    TeleopOption,
+    ViewerOption,
+)
 from serl_cli.ranges import LARGEST_COUNT
 
 data = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
@@ -22,6 +30,7 @@ RateOption = Annotated[
 
 def record(
     task: TaskArgument = "insert_peg_vision",
+    robot: RobotOption = "",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: TASK.serl.")
     ] = None,
@@ -46,8 +55,10 @@ def record(
         ./serl record pick_cube --episodes 5 --out five.serl
         ./serl record pick_cube --teleop spacemouse --rtf 1 --viewer
     """
+    from serl_cli.training_plan import on_robot
     from serl_cli.work import record_demonstrations
 
+    task = on_robot(task, robot)
     record_demonstrations.record(
         task,
         out or Path(f"{task}.serl"),

@@ -8,6 +8,7 @@ import typer
 from serl_launch.errors import UsageError
 
 from serl_cli.commands.options import (
+    RobotOption,
     RtfOption,
     SeedOption,
     TaskArgument,
@@ -26,6 +27,7 @@ _GOAL, _START = "When it ends", "How it starts"
 def train(
     context: typer.Context,
     task: TaskArgument = "insert_peg_vision",
+    robot: RobotOption = "",
     name: Annotated[
         str, typer.Option(help="Name of the run; its folder is runs/NAME. Default: the task and the time.")
     ] = "",
@@ -144,6 +146,7 @@ def train(
     Examples:
         ./serl train
         ./serl train pick_cube --seed 3 --demos 5
+        ./serl train pick_cube --robot so101
         ./serl train --resume insert_peg_vision-20260101-120000
         ./serl train pick_cube_vision --demos 1 --interventions
         ./serl train pick_cube --interventions --person tired
@@ -151,11 +154,13 @@ def train(
         ./serl train pick_cube --teleop spacemouse --rtf 1 --demos 5
         ./serl train relocate_forward --with relocate_backward
     """
-    from serl_cli.training_plan import TrainingPlan
+    from serl_cli.training_plan import TrainingPlan, on_robot
     from serl_cli.work import train_policy
 
+    if resume and robot:
+        raise UsageError("--robot and --resume exclude each other: a continued run keeps its task")
     plan = TrainingPlan(
-        task=task,
+        task=on_robot(task, robot) if robot else task,
         seed=seed,
         demos=demos,
         demo_file=str(demo_file.absolute()) if demo_file else "",
