@@ -111,8 +111,9 @@ class Person:
 
     @property
     def sender(self) -> Sender:
-        """Who sent the newest message."""
-        return NOBODY if self._newest is None else Sender(self._newest.sender, self._newest.priority)
+        """Who sent the newest action; nobody once they have let go."""
+        newest = self._newest
+        return NOBODY if newest is None or not newest.active else Sender(newest.sender, newest.priority)
 
     def admits(self, message: ActionInput, now: float) -> bool:
         """Whether a message may be heard: two who lead at the same time would pull the arm to and fro.

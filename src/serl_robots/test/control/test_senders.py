@@ -92,6 +92,16 @@ def test_a_device_that_repeats_itself_is_dead_whoever_else_sends(paced: Rig) -> 
     assert paced.controller.leader.name == ""
 
 
+def test_who_has_let_go_leads_no_more_and_who_rests_does_not_lead_instead(lockstep: Rig) -> None:
+    lockstep.episode(1, human_expected=True)
+    lockstep.teleop(*BACK, sender="device", priority=1)
+    lockstep.policy(1, 0, *FORWARD)
+    assert lockstep.controller.leader == ("device", 1)
+    for sender in ("device", "scripted"):  # the world stands until the next step, which nobody has led yet
+        lockstep.teleop(active=False, sender=sender, synchronous=sender == "scripted", episode=1)
+        assert lockstep.controller.leader == ("", 0)
+
+
 MESSAGES = st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 2), st.sampled_from([0.0, 0.02, 0.1, 0.3]))
 
 
