@@ -17,6 +17,7 @@ setup(
         "console_scripts": [
             "actor = serl_ros.console:serl_training.actor_node",
             "learner = serl_ros.console:serl_training.learner_node",
+            "raw_recorder = serl_ros.console:serl_training.raw_recorder_node",
             "reward = serl_ros.console:serl_training.reward_node",
             "reward_classifier = serl_ros.console:serl_training.classifier_node",
             "reward_human = serl_ros.console:serl_training.human_reward_node",

@@ -44,6 +44,10 @@ def record(
     rtf: RtfOption = 0.0,
     viewer: ViewerOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    raw: Annotated[
+        Path | None,
+        typer.Option("--raw", metavar="FOLDER", help="Record all topics, too, as they are: into an MCAP bag."),
+    ] = None,
 ) -> None:
     """Record demonstrations of the person who leads into a file that [bold]./serl train --demo-file[/bold] reads.
 
@@ -53,7 +57,7 @@ def record(
     Examples:
         ./serl record
         ./serl record pick_cube --episodes 5 --out five.serl
-        ./serl record pick_cube --teleop spacemouse --rtf 1 --viewer
+        ./serl record pick_cube --teleop spacemouse --rtf 1 --viewer --raw bag
     """
     from serl_cli.training_plan import on_robot
     from serl_cli.work import record_demonstrations
@@ -69,6 +73,7 @@ def record(
         rtf=rtf,
         viewer=viewer,
         force=force,
+        raw=raw,
     )
 
 
@@ -195,6 +200,16 @@ def data_plot(
     if out.suffix not in (".html", ".png"):
         raise UsageError(f"--out {out}: expected a name that ends in .html or .png")
     convert_recording.plot(recording, out, rate)
+
+
+@data.command("reindex")
+def data_reindex(
+    bag: Annotated[Path, typer.Argument(metavar="BAG", help="Folder of a bag of topics.")],
+) -> None:
+    """Make a bag of topics whole whose recorder was killed: its last file lacks its index."""
+    from serl_cli.work import convert_recording
+
+    convert_recording.make_whole(bag)
 
 
 @data.command("check")

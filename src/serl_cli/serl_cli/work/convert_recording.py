@@ -14,6 +14,7 @@ from serl_launch.runs import Run, read_config
 from serl_recording.convert import Selection
 from serl_recording.convert import convert as convert_episodes
 from serl_recording.episode import Episode
+from serl_recording.raw_bag import reindex
 from serl_recording.registry import FORMATS, ReadSettings, WriteSettings, format_of, open_recording
 from serl_recording.sketch import Sketch
 from serl_recording.survey import Survey
@@ -112,6 +113,20 @@ def plot(path: Path, out: Path, rate: float | None) -> None:
     except OSError as error:
         raise CommandError(f"{out}: cannot be written: {error.strerror}") from error
     print(f"{printable(out)}: {len(survey.lengths)} episodes, {survey.steps} steps of {printable(path)}")
+
+
+def make_whole(folder: Path) -> None:
+    """Gives the files of a bag of topics the index that they lack, and says what is in them.
+
+    Raises:
+        RecordingError: there is no bag, or it cannot be written.
+        CommandError: something in it was damaged and left out.
+    """
+    done = reindex(folder)
+    mended = f"; {', '.join(done.mended)} got an index" if done.mended else ""
+    print(f"{printable(folder)}: {done.messages} messages in {done.files} files{printable(mended)}")
+    if done.damaged:
+        raise CommandError(f"{folder}: was damaged", details=_bounded(done.damaged))
 
 
 def _rows(path: Path, survey: Survey) -> dict[str, str]:

@@ -8,7 +8,8 @@ from rich.console import Console
 from serl_launch.errors import CommandError, Interrupted
 from serl_launch.graph_session import scratch_folder, simulated
 from serl_recording.episode import RecordingError
-from serl_recording.registry import open_recording
+from serl_recording.optional import require
+from serl_recording.registry import check_free, open_recording
 from serl_rl.storage.demonstrations import part_of
 
 from serl_cli.training_plan import check_task, check_teleop
@@ -25,6 +26,7 @@ def record(
     rtf: float,
     viewer: bool,
     force: bool,
+    raw: Path | None = None,
 ) -> None:
     """Records successful demonstrations of the person who leads.
 
@@ -38,6 +40,7 @@ def record(
         rtf: real-time factor; 0: lockstep.
         viewer: whether MuJoCo's window opens.
         force: replace an existing file.
+        raw: folder of a bag of all topics, where there is nothing yet; None: none is recorded.
 
     Raises:
         CommandError: the file is there already or cannot be written, or the graph failed.
@@ -54,6 +57,9 @@ def record(
     if not os.access(path.absolute().parent, os.W_OK):
         raise CommandError(f"{path}: the folder {path.absolute().parent} cannot be written")
 
+    if raw is not None:
+        require("mcap.writer", "--raw")
+        check_free(raw, "mcap")
     from serl_interfaces.action import Record
 
     console = Console()
@@ -71,6 +77,7 @@ def record(
                 run_dir=scratch,
                 log_dir=scratch / "log",
                 demonstration_pictures=pictures,
+                raw=str(raw.absolute()) if raw is not None else "",
             ) as graph,
             console.status("starting the graph") as status,
         ):

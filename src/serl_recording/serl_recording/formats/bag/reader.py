@@ -23,7 +23,8 @@ from serl_recording.episode import Episode, RecordingError, RecordingSpec, check
 from serl_recording.format import Reader, Report, refuse
 from serl_recording.formats.bag import messages
 from serl_recording.formats.bag.messages import Messages, topics_of
-from serl_recording.formats.bag.writer import INFO, METADATA
+from serl_recording.formats.bag.metadata import INFO
+from serl_recording.formats.bag.writer import METADATA
 from serl_recording.optional import require
 
 MAX_RECORD: Final = 2**30

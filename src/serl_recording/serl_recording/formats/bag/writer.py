@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import yaml
 from serl_config.atomic_files import write_whole
 from serl_rl.spec import DataError
 from serl_rl.storage.pictures import encode_jpeg, encode_png
@@ -18,23 +17,12 @@ from serl_recording.episode import NANOSECONDS, Episode, RecordingError, Recordi
 from serl_recording.format import Writer
 from serl_recording.formats.bag import messages
 from serl_recording.formats.bag.messages import Messages, topics_of
+from serl_recording.formats.bag.metadata import INFO, QOS, BagFile, BagTopic, info_text, profiles_text
 from serl_recording.optional import require
 
 METADATA: Final = "serl"
 """Name of the metadata record of an MCAP file that holds the specification."""
-INFO: Final = "metadata.yaml"
 _LARGEST_STAMP: Final = 2**31 * NANOSECONDS
-_QOS: Final = {
-    "history": "keep_last",
-    "depth": 10,
-    "reliability": "reliable",
-    "durability": "volatile",
-    "deadline": {"sec": 9223372036, "nsec": 854775807},
-    "lifespan": {"sec": 9223372036, "nsec": 854775807},
-    "liveliness": "automatic",
-    "liveliness_lease_duration": {"sec": 9223372036, "nsec": 854775807},
-    "avoid_ros_namespace_conventions": False,
-}
 
 
 class BagWriter(Writer):
@@ -80,7 +68,7 @@ class BagWriter(Writer):
             name: self._writer.register_schema(name, "ros2msg", self._messages.definition(name).encode())
             for name in sorted(set(self._types.values()))
         }
-        qos = yaml.safe_dump([_QOS])
+        qos = profiles_text([QOS])
         self._channels = {
             topic: self._writer.register_channel(topic, "cdr", schemas[name], {"offered_qos_profiles": qos})
             for topic, name in self._types.items()
@@ -159,39 +147,14 @@ class BagWriter(Writer):
         """Hand everything to the kernel, and say in metadata.yaml what there is."""
         try:
             self._writer.flush()
-            write_whole(self._folder / INFO, yaml.safe_dump(self._metadata(), sort_keys=False).encode())
+            write_whole(self._folder / INFO, self._info())
         except OSError as error:
             raise RecordingError(f"{self._path}: cannot be written: {error.strerror}") from error
 
-    def _metadata(self) -> dict[str, Any]:
+    def _info(self) -> bytes:
         begin, end = self._span or (0, 0)
-        start, duration = {"nanoseconds_since_epoch": begin}, {"nanoseconds": end - begin}
-        count = sum(self._counts.values())
         topics = [
-            {
-                "topic_metadata": {
-                    "name": topic,
-                    "type": name,
-                    "serialization_format": "cdr",
-                    "offered_qos_profiles": [dict(_QOS)],
-                    "type_description_hash": self._messages.type_hash(name),
-                },
-                "message_count": self._counts.get(topic, 0),
-            }
+            BagTopic(topic, name, self._counts.get(topic, 0), self._messages.type_hash(name))
             for topic, name in self._types.items()
         ]
-        information = {
-            "version": 9,
-            "storage_identifier": "mcap",
-            "duration": dict(duration),
-            "starting_time": dict(start),
-            "message_count": count,
-            "topics_with_message_count": topics,
-            "compression_format": "",
-            "compression_mode": "",
-            "relative_file_paths": [self._path.name],
-            "files": [{"path": self._path.name, "starting_time": start, "duration": duration, "message_count": count}],
-            "custom_data": None,
-            "ros_distro": "jazzy",
-        }
-        return {"rosbag2_bagfile_information": information}
+        return info_text([BagFile(self._path.name, begin, end, sum(self._counts.values()))], topics)
