@@ -72,6 +72,7 @@ app.add_typer(
 app.add_typer(teleop.teleop, name="teleop", rich_help_panel="The ROS graph", **documented(teleop.teleop_overview))
 app.add_typer(camera.camera, name="camera", rich_help_panel="The ROS graph", **documented(camera.camera_overview))
 _add("The ROS graph", "console", console.console)
+_add("The ROS graph", "doctor", repair.doctor)
 _add("Safety", "estop", stop.estop)
 _add("Safety", "reset-estop", stop.reset_estop)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``serl repair``: what can be read of a damaged run becomes a new one."""
+"""``serl repair``: what can be read of a damaged run becomes a new one. ``serl doctor``: what the machine lacks."""
 
 from typing import Annotated
 
@@ -31,3 +31,27 @@ def repair(
     )
     typer.echo(f"{saved.transitions} transitions, {saved.behind} of them behind the damage; {goes_on}")
     typer.echo(f"go on: ./serl train --resume {target.name}")
+
+
+def doctor() -> None:
+    """Look at what may be in the way on this machine, and say what to do about it.
+
+    Python, ROS 2, packages, domain, memory, disk, graphics card; SpaceMice, cameras and serial ports, and whether you
+    may read them. Nothing is changed. The exit status is 1 if something has to be done.
+
+    Examples:
+        ./serl doctor
+    """
+    from serl_cli.work.doctor import Level, findings
+
+    colors = {Level.GOOD: typer.colors.GREEN, Level.NOTE: typer.colors.YELLOW, Level.BAD: typer.colors.RED}
+    is_well = True
+    for finding in findings():
+        is_well &= finding.level is not Level.BAD
+        typer.echo(
+            f"{typer.style(f'{finding.level.value:<4}', fg=colors[finding.level])}  {finding.name}: {finding.text}"
+        )
+        if finding.advice:
+            typer.echo(f"      {finding.advice}")
+    if not is_well:
+        raise typer.Exit(1)
