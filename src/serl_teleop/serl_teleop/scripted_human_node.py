@@ -102,7 +102,7 @@ class ScriptedHumanNode(Node):
             demonstrating = status.mode == EpisodeStatus.MODE_DEMONSTRATION
             self._human.begin(status.episode, status.seed, demonstrating=demonstrating)
             doing, tiredness = "demonstrating" if demonstrating else "watching", round(self._human.tiredness, 3)
-            self._diagnostics.set("person", OK, doing, tiredness=tiredness)
+            self._diagnostics.set("person", OK, doing, tiredness=tiredness, success_alone=round(self._human.alone, 3))
         else:
             self._diagnostics.set("person", OK, "not asked")
         self._answer()
