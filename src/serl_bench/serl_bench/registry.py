@@ -218,6 +218,16 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.library.bit_flips:bitflip_detected",
     ),
     Benchmark(
+        "record_dropped",
+        "messages missing in a bag of 2 cameras 640x480 at 30 Hz and states at 100 Hz, 10 minutes, recorder on one "
+        "core; needs ./serl setup recordings",
+        "messages",
+        "less",
+        0,
+        "serl_bench.graph.raw_recording:record_dropped",
+        by_default=False,
+    ),
+    Benchmark(
         "record_lost_episodes",
         "complete episodes lost over 50 kill -9 of a recording, each format; needs ./serl setup recordings",
         "episodes",

@@ -32,6 +32,8 @@ from serl_ros import diagnostics
 _LOOK_PERIOD = 0.5  # [s] between two looks for new topics
 _FLUSH_PERIOD = 0.25  # [s] between two times that everything is handed to the kernel: so much is lost when killed
 _MOST_WAITING = 2**29  # [bytes] that wait for the disk, above which messages are dropped, and counted
+_LAST_SECONDS = 1.0  # [s] for what waits when the node is told to end
+_IDLE = 5  # times in a row that nothing came, after which nothing waits
 _DEPTH, _PICTURE_DEPTH = 1000, 60  # messages that wait for this process
 _PICTURES = re.compile(r"(.*)/image_raw(/compressed)?")
 _NEVER = frozenset({"/parameter_events", "/rosout"})
@@ -65,6 +67,7 @@ class RawRecorderNode(Node):
         self._waiting: deque[tuple[str, int, bytes] | RawTopic] = deque()
         self._come_bytes = self._gone_bytes = 0  # each is counted by one thread
         self._come = threading.Event()
+        self._received = 0
         self._ending = False
         self._broken = ""
         self.recorded = self.dropped = self.unwritten = 0
@@ -82,6 +85,15 @@ class RawRecorderNode(Node):
                 self._subscribe_to_new()
                 self._tell()
             executor.spin_once(0.1)
+        self._take_the_rest(executor)
+
+    def _take_the_rest(self, executor: FastExecutor) -> None:
+        """Take what came before the end and waits in the middleware; of a graph that goes on, for a bounded time."""
+        deadline, idle = time.monotonic() + _LAST_SECONDS, 0
+        while idle < _IDLE and time.monotonic() < deadline:
+            before = self._received
+            executor.spin_once(0.01)
+            idle = idle + 1 if self._received == before else 0
 
     def close(self) -> None:
         """Write what waits, and end the bag."""
@@ -141,6 +153,7 @@ class RawRecorderNode(Node):
 
     def _put(self, item: tuple[str, int, bytes] | RawTopic) -> None:
         size = 0 if isinstance(item, RawTopic) else len(item[2])
+        self._received += 1
         if self._broken or self._come_bytes - self._gone_bytes + size > _MOST_WAITING:
             self.dropped += 1
             return
