@@ -15,7 +15,8 @@ from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import RELIABLE_10
 from serl_tasks.messages import MessageError
 
-from serl_teleop.devices.axes import AxisMapping, MappingError
+from serl_tasks import Task
+from serl_teleop.devices.axes import NONE, TOOL_AXES, AxisMapping, MappingError
 from serl_teleop.devices.buttons import Function, parse_buttons
 from serl_teleop.devices.device import AXES, Device, DeviceState
 from serl_teleop.devices.gamepad import Gamepad
@@ -23,11 +24,15 @@ from serl_teleop.devices.hid.hidraw import DEV, SYSFS
 from serl_teleop.devices.hid.spacemouse import SpaceMouse, find_space_mouse
 from serl_teleop.devices.joy import joy_state
 from serl_teleop.devices.kinds import Kind
+from serl_teleop.devices.leader.arm import GRAB
 from serl_teleop.devices.operator import DeviceSettings
 from serl_teleop.devices.takeover import Timing
 from serl_teleop.devices.terminal.keyboard import Keyboard
 from serl_teleop.devices.topic_device import TopicDevice
 from serl_teleop.devices.twist import twist_state
+from serl_teleop.leader_parameters_node import servo_leader, topic_leader
+
+_NO_AXES = AxisMapping.parse([NONE] * len(TOOL_AXES), [1.0] * len(TOOL_AXES), 0.0)
 
 
 def declare_settings(node: Node, kind: Kind) -> DeviceSettings:
@@ -36,6 +41,8 @@ def declare_settings(node: Node, kind: Kind) -> DeviceSettings:
     Raises:
         ParameterError: one cannot be meant so.
     """
+    if kind.is_arm:
+        return DeviceSettings(_NO_AXES, Timing(0.0, 0.0, math.inf), {GRAB: Function.LEAD} | _buttons(node, kind))
 
     def seconds(name: str, default: float, description: str) -> float:
         return declare(node, f"{kind.name}.{name}", default, f"{description} [s].", range=(0.0, 60.0))
@@ -55,37 +62,50 @@ def declare_settings(node: Node, kind: Kind) -> DeviceSettings:
     start = seconds("start_time", kind.start_time, "Away from rest, before the person leads")
     release = seconds("release_time", kind.release_time, "At rest, before the person has let go")
     stuck = seconds("stuck_time", kind.stuck_time, "The same deflection, before an axis is taken for stuck; 0: never")
-    buttons = declare(
+    buttons = _buttons(node, kind)
+    try:
+        return DeviceSettings(
+            AxisMapping.parse(axes, scale, deadband), Timing(start, release, stuck or math.inf), buttons
+        )
+    except MappingError as error:
+        raise ParameterError(f"parameter '{kind.name}.{error}") from error
+
+
+def _buttons(node: Node, kind: Kind) -> dict[str, Function]:
+    texts = declare(
         node,
         f"{kind.name}.buttons",
         list(kind.buttons) or [""],
         f"Functions of buttons, BUTTON=FUNCTION: {' '.join(function.value for function in Function)}.",
     )
     try:
-        return DeviceSettings(
-            AxisMapping.parse(axes, scale, deadband), Timing(start, release, stuck or math.inf), parse_buttons(buttons)
-        )
+        return parse_buttons(texts)
     except MappingError as error:
         raise ParameterError(f"parameter '{kind.name}.{error}") from error
 
 
-def opener(node: Node, name: str) -> Callable[[], Device]:
+def opener(node: Node, name: str, task: Task) -> Callable[[], Device]:
     """What opens a device of this kind; its own parameters are declared at once.
+
+    Args:
+        node: whose parameters these are.
+        name: kind of the device.
+        task: that the person does.
 
     Raises:
         ParameterError: one of them cannot be meant so.
     """
-    return _OPENERS[name](node)
+    return _OPENERS[name](node, task)
 
 
-def _spacemouse(node: Node) -> Callable[[], Device]:
+def _spacemouse(node: Node, _: Task) -> Callable[[], Device]:
     path = declare(node, "spacemouse.path", "", "Device file; empty: the first one that is plugged in.")
     sysfs = Path(declare(node, "spacemouse.sysfs", str(SYSFS), "Where sysfs is mounted."))
     dev = Path(declare(node, "spacemouse.dev", str(DEV), "Where the device files are."))
     return lambda: SpaceMouse(find_space_mouse(path, sysfs, dev))
 
 
-def _joy(node: Node) -> Callable[[], Device]:
+def _joy(node: Node, _: Task) -> Callable[[], Device]:
     indices = declare(
         node, "joy.indices", [0, 1, 2, 3, 4, 5], f"Numbers of the axes {' '.join(AXES)} in the message; -1: none."
     )
@@ -94,7 +114,7 @@ def _joy(node: Node) -> Callable[[], Device]:
     return _topic(node, "joy", "joy", Joy, lambda message, stamp: joy_state(message, indices, stamp))
 
 
-def _twist(node: Node) -> Callable[[], Device]:
+def _twist(node: Node, _: Task) -> Callable[[], Device]:
     linear = declare(node, "twist.full_linear", 1.0, "Full deflection [m/s].", range=(1e-3, 100.0))
     angular = declare(node, "twist.full_angular", 1.0, "Full deflection [rad/s].", range=(1e-3, 100.0))
     return _topic(
@@ -114,10 +134,12 @@ def _topic(
     return lambda: device
 
 
-_OPENERS: dict[str, Callable[[Node], Callable[[], Device]]] = {
+_OPENERS: dict[str, Callable[[Node, Task], Callable[[], Device]]] = {
     "spacemouse": _spacemouse,
-    "gamepad": lambda _: Gamepad,
-    "keyboard": lambda _: Keyboard,
+    "gamepad": lambda _node, _task: Gamepad,
+    "keyboard": lambda _node, _task: Keyboard,
     "joy": _joy,
     "twist": _twist,
+    "leader": servo_leader,
+    "joint_leader": topic_leader,
 }

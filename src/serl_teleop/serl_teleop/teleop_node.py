@@ -80,7 +80,9 @@ class TeleopNode(Node):
         if not names or len(set(names)) != len(names) or not set(names) <= set(KINDS):
             raise ParameterError(f"parameter 'devices': expected some of {', '.join(KINDS)}, each once, found {names}")
         rate = declare(self, "rate", 50.0, "Looks at the devices, and actions, a second [Hz].", range=(10.0, 250.0))
-        self._hands = [Hand(Operator(name, declare_settings(self, KINDS[name])), opener(self, name)) for name in names]
+        self._hands = [
+            Hand(Operator(name, declare_settings(self, KINDS[name])), opener(self, name, self._task)) for name in names
+        ]
         self._arm: ArmSample | None = None
         self._other_heard_at = -math.inf  # [s] when arm/safety said that somebody else leads
         self._told: str | None = None
@@ -154,7 +156,10 @@ class TeleopNode(Node):
         chosen = leader([hand.operator for hand in self._hands], intents)
         if chosen is not None:
             intent = intents[chosen]
-            action = self._mapping.action(intent.twist, intent.gripper, arm)
+            if intent.motion is None:
+                action = self._mapping.action(intent.twist, intent.gripper, arm)
+            else:
+                action = self._mapping.action_for(intent.motion, intent.gripper, arm)
             self._farewells = _FAREWELLS
             self._publish(active=True, action=array("f", action.tobytes()))
         elif self._farewells:

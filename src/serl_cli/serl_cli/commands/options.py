@@ -87,7 +87,7 @@ RtfOption = Annotated[
     ),
 ]
 TeleopOption = Annotated[
-    Literal["scripted", "spacemouse", "gamepad", "joy", "twist", "none"],
+    Literal["scripted", "spacemouse", "gamepad", "joy", "twist", "leader", "joint_leader", "none"],
     typer.Option(help="Who leads: the scripted person, or you with a device; see [bold]./serl teleop[/bold]."),
 ]
 GraphOption = Annotated[

@@ -11,7 +11,7 @@ from serl_cli.commands.options import GraphOption
 
 teleop = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
-Device = Literal["spacemouse", "gamepad", "keyboard", "joy", "twist"]
+Device = Literal["spacemouse", "gamepad", "keyboard", "joy", "twist", "leader", "joint_leader"]
 DEVICES: tuple[str, ...] = get_args(Device)
 SettingsOption = Annotated[
     Path | None,
@@ -35,11 +35,15 @@ def teleop_overview() -> None:
 def list_devices() -> None:
     """List the devices that are plugged in."""
     from serl_teleop.devices.hid.spacemouse import space_mice
+    from serl_teleop.devices.leader.servo_leader import PORTS
 
     mice = space_mice()
     for mouse in mice:
         typer.echo(f"spacemouse  {mouse.model.name:<40} {mouse.path}")
-    if not mice:
+    ports = sorted(PORTS.glob("*"))
+    for port in ports:
+        typer.echo(f"leader?     {'serial adapter':<40} {port}")
+    if not mice and not ports:
         typer.echo("no device found (joy and twist are topics: ./serl teleop check joy says whether one is published)")
 
 
@@ -56,6 +60,7 @@ def check(
     Examples:
         ./serl teleop check spacemouse
         ./serl teleop check joy --seconds 10
+        ./serl teleop check leader
     """
     from serl_cli.work import check_device_node
 

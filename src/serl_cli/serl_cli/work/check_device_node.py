@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 from serl_launch.errors import CommandError, Interrupted
 from serl_ros.execution.executor import FastExecutor
+from serl_ros.parameters import declare
 from serl_teleop.devices.axes import TOOL_AXES
 from serl_teleop.devices.hand import Hand
 from serl_teleop.devices.kinds import KINDS
@@ -20,10 +21,11 @@ from serl_teleop.open_devices_node import declare_settings, opener
 
 from serl_cli.work.lead_node import settings_file
 from serl_launch import domain
+from serl_tasks import get_task, task_names
 
 _PERIOD = 0.02  # [s] between two looks, as of the node
 _SHOWN_EVERY = 0.1  # [s]
-_TOPICS = ("joy", "twist")
+_TOPICS = ("joy", "twist", "joint_leader")
 
 
 def check(device: str, settings: Path | None, seconds: float, graph: str, namespace: str) -> None:
@@ -53,7 +55,10 @@ def check(device: str, settings: Path | None, seconds: float, graph: str, namesp
     try:
         try:
             operator = Operator(device, declare_settings(node, KINDS[device]))
-            hand = Hand(operator, opener(node, device))
+            task = get_task(
+                declare(node, "task", "pick_cube", "Task whose robot a leader arm leads.", choices=task_names())
+            )
+            hand = Hand(operator, opener(node, device, task))
         except ValueError as error:
             raise CommandError(str(error)) from error
         _show(hand, seconds, lambda: executor.spin_once(_PERIOD))
@@ -99,8 +104,10 @@ def _line(hand: Hand, intent: Intent) -> str:
     state = hand.state
     if state is None or intent.problem:
         return f"{intent.phase.value}: {intent.problem}" if intent.problem else intent.phase.value
-    axes = " ".join(f"{value:+.2f}" for value in state.twist)
+    axes = state.shown or " ".join(f"{value:+.2f}" for value in state.twist)
     wanted = " ".join(f"{name} {value:+.2f}" for name, value in zip(TOOL_AXES, intent.twist, strict=True) if value)
+    if intent.motion is not None:
+        wanted = " ".join(f"{name} {value:+.3f}" for name, value in zip(TOOL_AXES, intent.motion, strict=True) if value)
     buttons = " ".join(sorted(state.buttons))
     grip = "" if intent.gripper is None else f" gripper {intent.gripper:+.0f}"
     return f"[{axes}] {buttons} → {intent.phase.value} {wanted}{grip}".rstrip()

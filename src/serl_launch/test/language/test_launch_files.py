@@ -208,7 +208,8 @@ def test_a_text_that_looks_like_a_number_stays_a_text(environment: dict[str, str
     [
         (
             {"teleop": "wand"},
-            "argument 'teleop': expected one of scripted, spacemouse, gamepad, joy, twist, none, found 'wand'",
+            "argument 'teleop': expected one of scripted, spacemouse, gamepad, joy, twist, leader, joint_leader, none, "
+            "found 'wand'",
         ),
         ({"headless": "no"}, "argument 'headless': expected one of true, false"),
         ({"seed": "one"}, "expected int, found 'one'"),

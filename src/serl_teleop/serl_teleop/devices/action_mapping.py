@@ -11,6 +11,7 @@ from serl_robots.control.action import ROTATION, TRANSLATION
 
 from serl_tasks import ArmSample, Task
 from serl_teleop.devices.axes import MappingError, Twist
+from serl_teleop.devices.device import Motion
 
 PersonFrame = Literal["base", "tool"]
 """Whose axes the person steers along: those of the arm's base, or of the commanded tool."""
@@ -63,14 +64,42 @@ class ActionMapping:
             motion = direction * (np.where(scales > 0.0, scales, scales.max()) if self._turns else scales)
             if self._turns:
                 motion = self._turned(motion, arm)
-            part = np.divide(motion, scales, out=np.zeros(3), where=scales > 0.0)
-            part /= max(1.0, float(np.abs(part).max()))  # shorter rather than into another direction
-            for index, value in zip(indices, part, strict=True):
-                if index >= 0:
-                    action[index] = value
+            self._put(action, indices, scales, motion)
+        self._put_gripper(action, gripper)
+        return action
+
+    def action_for(self, motion: Motion, gripper: float | None, arm: ArmSample) -> NDArray[np.float32]:
+        """The action float32 (A,) in [-1, 1] that leads the tool there, or as far as one action may.
+
+        Args:
+            motion: way [m] and turn [rad] from where the tool is commanded to be, along the axes of the base.
+            gripper: as in `action`.
+            arm: newest state of the arm.
+        """
+        action = self.rest(arm)
+        wanted = np.array(motion).reshape(2, 3)
+        for indices, scales, way in zip(self._indices, self._scales, wanted, strict=True):
+            self._put(action, indices, scales, self._task.in_action_frame(way, arm))
+        self._put_gripper(action, gripper)
+        return action
+
+    def _put(
+        self,
+        action: NDArray[np.float32],
+        indices: tuple[int, ...],
+        scales: NDArray[np.float64],
+        motion: NDArray[np.float64],
+    ) -> None:
+        """Ask for a motion (3,) [m] or [rad] in the frame of the action: shorter rather than into another direction."""
+        part = np.divide(motion, scales, out=np.zeros(3), where=scales > 0.0)
+        part /= max(1.0, float(np.abs(part).max()))
+        for index, value in zip(indices, part, strict=True):
+            if index >= 0:
+                action[index] = value
+
+    def _put_gripper(self, action: NDArray[np.float32], gripper: float | None) -> None:
         if gripper is not None and self._gripper is not None:
             action[self._gripper] = min(max(gripper, -1.0), 1.0)
-        return action
 
     def _turned(self, vector: NDArray[np.float64], arm: ArmSample) -> NDArray[np.float64]:
         """A vector (3,) of the person's frame in that of the task's action."""

@@ -15,6 +15,10 @@ REST: Final = (0.0,) * 6
 """A device that nobody touches."""
 
 
+Motion = tuple[float, float, float, float, float, float]
+"""Way [m] and turn [rad] of the robot's tool along and about the axes of the arm's base."""
+
+
 class DeviceError(Exception):
     """The device is not there, no longer, or does not report what it should; says what to do."""
 
@@ -31,18 +35,25 @@ class DeviceState:
     """Width that a device with a handle of its own shows, -1 closed to 1 open; None: it has none."""
     stamp: float = 0.0
     """Local time of the report [s, monotonic]."""
+    motion: Motion | None = None
+    """What a device that knows the robot asks of its tool: no deflection, but the way from where it is commanded to
+    where the person wants it. None: the twist says what is wanted."""
+    shown: str = ""
+    """What it reports beyond axes and buttons, for people."""
 
     def check(self) -> None:
         """Refuse what is no report.
 
         Raises:
-            DeviceError: a number is not finite, or outside [-1, 1].
+            DeviceError: a number is not finite, or outside of its range.
         """
         for name, value in zip(AXES, self.twist, strict=True):
             if not abs(value) <= 1.0:
                 raise DeviceError(f"axis {name}: expected a number in [-1, 1], found {value}")
         if self.gripper is not None and not abs(self.gripper) <= 1.0:
             raise DeviceError(f"gripper: expected a number in [-1, 1], found {self.gripper}")
+        if self.motion is not None and not all(map(math.isfinite, self.motion)):
+            raise DeviceError(f"motion: expected finite numbers, found {self.motion}")
         if not math.isfinite(self.stamp):
             raise DeviceError(f"stamp: expected a finite time, found {self.stamp}")
 

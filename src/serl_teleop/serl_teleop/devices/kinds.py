@@ -24,6 +24,8 @@ class Kind:
     release_time: float = 0.3  # [s]
     stuck_time: float = 10.0  # [s]; 0: it cannot get stuck
     buttons: tuple[str, ...] = ()
+    is_arm: bool = False
+    """Whether it is an arm, which says itself when it is held and what it wants: it has no axes to be mapped."""
 
 
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
@@ -57,6 +59,8 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             ),
             Kind("joy", "sensor_msgs/Joy of any driver", buttons=("0=toggle",)),
             Kind("twist", "geometry_msgs/TwistStamped of any teleoperation", deadband=0.02),
+            Kind("leader", "SO-101 leader arm at a serial port", is_arm=True),
+            Kind("joint_leader", "leader arm whose driver publishes joint_states", is_arm=True),
         )
     }
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from serl_teleop.devices.axes import AxisMapping, Twist
 from serl_teleop.devices.buttons import Buttons, Function
-from serl_teleop.devices.device import REST, DeviceError, DeviceState
+from serl_teleop.devices.device import REST, DeviceError, DeviceState, Motion
 from serl_teleop.devices.takeover import Phase, StuckAxes, Takeover, Timing
 
 
@@ -34,6 +34,8 @@ class Intent:
     """What was newly said: success, failure, discard."""
     problem: str = ""
     """Why the device cannot lead; empty while it can."""
+    motion: Motion | None = None
+    """What is asked of the tool instead of `twist`, by a device that knows the robot."""
 
 
 class Operator:
@@ -73,7 +75,7 @@ class Operator:
             return Intent(phase, words=words, problem=self._what_to_do(phase))
         twist = REST if self._buttons.has_deadman and not self._wants(state) else self._settings.axes.apply(state.twist)
         wanted = self._buttons.gripper if state.gripper is None else state.gripper
-        return Intent(phase, twist, wanted, words)
+        return Intent(phase, twist, wanted, words, motion=state.motion)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -81,10 +83,11 @@ class Operator:
         timing, settings = self._settings.timing, self._settings
         when = f"you lead {timing.start:g} s away from rest, and have let go after {timing.release:g} s at rest"
         if self._buttons.has_deadman:
-            when = "you lead while its button is held"
+            held = " or ".join(name for name, function in settings.buttons.items() if function is Function.LEAD)
+            when = f"you lead while {held} is held"
         return (
             *settings.axes.lines,
-            f"dead band {settings.axes.deadband:g}; {when}",
+            f"dead band {settings.axes.deadband:g}; {when}" if settings.axes.lines else when,
             *(f"button {name} = {function.value}" for name, function in settings.buttons.items()),
         )
 
