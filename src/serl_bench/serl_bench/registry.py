@@ -256,6 +256,15 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         by_default=False,
     ),
     Benchmark(
+        "takeover_max_step",
+        "largest step of the commanded tool between two commands, over 10,000 takeovers by a leader arm and as many "
+        "releases at random, with random limits and settings: hand, policy, leader, arm controller in one process",
+        "step limits",
+        "less",
+        1,
+        "serl_bench.safety.takeovers:takeover_max_step",
+    ),
+    Benchmark(
         "death_to_hold_s",
         "from kill -9 of who leads (policy, device, answering person, joint states) until the arm is commanded to "
         "hold, real time, worst of 30 each; the goal is stale_timeout and one control period",

@@ -69,8 +69,8 @@ def topic_leader(node: Node, task: Task) -> Callable[[], Device]:
     name, robot = "joint_leader", load_robot(task.robot)
     topic = declare(node, "joint_leader.topic", "leader/joint_states", "sensor_msgs/JointState of the leader's driver.")
     goal = declare(node, "joint_leader.goal_topic", "", "JointState that moves it; empty: it is moved by hand alone.")
-    model = declare(node, "joint_leader.robot", "", "Its file in config/robots; empty: it is built as the robot.")
-    model = load_robot(model) if model else robot
+    named = declare(node, "joint_leader.robot", "", "Its file in config/robots; empty: it is built as the robot.")
+    model = load_robot(named) if named else robot
     joints = declare(
         node, "joint_leader.joints", [""], "Its joints, in the order of its robot's; [''] where they are called alike."
     )

@@ -287,7 +287,7 @@ def test_an_arm_of_config_robots_has_the_jacobian_of_differences():
 # The whole of it: leader, operator, mapping, arm controller, safety filter
 
 
-@settings(max_examples=12, deadline=None, phases=[Stage.explicit, Stage.reuse, Stage.generate])  # a seed has no size
+@settings(max_examples=8, deadline=None, phases=[Stage.explicit, Stage.reuse, Stage.generate])  # a seed has no size
 @given(st.integers(0, 2**32 - 1))
 def test_no_takeover_or_release_moves_the_commanded_tool_by_more_than_one_step(seed):
     jumps = take_over([get_task("pick_cube"), get_task("insert_connector")], 4, seed, each=1)

@@ -21,6 +21,7 @@ try:
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
 
+from leader_rig import PluggedInLeader
 from space_mouse_rig import PipedSpaceMouse
 
 pytestmark = pytest.mark.graph
@@ -221,6 +222,32 @@ def test_a_space_mouse_that_is_pulled_out_holds_the_arm_and_leads_again_when_it_
     graph.wait(lambda: pushed(300), "the person to lead again")
     mouse.move(0, 0, 0, 0, 0, 0)
     graph.wait(lambda: not graph.actions[-1].active, "the person to let go")
+
+
+def test_a_leader_arm_leads_by_hand_and_holds_the_robot_when_it_is_pulled_out(ros, processes, tmp_path):
+    leader = PluggedInLeader(tmp_path)
+    graph = Graph(ros, processes, *leader.parameters, devices="leader")
+    graph.says("leader", "is at rest")
+    graph.wait(lambda: leader.terminal.bus.servo(1).torque_enabled, "the leader to follow the robot")
+    assert not graph.actions
+
+    def turned(steps):
+        leader.turn(1, steps)
+        return graph.actions and graph.actions[-1].active and any(graph.actions[-1].action[:3])
+
+    graph.wait(lambda: turned(40), "the person to lead")
+    assert graph.actions[-1].action[1] < -0.5, "the leader pans to the right"
+    leader.unplug()
+    graph.says("leader", "was lost while it led")
+    assert list(graph.actions[-1].action) == [0.0, 0.0, 0.0, 0.0]
+    answer = graph.release.call_async(Trigger.Request())
+    graph.wait(lambda: answer.done() and not graph.actions[-1].active, "the policy to go on")
+    leader.plug_in()
+    graph.says("leader", "is at rest")
+    graph.wait(lambda: turned(40), "the person to lead again")
+    leader.turn(1, None)
+    graph.wait(lambda: not graph.actions[-1].active, "the person to have let go")
+    leader.unplug()
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class PseudoTerminal:
             bus: that answers.
             link: a path that leads to it, replaced if it is a link already.
         """
-        self._bus, self._lock = bus, threading.Lock()
+        self.bus, self._lock = bus, threading.Lock()
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
         self.path = os.ttyname(self._slave)
@@ -53,8 +53,8 @@ class PseudoTerminal:
     def change(self, what: Callable[[EmulatedBus], None]) -> None:
         """Do something to the bus while it is served: plant a fault, take an arm by the hand."""
         with self._lock:
-            self._bus.advance()
-            what(self._bus)
+            self.bus.advance()
+            what(self.bus)
 
     def close(self) -> None:
         """Unplug it. A second call does nothing."""
@@ -74,6 +74,6 @@ class PseudoTerminal:
                 return
             data = os.read(self._master, _READ_AT_ONCE) if ready else b""
             with self._lock:
-                answer = self._bus.talk(data)
+                answer = self.bus.talk(data)
             while answer:
                 answer = answer[os.write(self._master, answer) :]

@@ -105,7 +105,8 @@ class PretendedLeader:
         """
         self._check()
         noise = self._rng.integers(-1, 2, len(self.joints)) * (self._rng.random(len(self.joints)) < 0.05)
-        return LeaderReading((np.rint(self.joints / _STEP_OF_ENCODER) + noise) * _STEP_OF_ENCODER, self.handle)
+        steps = np.rint(self.joints / _STEP_OF_ENCODER) + noise
+        return LeaderReading(np.asarray(steps * _STEP_OF_ENCODER, dtype=np.float64), self.handle)
 
     def send(self, joints: Joints, handle: float, *, held: bool) -> None:
         """Go there; see `LeaderHardware`.
