@@ -17,7 +17,7 @@ from serl_feetech.calibration import Calibration, CalibrationError, ServoCalibra
 from serl_feetech.errors import FeetechError
 from serl_feetech.registers import TURN, Register
 
-SO101: Final = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+SO_ARM: Final = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 """Names of the servos of an SO-100 or SO-101, leader or follower, as LeRobot calls them; their ids are 1 to 6."""
 GRIPPER: Final = "gripper"
 

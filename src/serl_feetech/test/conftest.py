@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 import pytest
-from serl_feetech.arm import SO101
+from serl_feetech.arm import SO_ARM
 from serl_feetech.bus import Bus
 from serl_feetech.calibration import Calibration, ServoCalibration
 from serl_feetech.emulated.bus import EmulatedBus, EmulatedPort
@@ -39,6 +39,6 @@ def rig() -> Rig:
     port = EmulatedPort(wire)
     calibration = {
         name: ServoCalibration(number, int(number == 3), 10 * number, 800, 3200)
-        for number, name in enumerate(SO101, start=1)
+        for number, name in enumerate(SO_ARM, start=1)
     }
-    return Rig(wire, port, Bus(port, dict(enumerate(SO101, start=1))), clock, calibration)
+    return Rig(wire, port, Bus(port, dict(enumerate(SO_ARM, start=1))), clock, calibration)

@@ -4,7 +4,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serl_feetech.arm import SO101, ServoArm
+from serl_feetech.arm import SO_ARM, ServoArm
 from serl_feetech.bus import Bus
 from serl_feetech.emulated.bus import EmulatedBus
 from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
@@ -130,7 +130,7 @@ def test_a_serial_port_serves_any_program_and_is_missed_when_it_is_gone(tmp_path
     link = tmp_path / "ttyACM0"
     wire = EmulatedBus([EmulatedServo(number) for number in IDS])
     with PseudoTerminal(wire, link) as terminal:
-        bus = Bus(SerialPort(str(link)), dict(zip(IDS, SO101, strict=True)), timeout=1.0)
+        bus = Bus(SerialPort(str(link)), dict(zip(IDS, SO_ARM, strict=True)), timeout=1.0)
         assert bus.sync_read(IDS, registers.MODEL_NUMBER) == dict.fromkeys(IDS, registers.MODEL)
         terminal.change(lambda wire: setattr(wire, "noise", b"\xff\xff\x01\x03"))
         assert bus.read(1, registers.MODEL_NUMBER) == registers.MODEL

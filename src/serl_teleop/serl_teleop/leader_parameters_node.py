@@ -21,13 +21,13 @@ from serl_tasks import ArmSample, Task
 from serl_teleop.devices.device import Device, DeviceError
 from serl_teleop.devices.joy import joy_state
 from serl_teleop.devices.leader.arm import LeaderArm, LeaderHardware, LeaderSettings
-from serl_teleop.devices.leader.chain import SO101, Joints, LeaderKinematics, RobotChain
+from serl_teleop.devices.leader.chain import SO_ARM, Joints, LeaderKinematics, RobotChain
 from serl_teleop.devices.leader.grab import GrabSettings
 from serl_teleop.devices.leader.servo_leader import open_servo_leader
 from serl_teleop.devices.leader.space import JointSpace, Space, ToolSpace
 from serl_teleop.devices.leader.topic_leader import TopicLeader
 
-_SO101_JOINTS = 5
+_JOINTS = 5
 
 
 def servo_leader(node: Node, task: Task) -> Callable[[], Device]:
@@ -44,8 +44,8 @@ def servo_leader(node: Node, task: Task) -> Callable[[], Device]:
     home = np.array(
         declare(node, "leader.home", [0.0, -0.4, 0.2, 0.8, 0.0], "Its angles where the robot is at home [rad].")
     )
-    if home.shape != (_SO101_JOINTS,):
-        raise ParameterError(f"parameter 'leader.home': expected {_SO101_JOINTS} angles, found {home.tolist()}")
+    if home.shape != (_JOINTS,):
+        raise ParameterError(f"parameter 'leader.home': expected {_JOINTS} angles, found {home.tolist()}")
     make_space = _tool_space(node, name, robot)
     make = _leader(node, name, task)
 
@@ -54,8 +54,8 @@ def servo_leader(node: Node, task: Task) -> Callable[[], Device]:
         lower, upper = hardware.limits
         if lower.shape != home.shape:
             hardware.close()
-            raise DeviceError(f"{hardware.description}: expected the {_SO101_JOINTS} joints of an SO-101 and a gripper")
-        return make(hardware, make_space(SO101, home, lower, upper))
+            raise DeviceError(f"{hardware.description}: expected the {_JOINTS} joints of an SO-101 and a gripper")
+        return make(hardware, make_space(SO_ARM, home, lower, upper))
 
     return open_it
 

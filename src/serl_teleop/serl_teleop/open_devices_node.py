@@ -18,19 +18,17 @@ from serl_tasks.messages import MessageError
 from serl_tasks import Task
 from serl_teleop.devices.axes import NONE, TOOL_AXES, AxisMapping, MappingError
 from serl_teleop.devices.buttons import Function, parse_buttons
-from serl_teleop.devices.device import AXES, Device, DeviceState
+from serl_teleop.devices.device import AXES, GRAB, Device, DeviceState
 from serl_teleop.devices.gamepad import Gamepad
 from serl_teleop.devices.hid.hidraw import DEV, SYSFS
 from serl_teleop.devices.hid.spacemouse import SpaceMouse, find_space_mouse
 from serl_teleop.devices.joy import joy_state
 from serl_teleop.devices.kinds import Kind
-from serl_teleop.devices.leader.arm import GRAB
 from serl_teleop.devices.operator import DeviceSettings
 from serl_teleop.devices.takeover import Timing
 from serl_teleop.devices.terminal.keyboard import Keyboard
 from serl_teleop.devices.topic_device import TopicDevice
 from serl_teleop.devices.twist import twist_state
-from serl_teleop.leader_parameters_node import servo_leader, topic_leader
 
 _NO_AXES = AxisMapping.parse([NONE] * len(TOOL_AXES), [1.0] * len(TOOL_AXES), 0.0)
 
@@ -134,12 +132,24 @@ def _topic(
     return lambda: device
 
 
+def _servo_leader(node: Node, task: Task) -> Callable[[], Device]:
+    from serl_teleop.leader_parameters_node import servo_leader  # kinematics take a second to load
+
+    return servo_leader(node, task)
+
+
+def _topic_leader(node: Node, task: Task) -> Callable[[], Device]:
+    from serl_teleop.leader_parameters_node import topic_leader
+
+    return topic_leader(node, task)
+
+
 _OPENERS: dict[str, Callable[[Node, Task], Callable[[], Device]]] = {
     "spacemouse": _spacemouse,
     "gamepad": lambda _node, _task: Gamepad,
     "keyboard": lambda _node, _task: Keyboard,
     "joy": _joy,
     "twist": _twist,
-    "leader": servo_leader,
-    "joint_leader": topic_leader,
+    "leader": _servo_leader,
+    "joint_leader": _topic_leader,
 }

@@ -4,14 +4,14 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from serl_feetech.arm import SO101
+from serl_feetech.arm import SO_ARM
 from serl_feetech.calibration import Calibration, ServoCalibration, write_calibration
 from serl_feetech.emulated.bus import EmulatedBus
 from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
 from serl_feetech.emulated.servo import EmulatedServo
 
 CALIBRATION: Calibration = {
-    name: ServoCalibration(number, 0, 0, 800, 3296) for number, name in enumerate(SO101, start=1)
+    name: ServoCalibration(number, 0, 0, 800, 3296) for number, name in enumerate(SO_ARM, start=1)
 }
 
 

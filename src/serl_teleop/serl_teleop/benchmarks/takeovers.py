@@ -29,10 +29,10 @@ from serl_tasks import ArmSample, Task
 from serl_teleop.devices.action_mapping import ActionMapping
 from serl_teleop.devices.axes import NONE, TOOL_AXES, AxisMapping
 from serl_teleop.devices.buttons import Function
-from serl_teleop.devices.device import Device, DeviceError
+from serl_teleop.devices.device import GRAB, Device, DeviceError
 from serl_teleop.devices.hand import Hand
-from serl_teleop.devices.leader.arm import GRAB, LeaderArm, LeaderReading, LeaderSettings
-from serl_teleop.devices.leader.chain import SO101, Joints, LeaderKinematics, RobotChain, solve
+from serl_teleop.devices.leader.arm import LeaderArm, LeaderReading, LeaderSettings
+from serl_teleop.devices.leader.chain import SO_ARM, Joints, LeaderKinematics, RobotChain, solve
 from serl_teleop.devices.leader.grab import GrabSettings
 from serl_teleop.devices.leader.space import JointSpace, Space, ToolSpace
 from serl_teleop.devices.operator import DeviceSettings, Operator
@@ -42,8 +42,8 @@ _LOOK: Final = 0.02  # [s] between two looks at the leader, and two joint states
 _LONGEST: Final = 2000  # looks at the leader for one takeover
 _STEP_OF_ENCODER: Final = 2.0 * math.pi / 4096
 _FASTEST_HAND: Final = 3.0  # [rad/s] of each joint
-_SO101_HOME: Final = np.array([0.0, -0.4, 0.2, 0.8, 0.0])
-_SO101_REACH: Final = np.array([1.9, 1.7, 1.6, 1.6, 2.7])
+_SO_ARM_HOME: Final = np.array([0.0, -0.4, 0.2, 0.8, 0.0])
+_SO_ARM_REACH: Final = np.array([1.9, 1.7, 1.6, 1.6, 2.7])
 
 
 @dataclass
@@ -171,9 +171,9 @@ class World:
         self._now, self._stamp_ns, self._tick = 100.0, 5_000_000_000, 0
         self._step = 0
         self._source: Source | None = None
-        self._leader_home = self._joints.copy() if by_joints else _SO101_HOME
+        self._leader_home = self._joints.copy() if by_joints else _SO_ARM_HOME
         self.leader = PretendedLeader(self._leader_home, float(rng.uniform(0.03, 0.08)), rng)
-        self._reach = 0.5 * (kinematics.upper - kinematics.lower) if by_joints else _SO101_REACH
+        self._reach = 0.5 * (kinematics.upper - kinematics.lower) if by_joints else _SO_ARM_REACH
         self._make = self._maker(robot, by_joints=by_joints)
         settings = DeviceSettings(
             AxisMapping.parse([NONE] * len(TOOL_AXES), [1.0] * len(TOOL_AXES), 0.0),
@@ -194,13 +194,13 @@ class World:
         settings = LeaderSettings(grab, speed=float(rng.uniform(0.5, 1.5)), blend=float(rng.uniform(0.0, 0.3)))
         space: Space = JointSpace(self._kinematics)
         if not by_joints:
-            kinematics: LeaderKinematics = SO101
+            kinematics: LeaderKinematics = SO_ARM
             space = ToolSpace(
                 kinematics,
                 self._leader_home,
                 self._kinematics.tcp(robot.configuration(HOME)),
-                -_SO101_REACH,
-                _SO101_REACH,
+                -_SO_ARM_REACH,
+                _SO_ARM_REACH,
                 float(rng.uniform(0.5, 3.0)),
                 float(rng.uniform(-3.0, 3.0)),
             )

@@ -11,6 +11,9 @@ AXES: Final = ("forward", "left", "up", "roll", "pitch", "yaw")
 """A device's axes, those of REP 103 for the person in front of it: forward (x) is away from them, left (y), up (z), and
 the turns about these. They are words because a `y` in a parameter file means yes."""
 
+GRAB: Final = "grab"
+"""Name of the button that a hand at an arm presses."""
+
 REST: Final = (0.0,) * 6
 """A device that nobody touches."""
 

@@ -13,13 +13,10 @@ import numpy as np
 from serl_robots.model.pose import Pose
 
 from serl_tasks import ArmSample
-from serl_teleop.devices.device import REST, DeviceState, Motion
+from serl_teleop.devices.device import GRAB, REST, DeviceState, Motion
 from serl_teleop.devices.leader.chain import Joints
 from serl_teleop.devices.leader.grab import GrabDetector, GrabSettings
 from serl_teleop.devices.leader.space import Space
-
-GRAB: Final = "grab"
-"""Name of the button that a hand at the leader presses."""
 
 _LONGEST_STEP: Final = 0.1  # [s] between two looks that is made up for
 _SLACK: Final = (

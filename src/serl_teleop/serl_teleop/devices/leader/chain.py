@@ -136,7 +136,7 @@ def _skew(axis: Sequence[float]) -> NDArray[np.float64]:
     return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
 
 
-SO101: Final = Chain(
+SO_ARM: Final = Chain(
     axes=((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (0.0, 1.0, 0.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0)),
     points=(
         (0.0388, 0.0, 0.0624),
