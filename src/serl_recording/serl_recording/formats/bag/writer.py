@@ -118,11 +118,20 @@ class BagWriter(Writer):
         self._flush()
 
     def close(self, finished: bool) -> None:
-        """Write the index of the file, and close it."""
+        """Write the index of the file, and close it.
+
+        Raises:
+            RecordingError: there is no room for the index. Where something else has ended the recording that is told,
+                and the file has no index, as that of a recording that was killed.
+        """
         try:
-            self._writer.finish()
-        finally:
-            self._file.close()
+            try:
+                self._writer.finish()
+            finally:
+                self._file.close()
+        except OSError as error:
+            if finished:
+                raise RecordingError(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def _observe(self, episode: Episode, step: int, stamp: int) -> None:
         for name, topic in self._topics.items():
