@@ -2,6 +2,7 @@
 """Recording of demonstrations into a file, from the command line."""
 
 import os
+import shutil
 from pathlib import Path
 
 from rich.console import Console
@@ -88,6 +89,7 @@ def record(
                 executable="actor",
                 on_feedback=lambda feedback: status.update(
                     f"{feedback.episodes}/{episodes} demonstrations in {feedback.attempts} attempts"
+                    f"{needed_room(path, feedback.episodes, episodes)}"
                 ),
             )
     except KeyboardInterrupt:
@@ -102,6 +104,19 @@ def record(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def needed_room(path: Path, done: int, wanted: int) -> str:
+    """How large the file will be, by what is in it, and whether the disk has room for that; empty before the first."""
+    try:
+        size, free = part_of(path).stat().st_size, shutil.disk_usage(path.absolute().parent).free
+    except OSError:  # it has its name already
+        return ""
+    if not done:
+        return ""
+    whole = size * wanted / done
+    short = f", and the disk has room for {free / 1e6:.0f} MB more" if whole - size > free else ""
+    return f"; about {whole / 1e6:.1f} MB in the end{short}"
 
 
 def _saved(path: Path) -> str:
