@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``./serl convert`` and ``./serl data``, as a person calls them."""
+"""``./serl convert``, ``data`` and ``record``, as a person calls them and what they say."""
 
 import io
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,3 +111,16 @@ def test_what_is_not_there_is_one_line(arguments, capsys, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 1
     assert capsys.readouterr().err.splitlines() == ["serl: error: missing: expected a recording, found nothing"]
+
+
+def test_the_size_in_the_end_is_told_and_a_disk_that_is_too_small(tmp_path, monkeypatch):
+    pytest.importorskip("rclpy", reason="needs ROS")
+    from serl_cli.work.record_demonstrations import needed_room
+
+    path = tmp_path / "a.serl"
+    assert needed_room(path, 1, 20) == ""
+    path.with_name("a.serl.part").write_bytes(bytes(2_000_000))
+    assert needed_room(path, 0, 20) == ""
+    assert needed_room(path, 4, 20) == "; about 10.0 MB in the end"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
+    assert needed_room(path, 4, 20) == "; about 10.0 MB in the end, and the disk has room for 5 MB more"
