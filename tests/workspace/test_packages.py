@@ -53,8 +53,19 @@ PIP_PACKAGES = {
     "safetensors": "safetensors",
     "tensorboardX": "tensorboardx",
 }
-# Of one kind of camera, of game pads, of some formats of recordings, which say so where they are missing.
-OPTIONAL = {"av", "google_crc32c", "lz4", "mcap", "pyarrow", "pyrealsense2", "rosbags", "sdl2", "zstandard"}
+# Of one kind of camera, of game pads, of servos, of some formats of recordings, which say so where they are missing.
+OPTIONAL = {
+    "av",
+    "google_crc32c",
+    "lz4",
+    "mcap",
+    "pyarrow",
+    "pyrealsense2",
+    "rosbags",
+    "scservo_sdk",
+    "sdl2",
+    "zstandard",
+}
 
 
 def imported(folder: Path) -> set[str]:
