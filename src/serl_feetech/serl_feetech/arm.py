@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serl_feetech import registers
 from serl_feetech.bus import Bus
 from serl_feetech.calibration import Calibration, CalibrationError, ServoCalibration, check_calibration
-from serl_feetech.errors import FeetechError
+from serl_feetech.errors import FeetechError, PortError
 from serl_feetech.registers import TURN, Register
 
 SO_ARM: Final = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
@@ -87,25 +87,40 @@ class ServoArm:
     def hold(self, torque: float) -> None:
         """Stand where it is, with a share of its torque in (0, 1].
 
+        Each servo says that it has heard its limit and its goal before any torque is switched on: one that has missed
+        its goal would go where it was sent last, at full speed.
+
         Raises:
-            FeetechError: as `read`.
+            ValueError: no such share; nothing is written.
+            FeetechError: as `read`; the torque of a part of the servos may be on by then: `let_go`, or `close`.
         """
+        limit = _torque_limit(torque)
         steps = self._bus.sync_read(self._ids, registers.PRESENT_POSITION)
-        self._bus.sync_write(registers.GOAL_POSITION, steps)  # or it would go where it was sent last
-        self._all(registers.TORQUE_LIMIT, round(1000.0 * torque))
+        self._all(registers.TORQUE_LIMIT, limit)
+        for servo, position in steps.items():
+            self._bus.write(servo, registers.GOAL_POSITION, position)
         self._all(registers.TORQUE_ENABLE, 1)
 
     def limit_torque(self, torque: float) -> None:
-        """Hold on with another share of the torque, in (0, 1]; raises as `read`."""
-        self._bus.sync_write(registers.TORQUE_LIMIT, dict.fromkeys(self._ids, round(1000.0 * torque)))
+        """Hold on with another share of the torque, in (0, 1], as each servo says it has heard; raises as `hold`."""
+        self._all(registers.TORQUE_LIMIT, _torque_limit(torque))
 
     def go_to(self, angles: NDArray[np.float64], gripper: float) -> None:
         """Go to angles (n,) [rad] and an opening, no further than the ranges; at once, and as fast as it can.
 
+        No servo says that it has heard: who misses one goal takes the next.
+
         Raises:
+            ValueError: another number of angles, or one of them or the opening is not finite; nothing is sent.
             FeetechError: the port is gone.
         """
-        steps = np.clip(angles, self.lower, self.upper) * self._signs / _ANGLE + self._middles
+        wanted = np.asarray(angles, dtype=np.float64)
+        if wanted.shape != self._middles.shape or not (np.isfinite(wanted).all() and math.isfinite(gripper)):
+            raise ValueError(
+                f"{self.description}: expected {len(self.joints)} finite angles and a finite opening, found "
+                f"{wanted.tolist()} and {gripper}"
+            )
+        steps = np.clip(wanted, self.lower, self.upper) * self._signs / _ANGLE + self._middles
         share = min(max(gripper, 0.0), 1.0)
         share = 1.0 - share if self._gripper.drive_mode else share
         low, high = self._gripper.range_min, self._gripper.range_max
@@ -113,13 +128,27 @@ class ServoArm:
         self._bus.sync_write(registers.GOAL_POSITION, dict(zip(self._ids, goals, strict=True)))
 
     def let_go(self) -> None:
-        """Switch the torque off. Raises FeetechError as `read`."""
-        self._all(registers.TORQUE_ENABLE, 0)
+        """Switch the torque off, of each servo whatever the others answer.
+
+        Raises:
+            FeetechError: as `read`; the first of several.
+        """
+        first: FeetechError | None = None
+        self._bus.sync_write(registers.TORQUE_ENABLE, dict.fromkeys(self._ids, 0))  # all at once, if they hear it
+        for servo in self._ids:
+            try:
+                self._bus.write(servo, registers.TORQUE_ENABLE, 0)
+            except PortError:
+                raise
+            except FeetechError as error:
+                first = error if first is None else first
+        if first is not None:
+            raise first
 
     def close(self) -> None:
         """Switch the torque off, if anything still listens, and close the port. A second call does nothing."""
         try:
-            self._bus.sync_write(registers.TORQUE_ENABLE, dict.fromkeys(self._ids, 0))
+            self.let_go()
         except FeetechError:
             pass  # it is gone, and has been said to be
         finally:
@@ -153,3 +182,10 @@ class ServoArm:
         """Write one value to all of them, and know that they have heard it."""
         for servo in self._ids:
             self._bus.write(servo, register, value)
+
+
+def _torque_limit(share: float) -> int:
+    """Of `TORQUE_LIMIT`, for a share in (0, 1]; raises ValueError for any other."""
+    if not 0.0 < share <= 1.0:  # also of NaN
+        raise ValueError(f"torque: expected a share in (0, 1], found {share}")
+    return max(1, round(1000.0 * share))
