@@ -131,12 +131,14 @@ class Person:
     def repeats(self, message: ActionInput) -> bool:
         """Whether an active message is nothing new: its stamp is not after that of its sender's before.
 
-        A device that says the same again and again is dead, whoever sends it. One that was started again, with another
-        clock, is heard from its second message on.
+        A device that says the same again and again is dead, whoever sends it and whether it is followed or not. One
+        that was started again, with another clock, is heard from its second message on. However many names there are,
+        the stamp of who leads stays known.
         """
         before = self._stamps_ns.pop(message.sender, 0)
         if len(self._stamps_ns) >= _MOST_SENDERS:
-            del self._stamps_ns[next(iter(self._stamps_ns))]
+            leader = self.sender.name
+            del self._stamps_ns[next(name for name in self._stamps_ns if name != leader)]
         self._stamps_ns[message.sender] = message.stamp_ns
         return message.active and 0 < message.stamp_ns <= before
 

@@ -161,10 +161,11 @@ class ArmController:
         if problem is not None:
             self.safety.refuse("action", f"teleop/action refused: {problem}")
             return None
+        # before who is followed: a device that is dead while another one leads must not lead once that one lets go
+        old = self._pacing.out_of_date(message, leaders.person, leaders.episode)
         if not leaders.person.admits(message, now):
             self.unheard += message.active
             return None
-        old = self._pacing.out_of_date(message, leaders.person, leaders.episode)
         if old is not None:
             self.dropped += 1
             if old and leaders.leading(now) is None:

@@ -92,6 +92,36 @@ def test_a_device_that_repeats_itself_is_dead_whoever_else_sends(paced: Rig) -> 
     assert paced.controller.leader.name == ""
 
 
+def test_a_device_that_died_while_another_one_led_does_not_lead_after_it(paced: Rig) -> None:
+    for step in range(50):
+        paced.teleop(*FORWARD, sender="page", stamp_ns=100 + step)
+        paced.teleop(*BACK, sender="stuck", stamp_ns=5)
+        paced.state()
+    assert set(led(paced)) == {1.0}
+    paced.teleop(active=False, sender="page", stamp_ns=200)  # lets go
+    for _ in range(50):
+        paced.teleop(*BACK, sender="stuck", stamp_ns=5)
+        paced.state()
+    assert led(paced) == [], "it said nothing new"
+    for step in range(50):
+        paced.teleop(*BACK, sender="stuck", stamp_ns=6 + step)
+        paced.state()
+    assert set(led(paced)) == {-1.0}, "it is alive again"
+
+
+def test_no_flood_of_names_lets_a_dead_device_lead_on(paced: Rig) -> None:
+    for step in range(50):
+        paced.teleop(*FORWARD, sender="stuck", stamp_ns=5)
+        for name in range(100):
+            paced.teleop(*BACK, sender=f"{step} {name}", stamp_ns=7)
+        paced.state()
+        if paced.controller.leader.name not in ("", "stuck"):
+            break
+    moved = led(paced)
+    assert moved[-1] == -1.0, "another one is followed in the end"
+    assert moved.count(1.0) <= 1 + round(TIMEOUT / PERIOD), "what its first message is good for"
+
+
 def test_who_has_let_go_leads_no_more_and_who_rests_does_not_lead_instead(lockstep: Rig) -> None:
     lockstep.episode(1, human_expected=True)
     lockstep.teleop(*BACK, sender="device", priority=1)
