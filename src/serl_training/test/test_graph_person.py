@@ -98,6 +98,26 @@ def test_a_rewind_takes_back_the_newest_steps(asked):
     asked.press_until(TeleopEvent.REWIND, lambda: leaves(asked.actor))
 
 
+def test_two_rewinds_add_up_and_neither_takes_back_that_all_was_discarded(asked):
+    asked.actor.begin()
+    for _ in range(2):
+        answer = asked.call(Trigger, "episode/rewind", Trigger.Request())
+    assert "newest 14 steps" in answer.message
+    with pytest.raises(EpisodeDiscarded) as left:
+        asked.actor.check()
+    assert left.value.steps == 14
+    asked.discard()
+    assert asked.call(Trigger, "episode/rewind", Trigger.Request()).message.startswith("a person discarded it")
+    with pytest.raises(EpisodeDiscarded) as left:
+        asked.actor.check()
+    assert left.value.steps is None
+    asked.call(Trigger, "episode/rewind", Trigger.Request())
+    asked.discard()
+    with pytest.raises(EpisodeDiscarded) as left:
+        asked.actor.check()
+    assert left.value.steps is None
+
+
 def test_a_button_pauses_and_goes_on(asked):
     asked.actor.begin()
     asked.press(TeleopEvent.PAUSE, lambda: asked.actor.paused)

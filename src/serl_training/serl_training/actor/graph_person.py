@@ -73,8 +73,11 @@ class GraphPerson:
         return said
 
     def _discard(self, steps: int | None = None) -> bool:
-        """The running episode is left, and its newest steps are void; None: all of them."""
+        """The running episode is left, and its newest steps are void, more than were before; None: all of them."""
         if self._runs:
+            if isinstance(self._left, EpisodeDiscarded) and steps is not None:
+                before = self._left.steps
+                steps = None if before is None else before + steps
             what = "it" if steps is None else f"its newest {steps} steps"
             self._left = EpisodeDiscarded(f"a person discarded {what}", steps)
         return self._runs
@@ -90,11 +93,7 @@ class GraphPerson:
 
     def _on_rewind(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._discard(self._rewind_steps)
-        response.message = (
-            f"the newest {self._rewind_steps} steps are discarded, and the episode is left"
-            if response.success
-            else "no episode is running"
-        )
+        response.message = f"{self._left}, and the episode is left" if response.success else "no episode is running"
         return response
 
     def _on_event(self, message: TeleopEvent) -> None:
