@@ -15,6 +15,7 @@ from serl_rl.spec import DataError
 from serl_rl.storage.chunk import encode_chunk
 from serl_rl.storage.demonstrations import read_demonstrations
 from serl_rl.storage.journal import Journal, Record
+from serl_rl.storage.tombstone import Tombstone, encode_tombstone
 
 
 def write(path, spec, episodes, **settings):
@@ -169,6 +170,51 @@ def test_the_journal_of_a_run_is_a_recording(tmp_path, make_spec, make_episode, 
     kept = [episode.without(frozenset({"wrist"})) for episode in episodes if episode.success]
     for one, other in zip(found, kept, strict=True):
         same(one, other)
+
+
+def run_with(path, spec, episodes, tombstones):
+    """A run that ends in tombstones; returns the end of each record."""
+    with Journal(path / "journal", spec.transitions, sync_interval=None) as journal:
+        sequence, ends = 0, []
+        chunks = [chunk_of(episode, spec) for episode in episodes]
+        records = [(len(chunk), encode_chunk(chunk)) for chunk in chunks] + [(1, data) for data in tombstones]
+        for count, data in records:
+            journal.append(Record("actor", "session", sequence, count, data))
+            sequence += count
+            ends.append(journal.position.offset)
+    return ends
+
+
+def test_a_tombstone_that_cannot_be_read_is_left_out_and_told(tmp_path, make_spec, make_episode):
+    spec = make_spec()
+    episodes = [make_episode(spec, seed, stamped=False) for seed in range(3)]
+    good = encode_tombstone(Tombstone(episodes[0].actor, episodes[0].number, 0))
+    run_with(tmp_path, spec, episodes, [b"SERLTMB1\x93\x01\x02\x03", good])
+    told = []
+    found = list(open_recording(tmp_path).episodes(told.append))
+    assert [episode.number for episode in found] == [episode.number for episode in episodes[1:]]
+    (line,) = map(str, told)
+    assert "a record of segment 0 was left out" in line
+    assert "what a person discarded with it may have come back" in line
+    with pytest.raises(RecordingError, match="may have come back"):
+        list(open_recording(tmp_path).episodes())
+
+
+def test_damage_says_that_what_was_discarded_may_have_come_back(tmp_path, make_spec, make_episode):
+    spec = make_spec()
+    episodes = [make_episode(spec, seed, stamped=False) for seed in range(3)]
+    tombstones = [encode_tombstone(Tombstone(each.actor, each.number, 0)) for each in episodes[:2]]
+    ends = run_with(tmp_path, spec, episodes, tombstones)
+    (segment,) = (tmp_path / "journal").glob("*.segment")
+    data = bytearray(segment.read_bytes())
+    data[ends[3] - 6] ^= 1  # in the first tombstone
+    segment.write_bytes(data)
+    told = []
+    found = list(open_recording(tmp_path).episodes(told.append))
+    assert [episode.number for episode in found] == [episodes[0].number, episodes[2].number]
+    (line,) = map(str, told)
+    assert "is damaged or missing" in line
+    assert "may have come back" in line
 
 
 def test_what_is_no_recording_is_refused_in_one_line(tmp_path, make_spec):

@@ -52,17 +52,22 @@ class JournalReader(Reader):
 
     def _pieces(self, report: Report) -> Iterator[Piece]:
         whole = True
-        try:
-            cuts = Cuts(record.data for _, record, _ in salvage(self._path))
-        except DataError as error:
-            raise RecordingError(f"{self._path}: what was discarded cannot be told: {error}") from error
+        cuts = Cuts((record.data for _, record, _ in salvage(self._path)), strict=False)
         for number, (position, record, unbroken) in enumerate(salvage(self._path)):
             if whole and not unbroken:
                 whole = False
                 report(
                     RecordingError(
                         f"{self._path}: something before byte {position.offset} of segment {position.segment} is "
-                        "damaged or missing; episodes that lack a piece are left out"
+                        "damaged or missing; episodes that lack a piece are left out, and what a person discarded "
+                        "there may have come back"
+                    )
+                )
+            if number in cuts.unreadable:
+                report(
+                    RecordingError(
+                        f"{self._path}: a record of segment {position.segment} was left out: "
+                        f"{cuts.unreadable[number]}; what a person discarded with it may have come back"
                     )
                 )
             if is_tombstone(record.data):

@@ -76,16 +76,29 @@ def _check(tombstone: Tombstone) -> None:
 class Cuts:
     """What the tombstones of a journal leave of its chunks, for who reads it as a whole."""
 
-    def __init__(self, entries: Iterable[bytes | memoryview]) -> None:
+    def __init__(self, entries: Iterable[bytes | memoryview], *, strict: bool = True) -> None:
         """Look through all records of a journal, oldest first.
 
         Args:
-            entries: chunks and tombstones. What cannot be read as a tombstone is none.
+            entries: chunks and tombstones.
+            strict: whether a tombstone that cannot be read is an error; otherwise it cuts nothing.
+
+        Raises:
+            DataError: a tombstone cannot be read.
         """
+        self.unreadable: dict[int, DataError] = {}
+        """Tombstones that cannot be read, by the number of the record."""
         self._cuts: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)  # number of the record, step
         for number, data in enumerate(entries):
-            if is_tombstone(data):
+            if not is_tombstone(data):
+                continue
+            try:
                 tombstone = decode_tombstone(data)
+            except DataError as error:
+                if strict:
+                    raise
+                self.unreadable[number] = error
+            else:
                 self._cuts[tombstone.key].append((number, tombstone.first_step))
 
     def left_of(self, number: int, chunk: Chunk) -> Chunk | None:
