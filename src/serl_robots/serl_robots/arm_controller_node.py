@@ -289,7 +289,8 @@ class ArmControllerNode(Node):
         self._publish(self._controller.on_teleop(action_input(message), time.monotonic()))
         if self._controller.unheard > unheard:
             text = f"{called(message.sender)} is not followed: {called(self._controller.leader.name)} leads"
-            logs.log(self, logs.WARN, text, throttle=_REPEAT_AFTER, key=("unheard", message.sender))
+            # without the name, which may be another one in each message
+            logs.log(self, logs.WARN, text, throttle=_REPEAT_AFTER, key="unheard")
 
     def _on_episode(self, message: EpisodeStatus) -> None:
         if self._broken:
@@ -442,7 +443,7 @@ class ArmControllerNode(Node):
         self._safety_publisher.publish(status)
         if leader.name and leader != before[2]:
             text = f"{called(leader.name)} leads the arm"
-            logs.log(self, logs.INFO, text, throttle=_REPEAT_AFTER, key=("leads", leader.name))
+            logs.log(self, logs.INFO, text, throttle=_REPEAT_AFTER, key="leads")
         if key != before[3] and status.reason:
             # a pause between episodes is nothing to worry about
             level = logs.INFO if key == "stale_command" else logs.WARN

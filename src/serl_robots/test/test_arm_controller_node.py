@@ -117,6 +117,33 @@ def test_two_who_publish_at_once_do_not_interleave(make_graph: Callable[..., Gra
     paced.ros.spin_until(lambda: paced.safety[-1].leader not in ("", followed), what="the other one to lead")
 
 
+def test_a_flood_of_names_does_not_flood_the_log(
+    make_graph: Callable[..., Graph], capfd: pytest.CaptureFixture[str]
+) -> None:
+    paced = make_graph(lockstep=False, **{"limits.stale_timeout": 10.0})  # a busy machine is no silence
+    publisher = paced.ros.node("persons").create_publisher(ActionCommand, "teleop/action", RELIABLE_10)
+    paced.ros.spin_until(lambda: publisher.get_subscription_count() == 1)
+    action = array("f", [0.25, 0.0, 0.0, 0.0])
+    began = time.monotonic()
+
+    def refused() -> int:
+        return paced.controller._controller.unheard
+
+    for number in range(10):
+        publisher.publish(ActionCommand(active=True, action=action, sender="first"))
+        paced.ros.spin_until(lambda: paced.safety[-1].leader == "first")
+        publisher.publish(ActionCommand(active=True, action=action, sender=f"name {number}"))
+        paced.ros.spin_until(lambda number=number: refused() > number, what="the refusal")
+    for number in range(10):  # each takes over from the one before
+        name = f"leader {number}"
+        publisher.publish(ActionCommand(active=True, action=action, sender=name, priority=1 + number))
+        paced.ros.spin_until(lambda name=name: paced.safety[-1].leader == name, what=f"{name} to lead")
+    most = 1 + (time.monotonic() - began) // 5.0  # a line in 5 s
+    written = capfd.readouterr().err
+    assert 1 <= written.count("is not followed") <= most
+    assert 1 <= written.count("leads the arm") <= most
+
+
 @pytest.mark.parametrize("action", [[0.0] * 3, [float("nan")] * 4, [2.0, 0.0, 0.0, 0.0]])
 def test_a_bad_action_is_answered_on_arm_safety(lockstep: Graph, action: list[float]) -> None:
     lockstep.act(0, *action)
