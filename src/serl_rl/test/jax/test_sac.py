@@ -256,9 +256,11 @@ def test_actors_compute_the_policy_of_the_learner(changes):
         batch = make_batch(seed, size=1)
         one = {name: rows[0] for name, rows in batch["observation"].items()}
         expected = policy_of(agent, agent.acting_average["actor"], flat(one))
-        for found, wanted in zip(policy.acting.planner.distribution(policy.encode(one)), expected, strict=True):
-            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(policy.act(one, deterministic=True), np.tanh(expected[0]), rtol=1e-4, atol=1e-5)
+        mean, log_std = (np.ravel(value) for value in expected)
+        np.testing.assert_allclose(policy.act(one, deterministic=True), np.tanh(mean), rtol=1e-4, atol=1e-5)
+        noise = np.random.default_rng(seed).standard_normal(len(mean), dtype=np.float32)
+        explored = policy.act(one, deterministic=False, rng=np.random.default_rng(seed))
+        np.testing.assert_allclose(explored, np.tanh(mean + np.exp(log_std) * noise), rtol=1e-4, atol=1e-5)
 
 
 def test_a_state_of_another_configuration_is_refused_by_name():
