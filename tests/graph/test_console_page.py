@@ -42,7 +42,7 @@ class Graph:
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
         """Handle messages until something is so."""
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + 60.0  # a busy machine starts a graph and a browser slowly
         while not condition():
             assert time.monotonic() < deadline, f"waited in vain until {what}"
             self._ros.executor.spin_once(timeout_sec=0.001)
@@ -141,6 +141,10 @@ def test_two_tablets_watch_lead_judge_and_stop(ros: Any, processes: Any, tmp_pat
     use(ros, processes, tmp_path, test)
 
 
+HEARD_WITHIN = 0.2 + 0.5
+"""The arm hears so soon [s] that a page is silent: `lead.DEAD_MAN` and the console's tick, and an allowance (not a
+measurement) for browser, console and test, which share the machine with a graph. Less than the tablet sleeps below."""
+
 SILENCED = {
     "is closed": "location.href = 'about:blank'",
     "sleeps": "(() => { for (const begin = Date.now(); Date.now() < begin + 1000;); })()",
@@ -162,7 +166,7 @@ def test_a_tablet_that_is_gone_while_it_leads_stops_leading(ros: Any, processes:
                 began = time.monotonic()
                 gone = asyncio.ensure_future(page.ask(script))
                 await graph.until(lambda: not graph.leads, f"the arm hears that nobody leads: the tablet {what}")
-                assert graph.told[-1][0] - began < 0.3, what  # 0.2 s, and what the browser needs to do it
+                assert graph.told[-1][0] - began < HEARD_WITHIN, what
                 count = len(graph.told)
                 await graph.until(lambda count=count: len(graph.told) > count, "it is said again")
                 assert not any(active for _, active, _ in graph.told[count:])
