@@ -179,6 +179,8 @@ class Ingest:
                 raise DataError("count", f"{found}, the transitions in data", str(count))
             if entry.episode >= MAX_EPISODE:  # the next one gets a number, too
                 raise DataError("episode", f"a number below {MAX_EPISODE}", str(entry.episode))
+            if isinstance(entry, Tombstone) and entry.actor_id != actor_id:
+                raise DataError("tombstone.actor_id", f"{actor_id!r}, who sends it", f"{entry.actor_id!r}")
             if first_sequence + count <= expected:
                 return InsertResult(expected, 0)
             record = Record(actor_id, session_id, first_sequence, count, data)
@@ -217,11 +219,6 @@ class Ingest:
                 if isinstance(rows, np.ndarray) and len(found := np.argwhere(np.abs(rows) == magnitude)):
                     return f"from {chunk.actor_id}, episode {chunk.episode}, step {chunk.first_step + int(found[0][0])}"
         return ""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to learn from: nothing was stored, or all was discarded."""
-        return not len(self.online) and not len(self.demonstrations)
 
     def _decode(self, data: bytes | memoryview) -> Chunk | Tombstone:
         return decode_tombstone(data) if is_tombstone(data) else decode_chunk(data, self.spec)

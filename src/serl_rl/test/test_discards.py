@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serl_rl.ingest import Ingest, InsertResult
-from serl_rl.replay.buffer import NothingToDraw, ReplayBuffer, Sampling
+from serl_rl.replay.buffer import NothingToDraw, ReplayBuffer, Sampling, empty_batch
+from serl_rl.replay.sampler import SymmetricSampler
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage.chunk import Chunk, decode_chunk, encode_chunk
 from serl_rl.storage.journal import Journal, Record, read_journal
@@ -160,7 +161,7 @@ def open_ingest_again(ingest: Ingest, path: Path, spec: TransitionSpec) -> Inges
     return again
 
 
-@pytest.mark.parametrize("void", [[3], range(20), range(1, 24)])
+@pytest.mark.parametrize("void", [[3], range(0, 24, 2), range(13), range(20), range(1, 24)])
 def test_only_what_is_left_is_drawn_and_all_of_it_equally_often(make_chunk, state_spec, void):
     buffer = ReplayBuffer(state_spec, 100)
     for episode in range(24):
@@ -172,6 +173,23 @@ def test_only_what_is_left_is_drawn_and_all_of_it_equally_often(make_chunk, stat
     values, counts = np.unique(drawn, return_counts=True)
     assert sorted(values.tolist()) == sorted(left)
     assert counts.min() > 130 and counts.max() < 280  # 200 +- 5 standard deviations
+
+
+@settings(max_examples=25, deadline=None)
+@given(void=st.sets(st.integers(0, 15), max_size=15), capacity=st.integers(16, 20), seed=st.integers(0, 99))
+def test_whatever_was_discarded_the_rest_is_drawn_uniformly(make_chunk, state_spec, void, capacity, seed):
+    buffer = ReplayBuffer(state_spec, capacity)
+    for episode in range(-8, 16):  # around the ring
+        reward = np.array([episode], np.float32)
+        buffer.insert(make_chunk(state_spec, 1, reward=reward, episode=episode + 8, last=True))
+    for episode in {*void, *range(16 - capacity, 0)}:
+        buffer.discard("actor", episode + 8, 0)
+    left = sorted(set(range(16)) - void)
+    batch = empty_batch(state_spec, (4, 100 * len(left)))
+    buffer.sample_into(np.random.default_rng(seed), batch)
+    values, counts = np.unique(batch["reward"], return_counts=True)
+    assert values.tolist() == left
+    assert abs(counts - 400).max() < 130  # 6.5 standard deviations
 
 
 def test_a_buffer_whose_content_was_all_discarded_is_empty_until_something_is_stored(make_chunk, state_spec):
@@ -186,6 +204,40 @@ def test_a_buffer_whose_content_was_all_discarded_is_empty_until_something_is_st
     for number in range(3):  # over what was discarded
         buffer.insert(make_chunk(state_spec, 2, seed=number, episode=4 + number))
         assert len(buffer) == min(2 * number + 2, 5)
+
+
+@pytest.mark.parametrize("wanted", ["anything", "demonstrations", "goals"])
+def test_a_sampler_waits_for_what_was_discarded_and_says_what_was_never_stored(make_chunk, state_spec, wanted):
+    buffers = {name: ReplayBuffer(state_spec, 50) for name in ("online", "demonstrations", "goals")}
+    goals = buffers["goals"] if wanted == "goals" else None
+    sampler = SymmetricSampler(
+        buffers["online"],
+        buffers["demonstrations"],
+        4,
+        seed=0,
+        demonstrations_only=wanted == "demonstrations",
+        goals=goals,
+    )
+    assert sampler.waits_for == "transitions", "nothing was stored yet"
+    buffers["online"].insert(make_chunk(state_spec, 5, episode=1))
+    assert not sampler.waits_for
+    if wanted != "anything":
+        with pytest.raises(ValueError, match=f"{wanted}: expected at least one") as missing:
+            sampler.sample(1, 1)
+        assert not isinstance(missing.value, NothingToDraw)
+    for name in ("demonstrations", "goals"):
+        buffers[name].insert(make_chunk(state_spec, 5, episode=2))
+        buffers[name].discard("actor", 2, 0)
+    if wanted == "anything":
+        sampler.sample(1, 1)
+        buffers["online"].discard("actor", 1, 0)
+    assert sampler.waits_for
+    with pytest.raises(NothingToDraw, match=sampler.waits_for):
+        sampler.sample(1, 1)
+    for name in ("demonstrations", "goals"):
+        buffers[name].insert(make_chunk(state_spec, 5, episode=3))
+    assert not sampler.waits_for
+    sampler.sample(1, 1)
 
 
 def test_what_comes_behind_a_cut_is_no_continuation(make_episode, state_spec):
@@ -257,6 +309,16 @@ def test_odd_bytes_are_refused_and_change_nothing(tmp_path, make_chunk, state_sp
     assert (ingest.journal.position, len(ingest.online)) == (position, 3)
     sender.discard(1, 1)
     assert len(ingest.online) == 1
+    ingest.journal.close()
+
+
+def test_nobody_discards_what_another_actor_did(tmp_path, make_chunk, state_spec):
+    ingest = open_ingest(tmp_path, state_spec)
+    Sender(ingest, "left").send(make_chunk(state_spec, 3, actor_id="left"))
+    position = ingest.journal.position
+    with pytest.raises(DataError, match=r"tombstone\.actor_id: expected 'right', who sends it, found 'left'"):
+        ingest.insert("right", "session", 0, 1, encode_tombstone(Tombstone("left", 1, 0)))
+    assert (ingest.journal.position, len(ingest.online), ingest.totals.discarded) == (position, 3, 0)
     ingest.journal.close()
 
 

@@ -24,6 +24,7 @@ from serl_rl.spec import Plausible
 from serl_rl.storage.chunk import Chunk, TransitionSpec, encode_chunk
 from serl_rl.storage.journal import JournalError, JournalLost
 from serl_rl.storage.segment import scan
+from serl_rl.storage.tombstone import Tombstone, encode_tombstone
 from serl_training.learner.schedule import Due, Pace, UpdateSchedule
 from serl_training.learner.trainer import PublishedPolicy, Trainer
 from serl_training.learner.training_errors import TrainingError
@@ -177,6 +178,29 @@ def test_cloning_without_demonstrations_says_what_is_missing(tmp_path) -> None:
         learner.ingest.insert("actor", "s", 0, 10, memoryview(encode_chunk(own(0))))
         with pytest.raises(ValueError, match="demonstrations: expected at least one to learn from, found none"):
             wait(lambda: False, learner)
+
+
+def discard(learner: Trainer, episode: int, session: str) -> None:
+    learner.ingest.insert("actor", session, 0, 1, memoryview(encode_tombstone(Tombstone("actor", episode, 0))))
+
+
+def test_cloning_whose_demonstrations_were_all_discarded_waits_for_others_also_after_a_restart(tmp_path, caplog):
+    with started(tmp_path) as (learner, published):
+        send(learner, demonstration(0))
+        practise(learner, published)
+        discard(learner, 0, session="discard")
+        practise(learner, published)  # nobody is held up
+        assert "training waits for demonstrations: what was stored of them was discarded; record some" in caplog.text
+    caplog.clear()
+    with started(tmp_path) as (learner, published):
+        wait(lambda: bool(published), learner)
+        practise(learner, published)
+        assert "training waits for demonstrations" in caplog.text
+        assert learner.is_training
+        updates = published[-1].updates
+        send(learner, demonstration(1), session="again")
+        ask(learner)
+        wait(lambda: published[-1].updates >= updates + 100, learner)
 
 
 def test_a_batch_that_fits_into_no_memory_is_told_in_one_line(tmp_path) -> None:

@@ -13,6 +13,7 @@ from serl_rl.replay.batch_memory import BatchMemory
 from serl_rl.replay.buffer import (
     SINGLE,
     Batch,
+    NothingToDraw,
     ReplayBuffer,
     Sampling,
     batch_bytes,
@@ -60,13 +61,31 @@ class SymmetricSampler:
         self.goals = goals
         self._memory = BatchMemory()
 
+    @property
+    def waits_for(self) -> str:
+        """What has to be stored before anything can be drawn, in words; empty: nothing.
+
+        Demonstrations or goals that were never stored are not waited for: `sample` says that they are missing.
+        """
+        if not len(self.online) and not len(self.demonstrations):
+            return "transitions"
+        if self.demonstrations_only and _is_emptied(self.demonstrations):
+            return "demonstrations"
+        if self.goals is not None and _is_emptied(self.goals):
+            return "demonstrations that succeed"
+        return ""
+
     def sample(self, n_steps: int, utd_ratio: int) -> Batch:
         """Minibatches for `n_steps` environment steps of `utd_ratio` updates: leaves (n_steps, utd_ratio, B, ...).
 
-        Raises ValueError while there is nothing to draw from, or no goal although goals are wanted.
+        Raises:
+            NothingToDraw: while it `waits_for` something.
+            ValueError: no demonstration, or no goal, was ever stored although they are wanted.
         """
+        if what := self.waits_for:
+            raise NothingToDraw(f"replay buffers: expected {what} to sample from, found none")
         batch = self._empty(n_steps, utd_ratio)
-        if self.demonstrations_only and not len(self.demonstrations):
+        if self.demonstrations_only and not self.demonstrations.inserted:
             raise ValueError("demonstrations: expected at least one to learn from, found none; record some")
         if self.demonstrations_only or not len(self.online):
             self.demonstrations.sample_into(self.rng, batch, self.sampling)
@@ -78,7 +97,7 @@ class SymmetricSampler:
             self.online.sample_into(self.rng, map_batch(lambda rows: rows[:, :, half:], batch), self.sampling)
         if self.goals is not None:
             goals = self._empty_goals(n_steps, utd_ratio)
-            if not len(self.goals):
+            if not self.goals.inserted:
                 raise ValueError("goals: expected at least one demonstration that succeeded, found none; record some")
             self.goals.sample_into(self.rng, goals)
             batch["goal"] = goals["next_observation"]
@@ -99,6 +118,11 @@ class SymmetricSampler:
     def _empty_goals(self, n_steps: int, utd_ratio: int) -> Batch:
         shape = (n_steps, utd_ratio, self.batch_size - self.batch_size // 2)
         return empty_batch(self.online.spec, shape, empty=self._memory.empty)
+
+
+def _is_emptied(buffer: ReplayBuffer) -> bool:
+    """Whether all that was stored was discarded."""
+    return buffer.inserted > 0 and not len(buffer)
 
 
 def sampling_of(config: LearningConfig) -> Sampling:

@@ -135,6 +135,7 @@ class Trainer:
         self._version = 0
         self._schedule = UpdateSchedule(config, pace)
         self._saved = 0  # updates
+        self._waits_for = ""
         try:
             self._restore(restored)
         except BaseException:
@@ -215,7 +216,7 @@ class Trainer:
             # Insertion waits only for what the buffers guard themselves, not for pictures to be decoded.
             try:
                 batch = self._sampler.sample(n_steps, config.utd_ratio)
-            except NothingToDraw:  # a person has discarded everything in this very moment
+            except NothingToDraw:  # a person has discarded the last of it in this very moment
                 continue
             self._agent, info = self._agent.update(batch)
             if wrong := unbounded_losses(info):
@@ -245,8 +246,12 @@ class Trainer:
         return f"the largest number of the batch is {where}".rstrip()
 
     def _due(self) -> Due:
-        ingest = self.ingest
-        return self._schedule.due(ingest.totals.env_steps, asked=ingest.asked, has_data=not ingest.is_empty)
+        totals, waits_for = self.ingest.totals, self._sampler.waits_for
+        if waits_for != self._waits_for:
+            self._waits_for = waits_for
+            if waits_for and totals.discarded:
+                _log.warning("training waits for %s: what was stored of them was discarded; record some", waits_for)
+        return self._schedule.due(totals.env_steps, asked=self.ingest.asked, has_data=not waits_for)
 
     @property
     def _is_over(self) -> bool:
