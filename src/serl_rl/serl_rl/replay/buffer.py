@@ -334,13 +334,22 @@ class ReplayBuffer:
         return slots[~self._discarded[slots]] if self._voids else slots
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int64]:
-        """Slots of this shape, uniformly, with replacement."""
+        """Slots of this shape, uniformly, with replacement.
+
+        Those that hit something discarded are drawn again, which costs nothing that grows with the buffer; where that
+        would be more than every other one, they are drawn from a list of the rest.
+        """
+        if 2 * self._voids > self._size:
+            if self._drawable is None:
+                self._drawable = self._slots()
+            return self._drawable[rng.integers(len(self._drawable), size=shape)]
+        oldest = self._inserted - self._size
+        slots = rng.integers(oldest, self._inserted, size=shape) % self.capacity
         if not self._voids:
-            oldest = self._inserted - self._size
-            return rng.integers(oldest, self._inserted, size=shape) % self.capacity
-        if self._drawable is None:
-            self._drawable = self._slots()
-        return self._drawable[rng.integers(len(self._drawable), size=shape)]
+            return slots
+        while void := int((again := self._discarded[slots]).sum()):
+            slots[again] = rng.integers(oldest, self._inserted, void) % self.capacity
+        return slots
 
     def _gather(
         self, slots: NDArray[np.int64], batch: Batch, sampling: Sampling, rng: np.random.Generator | None
