@@ -263,6 +263,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "less",
         1,
         "serl_bench.safety.takeovers:takeover_max_step",
+        by_default=False,
     ),
     Benchmark(
         "death_to_hold_s",
