@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from serl_feetech import packet, registers
-from serl_feetech.errors import NoAnswer, ServoFault
+from serl_feetech.errors import NoAnswer, PortError, ServoFault
 from serl_feetech.packet import Errors, Instruction, Status, StatusReader
 from serl_feetech.port import Port
 from serl_feetech.registers import Register
 
 _TIMEOUT: Final = 0.02  # [s] for all answers to one packet: at 1,000,000 baud ten take 1 ms, an adapter's latency 16 ms
 _ATTEMPTS: Final = 3
+_MOST_STALE: Final = 1 << 16  # [bytes] that nobody has asked for: more than the buffers of a port and its adapter hold
 _WORDS: Final = {
     Errors.VOLTAGE: "its supply voltage is out of range; check the power supply",
     Errors.ANGLE: "its position is out of range; turn it back by hand, or calibrate the arm again",
@@ -27,7 +28,10 @@ _WORDS: Final = {
 class Bus:
     """Speaks to the servos at a port. Not thread-safe: one question at a time is on the wire.
 
-    What is lost or garbled on the way is asked again, three times in all.
+    What is lost or garbled on the way is asked again, three times in all. What arrives before a question is thrown
+    away, and after one that had to be asked again the wire is first listened to until it is quiet for `timeout`:
+    answers carry no number, so a late one could be taken for that to the next question. One of the same servo and size
+    that is later still cannot be told from the right one.
     """
 
     def __init__(self, port: Port, names: Mapping[int, str] | None = None, timeout: float = _TIMEOUT) -> None:
@@ -41,6 +45,7 @@ class Bus:
         self.port, self._names, self._timeout = port, dict(names or {}), timeout
         self.garbled = 0
         """Bytes that have arrived and belonged to no answer."""
+        self._owed = False  # whether answers may still be on their way to what was asked before
 
     def close(self) -> None:
         """Close the port. A second call does nothing."""
@@ -121,17 +126,20 @@ class Bus:
         """
         answers: dict[int, Status] = {}
         garbled = 0
+        if self._owed:
+            self._throw_away(self._timeout)
+            self._owed = False
         for _ in range(_ATTEMPTS):
             answers, garbled = self._exchange(request, servos, size)
             if len(answers) == len(servos):
                 return answers
+            self._owed = True
         missing = tuple(servo for servo in servos if servo not in answers)
         raise NoAnswer(self._missing(missing, len(servos), garbled), missing)
 
     def _exchange(self, request: bytes, servos: Sequence[int], size: int) -> tuple[dict[int, Status], int]:
         """One question: the answers that came, and how many bytes belonged to none."""
-        while self.port.read(0.0):  # answers to what nobody waits for any more
-            pass
+        self._throw_away(0.0)
         self.port.write(request)
         reader, answers, wanted = StatusReader(size), dict[int, Status](), set(servos)
         end = time.monotonic() + self._timeout
@@ -142,6 +150,21 @@ class Bus:
             answers.update((status.servo, status) for status in reader.feed(data) if status.servo in wanted)
         self.garbled += reader.skipped
         return answers, reader.skipped
+
+    def _throw_away(self, quiet: float) -> None:
+        """Throw away what nobody waits for any more, until nothing comes for a time [s].
+
+        Raises:
+            PortError: it does not end.
+        """
+        stale = 0
+        while data := self.port.read(quiet):
+            stale += len(data)
+            if stale > _MOST_STALE:
+                raise PortError(
+                    f"{self.port.name}: {stale} bytes came that nobody has asked for, and more come; is it the port of "
+                    "an arm, or does another program talk on its bus?"
+                )
 
     def _missing(self, missing: Sequence[int], asked: int, garbled: int) -> str:
         who = ", ".join(map(self._called, missing))

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serl_feetech.arm import SO_ARM, ServoArm
 from serl_feetech.bus import Bus
-from serl_feetech.emulated.bus import EmulatedBus
+from serl_feetech.emulated.bus import EmulatedBus, EmulatedPort
 from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
 from serl_feetech.emulated.servo import EmulatedServo
 from serl_feetech.errors import FeetechError, NoAnswer, PortError, ServoFault
@@ -99,6 +99,63 @@ def test_a_blocked_servo_becomes_hot(rig):
         for _ in range(100):
             rig.clock.now += 1.0
             rig.bus.read(1, registers.PRESENT_POSITION)
+
+
+class LatePort(EmulatedPort):
+    """Hands out one answer at a time, after some questions have been given up."""
+
+    def __init__(self, bus):
+        super().__init__(bus)
+        self.late, self.answers = 0, []
+
+    def write(self, data):
+        super().write(data)
+        self.answers.append(super().read(0.0))
+
+    def read(self, timeout):
+        if timeout == 0.0:  # it is on its way yet
+            return b""
+        if self.late:
+            self.late -= 1
+            return b""
+        return self.answers.pop(0) if self.answers else b""
+
+
+@pytest.mark.parametrize("late", [1, 3])
+def test_a_late_answer_is_not_taken_for_that_to_the_next_question(rig, late):
+    port = LatePort(rig.wire)
+    bus = Bus(port)
+    rig.wire.servo(2)._put(registers.GOAL_POSITION, 1111)
+    port.late = late
+    if late == 3:
+        with pytest.raises(NoAnswer):
+            bus.read(2, registers.PRESENT_POSITION)
+    else:
+        assert bus.read(2, registers.PRESENT_POSITION) == 2048
+    assert bus.read(2, registers.GOAL_POSITION) == 1111
+    assert bus.read(2, registers.PRESENT_POSITION) == 2048
+
+
+class StreamingPort(EmulatedPort):
+    """Brings bytes faster than they are read; gives up itself, so that a test ends."""
+
+    def __init__(self, bus):
+        super().__init__(bus)
+        self.reads = 0
+
+    def read(self, timeout):
+        self.reads += 1
+        if self.reads > 10_000:
+            raise AssertionError("it is read without end")
+        return b"\xff" * 256
+
+
+def test_a_port_that_streams_without_end_is_given_up(rig):
+    bus = Bus(StreamingPort(rig.wire))
+    with pytest.raises(PortError, match=r"the emulated bus: \d+ bytes came that nobody has asked for"):
+        bus.read(1, registers.MODEL_NUMBER)
+    with pytest.raises(PortError, match="nobody has asked for"):
+        bus.scan([1])
 
 
 def test_an_arm_reads_the_angles_that_it_was_sent_to(rig):
