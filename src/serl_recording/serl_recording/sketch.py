@@ -32,7 +32,10 @@ class Thumbnails:
 
 
 class Sketch:
-    """Numbers and pictures of the episodes so far; a bounded number of them, however many episodes there are.
+    """Numbers and pictures of the episodes so far.
+
+    Pictures, intervals and counts of actions are bounded, however many episodes there are; an episode leaves three
+    numbers besides: its length, whether it succeeded, and how much of it a person led.
 
     lengths: [steps], and succeeded: of each episode
     led: share of the steps of each episode in which a person led
