@@ -16,6 +16,7 @@ from serl_recording.episode import Episode, RecordingError, RecordingSpec
 _OF_CONTROL: Final = ("kind", "robot", "frame", "base_frame", "tcp_frame", "action")
 """What of the meaning of a task's numbers decides where an action moves the tool, and what for."""
 _RATE_TOLERANCE: Final = 0.01
+_LARGEST_ACTION: Final = 1.0 + 1e-5
 _SAME_START: Final = 1e-3
 """Of a normalized value of the state: simulated starts of one seed are equal, two of other seeds are not."""
 _POSITIONS: Final = ("tcp_position", "tcp_position_from_start")
@@ -54,7 +55,7 @@ class Outcome:
 
 
 def check_control(path: Path, found: RecordingSpec, expected: RecordingSpec, *, unchecked: bool = False) -> None:
-    """Refuse a recording whose actions are not those of a task.
+    """Refuse a recording whose actions are not those of a task, or whose states contradict what it says of them.
 
     Args:
         path: of the recording.
@@ -63,7 +64,8 @@ def check_control(path: Path, found: RecordingSpec, expected: RecordingSpec, *, 
         unchecked: take one that does not say what its actions mean for one of the task.
 
     Raises:
-        RecordingError: actions have another size, unit, frame or rate, or are of another robot or kind of task.
+        RecordingError: actions have another size, unit, frame or rate, or are of another robot or kind of task; or
+            the state has another size than the task's, and is said to be the same.
     """
     if found.transitions.action_dim != expected.transitions.action_dim:
         raise RecordingError(
@@ -73,6 +75,12 @@ def check_control(path: Path, found: RecordingSpec, expected: RecordingSpec, *, 
     if abs(found.rate / expected.rate - 1.0) > _RATE_TOLERANCE:
         raise RecordingError(
             f"{path}: expected {expected.rate:g} actions per second, as {expected.task} has them, found {found.rate:g}"
+        )
+    widths = [spec.transitions.observation["state"].elements for spec in (expected, found) if _has_state(spec)]
+    if len(set(widths)) > 1 and _scales(found) == _scales(expected):
+        raise RecordingError(
+            f"{path}: state: expected {widths[0]} values, as {expected.task} has them and the recording says, found "
+            f"{widths[1]}; it was changed: convert it anew from where it came from"
         )
     ours, theirs = expected.transitions.meaning, found.transitions.meaning
     if "action" not in theirs:
@@ -88,6 +96,21 @@ def check_control(path: Path, found: RecordingSpec, expected: RecordingSpec, *, 
             raise RecordingError(
                 f"{path}: {name}: expected {_shown(wanted)}, as {expected.task} has it, found {_shown(there)}"
             )
+
+
+def check_actions(path: Path, episode: Episode) -> None:
+    """Refuse an episode whose actions no arm may be given.
+
+    Raises:
+        RecordingError: one is beyond [-1, 1], or no number.
+    """
+    beyond = ~(np.abs(episode.action) <= _LARGEST_ACTION)  # NaN, too
+    if beyond.any():
+        step, component = np.argwhere(beyond)[0]
+        raise RecordingError(
+            f"{path}: episode {episode.number} of {episode.actor}, step {step}: expected actions in [-1, 1], found "
+            f"{episode.action[step, component]:g}"
+        )
 
 
 def compare(
@@ -139,8 +162,12 @@ def compare(
 
 
 def _state_of(observation: Any, spec: RecordingSpec) -> NDArray[Any] | None:
+    return observation["state"] if _has_state(spec) else None
+
+
+def _has_state(spec: RecordingSpec) -> bool:
     entry = spec.transitions.observation.get("state")
-    return observation["state"] if entry is not None and entry.kind == "vector" else None
+    return entry is not None and entry.kind == "vector"
 
 
 def _scales(spec: RecordingSpec) -> Any:

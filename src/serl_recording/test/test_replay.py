@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from serl_recording.episode import RecordingError, RecordingSpec
-from serl_recording.replay import check_control, compare
+from serl_recording.replay import check_actions, check_control, compare
 from serl_rl.spec import ArraySpec, TransitionSpec
 
 STATE = [{"name": f"tcp_position[{axis}]", "shift": 0.1 * axis, "scale": 0.5} for axis in range(3)]
@@ -65,6 +65,29 @@ def test_what_says_nothing_is_taken_where_a_person_says_so():
     check_control(Path("a.serl"), spec_of(dict.fromkeys(MEANING)), EXPECTED, unchecked=True)
     with pytest.raises(RecordingError, match="found 20"):
         check_control(Path("a.serl"), spec_of(dict.fromkeys(MEANING), rate=20.0), EXPECTED, unchecked=True)
+
+
+def with_state(spec, width):
+    """The same, with a state of another width, whatever its meaning says."""
+    observation = {"state": ArraySpec((width,), "float32")}
+    return replace(spec, transitions=replace(spec.transitions, observation=observation))
+
+
+@pytest.mark.parametrize("unchecked", [False, True])
+def test_a_state_of_another_size_than_it_says_is_refused_before_anything_moves(unchecked):
+    with pytest.raises(RecordingError, match=r"a\.serl: state: expected 3 values, as pick_cube has them .* found 4"):
+        check_control(Path("a.serl"), with_state(EXPECTED, 4), EXPECTED, unchecked=unchecked)
+    check_control(Path("a.serl"), with_state(spec_of({"state": STATE + STATE[:1]}), 4), EXPECTED)  # another one
+
+
+@pytest.mark.parametrize("value", [1.01, -1.5, float("nan"), float("inf")])
+def test_actions_that_no_arm_may_be_given_are_refused(make_episode, value):
+    episode = make_episode(EXPECTED, 3, steps=5)
+    episode.action[2, 1] = value
+    with pytest.raises(RecordingError, match=rf"a\.serl: episode 3 of \w+, step 2: expected .* found {value:g}$"):
+        check_actions(Path("a.serl"), episode)
+    episode.action[2, 1] = -1.0
+    check_actions(Path("a.serl"), episode)
 
 
 def replayed(make_episode, shift, *, found=EXPECTED, steps=4):

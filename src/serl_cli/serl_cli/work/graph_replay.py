@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from rcl_interfaces.srv import GetParameters
+from rclpy.node import Node
 from rich.console import Console
 from serl_config.text import printable
 from serl_launch.clients.client_node import Client
@@ -18,9 +19,10 @@ from serl_launch.clients.console_node import task_of
 from serl_launch.errors import CommandError, Interrupted, UsageError
 from serl_launch.graph_session import scratch_folder, simulated
 from serl_launch.runs import Run
-from serl_recording.episode import Episode, RecordingError, RecordingSpec
+from serl_recording.episode import Episode, RecordingSpec
+from serl_recording.format import Report
 from serl_recording.registry import ReadSettings, format_of, open_recording
-from serl_recording.replay import Outcome, check_control, compare
+from serl_recording.replay import Outcome, check_actions, check_control, compare
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.demonstrations import demonstration_about
 from serl_training.env.episode import EpisodeLost, EpisodeMode, episode_seed
@@ -34,7 +36,9 @@ from serl_cli.training_plan import check_task
 from serl_launch import domain
 from serl_tasks import Task, get_task
 
-_LIMIT = 1.0 + 1e-5
+_LOOK = 5.0
+"""[s] that others who act are given to be discovered: whoever is not known yet counts as nobody."""
+_MOST_LINES = 50
 
 
 def replay(
@@ -69,8 +73,9 @@ def replay(
         json_output: print JSON and nothing else on stdout.
 
     Raises:
-        RecordingError: it cannot be read, or its actions are not those of the task.
-        CommandError: there is no such episode, or the graph failed.
+        RecordingError: it cannot be read, or its actions are not those of the task. Nothing has moved.
+        CommandError: there is no such episode, the graph failed, somebody else acts, or something damaged was left out;
+            what was compared until then is printed.
         UsageError: options that do not fit each other.
         Interrupted: a person pressed Ctrl-C.
     """
@@ -84,38 +89,65 @@ def replay(
     check_control(path, reader.spec, expected, unchecked=unchecked)
     console = Console(file=sys.stderr if json_output else sys.stdout)
     damage: list[str] = []
-    wanted = (
-        each
-        for each in reader.episodes(lambda error: damage.append(str(error)))
-        if (episode is None or each.number == episode) and (each.success or not successes)
-    )
-    first = next(wanted, None)
-    if first is None:
+
+    def wanted(report: Report) -> Iterator[Episode]:
+        for each in reader.episodes(report):
+            if (episode is None or each.number == episode) and (each.success or not successes):
+                yield each
+
+    count = 0
+    for each in wanted(lambda error: damage.append(str(error))):  # all of them, before the first moves anything
+        check_actions(path, each)
+        count += 1
+    if not count:
         which = f"an episode {episode}" if episode is not None else "episodes"
-        raise CommandError(f"{path}: expected {which}, found none", details=damage)
+        raise CommandError(f"{path}: expected {which}, found none", details=_bounded(damage))
     start_seed = _start_seeds(path, seed)
     outcomes: list[Outcome] = []
     try:
         with _env(console, task, arm=arm, graph=graph, rtf=rtf, viewer=viewer, seed=start_seed(None)) as env:
-            for each in _chained(first, wanted):
-                outcome = _replay_one(env, each, reader.spec, expected, path, start_seed(each))
+            for each in wanted(lambda _error: None):  # damage is known already
+                outcome = _replay_one(env, each, reader.spec, expected, path, start_seed(each), arm=arm)
                 outcomes.append(outcome)
                 console.print(_line(outcome), highlight=False, soft_wrap=True, markup=False)
     except EpisodeLost as error:
         raise CommandError(f"replaying ended behind {len(outcomes)} episodes: {error}") from error
     except KeyboardInterrupt:
         raise Interrupted(f"replaying interrupted behind {len(outcomes)} episodes; {path} is as it was") from None
-    for line in damage:
-        console.print(f"damaged: {printable(line)}", style="yellow", highlight=False, soft_wrap=True, markup=False)
-    if json_output:
-        print(json.dumps([_numbers(outcome) for outcome in outcomes], indent=2))
-        return
-    console.print(_summary(outcomes), highlight=False, soft_wrap=True, markup=False)
+    finally:
+        if json_output and outcomes:
+            print(json.dumps([_numbers(outcome) for outcome in outcomes], indent=2))
+    if not json_output:
+        console.print(_summary(outcomes), highlight=False, soft_wrap=True, markup=False)
+    if damage:
+        raise CommandError(f"{path}: {len(damage)} damaged pieces were left out", details=_bounded(damage))
 
 
-def _chained(first: Episode, rest: Iterator[Episode]) -> Iterator[Episode]:
-    yield first
-    yield from rest
+def refuse_other_actors(node: Node, *, own: bool) -> None:
+    """Make sure that nobody else publishes actions, as far as a node has discovered the graph.
+
+    Args:
+        node: that looks.
+        own: whether the node publishes actions itself.
+
+    Raises:
+        CommandError: somebody does, by name.
+    """
+    publishers = node.get_publishers_info_by_topic("policy/action")
+    others = [f"{each.node_namespace.rstrip('/')}/{each.node_name}" for each in publishers]
+    me = node.get_fully_qualified_name()
+    if own and me in others:
+        others.remove(me)  # once: another of this name is somebody else
+    if others:
+        raise CommandError(
+            f"expected nobody else who acts, found {', '.join(sorted(others))}, publishing policy/action: start "
+            "the graph with learning_nodes:=false, or end its actor"
+        )
+
+
+def _bounded(lines: list[str]) -> list[str]:
+    more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
+    return [printable(line) for line in lines[:_MOST_LINES]] + more
 
 
 def _spec_of(task: Task) -> RecordingSpec:
@@ -155,17 +187,15 @@ def _env(
         domain.join(graph)
         with Client() as client:
             found = task_of(client)
-            others, truth = (client.node.count_publishers(topic) for topic in ("policy/action", "truth"))
             request = GetParameters.Request(names=["lockstep"])
             answer = client.call(GetParameters, "arm_controller/get_parameters", request)
             lockstep = bool(answer.values and answer.values[0].bool_value)
-        if found != task:
-            raise CommandError(f"expected a graph of {task}, found one of {found}")
-        if others:
-            raise CommandError(
-                f"expected nobody else who acts, found {others} who publish policy/action: start the graph with "
-                "learning_nodes:=false, or end its actor"
-            )
+            if found != task:
+                raise CommandError(f"expected a graph of {task}, found one of {found}")
+            if client.spin_until(lambda: client.node.count_publishers("policy/action") > 0, _LOOK):
+                client.settle()  # names come behind topics
+            refuse_other_actors(client.node, own=False)
+            truth = client.node.count_publishers("truth")
         # Who tells the truth is a simulator, which begins episodes itself.
         reset = SimulatorReset if truth else _patient(console)
         env = GraphEnv(task, lockstep=lockstep, reset=reset, truth=truth > 0)
@@ -209,14 +239,12 @@ def _patient(console: Console) -> Callable[..., PersonReset]:
 
 
 def _replay_one(
-    env: GraphEnv, episode: Episode, spec: RecordingSpec, expected: RecordingSpec, path: Path, seed: int
+    env: GraphEnv, episode: Episode, spec: RecordingSpec, expected: RecordingSpec, path: Path, seed: int, *, arm: bool
 ) -> Outcome:
-    most = float(np.abs(episode.action).max())
-    if most > _LIMIT:
-        raise RecordingError(
-            f"{path}: episode {episode.number} of {episode.actor}: expected actions in [-1, 1], found {most:g}"
-        )
+    check_actions(path, episode)  # a run that goes on may have more of them than before
     observation, _ = env.reset(seed=seed, options={"mode": EpisodeMode.EVALUATION})
+    if arm:
+        refuse_other_actors(env.connection.node, own=True)
     states, executed = [observation["state"]], []
     success, led = False, 0
     limits: set[str] = set()
