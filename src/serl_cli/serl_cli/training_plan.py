@@ -117,6 +117,21 @@ def check_teleop(teleop: str, rtf: float) -> None:
         raise UsageError(f"--teleop {teleop}: nobody can lead in a world that runs as fast as it can; add --rtf 1")
 
 
+def check_person(plan: TrainingPlan) -> None:
+    """Refuses a scripted person where none leads: the option would change nothing.
+
+    Raises:
+        UsageError: there is no person of this name, or --teleop names somebody else; says what to leave out.
+    """
+    person_settings(plan.person)
+    if plan.teleop != "scripted":
+        who = "nobody leads" if plan.teleop == "none" else "a person of flesh and blood leads"
+        raise UsageError(
+            f"--person {plan.person} is about the scripted person, but with --teleop {plan.teleop} {who}: "
+            "leave out one of the two"
+        )
+
+
 def person_settings(name: str) -> Path:
     """The parameter file of a scripted person. Raises UsageError where there is none of this name."""
     known = listing("config/people", ".yaml")

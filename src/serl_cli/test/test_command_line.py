@@ -79,6 +79,8 @@ def test_a_terminal_without_a_size_shows_something(
         (["train", "--max-steps", "0"], "--max-steps"),
         (["train", "no_such_task"], "no task 'no_such_task'"),
         (["train", "pick_cube", "--person", "nobody"], "no person 'nobody': there are fresh, tired"),
+        (["train", "pick_cube", "--person", "tired", "--teleop", "none"], "nobody leads: leave out one of the two"),
+        (["train", "--person", "fresh", "--teleop", "joy", "--rtf", "1"], "with --teleop joy a person of flesh"),
         (["train", "--learning", "nonsense"], "no learning configuration 'nonsense'"),
         (["train", "--set", "utd_ratio"], "expected KEY=VALUE"),
         (["train", "--resume", ""], "--resume: expected a value, found an empty one"),

@@ -185,7 +185,7 @@ class ServoArm:
 
 
 def _torque_limit(share: float) -> int:
-    """Of `TORQUE_LIMIT`, for a share in (0, 1]; raises ValueError for any other."""
+    """Value of `TORQUE_LIMIT` for a share in (0, 1]; raises ValueError for any other."""
     if not 0.0 < share <= 1.0:  # also of NaN
         raise ValueError(f"torque: expected a share in (0, 1], found {share}")
     return max(1, round(1000.0 * share))

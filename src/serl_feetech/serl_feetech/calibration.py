@@ -36,7 +36,7 @@ class ServoCalibration:
     """Where the zero and the ends of one servo's motion are [steps of the encoder, 4096 a turn]."""
 
     id: int
-    """Of the servo on the bus."""
+    """Number of the servo on the bus."""
     drive_mode: int
     """1: it turns the other way around."""
     homing_offset: int
@@ -48,7 +48,7 @@ class ServoCalibration:
 
 
 Calibration = dict[str, ServoCalibration]
-"""By the names of the servos, in the order of the file."""
+"""Calibrations of servos by their names, in the order of the file."""
 
 
 def read_calibration(path: Path) -> Calibration:

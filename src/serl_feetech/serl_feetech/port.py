@@ -112,7 +112,7 @@ class SerialPort:
             raise self._error(error) from error
 
     def read(self, timeout: float) -> bytes:
-        """What has arrived; see `Port`."""
+        """What has arrived; see `Port`. Raises PortError where it is gone."""
         try:
             if not self._wait(select.POLLIN, timeout):
                 return b""

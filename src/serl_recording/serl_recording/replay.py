@@ -18,7 +18,8 @@ _OF_CONTROL: Final = ("kind", "robot", "frame", "base_frame", "tcp_frame", "acti
 _RATE_TOLERANCE: Final = 0.01
 _LARGEST_ACTION: Final = 1.0 + 1e-5
 _SAME_START: Final = 1e-3
-"""Of a normalized value of the state: simulated starts of one seed are equal, two of other seeds are not."""
+"""Largest difference of a normalized value of the state between equal starts. Simulated ones of one seed are equal, two
+of other seeds are not."""
 _POSITIONS: Final = ("tcp_position", "tcp_position_from_start")
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from serl_recording.episode import NANOSECONDS, Episode, RecordingSpec
 
 BINS: Final = 40
-"""Of the histograms of actions, over [-1, 1]."""
+"""Number of bins of a histogram of actions, over [-1, 1]."""
 MOST_THUMBNAILS: Final = 8
 """Episodes of which pictures are kept."""
 _OUTSIDE: Final = 1.0 + 1e-6

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Under what name a node sends a person's actions."""
+"""The name under which a node sends a person's actions."""
 
 import uuid
 

@@ -34,7 +34,7 @@ def record_dropped(bench: Bench) -> Measurement:
 
 
 def measure(bench: Bench, seconds: float) -> Measurement:
-    """The same for another time [s]. Files that are complete are counted and deleted meanwhile: they are 55 MB/s.
+    """What `record_dropped` measures, in another time [s]. Complete files are counted and deleted: they are 55 MB/s.
 
     Raises:
         CommandError: recorder or drivers failed.

@@ -22,6 +22,7 @@ from serl_rl.policy.acting import SquashedGaussian
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.storage.chunk import decode_chunk
 from serl_rl.storage.journal import read_journal
+from serl_rl.storage.tombstone import is_tombstone
 from serl_ros.qos import LATCHED, RELIABLE_10
 from serl_training.link.graph_learner_link import GraphLearnerLink
 
@@ -153,6 +154,10 @@ def _missing(journal: Path, log: Path) -> tuple[int, int, int]:
         acknowledged[session] = max(acknowledged.get(session, 0), int(count))
     stored: dict[str, set[int]] = {session: set() for session in acknowledged}
     for _, record in read_journal(journal, STATE):
+        if is_tombstone(record.data):  # acknowledged as one thing, though it has no transitions
+            numbers = range(record.first_sequence, record.first_sequence + record.count)
+            stored.setdefault(record.session_id, set()).update(numbers)
+            continue
         chunk = decode_chunk(record.data, STATE)
         numbers = np.arange(record.first_sequence, record.first_sequence + record.count)
         right = (chunk.action[:, 0] == number_code(numbers)) & (chunk.reward == number_reward(numbers))

@@ -154,7 +154,7 @@ def train(
         ./serl train pick_cube --teleop spacemouse --rtf 1 --demos 5
         ./serl train relocate_forward --with relocate_backward
     """
-    from serl_cli.training_plan import TrainingPlan, on_robot
+    from serl_cli.training_plan import TrainingPlan, check_person, on_robot
     from serl_cli.work import train_policy
 
     if resume and robot:
@@ -180,6 +180,8 @@ def train(
         classifier=str(classifier.absolute()) if classifier else "",
         partner=partner,
     )
+    if _was_given(context, "person") and not resume:
+        check_person(plan)
     if resume:
         if name:
             raise UsageError("--name and --resume exclude each other: a continued run keeps its name")

@@ -107,7 +107,7 @@ class TrainingStatus:
         return f"{share} ({self._show('autonomy/success_alone', '.0%')} succeed)"
 
     def _return_of_help(self) -> str:
-        """By how much success without help is higher after help than before it, in points, with its interval."""
+        """How much higher success without help is after help than before it, in points, with its interval."""
         name = "autonomy/return_of_help"
         if name not in self.values:
             return "–"

@@ -99,7 +99,7 @@ class EmulatedServo:
             self._put(registers.TORQUE_ENABLE, 0)
 
     def cool_down(self) -> None:
-        """As if it had rested for long: no longer hot, and without an error."""
+        """Let it be as after a long rest: no longer hot, and without an error."""
         self.temperature, self._overheated = _AMBIENT, False
 
     def move(self, seconds: float) -> None:

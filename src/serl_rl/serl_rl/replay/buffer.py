@@ -310,8 +310,8 @@ class ReplayBuffer:
     def sample_into(self, rng: np.random.Generator, batch: Batch, sampling: Sampling = SINGLE) -> None:
         """Draw uniformly, with replacement, into all rows of a batch: one of `empty_batch`, or a view of one.
 
-        Of features, a view is drawn for each sample, camera and side (observation, next observation). Raises ValueError
-        while the buffer is empty.
+        Of features, a view is drawn for each sample, camera and side (observation, next observation). Raises
+        NothingToDraw while the buffer is empty.
         """
         with self._mutex:
             if len(self) == 0:

@@ -28,7 +28,7 @@ class Tombstone:
     """What was stored of an episode from a step on is void."""
 
     actor_id: str
-    """As of the chunks of the episode."""
+    """Actor of the episode, as its chunks name it."""
     episode: int
     first_step: int
     """The first one that is void; 0: all of the episode."""

@@ -55,7 +55,7 @@ class Jumps:
     step: float = 0.0
     """Largest step of the commanded tool between two commands, of way or turn, in step limits."""
     first_step: float = 0.0
-    """The same of the first command after each change of who leads."""
+    """Largest such step of the first command after each change of who leads, in step limits."""
     asked: float = 0.0
     """Largest component of the first action that a person asked for after a grab, of 1."""
     commands: int = 0

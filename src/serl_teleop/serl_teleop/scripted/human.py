@@ -150,7 +150,7 @@ class ScriptedHuman:
         return self._watches
 
     def _holds_on(self, leads: bool) -> bool:
-        """The same for a hand that lets go after a while, and rests then."""
+        """Whether a hand that lets go after a while, and rests then, leads on."""
         if self._demonstrating or not self._longest:
             return leads
         if self._rest:

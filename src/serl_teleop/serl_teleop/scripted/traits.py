@@ -26,7 +26,7 @@ class Traits:
     most_help: float = 1.0
     """Probability to watch a training episode, and take over where it drifts, while the policy never succeeds alone."""
     least_help: float = 1.0
-    """The same when it always does; in between it falls in proportion."""
+    """Probability to watch when it always succeeds alone; in between it falls in proportion."""
     longest_help: float = 0.0
     """Longest time to lead at a stretch in training [s], then the hand lets go; 0: no bound beyond the drift's own."""
     rest: float = 0.0

@@ -24,7 +24,7 @@ NEAR = 10
 
 @dataclass(frozen=True)
 class HelpReturn:
-    """By how much success without help is higher after help than before it."""
+    """Return of help: how much higher success without help is after help than before it."""
 
     value: float
     """Difference of two success rates, in [-1, 1]."""

@@ -250,7 +250,7 @@ class HandReset:
         return self._graph.inputs.arm_stamp_ns
 
     def keep(self, start: EpisodeStart) -> int:
-        """As `begin`."""
+        """Begin where everything is, as `begin` does; returns the stamp of the start state [ns]."""
         return self.begin(start)
 
     def _distance(self) -> str:

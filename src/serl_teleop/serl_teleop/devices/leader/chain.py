@@ -31,7 +31,10 @@ class LeaderKinematics(Protocol):
         """Pose of the tool for angles (n,) [rad]."""
 
     def differential(self, joints: Joints) -> tuple[Pose, NDArray[np.float64]]:
-        """The same, and its Jacobian (6, n): linear [m/rad], then angular [rad/rad] velocity, along the base's axes."""
+        """Pose of the tool for angles (n,) [rad], and its Jacobian (6, n).
+
+        The Jacobian gives linear [m/rad], then angular [rad/rad] velocity, along the base's axes.
+        """
 
 
 @dataclass(frozen=True)

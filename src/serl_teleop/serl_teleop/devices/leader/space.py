@@ -48,7 +48,7 @@ class ToolSpace:
     lower: Joints
     """Smallest angles (n,) of the leader [rad]."""
     upper: Joints
-    """Largest ones."""
+    """Largest angles (n,) of the leader [rad]."""
     scale: float
     """[m] that the robot's tool goes for each that the leader's goes."""
     yaw: float = 0.0

@@ -83,7 +83,7 @@ class TopicLeader:
         return reading
 
     def send(self, joints: Joints, handle: float, *, held: bool) -> None:
-        """Say where it is to go; its driver decides how gently."""
+        """Say to which angles `joints` (n,) [rad] it is to go; its driver decides how gently."""
         if self._send is not None:
             self._send(joints)
 
