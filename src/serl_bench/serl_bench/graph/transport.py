@@ -154,12 +154,11 @@ def _missing(journal: Path, log: Path) -> tuple[int, int, int]:
         acknowledged[session] = max(acknowledged.get(session, 0), int(count))
     stored: dict[str, set[int]] = {session: set() for session in acknowledged}
     for _, record in read_journal(journal, STATE):
+        numbers = np.arange(record.first_sequence, record.first_sequence + record.count)
         if is_tombstone(record.data):  # acknowledged as one thing, though it has no transitions
-            numbers = range(record.first_sequence, record.first_sequence + record.count)
-            stored.setdefault(record.session_id, set()).update(numbers)
+            stored.setdefault(record.session_id, set()).update(numbers.tolist())
             continue
         chunk = decode_chunk(record.data, STATE)
-        numbers = np.arange(record.first_sequence, record.first_sequence + record.count)
         right = (chunk.action[:, 0] == number_code(numbers)) & (chunk.reward == number_reward(numbers))
         stored.setdefault(record.session_id, set()).update(numbers[right].tolist())
     lost = sum(len(set(range(count)) - stored[session]) for session, count in acknowledged.items())
