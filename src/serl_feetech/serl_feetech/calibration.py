@@ -18,6 +18,7 @@ from serl_feetech.registers import TURN
 
 _LIMIT: Final = 64 * 1024  # [bytes]
 _MOST_SERVOS: Final = 64
+_LONGEST_NAME: Final = 64  # characters
 _BOUNDS: Final = {
     "id": (0, LAST_ID),
     "drive_mode": (0, 1),
@@ -82,13 +83,17 @@ def write_calibration(path: Path, calibration: Mapping[str, ServoCalibration]) -
 
 
 def check_calibration(calibration: Mapping[str, ServoCalibration], source: str) -> None:
-    """Refuse two servos of one id, and an empty range; `source` is for people.
+    """Refuse two servos of one id, an empty range and names that nobody can read; `source` is for people.
 
     Raises:
         CalibrationError: says which.
     """
     names: dict[int, str] = {}
     for name, servo in calibration.items():
+        if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
+            raise CalibrationError(
+                f"{source}: {name[:40]!r}: expected a name of 1 to {_LONGEST_NAME} characters that can be printed"
+            )
         if servo.id in names:
             raise CalibrationError(
                 f"{source}: {names[servo.id]} and {name} have the same id {servo.id}; each needs one"

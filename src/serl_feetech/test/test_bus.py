@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bus against emulated servos that speak the real packets, and fail as real ones do."""
 
+import contextlib
+import os
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,9 +14,10 @@ from serl_feetech.emulated.bus import EmulatedBus, EmulatedPort
 from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
 from serl_feetech.emulated.servo import EmulatedServo
 from serl_feetech.errors import FeetechError, NoAnswer, PortError, ServoFault
+from serl_feetech.packet import Instruction
 from serl_feetech.port import SerialPort
 
-from serl_feetech import registers
+from serl_feetech import packet, registers
 
 IDS = tuple(range(1, 7))
 
@@ -203,3 +208,26 @@ def test_what_is_no_serial_port_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(PortError, match="no serial port"):
         SerialPort(str(tmp_path / "file"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 254), st.sampled_from([*Instruction, 0x55]), st.binary(max_size=20)), max_size=8)
+)
+def test_the_emulated_bus_hears_anything(packets):
+    wire = EmulatedBus([EmulatedServo(number) for number in (1, 2)], time.monotonic)
+    for servo, instruction, parameters in packets:
+        wire.talk(packet.instruction(servo, instruction, parameters))
+    assert all(servo.id <= packet.LAST_ID for servo in wire.servos)
+
+
+def test_a_program_that_never_reads_does_not_keep_an_emulated_port_from_closing():
+    with PseudoTerminal(EmulatedBus([EmulatedServo(1)])) as terminal:
+        file = os.open(terminal.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            ask = packet.instruction(1, Instruction.READ, bytes((0, 60)))
+            for _ in range(2000):
+                with contextlib.suppress(BlockingIOError):
+                    os.write(file, ask)
+        finally:
+            os.close(file)

@@ -60,6 +60,17 @@ def test_what_cannot_be_meant_is_named(tmp_path, change, named):
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["grip\nper", "", "g" * 1000, "\x1b[2J"])
+def test_names_that_nobody_can_read_are_refused_in_one_line(tmp_path, name):
+    content = json.loads(LEROBOT)
+    content[name] = content.pop("gripper")
+    path = tmp_path / "my_leader.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(CalibrationError, match="can be printed") as error:
+        read_calibration(path)
+    assert str(error.value).isprintable()
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(

@@ -2,6 +2,7 @@
 """Recording of demonstrations into a file, from the command line."""
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -130,4 +131,5 @@ def _saved(path: Path) -> str:
     except (RecordingError, OSError):
         return ""
     target = path if not path.exists() else path.with_name(f"{path.stem}_saved{path.suffix}")
-    return f"; its {count} demonstrations can be had: ./serl convert {part} {target} --to serl" if count else ""
+    command = shlex.join(["./serl", "convert", str(part), str(target), "--to", "serl"])
+    return f"; its {count} demonstrations can be had: {command}" if count else ""

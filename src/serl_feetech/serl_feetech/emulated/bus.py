@@ -12,6 +12,7 @@ from serl_feetech.emulated.servo import EmulatedServo
 from serl_feetech.errors import PortError
 from serl_feetech.packet import BROADCAST, HEADER, Instruction
 
+_LARGEST_READ: Final = 244  # [bytes]; a servo does not answer to more
 _LONGEST_STEP: Final = 0.01  # [s]
 _LONGEST_PAUSE: Final = 1.0  # [s] of motion that is made up for; beyond it the servos have long arrived
 
@@ -77,8 +78,7 @@ class EmulatedBus:
 
     def _obey(self, number: int, instruction: int, parameters: bytes) -> bytes:
         if instruction == Instruction.SYNC_READ and number == BROADCAST and len(parameters) >= 2:
-            address, size = parameters[:2]
-            return b"".join(self._answers(each, lambda servo: servo.read(address, size)) for each in parameters[2:])
+            return b"".join(self._read(each, *parameters[:2]) for each in parameters[2:])
         if instruction == Instruction.SYNC_WRITE and number == BROADCAST and len(parameters) >= 2:
             address, size = parameters[:2]
             for at in range(2, len(parameters) - size, size + 1):
@@ -88,7 +88,7 @@ class EmulatedBus:
         if instruction == Instruction.PING:
             return self._answers(number, lambda _: b"")
         if instruction == Instruction.READ and len(parameters) == 2:
-            return self._answers(number, lambda servo: servo.read(parameters[0], parameters[1]))
+            return self._read(number, *parameters)
         if instruction == Instruction.WRITE and parameters:
 
             def write(servo: EmulatedServo) -> bytes:
@@ -101,6 +101,9 @@ class EmulatedBus:
                 return b""
             return self._answers(number, write)
         return b""
+
+    def _read(self, number: int, address: int, size: int) -> bytes:
+        return self._answers(number, lambda servo: servo.read(address, size)) if size <= _LARGEST_READ else b""
 
     def _listening(self, number: int) -> list[EmulatedServo]:
         return [servo for servo in self.servos if number in (BROADCAST, servo.id) and not servo.silent]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import select
@@ -32,6 +33,7 @@ class PseudoTerminal:
         self.bus, self._lock = bus, threading.Lock()
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
         self.path = os.ttyname(self._slave)
         """The serial port."""
         self._link = link
@@ -72,8 +74,12 @@ class PseudoTerminal:
             ready = select.select([self._master, self._wake], [], [], _IDLE)[0]
             if self._wake in ready:
                 return
-            data = os.read(self._master, _READ_AT_ONCE) if ready else b""
+            data = b""
+            if ready:
+                with contextlib.suppress(BlockingIOError):  # ready, and nothing there after all
+                    data = os.read(self._master, _READ_AT_ONCE)
             with self._lock:
                 answer = self.bus.talk(data)
-            while answer:
-                answer = answer[os.write(self._master, answer) :]
+            if answer:
+                with contextlib.suppress(BlockingIOError):  # nobody reads: what has no room is lost, as on a wire
+                    os.write(self._master, answer)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from serl_feetech import registers
-from serl_feetech.packet import Errors, without_sign
+from serl_feetech.packet import LAST_ID, Errors, without_sign
 from serl_feetech.registers import TURN, Register
 
 _REGISTERS: Final = 86  # [bytes]
@@ -93,7 +93,8 @@ class EmulatedServo:
         """Write bytes; to registers that are kept only while they are not locked."""
         locked = bool(self._bytes[registers.LOCK.address])
         for index, byte in enumerate(data, address):
-            if index < _REGISTERS and not (locked and index < _KEPT_BYTES):
+            impossible = index == registers.ID.address and byte > LAST_ID
+            if index < _REGISTERS and not impossible and not (locked and index < _KEPT_BYTES):
                 self._bytes[index] = byte
         if self._overheated:
             self._put(registers.TORQUE_ENABLE, 0)
