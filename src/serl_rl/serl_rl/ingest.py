@@ -42,7 +42,10 @@ class InsertResult:
 
 @dataclass(frozen=True)
 class Totals:
-    """What is stored in a run, over all actors and sessions: what was discarded was done and counts, too."""
+    """What is stored in a run, over all actors and sessions.
+
+    What was discarded was done and counts, too; but a demonstration without its end is none, and missing again.
+    """
 
     env_steps: int = 0
     interventions: int = 0
@@ -99,6 +102,7 @@ class Ingest:
         self.asked = False
         self.lost: JournalLost | None = None
         self._next: dict[tuple[str, str], int] = {}
+        self._shown: dict[tuple[str, int], list[int]] = {}  # last steps of the demonstrations, by actor and episode
 
     def restore(self, mark: Mark | None = None) -> int:
         """Fill the buffers from the journal; returns the number of transitions.
@@ -243,7 +247,14 @@ class Ingest:
         found = self.online.discard(*where), self.demonstrations.discard(*where)
         if self.goals is not None:
             self.goals.discard(*where)
-        self.totals = replace(self.totals, discarded=self.totals.discarded + max(found))  # interventions are in both
+        shown = self._shown.pop(tombstone.key, [])
+        if kept := [last for last in shown if last < tombstone.first_step]:
+            self._shown[tombstone.key] = kept
+        self.totals = replace(
+            self.totals,
+            discarded=self.totals.discarded + max(found),  # interventions are in both
+            demonstrations=self.totals.demonstrations - (len(shown) - len(kept)),
+        )
 
     def _add(self, fresh: Chunk) -> None:
         if fresh.demonstration:
@@ -258,6 +269,8 @@ class Ingest:
     def _count(self, chunk: Chunk) -> None:
         own, shown = (0, len(chunk)) if chunk.demonstration else (len(chunk), 0)
         ended = int(chunk.last)
+        if chunk.demonstration and chunk.last:
+            self._shown.setdefault((chunk.actor_id, chunk.episode), []).append(chunk.first_step + len(chunk) - 1)
         total = self.totals
         self.totals = replace(
             total,

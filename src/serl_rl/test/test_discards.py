@@ -312,6 +312,22 @@ def test_odd_bytes_are_refused_and_change_nothing(tmp_path, make_chunk, state_sp
     ingest.journal.close()
 
 
+@pytest.mark.parametrize(("first_step", "counted"), [(0, 1), (5, 1), (6, 2)])
+def test_a_demonstration_that_was_discarded_is_missing_again(tmp_path, make_episode, state_spec, first_step, counted):
+    ingest = open_ingest(tmp_path, state_spec)
+    sender = Sender(ingest, "actor")
+    for episode in (1, 2):
+        for chunk in make_episode(state_spec, 6, [4], episode=episode, demonstration=True):
+            sender.send(chunk)
+    assert ingest.totals.demonstrations == 2
+    for _ in range(2):  # once
+        sender.discard(1, first_step)
+        assert ingest.totals.demonstrations == counted
+    again = open_ingest_again(ingest, tmp_path, state_spec)
+    assert again.totals.demonstrations == counted
+    again.journal.close()
+
+
 def test_nobody_discards_what_another_actor_did(tmp_path, make_chunk, state_spec):
     ingest = open_ingest(tmp_path, state_spec)
     Sender(ingest, "left").send(make_chunk(state_spec, 3, actor_id="left"))
