@@ -108,7 +108,7 @@ def practise(learner: Trainer, published: list[PublishedPolicy]) -> PublishedPol
     number = learner.totals.env_steps
     data = encode_chunk(own(100 + number, length=4))
     learner.ingest.insert("actor", f"practice {number}", 0, 4, memoryview(data))
-    wait(lambda: published[-1].env_steps_trained == learner.totals.env_steps, learner)
+    wait(lambda: bool(published) and published[-1].env_steps_trained == learner.totals.env_steps, learner)
     return published[-1]
 
 
