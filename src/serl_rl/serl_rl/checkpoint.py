@@ -111,7 +111,7 @@ def save(
     files[_MANIFEST] = _manifest_bytes(manifest)
     temporary = directory / f"{_INCOMPLETE}{os.getpid()}"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(exist_ok=True)  # and no more: a run that was deleted meanwhile is not made again
         remove_leftovers(directory, _INCOMPLETE)
         existing = listing(directory)
         number = _number(existing[-1]) + 1 if existing else 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from action_msgs.srv import CancelGoal
 from rclpy.action import ActionClient
 from serl_launch.errors import CommandError
 from serl_launch.graph_session import GraphSession
@@ -117,6 +118,9 @@ def fuzz_graph(
         for paused in ("sim/pause", "episode/pause"):
             session.client.call(SetBool, paused, SetBool.Request(data=False))
         session.client.call(Trigger, "arm/reset_estop", Trigger.Request())
+        for action in fuzzer.actions:
+            # of all goals: one that was accepted as the fuzzer ended is in nobody's hands
+            session.client.call(CancelGoal, f"{action}/_action/cancel_goal", CancelGoal.Request())
         _train(session, "after")
     return Report(found, problems, growth)
 
