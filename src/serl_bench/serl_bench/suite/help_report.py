@@ -10,7 +10,7 @@ from serl_launch.runs import write_atomically
 from serl_bench.suite.cell_files import CellResult
 from serl_bench.suite.help_course import HelpPoint, help_course, led_steps
 from serl_bench.suite.plan import SuitePlan
-from serl_bench.suite.report import CURVES, FIGURE, ROWS, TABLE, as_csv, curves_of, made_by, page
+from serl_bench.suite.report import CURVES, FIGURE, ROWS, TABLE, as_csv, curves_of, made_by, page, points_as_csv
 from serl_bench.suite.settings import find_setting
 from serl_bench.suite.statistics import Row, rows
 from serl_tasks import get_task
@@ -33,13 +33,8 @@ def write_help_report(folder: Path, plan: SuitePlan, results: Sequence[CellResul
     courses = courses_of(plan, results)
     write_atomically(folder / TABLE, help_table(found, courses, plan, results))
     write_atomically(folder / ROWS, as_csv([asdict(row) for row in found]))
-    for name, lines in ((CURVES, curves), (COURSE, courses)):
-        points = [
-            {"task": task, "setting": setting, **asdict(point)}
-            for (task, setting), line in lines.items()
-            for point in line
-        ]
-        write_atomically(folder / name, as_csv(points))
+    write_atomically(folder / CURVES, points_as_csv(curves))
+    write_atomically(folder / COURSE, points_as_csv(courses))
     from serl_bench.suite.help_figure import draw
 
     draw(folder / FIGURE, curves, courses, plan)

@@ -3,9 +3,10 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from serl_config.text import printable
 from serl_launch.runs import write_atomically
@@ -32,12 +33,7 @@ def write_report(folder: Path, plan: SuitePlan, results: Sequence[CellResult]) -
     write_atomically(folder / TABLE, table(found, plan, results))
     write_atomically(folder / ROWS, as_csv([asdict(row) for row in found]))
     curves = curves_of(plan, results)
-    points = [
-        {"task": task, "setting": setting, **asdict(point)}
-        for (task, setting), line in curves.items()
-        for point in line
-    ]
-    write_atomically(folder / CURVES, as_csv(points))
+    write_atomically(folder / CURVES, points_as_csv(curves))
     from serl_bench.suite.figure import draw
 
     draw(folder / FIGURE, curves, found, plan)
@@ -110,6 +106,17 @@ def _note(plan: SuitePlan, results: Sequence[CellResult]) -> str:
         f"of {plan.eval_episodes} episodes with at least {plan.goal:.0%} that {plan.confirm} more confirmed, median of "
         "the seeds, at most "
         f"{plan.max_env_steps:,} env steps; {made_by(results)}."
+    )
+
+
+def points_as_csv(lines: Mapping[tuple[str, str], Sequence[Any]]) -> str:
+    """The points, dataclasses, of the lines of a figure, which have the names of a task and a setting."""
+    return as_csv(
+        [
+            {"task": task, "setting": setting, **asdict(point)}
+            for (task, setting), line in lines.items()
+            for point in line
+        ]
     )
 
 

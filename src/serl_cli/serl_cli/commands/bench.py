@@ -15,6 +15,9 @@ from serl_cli.ranges import LARGEST_COUNT
 
 _KEYS = "keys"
 _Redo = Annotated[bool, typer.Option("--redo", help="Run again what failed, or was made by other code.")]
+_Seeds = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="Runs of each; they are 100, 101, ... Default: 3, quick 1.")
+]
 _ReportOnly = Annotated[bool, typer.Option("--report-only", help="Run nothing; write the report of what there is.")]
 
 
@@ -88,10 +91,7 @@ def _suite(
             "interventions, bc-20, bc-100, hg-dagger and teacher.",
         ),
     ] = "",
-    seeds: Annotated[
-        int | None,
-        typer.Option(min=1, max=1000, help="Runs of each; they are 100, 101, ... Default: 3, quick 1."),
-    ] = None,
+    seeds: _Seeds = None,
     max_steps: Annotated[
         int | None,
         typer.Option(min=1, help="Online env steps after which a run gives up. Default: 15000, quick 4000."),
@@ -191,10 +191,7 @@ def _interventions(
             autocompletion=complete_person,
         ),
     ] = "",
-    seeds: Annotated[
-        int | None,
-        typer.Option(min=1, max=1000, help="Runs of each; they are 100, 101, ... Default: 3, quick 1."),
-    ] = None,
+    seeds: _Seeds = None,
     max_steps: Annotated[
         int | None,
         typer.Option(min=1, help="Online env steps after which a run gives up. Default: 6000, quick 300."),
