@@ -57,6 +57,13 @@ def parameters(made: LaunchPlan) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.parametrize("task", ["pick_cube", "pick_cube_so101"])
+def test_a_robot_takes_its_version_of_the_task(task: str, environment: dict[str, str]) -> None:
+    made = parameters(plan(SIM, environment, task=task, robot="so101"))
+    tasks = {values["task"] for values in made.values() if "task" in values}
+    assert tasks == {"pick_cube_so101"}
+
+
 def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
     made = plan(SIM, environment)
     assert parameters(made) == {

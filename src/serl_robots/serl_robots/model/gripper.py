@@ -109,15 +109,23 @@ class Gripper:
             return abs(self.jaw.slope(positions[0]) * velocities[0])
         return max(map(abs, velocities))
 
-    def room(self, width: float, held: float) -> float:
-        """Room [m] on the narrower side of what lies at the tool centre point.
+    def middle(self, width: float) -> float:
+        """Where on the tool's y axis the middle between the fingers is that are `width` [m] apart [m].
+
+        At the tool centre point, 0, but where one jaw stays: then it comes nearer to that jaw as the other one closes.
+        """
+        fixed = None if self.jaw is None else self.jaw.fixed_side
+        return 0.0 if fixed is None else 0.5 * width - fixed
+
+    def room(self, width: float, held: float, side: float = 0.0) -> float:
+        """Room [m] on the narrower side of what lies between the fingers.
 
         Args:
             width: to which the gripper is open [m].
             held: width of what lies there [m].
+            side: where on the tool's y axis its middle is [m].
         """
-        fixed = None if self.jaw is None else self.jaw.fixed_side
-        return (0.5 * width if fixed is None else min(fixed, width - fixed)) - 0.5 * held
+        return 0.5 * width - 0.5 * held - abs(side - self.middle(width))
 
     def within(self, width: float) -> float:
         """The width [m] nearest to `width` that may be commanded."""

@@ -68,6 +68,9 @@ def test_the_jaw_opens_by_the_way_of_its_tip(kinematics: Kinematics) -> None:
         assert gripper.width([angle]) == pytest.approx(0.0281 + arm * math.sin(angle - rest), abs=3e-4)
     assert gripper.position(0.0) == pytest.approx(-math.radians(10), abs=1e-5)
     assert gripper.room(0.06, 0.022) == pytest.approx(0.005), "the fixed jaw is 16 mm beside the tool centre point"
+    assert gripper.middle(0.06) == pytest.approx(0.014)
+    assert gripper.room(0.06, 0.022, 0.014) == pytest.approx(0.019), "as much on either side"
+    assert gripper.middle(0.022) == pytest.approx(-0.005), "what is 22 mm wide is held against that jaw"
 
 
 def published() -> str:

@@ -61,6 +61,17 @@ def test_a_task_that_moves_the_tool_in_more_ways_than_the_arm_has_joints_is_refu
         robot_of(turning)
 
 
+def test_the_jaw_is_not_faster_than_its_servo(env):
+    env.reset(seed=0)
+    world, fastest = env.world, 0.0
+    for width in (0.0, 0.06):
+        world.command_gripper(width)
+        for _ in range(100):
+            world.advance(1)
+            fastest = max(fastest, abs(world.joint_velocities[-1]))
+    assert 3.0 < fastest < 4.8  # [rad/s]; without load the servo makes 4.7
+
+
 def test_what_is_measured_of_the_jaw_is_the_way_between_the_pads(env):
     env.reset(seed=0)
     data, model = env.world.data, env.world.model

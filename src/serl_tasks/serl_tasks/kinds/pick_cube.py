@@ -17,6 +17,7 @@ from serl_tasks.task import Judgement, Task, with_noise
 CUBE = "cube"
 
 _LEAST_CLEARANCE = 0.004  # [m] on either side of the cube
+_FROM_FIXED_JAW = 0.8  # of the way from the tool centre point to the middle between open jaws of which one stays
 
 
 @config(kw_only=True)
@@ -62,9 +63,17 @@ class PickCube(Task):
         return self.limits.width_within(scale)
 
     @property
+    def side(self) -> float:
+        """Where on the tool's y axis the cube is to be as the open fingers come down [m].
+
+        At the tool centre point, 0, but where that lies near a jaw that stays: then farther away from this jaw.
+        """
+        return _FROM_FIXED_JAW * load_robot(self.robot).gripper.middle(self.open_width)
+
+    @property
     def clearance(self) -> float:
-        """Room between the cube at the tool centre point and the nearer finger of the open gripper [m]."""
-        return load_robot(self.robot).gripper.room(self.open_width, self.gripped_width)
+        """Room between the cube at `side` and the nearer finger of the open gripper [m]."""
+        return load_robot(self.robot).gripper.room(self.open_width, self.gripped_width, self.side)
 
     @property
     def _goal_height(self) -> float:
@@ -90,7 +99,8 @@ class PickExpert:
     """Goes above the cube, down, closes, lifts; which of these is read off the state, so it may take over at any time.
 
     How wide the fingers have to be open, and how well aligned with the cube before they come down, depends on the room
-    that the open gripper leaves on either side of the cube.
+    that the open gripper leaves on either side of the cube. A jaw that closes alone pushes the cube to the other one,
+    and the tool goes the opposite way meanwhile.
     """
 
     APPROACH = 0.06  # height above the cube's centre from which the open fingers come down [m]
@@ -110,7 +120,7 @@ class PickExpert:
         self._noise = noise
         self._task = task
         self._scale = np.array(task.action.scale[:3])
-        self._cube_width = task.gripped_width
+        self._cube_width, self._side = task.gripped_width, task.side
         room = task.open_width - task.gripped_width
         self._aligned = min(self.ALIGNED, self.USED_CLEARANCE * task.clearance)
         self._open = min(self.OPEN, self.USED_OPENING * room)
@@ -138,10 +148,16 @@ class PickExpert:
         if closing and horizontal < self.LOST and vertical < self.LOST:
             gripped = arm.gripper_width < self._cube_width + 0.004
             return (self._lift if gripped else cube - tool), True
-        if horizontal < self._aligned and vertical < self.LEVEL:
+        place = cube - self._aside(arm)
+        dx, dy, _ = (place - arm.tcp.position).tolist()
+        if math.hypot(dx, dy) < self._aligned and vertical < self.LEVEL:
             return cube - tool, True
         is_open = arm.gripper_width > self._cube_width + self._open
-        aligned = math.hypot(*(cube - tool)[:2].tolist()) < self._aligned
+        aligned = math.hypot(*(place - tool)[:2].tolist()) < self._aligned
         if is_open and aligned:
-            return cube - tool, False
-        return cube + self._above - tool, False
+            return place - tool, False
+        return place + self._above - tool, False
+
+    def _aside(self, arm: ArmSample) -> NDArray[np.float64]:
+        """From the tool centre point to where the cube is to be as the fingers come down, in the base frame (3,) [m]."""
+        return arm.tcp.rotate((0.0, self._side, 0.0)) if self._side else np.zeros(3)
