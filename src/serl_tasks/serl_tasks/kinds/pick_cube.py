@@ -159,5 +159,5 @@ class PickExpert:
         return place + self._above - tool, False
 
     def _aside(self, arm: ArmSample) -> NDArray[np.float64]:
-        """From the tool centre point to where the cube is to be as the fingers come down, in the base frame (3,) [m]."""
+        """From the tool to where the cube is to be as the fingers come down, in the base frame (3,) [m]."""
         return arm.tcp.rotate((0.0, self._side, 0.0)) if self._side else np.zeros(3)
