@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serl_launch.errors import CommandError
 
-from serl_bench.registry import Bench, Measurement
+from serl_bench.benchmark import Bench, Measurement
 
 # What ./serl has set for this workspace; the clone must find everything by itself.
 OURS = frozenset(

@@ -13,7 +13,8 @@ from rich.text import Text
 from serl_launch.errors import CommandError
 from serl_launch.runs import write_atomically
 
-from serl_bench.registry import BENCHMARKS, Bench, Benchmark, Measurement, select
+from serl_bench.benchmark import Bench, Benchmark, Measurement
+from serl_bench.registry import BENCHMARKS, select
 from serl_launch import system
 
 BUSY = 0.5

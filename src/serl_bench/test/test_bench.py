@@ -9,9 +9,10 @@ from types import ModuleType, SimpleNamespace
 from typing import cast
 
 import pytest
+from serl_bench.benchmark import Bench, Benchmark, Measurement
 from serl_bench.graph.encoders import STRANGER, steps_to_goal, transfer
 from serl_bench.graph.turns import printed_json, rate_without_resets
-from serl_bench.registry import BENCHMARKS, Bench, Benchmark, Measurement, select
+from serl_bench.registry import BENCHMARKS, select
 from serl_launch.errors import CommandError, UsageError
 
 from serl_bench import runner

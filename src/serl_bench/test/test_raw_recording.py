@@ -11,7 +11,7 @@ try:
     from serl_bench.graph.raw_recording import measure
 except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
-from serl_bench.registry import Bench
+from serl_bench.benchmark import Bench
 
 pytestmark = [pytest.mark.graph, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from serl_bench.registry import Bench
+from serl_bench.benchmark import Bench
 from serl_bench.suite.cell_files import CellResult, Final, read_cell, write_cell
 from serl_bench.suite.help_report import write_help_report
 from serl_bench.suite.numbers import metaworld_solved

@@ -30,6 +30,8 @@ from serl_teleop.devices.terminal.keyboard import Keyboard
 from serl_teleop.devices.topic_device import TopicDevice
 from serl_teleop.devices.twist import twist_state
 
+OnReport = Callable[[], object]
+
 _NO_AXES = AxisMapping.parse([NONE] * len(TOOL_AXES), [1.0] * len(TOOL_AXES), 0.0)
 
 
@@ -82,72 +84,78 @@ def _buttons(node: Node, kind: Kind) -> dict[str, Function]:
         raise ParameterError(f"parameter '{kind.name}.{error}") from error
 
 
-def opener(node: Node, name: str, task: Task) -> Callable[[], Device]:
+def opener(node: Node, name: str, task: Task, on_report: OnReport = lambda: None) -> Callable[[], Device]:
     """What opens a device of this kind; its own parameters are declared at once.
 
     Args:
         node: whose parameters these are.
         name: kind of the device.
         task: that the person does.
+        on_report: called after each message of a device that is a topic.
 
     Raises:
         ParameterError: one of them cannot be meant so.
     """
-    return _OPENERS[name](node, task)
+    return _OPENERS[name](node, task, on_report)
 
 
-def _spacemouse(node: Node, _: Task) -> Callable[[], Device]:
+def _spacemouse(node: Node, _: Task, __: OnReport) -> Callable[[], Device]:
     path = declare(node, "spacemouse.path", "", "Device file; empty: the first one that is plugged in.")
     sysfs = Path(declare(node, "spacemouse.sysfs", str(SYSFS), "Where sysfs is mounted."))
     dev = Path(declare(node, "spacemouse.dev", str(DEV), "Where the device files are."))
     return lambda: SpaceMouse(find_space_mouse(path, sysfs, dev))
 
 
-def _joy(node: Node, _: Task) -> Callable[[], Device]:
+def _joy(node: Node, _: Task, on_report: OnReport) -> Callable[[], Device]:
     indices = declare(
         node, "joy.indices", [0, 1, 2, 3, 4, 5], f"Numbers of the axes {' '.join(AXES)} in the message; -1: none."
     )
     if len(indices) != 6:
         raise ParameterError(f"parameter 'joy.indices': expected six numbers, found {list(indices)}")
-    return _topic(node, "joy", "joy", Joy, lambda message, stamp: joy_state(message, indices, stamp))
+    return _topic(node, "joy", "joy", Joy, lambda message, stamp: joy_state(message, indices, stamp), on_report)
 
 
-def _twist(node: Node, _: Task) -> Callable[[], Device]:
+def _twist(node: Node, _: Task, on_report: OnReport) -> Callable[[], Device]:
     linear = declare(node, "twist.full_linear", 1.0, "Full deflection [m/s].", range=(1e-3, 100.0))
     angular = declare(node, "twist.full_angular", 1.0, "Full deflection [rad/s].", range=(1e-3, 100.0))
-    return _topic(
-        node, "twist", "teleop/twist", TwistStamped, lambda message, stamp: twist_state(message, linear, angular, stamp)
-    )
+
+    def read(message: TwistStamped, stamp: float) -> DeviceState:
+        return twist_state(message, linear, angular, stamp)
+
+    return _topic(node, "twist", "teleop/twist", TwistStamped, read, on_report)
 
 
 def _topic(
-    node: Node, name: str, default: str, kind: Any, read: Callable[[Any, float], DeviceState]
+    node: Node, name: str, default: str, kind: Any, read: Callable[[Any, float], DeviceState], on_report: OnReport
 ) -> Callable[[], Device]:
     topic = declare(node, f"{name}.topic", default, f"Topic of the device, {kind.__name__}.")
     timeout = declare(node, f"{name}.timeout", 0.5, "Longest silence in a motion [s].", range=(0.05, 10.0))
     device = TopicDevice(topic, timeout)
-    subscribe(
-        node, kind, topic, lambda message: device.take(read(message, time.monotonic())), RELIABLE_10, MessageError
-    )
+
+    def take(message: Any) -> None:
+        device.take(read(message, time.monotonic()))
+        on_report()
+
+    subscribe(node, kind, topic, take, RELIABLE_10, MessageError)
     return lambda: device
 
 
-def _servo_leader(node: Node, task: Task) -> Callable[[], Device]:
+def _servo_leader(node: Node, task: Task, _: OnReport) -> Callable[[], Device]:
     from serl_teleop.leader_parameters_node import servo_leader  # kinematics take a second to load
 
     return servo_leader(node, task)
 
 
-def _topic_leader(node: Node, task: Task) -> Callable[[], Device]:
+def _topic_leader(node: Node, task: Task, _: OnReport) -> Callable[[], Device]:
     from serl_teleop.leader_parameters_node import topic_leader
 
     return topic_leader(node, task)
 
 
-_OPENERS: dict[str, Callable[[Node, Task], Callable[[], Device]]] = {
+_OPENERS: dict[str, Callable[[Node, Task, OnReport], Callable[[], Device]]] = {
     "spacemouse": _spacemouse,
-    "gamepad": lambda _node, _task: Gamepad,
-    "keyboard": lambda _node, _task: Keyboard,
+    "gamepad": lambda _node, _task, _on_report: Gamepad,
+    "keyboard": lambda _node, _task, _on_report: Keyboard,
     "joy": _joy,
     "twist": _twist,
     "leader": _servo_leader,

@@ -3,16 +3,18 @@
 
 What it publishes is what any device of your own, or a console, publishes too:
 
-- `teleop/action` (ActionCommand, `RELIABLE_1`): while the person leads, at `rate`, with `active` true, `synchronous`
-  false, `episode` and `step` 0, the node's clock as stamp and a `sender` that no other node has; then three times with
-  `active` false; then nothing. A
-  person who leads without moving sends the action that changes nothing, in which the gripper is what is commanded of it
-  now (`ActionMapping.rest`).
+- `teleop/action` (ActionCommand, `RELIABLE_1`): while the person leads, at `rate` and when a device reports, with
+  `active` true, `synchronous` false, `episode` and `step` 0, the clock of the node and a `sender` that no other node
+  has; then three times with `active` false; then nothing. A person who leads without moving sends the action that
+  changes nothing, in which the gripper is what is commanded of it now (`ActionMapping.rest`).
 - `teleop/event` (TeleopEvent, `RELIABLE_10`): one message for each press of a button that says something: success,
   failure, discard, rewind, pause, ready. Whoever it concerns subscribes: `reward_human` and `actor` do.
 
 `teleop/release` (std_srvs/Trigger) lets the policy go on where a device was lost while the person led. Until then, or
 until the device is back and has been taken and let go, the arm is held.
+
+What a device reports by a file descriptor or a topic is acted on at once; the others are looked at `rate` times a
+second, and so is what depends on time alone, as a device that has been at rest for long enough.
 
 Two who lead at once would pull the arm to and fro. Within the node the devices have priorities; while a person leads
 from elsewhere, as by a page of the console, none of them does, and each has to be let go before it leads.
@@ -44,6 +46,7 @@ from serl_teleop.devices.hand import Hand
 from serl_teleop.devices.kinds import KINDS
 from serl_teleop.devices.operator import Intent, Operator
 from serl_teleop.devices.priority import leader
+from serl_teleop.devices.report_watch import SHORTEST_PAUSE, ReportWatch
 from serl_teleop.devices.takeover import Phase
 from serl_teleop.open_devices_node import declare_settings, opener
 
@@ -79,10 +82,19 @@ class TeleopNode(Node):
         )
         if not names or len(set(names)) != len(names) or not set(names) <= set(KINDS):
             raise ParameterError(f"parameter 'devices': expected some of {', '.join(KINDS)}, each once, found {names}")
-        rate = declare(self, "rate", 50.0, "Looks at the devices, and actions, a second [Hz].", range=(10.0, 250.0))
+        rate = declare(
+            self, "rate", 50.0, "Looks at the devices, and actions, a second, at least [Hz].", range=(10.0, 250.0)
+        )
         self._hands = [
-            Hand(Operator(name, declare_settings(self, KINDS[name])), opener(self, name, self._task)) for name in names
+            Hand(
+                Operator(name, declare_settings(self, KINDS[name])),
+                opener(self, name, self._task, self._on_report),
+            )
+            for name in names
         ]
+        self._looked_at = -math.inf  # [s]
+        reported = self.create_guard_condition(self._look)
+        self._watch = ReportWatch(reported.trigger)
         self._arm: ArmSample | None = None
         self._other_heard_at = -math.inf  # [s] when arm/safety said that somebody else leads
         self._told: str | None = None
@@ -112,6 +124,7 @@ class TeleopNode(Node):
         """Let go of the devices, and of the arm."""
         if self._farewells and self._arm is not None:
             self._publish(active=False, action=array("f", self._mapping.rest(self._arm).tobytes()))
+        self._watch.close()
         for hand in self._hands:
             hand.close()
 
@@ -143,13 +156,20 @@ class TeleopNode(Node):
 
     # To the graph
 
+    def _on_report(self) -> None:
+        """A message of a device has come; whoever floods is looked at as often as any other."""
+        if time.monotonic() - self._looked_at >= SHORTEST_PAUSE:
+            self._look()
+
     def _look(self) -> None:
         arm, now = self._arm, time.monotonic()
         if arm is None:
             return
+        self._looked_at = now
         rest = self._mapping.rest(arm)
         gripper = self._mapping.gripper_of(rest)
         intents = [hand.ask(gripper, now) for hand in self._hands]
+        self._watch.watch(descriptor for hand in self._hands for descriptor in hand.descriptors)
         for hand, intent in zip(self._hands, intents, strict=True):
             for word in intent.words:
                 self._say(hand, word)

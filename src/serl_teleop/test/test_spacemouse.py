@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serl_teleop.devices.device import REST, DeviceError
+from serl_teleop.devices.hid.emulated import MOUSE, PipedSpaceMouse
 from serl_teleop.devices.hid.spacemouse import UDEV_RULE, SpaceMouse, find_space_mouse, space_mice
 from serl_teleop.devices.hid.spacemouse_reports import MODELS, Model, Reports
-from space_mouse_rig import MOUSE, PipedSpaceMouse
 
 FULL = 350
 

@@ -22,7 +22,7 @@ except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
 
 from leader_rig import PluggedInLeader
-from space_mouse_rig import PipedSpaceMouse
+from serl_teleop.devices.hid.emulated import PipedSpaceMouse
 
 pytestmark = pytest.mark.graph
 

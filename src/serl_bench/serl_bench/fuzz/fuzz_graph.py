@@ -25,10 +25,10 @@ from serl_training.link.contract import find_encoder, load_learning, transition_
 from serl_training.reward.reward_frames import frame_source
 from std_srvs.srv import SetBool, Trigger
 
+from serl_bench.benchmark import Bench, Measurement
 from serl_bench.fuzz.fuzzer import MOVES_THE_WORLD, Found, Fuzzer, LogWatch
 from serl_bench.graph.peers_node import numbered_chunk
 from serl_bench.peer_processes import stop
-from serl_bench.registry import Bench, Measurement
 from serl_interfaces.action import Train
 from serl_interfaces.srv import InsertTransitions
 from serl_tasks import get_task

@@ -16,9 +16,9 @@ from serl_rl.config import EncoderConfig, RewardClassifierConfig
 from serl_training.env.graph_env import GraphEnv
 from serl_training.reward.reward_frames import frame_source
 
+from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.stepping import WINDOW_SECONDS, step_rates
 from serl_bench.graph.training_runs import DEMONSTRATIONS, EVALUATION_EPISODES, VISION, run
-from serl_bench.registry import Bench, Measurement
 from serl_tasks import get_task
 
 MAX_ENV_STEPS = 4000

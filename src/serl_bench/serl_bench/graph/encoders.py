@@ -10,8 +10,8 @@ from typing import Any
 
 from serl_launch.errors import CommandError
 
+from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.training_runs import DEMONSTRATIONS, MAX_ENV_STEPS, run, train
-from serl_bench.registry import Bench, Measurement
 
 TASK = "insert_peg_vision"
 STRANGER = "efficientnet_lite0"

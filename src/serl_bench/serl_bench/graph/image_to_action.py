@@ -12,9 +12,9 @@ from serl_launch.errors import CommandError
 from serl_ros.images import image_message
 from serl_ros.qos import RELIABLE_1, RELIABLE_10
 
+from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.peers_node import Eyes
 from serl_bench.graph.transport import peer
-from serl_bench.registry import Bench, Measurement
 from serl_interfaces.msg import ActionCommand
 from serl_launch import domain
 from serl_tasks import get_task

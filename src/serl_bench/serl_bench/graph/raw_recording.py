@@ -17,9 +17,9 @@ from serl_launch.errors import CommandError
 from serl_recording.formats.bag.metadata import INFO
 from serl_recording.raw_bag import reindex
 
+from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.drivers_node import topics
 from serl_bench.peer_processes import stop
-from serl_bench.registry import Bench, Measurement
 from serl_launch import domain
 
 SECONDS = 600.0

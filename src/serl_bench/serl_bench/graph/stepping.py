@@ -19,9 +19,9 @@ from serl_rl.storage.chunk import encode_chunk
 from serl_rl.storage.journal import Journal
 from serl_training.env.graph_env import GraphEnv
 
+from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.peers_node import numbered_chunk
 from serl_bench.peer_processes import start, stop
-from serl_bench.registry import Bench, Measurement
 from serl_tasks import get_task
 
 TASK = "pick_cube"

@@ -16,7 +16,7 @@ from typing import IO, Any
 from serl_launch.errors import CommandError
 from serl_launch.processes.guardian import Guardian
 
-from serl_bench.registry import Bench, Measurement
+from serl_bench.benchmark import Bench, Measurement
 
 STATE, VISION = "pick_cube", "pick_cube_vision"
 GOAL = 0.95

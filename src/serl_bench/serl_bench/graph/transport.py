@@ -26,9 +26,9 @@ from serl_rl.storage.tombstone import is_tombstone
 from serl_ros.qos import LATCHED, RELIABLE_10
 from serl_training.link.graph_learner_link import GraphLearnerLink
 
+from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.peers_node import CHUNK, SPECS, STATE, number_code, number_reward, numbered_chunk
 from serl_bench.peer_processes import start, stop
-from serl_bench.registry import Bench, Measurement
 from serl_interfaces.msg import ActionCommand, PolicyParameters
 from serl_launch import domain
 

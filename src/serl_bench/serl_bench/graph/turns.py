@@ -10,8 +10,8 @@ from typing import Any
 
 from serl_launch.errors import CommandError
 
+from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.training_runs import DEMONSTRATIONS, EVALUATION_EPISODES, GOAL, run
-from serl_bench.registry import Bench, Measurement
 
 FORWARD, BACKWARD = "relocate_forward", "relocate_backward"
 EPISODES = 200  # of the evaluation

@@ -3,7 +3,7 @@
 
 from serl_rl.benchmarks.integrity import flip_bits
 
-from serl_bench.registry import Bench, Measurement
+from serl_bench.benchmark import Bench, Measurement
 
 FLIPS = 20_000
 

@@ -11,7 +11,7 @@ import time
 import numpy as np
 from serl_launch.errors import CommandError
 
-from serl_bench.registry import Bench, Measurement
+from serl_bench.benchmark import Bench, Measurement
 
 TASK = "pick_cube_vision"
 VIEWS = 2

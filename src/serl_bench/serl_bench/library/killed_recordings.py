@@ -19,7 +19,7 @@ from serl_recording.episode import Episode, RecordingError, RecordingSpec, nomin
 from serl_recording.registry import FORMATS, create_recording, open_recording
 from serl_rl.spec import ArraySpec, TransitionSpec
 
-from serl_bench.registry import Bench, Measurement
+from serl_bench.benchmark import Bench, Measurement
 
 KILLS = 50
 """Killed recordings of each format."""

@@ -12,7 +12,7 @@ from serl_rl.spec import ArraySpec, TransitionSpec
 from serl_rl.storage.chunk import stack_observations
 
 import serl_sim
-from serl_bench.registry import Bench, Measurement
+from serl_bench.benchmark import Bench, Measurement
 
 TASK = "pick_cube_vision"
 EPISODES = 20

@@ -4,7 +4,7 @@
 import statistics
 from typing import Literal
 
-from serl_bench.registry import Bench, Measurement
+from serl_bench.benchmark import Bench, Measurement
 
 WINDOWS = 5
 WINDOW_SECONDS = 4.0

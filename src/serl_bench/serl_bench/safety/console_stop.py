@@ -16,9 +16,9 @@ from typing import Any
 
 from serl_launch.errors import CommandError
 
+from serl_bench.benchmark import Bench, Measurement
 from serl_bench.chromium import PATIENCE, Page, chromium
 from serl_bench.peer_processes import stop
-from serl_bench.registry import Bench, Measurement
 from serl_bench.safety.stopping import AFTERWARDS, START_TIMEOUT, Arm, an_arm
 from serl_interfaces.msg import SafetyStatus
 

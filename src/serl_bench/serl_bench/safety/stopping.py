@@ -28,8 +28,8 @@ from serl_ros.qos import LATCHED, RELIABLE_10
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from serl_bench.benchmark import Bench, Measurement
 from serl_bench.peer_processes import start, stop
-from serl_bench.registry import Bench, Measurement
 from serl_interfaces.action import MoveTo
 from serl_interfaces.msg import SafetyStatus
 from serl_launch import domain
@@ -97,6 +97,11 @@ class Commands:
         return float(np.linalg.norm(self.values[index][1] - self.values[index - 1][1]))
 
 
+def peer(role: str) -> list[str]:
+    """The command of a process that surrounds the arm controller; see `arm_peers_node`."""
+    return [sys.executable, "-m", "serl_bench.safety.arm_peers_node", role]
+
+
 class Arm:
     """An arm controller with peers around it, and us."""
 
@@ -124,7 +129,7 @@ class Arm:
 
     def start(self, role: str) -> subprocess.Popen[bytes]:
         """A peer that lasts as long as the arm, unless it is killed."""
-        process = start([sys.executable, "-m", "serl_bench.safety.arm_peers_node", role])
+        process = start(peer(role))
         self._peers.callback(_end, process)
         return process
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from serl_teleop.benchmarks.takeovers import Jumps, take_over
 
-from serl_bench.registry import Bench, Measurement
+from serl_bench.benchmark import Bench, Measurement
 from serl_tasks import get_task
 
 TAKEOVERS: Final = 10_000

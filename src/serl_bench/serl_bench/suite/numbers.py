@@ -11,7 +11,7 @@ from serl_launch.errors import CommandError
 from serl_launch.worlds import gym_python
 from serl_rl.success_rate import needed_successes
 
-from serl_bench.registry import Bench, Measurement
+from serl_bench.benchmark import Bench, Measurement
 from serl_bench.suite.cell_files import CellResult
 from serl_bench.suite.plan import FIRST_SEED, METAWORLD, TASKS, VISION, SuitePlan, metaworld_plan
 from serl_bench.suite.run_suite import Suite, run_suite

@@ -8,6 +8,7 @@ from typing import Final
 
 from serl_teleop.devices.device import Device, DeviceError, DeviceState
 from serl_teleop.devices.operator import Intent, Operator
+from serl_teleop.devices.report_watch import Readable
 from serl_teleop.devices.takeover import Phase
 
 _REOPEN_AFTER: Final = 1.0  # [s]
@@ -43,6 +44,11 @@ class Hand:
         intent = self.operator.hear(self.state, gripper, now)
         self.problem = intent.problem
         return intent
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """File descriptors that say that the device has reported something; empty where it has to be asked."""
+        return (self.device.fileno(),) if isinstance(self.device, Readable) else ()
 
     def close(self) -> None:
         """Let go of the device."""

@@ -104,6 +104,10 @@ class HidrawFile:
             reports.append(report)
         return reports
 
+    def fileno(self) -> int:
+        """Its descriptor; -1 once it is closed."""
+        return self._file
+
     def close(self) -> None:
         """Close it. A second call does nothing."""
         if self._file >= 0:

@@ -104,6 +104,10 @@ class SpaceMouse:
             )
         return DeviceState(twist, self._reports.buttons(), stamp=now)
 
+    def fileno(self) -> int:
+        """Descriptor of its device file; see `Readable`."""
+        return self._file.fileno()
+
     def close(self) -> None:
         """Close it. A second call does nothing."""
         self._file.close()

@@ -95,6 +95,10 @@ class Keyboard:
         x, y, z, roll, pitch, yaw = twist.values()
         return DeviceState((x, y, z, roll, pitch, yaw), held - KEYS.keys(), stamp=now)
 
+    def fileno(self) -> int:
+        """Descriptor of the terminal; see `Readable`."""
+        return self._terminal
+
     def close(self) -> None:
         """Leave the terminal as it was. A second call does nothing."""
         if self._before is None:

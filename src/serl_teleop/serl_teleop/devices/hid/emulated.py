@@ -1,18 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """A SpaceMouse made of a pipe that keeps its packets apart, as hidraw does, and of a folder in the place of /sys."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-MULTI_AXIS = bytes.fromhex("05010908a1018501")
-MOUSE = bytes.fromhex("05010902a1010901")
+MULTI_AXIS: Final = bytes.fromhex("05010908a1018501")
+"""Beginning of the report descriptor of a controller of several axes."""
+MOUSE: Final = bytes.fromhex("05010902a1010901")
+"""Beginning of the report descriptor of a mouse."""
 
 
 class PipedSpaceMouse:
-    """A device file and what sysfs says of it; writes the reports of a wired or of a wireless model."""
+    """A device file and what sysfs says of it; writes the reports of a wired or of a wireless model.
+
+    Attributes:
+        sysfs: folder in the place of /sys.
+        dev: folder in the place of /dev.
+        path: the device file.
+    """
 
     def __init__(
         self,
@@ -22,6 +33,15 @@ class PipedSpaceMouse:
         name: str = "3Dconnexion SpaceMouse Compact",
         descriptor: bytes = MULTI_AXIS,
     ) -> None:
+        """Plug it in.
+
+        Args:
+            root: folder below which everything is made.
+            number: of the device file, `hidrawN`.
+            identity: bus, vendor and product as the kernel writes them.
+            name: of the model.
+            descriptor: report descriptor.
+        """
         self.sysfs, self.dev = root / "sys", root / "dev"
         about = self.sysfs / "class" / "hidraw" / f"hidraw{number}" / "device"
         about.mkdir(parents=True, exist_ok=True)
