@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -55,6 +56,24 @@ def _forget_what_was_compiled() -> Iterator[None]:
     if mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
         sys.modules["jax"].clear_caches()
         gc.collect()
+
+
+@pytest.fixture
+def a_thousand_files() -> Iterator[None]:
+    """Open so many files in this process that the next one has a descriptor above 1023, which select.select lacks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2000:
+        pytest.skip(f"needs 2000 open files, and {hard} are allowed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    files = []
+    try:
+        while not files or files[-1] < 1100:
+            files.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Ros:

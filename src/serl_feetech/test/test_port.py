@@ -4,7 +4,6 @@
 import fcntl
 import os
 import pty
-import resource
 import subprocess
 import sys
 import termios
@@ -12,6 +11,10 @@ import tty
 from collections.abc import Iterator
 
 import pytest
+from serl_feetech.bus import Bus
+from serl_feetech.emulated.bus import EmulatedBus
+from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
+from serl_feetech.emulated.servo import EmulatedServo
 from serl_feetech.errors import PortError
 from serl_feetech.port import SerialPort
 
@@ -75,26 +78,21 @@ def test_a_real_port_is_exclusive_and_a_pseudo_terminal_is_not(ends, monkeypatch
     port.close()
 
 
-def test_a_port_works_beyond_a_thousand_open_files(ends):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 2000:
-        pytest.skip(f"needs 2000 open files, and {hard} are allowed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
-    files = []
-    try:
-        while not files or files[-1] < 1100:
-            files.append(os.open(os.devnull, os.O_RDONLY))
-        port = SerialPort(ends[1])
-        port.write(b"ping")
-        assert os.read(ends[0], 10) == b"ping"
-        os.write(ends[0], b"pong")
-        assert port.read(5.0) == b"pong"
-        assert port.read(0.0) == b""
+def test_a_port_works_beyond_a_thousand_open_files(ends, a_thousand_files):
+    port = SerialPort(ends[1])
+    port.write(b"ping")
+    assert os.read(ends[0], 10) == b"ping"
+    os.write(ends[0], b"pong")
+    assert port.read(5.0) == b"pong"
+    assert port.read(0.0) == b""
+    port.close()
+
+
+def test_an_emulated_bus_works_beyond_a_thousand_open_files(a_thousand_files):
+    with PseudoTerminal(EmulatedBus([EmulatedServo(7)])) as terminal:
+        port = SerialPort(terminal.path)
+        Bus(port, {7: "wrist"}, timeout=5.0).ping(7)
         port.close()
-    finally:
-        for file in files:
-            os.close(file)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_buffer_that_is_full_for_a_moment_is_waited_for(ends, monkeypatch):

@@ -21,13 +21,11 @@ from serl_tasks import ArmSample, Task
 from serl_teleop.devices.device import Device, DeviceError
 from serl_teleop.devices.joy import joy_state
 from serl_teleop.devices.leader.arm import LeaderArm, LeaderHardware, LeaderSettings
-from serl_teleop.devices.leader.chain import SO_ARM, Joints, LeaderKinematics, RobotChain
+from serl_teleop.devices.leader.chain import SERVO_LEADER, Joints, LeaderKinematics, RobotChain
 from serl_teleop.devices.leader.grab import GrabSettings
 from serl_teleop.devices.leader.servo_leader import open_servo_leader
 from serl_teleop.devices.leader.space import JointSpace, Space, ToolSpace
 from serl_teleop.devices.leader.topic_leader import TopicLeader
-
-_JOINTS = 5
 
 
 def servo_leader(node: Node, task: Task) -> Callable[[], Device]:
@@ -37,6 +35,9 @@ def servo_leader(node: Node, task: Task) -> Callable[[], Device]:
         ParameterError: one of them cannot be meant so.
     """
     name, robot = "leader", load_robot(task.robot)
+    model = load_robot(
+        declare(node, "leader.robot", SERVO_LEADER, "Its file in config/robots, which says how it moves.")
+    )
     port = declare(node, "leader.port", "", "Serial port; empty: the only one that is plugged in.")
     file = declare(node, "leader.calibration", "", "LeRobot's file; empty: the only one that LeRobot has made.")
     torque = _share(node, "leader.torque", 0.3, "with which it follows the robot")
@@ -44,8 +45,10 @@ def servo_leader(node: Node, task: Task) -> Callable[[], Device]:
     home = np.array(
         declare(node, "leader.home", [0.0, -0.4, 0.2, 0.8, 0.0], "Its angles where the robot is at home [rad].")
     )
-    if home.shape != (_JOINTS,):
-        raise ParameterError(f"parameter 'leader.home': expected {_JOINTS} angles, found {home.tolist()}")
+    if home.shape != (len(model.arm_joints),):
+        expected = f"{len(model.arm_joints)} angles, as {model.name} has joints"
+        raise ParameterError(f"parameter 'leader.home': expected {expected}, found {home.tolist()}")
+    chain = RobotChain(Kinematics(model))
     make_space = _tool_space(node, name, robot)
     make = _leader(node, name, task)
 
@@ -54,8 +57,9 @@ def servo_leader(node: Node, task: Task) -> Callable[[], Device]:
         lower, upper = hardware.limits
         if lower.shape != home.shape:
             hardware.close()
-            raise DeviceError(f"{hardware.description}: expected the {_JOINTS} joints of an SO-101 and a gripper")
-        return make(hardware, make_space(SO_ARM, home, lower, upper))
+            expected = f"the {len(home)} joints of {model.name} and a gripper"
+            raise DeviceError(f"{hardware.description}: expected {expected}, found {len(lower)} joints and a gripper")
+        return make(hardware, make_space(chain, home, lower, upper))
 
     return open_it
 

@@ -125,7 +125,18 @@ def test_a_process_without_standard_input_has_no_keyboard(tmp_path, monkeypatch,
 def test_ctrl_s_does_not_stop_what_the_node_says(terminal):
     os.write(terminal.master, b"\x13")
     terminal.keyboard.read(1.0)
-    assert select.select([], [terminal.slave], [], 0.0)[1]
+    poll = select.poll()
+    poll.register(terminal.slave, select.POLLOUT)
+    assert poll.poll(0)
+
+
+def test_keys_are_heard_beyond_a_thousand_open_files(a_thousand_files):
+    terminal = Terminal()
+    assert terminal.keyboard.fileno() > 1023
+    assert terminal.twist(KITTY + press("w"))[0] == 1.0
+    terminal.keyboard.close()
+    os.close(terminal.slave)
+    os.close(terminal.master)
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,11 @@ def pressed_keys() -> Iterator[Callable[[], str]]:
         raise CommandError("keys need a terminal: stdin is not one; use the topic reward/label instead")
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
+    poll = select.poll()  # select.select knows no descriptor above 1023
+    poll.register(terminal, select.POLLIN)
 
     def read() -> str:
-        ready, _, _ = select.select([terminal], [], [], 0.0)
-        return os.read(terminal, 64).decode(errors="ignore") if ready else ""
+        return os.read(terminal, 64).decode(errors="ignore") if poll.poll(0) else ""
 
     try:
         tty.setcbreak(terminal)

@@ -70,8 +70,11 @@ class PseudoTerminal:
             os.close(file)
 
     def _serve(self) -> None:
+        poll = select.poll()  # select.select knows no descriptor above 1023
+        for file in (self._master, self._wake):
+            poll.register(file, select.POLLIN)
         while True:
-            ready = select.select([self._master, self._wake], [], [], _IDLE)[0]
+            ready = [file for file, _ in poll.poll(1e3 * _IDLE)]
             if self._wake in ready:
                 return
             data = b""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -32,7 +33,7 @@ from serl_teleop.devices.buttons import Function
 from serl_teleop.devices.device import GRAB, Device, DeviceError
 from serl_teleop.devices.hand import Hand
 from serl_teleop.devices.leader.arm import LeaderArm, LeaderReading, LeaderSettings
-from serl_teleop.devices.leader.chain import SO_ARM, Joints, LeaderKinematics, RobotChain, solve
+from serl_teleop.devices.leader.chain import SERVO_LEADER, Joints, RobotChain, solve
 from serl_teleop.devices.leader.grab import GrabSettings
 from serl_teleop.devices.leader.space import JointSpace, Space, ToolSpace
 from serl_teleop.devices.operator import DeviceSettings, Operator
@@ -42,8 +43,13 @@ _LOOK: Final = 0.02  # [s] between two looks at the leader, and two joint states
 _LONGEST: Final = 2000  # looks at the leader for one takeover
 _STEP_OF_ENCODER: Final = 2.0 * math.pi / 4096
 _FASTEST_HAND: Final = 3.0  # [rad/s] of each joint
-_SO_ARM_HOME: Final = np.array([0.0, -0.4, 0.2, 0.8, 0.0])
-_SO_ARM_REACH: Final = np.array([1.9, 1.7, 1.6, 1.6, 2.7])
+_SERVO_LEADER_HOME: Final = np.array([0.0, -0.4, 0.2, 0.8, 0.0])
+
+
+@cache
+def servo_leader() -> Kinematics:
+    """The kinematics of a servo leader, made once for all worlds of this process."""
+    return Kinematics(load_robot(SERVO_LEADER))
 
 
 @dataclass
@@ -171,9 +177,10 @@ class World:
         self._now, self._stamp_ns, self._tick = 100.0, 5_000_000_000, 0
         self._step = 0
         self._source: Source | None = None
-        self._leader_home = self._joints.copy() if by_joints else _SO_ARM_HOME
+        self._leader_home = self._joints.copy() if by_joints else _SERVO_LEADER_HOME
         self.leader = PretendedLeader(self._leader_home, float(rng.uniform(0.03, 0.08)), rng)
-        self._reach = 0.5 * (kinematics.upper - kinematics.lower) if by_joints else _SO_ARM_REACH
+        model = kinematics if by_joints else servo_leader()
+        self._reach = 0.5 * (model.upper - model.lower)
         self._make = self._maker(robot, by_joints=by_joints)
         settings = DeviceSettings(
             AxisMapping.parse([NONE] * len(TOOL_AXES), [1.0] * len(TOOL_AXES), 0.0),
@@ -194,13 +201,13 @@ class World:
         settings = LeaderSettings(grab, speed=float(rng.uniform(0.5, 1.5)), blend=float(rng.uniform(0.0, 0.3)))
         space: Space = JointSpace(self._kinematics)
         if not by_joints:
-            kinematics: LeaderKinematics = SO_ARM
+            leader = servo_leader()
             space = ToolSpace(
-                kinematics,
+                RobotChain(leader),
                 self._leader_home,
                 self._kinematics.tcp(robot.configuration(HOME)),
-                -_SO_ARM_REACH,
-                _SO_ARM_REACH,
+                leader.lower,
+                leader.upper,
                 float(rng.uniform(0.5, 3.0)),
                 float(rng.uniform(-3.0, 3.0)),
             )

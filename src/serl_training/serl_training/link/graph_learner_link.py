@@ -141,7 +141,7 @@ class GraphLearnerLink:
     def connect(self) -> None:
         """Wait until the learner has told its totals and sent a policy."""
         names = f"{self._prefix}learner/insert and {self._prefix}learner/policy (learner)"
-        self._wait(lambda: self._ask() and self._policy is not None, names)
+        self._wait(lambda: self._ask() and self._policy is not None, lambda: names)
 
     def send(self, chunk: Chunk) -> None:
         """Hand over a chunk; raises DataError if it does not fit the specification."""
@@ -163,24 +163,28 @@ class GraphLearnerLink:
             return
         self._wait(
             lambda: not self._ahead(),
-            f"the learner to catch up (policy lag {self.lag}, {self._window.backlog} transitions not acknowledged)",
+            lambda: (
+                f"the learner to catch up (policy lag {self.lag}, {self._window.backlog} transitions not acknowledged)"
+            ),
         )
 
     def settle(self) -> None:
         """Wait for the policy that stays until there are more env steps; not where one never does."""
         self._wait(
             lambda: not self._next_update_at or self.totals.env_steps < self._next_update_at,
-            f"the learner to be done with {self.totals.env_steps} env steps",
+            lambda: f"the learner to be done with {self.totals.env_steps} env steps",
         )
 
     def await_updates(self, count: int) -> None:
         """Tell the learner that demonstrations are complete; wait for a policy with so many updates behind it."""
         self._connected = False  # to ask is what tells it
-        self._wait(lambda: self._ask() and self._updates >= count, f"a policy after {count} updates")
+        self._wait(lambda: self._ask() and self._updates >= count, lambda: self._missing_updates(count))
 
     def flush(self) -> None:
         """Wait until everything sent is acknowledged."""
-        self._wait(lambda: self._window.backlog == 0, "the learner to acknowledge everything")
+        self._wait(
+            lambda: self._window.backlog == 0, lambda: f"the learner to acknowledge {self._window.backlog} transitions"
+        )
 
     def pump(self) -> None:
         """Take replies, send what may be sent, send again what got lost. Never waits."""
@@ -286,7 +290,15 @@ class GraphLearnerLink:
             PolicyParameters, f"{self._prefix}learner/policy", self._on_policy, LATCHED
         )
 
-    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+    def _missing_updates(self, count: int) -> str:
+        """What a policy that has been trained enough is waited for, and what is there instead."""
+        if not self._client.service_is_ready():
+            return f"a policy after {count} updates: {self._client.srv_name} is not there; is the learner running?"
+        if not self._connected:
+            return f"a policy after {count} updates: the learner has not answered yet"
+        return f"a policy after {count} updates: the newest has {self._updates}"
+
+    def _wait(self, condition: Callable[[], bool], what: Callable[[], str]) -> None:
         notice = time.monotonic() + _NOTICE_PERIOD
 
         def ready() -> bool:
@@ -297,7 +309,7 @@ class GraphLearnerLink:
             self._check()
             if time.monotonic() >= notice:
                 notice = time.monotonic() + _NOTICE_PERIOD
-                log(self._node, WARN, f"waiting for {what}")
+                log(self._node, WARN, f"waiting for {what()}")
                 # The learner's newest policy is latched: hear it again, in case what we have is not from there.
                 self._node.destroy_subscription(self._subscription)
                 self._subscription = self._listen()

@@ -1,23 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kinematics of a leader arm: where its tool is, and the joints for a pose.
-
-A serial chain is a product of exponentials of its joints' screws at zero (Lynch and Park, Modern Robotics, 2017,
-section 4.1). An arm that has a file in `config/robots` brings its own by MuJoCo.
-"""
+"""Kinematics of a leader arm, by its file in `config/robots`: where its tool is, and the joints for a pose."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from serl_robots.model.kinematics import Kinematics
-from serl_robots.model.pose import Pose, quaternion_from_matrix
+from serl_robots.model.pose import Pose
 
 Joints = NDArray[np.float64]
 """Angles (n,) [rad]."""
+
+SERVO_LEADER: Final = "so101"
+"""File in `config/robots` of the arm that a servo leader is unless somebody says otherwise: its joints are those of the
+follower, their zeros and signs as LeRobot calibrates both, and the handle is where the jaw is."""
 
 _DAMPING: Final = 1e-3
 """Of the least squares: a pose out of reach is approached, and no joint runs away near a singularity."""
@@ -37,57 +35,12 @@ class LeaderKinematics(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Chain:
-    """A serial chain of revolute joints; see `LeaderKinematics`."""
-
-    axes: tuple[tuple[float, float, float], ...]
-    """Unit axes of the joints at zero, in the frame of the base."""
-    points: tuple[tuple[float, float, float], ...]
-    """A point on each axis [m]."""
-    zero: Pose
-    """Pose of the tool where all joints are at zero."""
-    _skews: NDArray[np.float64] = field(init=False, repr=False, compare=False)
-    _squares: NDArray[np.float64] = field(init=False, repr=False, compare=False)
-    _zero_rotation: NDArray[np.float64] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        skews = np.stack([_skew(axis) for axis in self.axes])
-        object.__setattr__(self, "_skews", skews)
-        object.__setattr__(self, "_squares", skews @ skews)
-        object.__setattr__(self, "_zero_rotation", self.zero.rotation_matrix())
-
-    def tcp(self, joints: Joints) -> Pose:
-        """Pose of the tool for angles (n,) [rad]."""
-        return self.differential(joints)[0]
-
-    def differential(self, joints: Joints) -> tuple[Pose, NDArray[np.float64]]:
-        """Pose of the tool, and its Jacobian (6, n); see `LeaderKinematics`."""
-        rotation, position = np.eye(3), np.zeros(3)
-        axes, points = np.array(self.axes), np.array(self.points)
-        moved_axes, moved_points = np.empty_like(axes), np.empty_like(points)
-        for index, turn in enumerate(self._turns(joints)):
-            point = points[index]
-            moved_axes[index], moved_points[index] = rotation @ axes[index], position + rotation @ point
-            position = position + rotation @ (point - turn @ point)
-            rotation = rotation @ turn
-        tool = position + rotation @ self.zero.position
-        x, y, z = tool.tolist()
-        pose = Pose.trusted((x, y, z), quaternion_from_matrix(rotation @ self._zero_rotation))
-        return pose, np.concatenate([np.cross(moved_axes, tool - moved_points), moved_axes], axis=1).T
-
-    def _turns(self, joints: ArrayLike) -> NDArray[np.float64]:
-        """Rotations (n, 3, 3) about the axes, by Rodrigues' formula."""
-        angles = np.asarray(joints, dtype=np.float64)[:, None, None]
-        return np.eye(3) + np.sin(angles) * self._skews + (1.0 - np.cos(angles)) * self._squares
-
-
 class RobotChain:
     """An arm that has a file in `config/robots`; see `LeaderKinematics`."""
 
     def __init__(self, kinematics: Kinematics) -> None:
         """Use the kinematics of its URDF."""
-        self._kinematics, self._rows = kinematics, np.eye(len(kinematics.joints))
+        self._kinematics = kinematics
 
     def tcp(self, joints: Joints) -> Pose:
         """Pose of the tool for angles (n,) [rad]."""
@@ -95,8 +48,7 @@ class RobotChain:
 
     def differential(self, joints: Joints) -> tuple[Pose, NDArray[np.float64]]:
         """Pose of the tool, and its Jacobian (6, n)."""
-        columns = [self._kinematics.tcp_velocity(joints, row) for row in self._rows]
-        return self._kinematics.tcp(joints), np.stack(columns, axis=1)
+        return self._kinematics.tcp(joints), self._kinematics.jacobian(joints)
 
 
 def solve(
@@ -132,23 +84,3 @@ def solve(
         largest = float(np.abs(step).max())
         joints = np.clip(joints + step * min(1.0, _LARGEST_STEP / max(largest, 1e-9)), lower, upper)
     return joints
-
-
-def _skew(axis: Sequence[float]) -> NDArray[np.float64]:
-    x, y, z = axis
-    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-
-
-SO_ARM: Final = Chain(
-    axes=((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (0.0, 1.0, 0.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0)),
-    points=(
-        (0.0388, 0.0, 0.0624),
-        (0.0692, 0.0, 0.1166),
-        (0.0972, 0.0, 0.2292),
-        (0.2321, 0.0, 0.2344),
-        (0.2932, 0.0, 0.2344),
-    ),
-    zero=Pose((0.3914, 0.0, 0.2265), (0.70710678, 0.0, 0.70710678, 0.0)),
-)
-"""An SO-101, leader or follower, from base to tool: x is forward where its joints are in the middle of their ranges, as
-LeRobot calibrates them; the tool's z is the direction of approach. Lengths are those of the arm's drawings [m]."""

@@ -50,6 +50,8 @@ class Keyboard:
         if not os.isatty(self._terminal):
             raise DeviceError("keyboard: standard input is no terminal; use ./serl teleop lead keyboard in one")
         self._keys = TerminalKeys()
+        self._poll = select.poll()  # select.select knows no descriptor above 1023
+        self._poll.register(self._terminal, select.POLLIN)
         self._before: list[Any] | None = None
         try:
             self._before = termios.tcgetattr(self._terminal)
@@ -76,7 +78,7 @@ class Keyboard:
         """
         for _ in range(_MOST_READS):  # whoever types faster than this is no hand
             try:
-                if not select.select([self._terminal], [], [], 0.0)[0]:
+                if not self._poll.poll(0):
                     break
                 data = os.read(self._terminal, 1024)
             except OSError as error:
