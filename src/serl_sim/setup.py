@@ -17,6 +17,7 @@ setup(
         "console_scripts": [
             "mujoco_bridge = serl_ros.console:serl_sim.mujoco_bridge_node",
             "gym_bridge = serl_ros.console:serl_sim.gym_bridge_node",
+            "emulated_arm = serl_ros.console:serl_sim.emulated_arm_node",
         ]
     },
 )

@@ -109,7 +109,7 @@ class StatePublisher:
         self._joints_publisher.publish(self._joints)
         self._truth.episode, self._truth.step = episode, step
         for message, pose in zip(self._truth.poses, world.objects().values(), strict=True):
-            _fill(message, pose)
+            fill_pose(message, pose)
         self._truth_publisher.publish(self._truth)
         self._clock_is_due = True
         now = time.monotonic_ns()
@@ -130,7 +130,8 @@ class StatePublisher:
             self._clock_publisher.publish(self._clock)
 
 
-def _fill(message: PoseMessage, pose: Pose) -> None:
+def fill_pose(message: PoseMessage, pose: Pose) -> None:
+    """Write a pose into a message, in place."""
     position, orientation = message.position, message.orientation
     position.x, position.y, position.z = pose.position.tolist()
     orientation.x, orientation.y, orientation.z, orientation.w = pose.quaternion.tolist()

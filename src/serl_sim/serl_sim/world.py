@@ -19,9 +19,9 @@ from serl_tasks.arm_sample import TOOL, ArmSample
 from serl_tasks.camera_view import CameraView
 from serl_tasks.task import Task
 
-from serl_sim.object_poses import ObjectPoses
 from serl_sim.rendering import LEAN, Appearance, ImageRenderer
 from serl_sim.scene.actuators import CARTESIAN, GRIPPER, JOINTS
+from serl_sim.scene.object_poses import ObjectPoses
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP, build_model
 from serl_sim.scene.world_file import cameras_of, load_world_file
 from serl_sim.scene.wrist_sensor import WristSensor
@@ -151,6 +151,34 @@ class World:
             self._wrist.reset(data)
         self._tcp = self._measured = None
         self._check_start()
+
+    def place_objects(self, seed: int) -> None:
+        """Put the objects where `seed` puts them at the start, at rest; the robot and its time stay as they are.
+
+        Raises:
+            ValueError: `seed` is negative.
+        """
+        if seed < 0:
+            raise ValueError(f"seed: expected an integer from 0, found {seed}")
+        poses = self.task.sample_objects(np.random.default_rng(seed))
+        data, positions, velocities = self.data, self.joint_positions, self.joint_velocities
+        controls, time = data.ctrl.copy(), data.time
+        self._diverged = ""
+        for warning in _DIVERGED:
+            data.warning[warning].number = 0
+        mujoco.mj_setState(self.model, data, self._home, _STATE)
+        self._objects.place(data, poses)
+        data.qpos[self._positions], data.qvel[self._velocities] = positions, velocities
+        data.ctrl[:], data.time = controls, time
+        mujoco.mj_forward(self.model, data)
+        self._tcp = self._measured = None
+
+    def show(self, other: "World") -> None:
+        """Take over the state of another world of the same task, to look at it while that one goes on."""
+        state = np.empty(mujoco.mj_stateSize(other.model, _STATE))
+        mujoco.mj_getState(other.model, other.data, state, _STATE)
+        mujoco.mj_setState(self.model, self.data, state, _STATE)
+        self._tcp = self._measured = None
 
     def step(self, target: Pose, gripper_width: float) -> None:
         """Pull the tool towards `target` and the fingers to `gripper_width` [m] for one control period.

@@ -17,6 +17,10 @@ _LONGEST_STEP: Final = 0.01  # [s]
 _LONGEST_PAUSE: Final = 1.0  # [s] of motion that is made up for; beyond it the servos have long arrived
 
 
+Mechanics = Callable[[float], None]
+"""What moves the servos of a bus for a time [s]: it reads their goals and calls `EmulatedServo.moved`."""
+
+
 class EmulatedBus:
     """Servos on a wire. Not thread-safe.
 
@@ -27,9 +31,21 @@ class EmulatedBus:
         heard: instructions that were well-formed.
     """
 
-    def __init__(self, servos: Iterable[EmulatedServo], clock: Callable[[], float] = time.monotonic) -> None:
-        """Connect servos; `clock` [s] is the time in which they move."""
+    def __init__(
+        self,
+        servos: Iterable[EmulatedServo],
+        clock: Callable[[], float] = time.monotonic,
+        mechanics: Mechanics | None = None,
+    ) -> None:
+        """Connect servos.
+
+        Args:
+            servos: in the order of the wire.
+            clock: the time in which they move [s].
+            mechanics: what moves them; None: each moves by itself, as if nothing hung on it.
+        """
         self.servos, self._clock = list(servos), clock
+        self._mechanics = mechanics or self._move_each
         self.noise = b""
         self.corrupt = 0
         self.heard = 0
@@ -45,12 +61,8 @@ class EmulatedBus:
     def advance(self) -> None:
         """Let the servos move until now."""
         now = self._clock()
-        left, self._moved_at = min(now - self._moved_at, _LONGEST_PAUSE), now
-        while left > 1e-9:
-            step = min(left, _LONGEST_STEP)
-            for servo in self.servos:
-                servo.move(step)
-            left -= step
+        passed, self._moved_at = min(now - self._moved_at, _LONGEST_PAUSE), now
+        self._mechanics(passed)
 
     def talk(self, data: bytes) -> bytes:
         """What comes back when these bytes, of which the last may be half an instruction, are sent."""
@@ -75,6 +87,13 @@ class EmulatedBus:
             self.heard += 1
             answer += self._obey(data[2], data[4], data[5 : end - 1])
             data = data[end:]
+
+    def _move_each(self, seconds: float) -> None:
+        while seconds > 1e-9:
+            step = min(seconds, _LONGEST_STEP)
+            for servo in self.servos:
+                servo.move(step)
+            seconds -= step
 
     def _obey(self, number: int, instruction: int, parameters: bytes) -> bytes:
         if instruction == Instruction.SYNC_READ and number == BROADCAST and len(parameters) >= 2:

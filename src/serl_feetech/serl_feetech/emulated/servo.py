@@ -13,6 +13,8 @@ _REGISTERS: Final = 86  # [bytes]
 _FASTEST: Final = 3400.0  # [steps/s] without load: 50 turns a minute
 _RESPONSE: Final = 20.0  # [1/s] of speed for each step of error: a time constant of 50 ms
 _STIFFNESS: Final = 2.0  # [0.1 % of the torque] for each step of error
+_STALL_CURRENT: Final = 2.7  # [A] at all of the torque
+_CURRENT_UNIT: Final = 0.0065  # [A]
 _AMBIENT: Final = 25.0  # [degC]
 _WARMING: Final = 2e-6  # [degC/s] for each [0.1 %]^2 of load
 _COOLING: Final = 0.02  # [1/s]
@@ -85,6 +87,7 @@ class EmulatedServo:
         self._show(registers.PRESENT_POSITION, round(self.position) - self.offset)
         self._show(registers.PRESENT_VELOCITY, round(self.velocity))
         self._show(registers.PRESENT_LOAD, round(self.load))
+        self._show(registers.PRESENT_CURRENT, round(1e-3 * abs(self.load) * _STALL_CURRENT / _CURRENT_UNIT))
         self._put(registers.PRESENT_TEMPERATURE, round(min(max(self.temperature, 0.0), 255.0)))
         self._put(registers.MOVING, int(abs(self.velocity) > 1.0))
         return bytes(self._bytes[address : address + size]).ljust(size, b"\0")
@@ -103,21 +106,40 @@ class EmulatedServo:
         """Let it be as after a long rest: no longer hot, and without an error."""
         self.temperature, self._overheated = _AMBIENT, False
 
+    @property
+    def goal(self) -> float:
+        """Where it goes [steps of the encoder]."""
+        return float(self.value(registers.GOAL_POSITION) + self.offset)
+
+    @property
+    def limit(self) -> float:
+        """Torque that it may use [0.1 % of all]."""
+        return float(min(self.value(registers.TORQUE_LIMIT), self.value(registers.MAX_TORQUE)))
+
     def move(self, seconds: float) -> None:
         """Let time pass: at most 20 ms at once, or a step of the servo is longer than its response."""
-        goal = float(self.value(registers.GOAL_POSITION) + self.offset)
-        limit = float(min(self.value(registers.TORQUE_LIMIT), self.value(registers.MAX_TORQUE)))
-        error = goal - self.position if self.torque_enabled else 0.0
-        self.load = min(max(_STIFFNESS * error, -limit), limit)
-        target, before = self.position, self.position
+        limit = self.limit
+        error = self.goal - self.position if self.torque_enabled else 0.0
+        load = min(max(_STIFFNESS * error, -limit), limit)
+        target = self.position
         if self.torque_enabled:
             fastest = float(self.value(registers.GOAL_VELOCITY) or _FASTEST)
             speed = min(max(_RESPONSE * error, -fastest), fastest) * min(1.0, limit / 100.0)
             target = self.position + speed * seconds
-        if self.hand is not None and self.hand_strength > abs(self.load):
+        if self.hand is not None and self.hand_strength > abs(load):
             target = self.hand
-        self.position = target
-        self.velocity = (self.position - before) / seconds
+        self.moved(target, (target - self.position) / seconds, load, seconds)
+
+    def moved(self, position: float, velocity: float, load: float, seconds: float) -> None:
+        """Take over what has become of it, in whatever moves it.
+
+        Args:
+            position: [steps of the encoder].
+            velocity: [steps/s].
+            load: its torque [0.1 % of all].
+            seconds: that have passed [s].
+        """
+        self.position, self.velocity, self.load = position, velocity, load
         self.temperature += seconds * (_WARMING * self.load**2 - _COOLING * (self.temperature - _AMBIENT))
         if self.temperature > self._bytes[registers.MAX_TEMPERATURE.address]:
             self._overheated = True
