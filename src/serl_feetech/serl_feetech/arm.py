@@ -84,6 +84,11 @@ class ServoArm:
         share = (steps[self._gripper.id] - low) / (high - low)
         return ArmReading(angles, 1.0 - share if self._gripper.drive_mode else share)
 
+    def ask(self, register: Register) -> dict[str, int]:
+        """What a register of each servo holds at one moment, by the servo's name; raises as `read`."""
+        steps = self._bus.sync_read(self._ids, register)
+        return {name: steps[servo] for name, servo in zip((*self.joints, GRIPPER), self._ids, strict=True)}
+
     def hold(self, torque: float) -> None:
         """Stand where it is, with a share of its torque in (0, 1].
 
@@ -144,6 +149,10 @@ class ServoArm:
                 first = error if first is None else first
         if first is not None:
             raise first
+
+    def disconnect(self) -> None:
+        """Close the port, and leave the torque as it is. A second call does nothing."""
+        self._bus.close()
 
     def close(self) -> None:
         """Switch the torque off, if anything still listens, and close the port. A second call does nothing."""

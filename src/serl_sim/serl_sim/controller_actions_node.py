@@ -10,12 +10,12 @@ import numpy as np
 from rclpy.action import CancelResponse, GoalResponse
 from rclpy.node import Node
 from rclpy.task import Future
+from serl_robots.control.joint_trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_ros.action_server import GuardedActionServer
 from serl_ros.log import WARN, log
 
 from serl_sim.scene.scene import TIMESTEP
 from serl_sim.simulation import Simulation
-from serl_sim.trajectory import JointTrajectoryPlan, TrajectoryError
 
 _GRIPPER_TOLERANCE = 0.002  # [m] of the width
 _STALL_VELOCITY = 0.001  # [m/s] below which a finger stands still

@@ -16,6 +16,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.task import Future
+from serl_robots.control.joint_trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_robots.model.pose import Pose
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.frames import declare_frame_prefix
@@ -36,7 +37,6 @@ from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP
 from serl_sim.scene_publisher_node import ScenePublisher
 from serl_sim.simulation import TIMESTEP_NS, CommandRefused, Simulation
 from serl_sim.state_publisher_node import StatePublisher
-from serl_sim.trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_sim.viewer import Viewer
 from serl_sim.world import World
 from serl_tasks import get_task, task_names

@@ -12,11 +12,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from serl_robots.control.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.pose import Pose
 
 from serl_sim.scene.scene import TIMESTEP
-from serl_sim.trajectory import SLICE, JointTrajectoryPlan
-from serl_sim.world import SimulationError, World
+from serl_sim.world import SLICE, SimulationError, World
 
 TIMESTEP_NS: Final = round(TIMESTEP * 1e9)
 

@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 from serl_config.schema import ConfigError
+from serl_robots.control.joint_trajectory import JointTrajectoryPlan
 from serl_robots.control.task_robot import robot_of
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, quaternion_log, quaternion_multiply
@@ -25,8 +26,9 @@ from serl_sim.scene.object_poses import ObjectPoses
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP, build_model
 from serl_sim.scene.world_file import cameras_of, load_world_file
 from serl_sim.scene.wrist_sensor import WristSensor
-from serl_sim.trajectory import SLICE, JointTrajectoryPlan
 
+SLICE = 5
+"""Physics steps between two set points of a trajectory."""
 _SETTLING_TIME = 3.0  # [s]
 _APPROACH_TIME = 1.0  # [s] in which the tool comes from the middle of its starts to one of them
 _REACHED = 0.005  # [m] that it may be away from it then

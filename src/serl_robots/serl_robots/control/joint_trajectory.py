@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-SLICE: Final = 5  # physics steps between two set points of a trajectory
 
 
 class TrajectoryError(ValueError):
@@ -76,6 +74,10 @@ class JointTrajectoryPlan:
             times.append(time)
             positions.append(values)
         return cls(times, positions)
+
+    def begun_from(self, positions: NDArray[np.float64]) -> JointTrajectoryPlan:
+        """This way, from other positions at time 0, float64 (n,) [rad]."""
+        return JointTrajectoryPlan(self._times.tolist(), [positions, *self._positions[1:]])
 
     @property
     def duration(self) -> float:

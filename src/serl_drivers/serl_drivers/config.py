@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files `config/drivers/NAME.yaml`: which device an arm hangs at, and how it is driven."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from serl_config.schema import ConfigError, Field, config, load_yaml, suggestion
+
+from serl_config import resources
+from serl_drivers.device_kinds import KINDS
+
+FOLDER = "config/drivers"
+
+
+@config(kw_only=True)
+class DriverConfig:
+    """One way to drive a robot."""
+
+    name: str
+    robot: str = Field(description="file in config/robots, without its ending")
+    device: str = Field(description="kind of device; docs/drivers.md lists them")
+    rate: float = Field(default=100.0, ge=10.0, le=1000.0, description="of targets on the wire [Hz]")
+    gripper_speed: float = Field(default=0.2, gt=0.0, le=2.0, description="largest speed of the opening [m/s]")
+    limp_at_end: bool = Field(default=False, description="switch the torque off when the node ends")
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the device, see its own schema")
+
+
+def driver_names() -> list[str]:
+    """Names of the drivers that there are."""
+    return [*resources.listing(FOLDER, ".yaml")]
+
+
+@cache
+def load_driver(name: str) -> DriverConfig:
+    """The driver `config/drivers/<name>.yaml`.
+
+    Raises:
+        ConfigError: there is none, or its file is wrong.
+    """
+    known = resources.listing(FOLDER, ".yaml")
+    if name not in known:
+        raise ConfigError(f"unknown driver {name!r}" + suggestion(name, [*known]))
+    driver = load_yaml(known[name], DriverConfig)
+    if driver.name != name:
+        raise ConfigError(f"{known[name]}: 'name': expected {name!r} as the file's name says, found {driver.name!r}")
+    if driver.device not in KINDS:
+        raise ConfigError(
+            f"{known[name]}: 'device': unknown device {driver.device!r}" + suggestion(driver.device, [*KINDS])
+        )
+    return driver

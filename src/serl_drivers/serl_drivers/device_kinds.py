@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of devices, by the names that files of `config/drivers` use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
+
+from serl_robots.model.robot import RobotModel
+
+from serl_drivers.device import ArmDevice
+
+KINDS: Final[Mapping[str, str]] = {
+    "mock": "serl_drivers.mock",
+    "so101": "serl_drivers.so101.device",
+}
+"""Module of each. It has `make(robot, settings, source)`, and imports what its vendor needs in `connect`."""
+
+
+def make_device(kind: str, robot: RobotModel, settings: Mapping[str, Any], source: str) -> ArmDevice:
+    """A device that is not connected yet.
+
+    Args:
+        kind: one of `KINDS`.
+        robot: that it is.
+        settings: of the device.
+        source: file of the settings, for people.
+
+    Raises:
+        ConfigError: the settings are not what the device knows.
+    """
+    device: ArmDevice = import_module(KINDS[kind]).make(robot, settings, source)
+    return device

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moves an arm by its device: connects, interpolates, clamps, holds where commands end, and stops on faults."""
+
+from __future__ import annotations
+
+import enum
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from serl_robots.control.joint_trajectory import JointTrajectoryPlan
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.pose import Pose
+from serl_robots.model.robot import RobotModel
+
+from serl_drivers.device import ArmDevice, DriverError, Joints, Reading
+from serl_drivers.motion import Clamp, InverseKinematics, JointMotion, Motion, ToolMotion
+
+
+class State(enum.Enum):
+    """What a driver is doing."""
+
+    UNCONFIGURED = "unconfigured"
+    """There is no connection; one is tried for."""
+    LIMP = "limp"
+    """Connected, with the torque off on request."""
+    HOLDING = "holding"
+    """The arm stands, with torque."""
+    ACTIVE = "active"
+    """It follows commands."""
+    FAULT = "fault"
+    """It stands, if it can, until somebody asks for a new connection."""
+
+
+@dataclass(frozen=True)
+class DriverSettings:
+    """Times and distances of a driver."""
+
+    period: float = 0.01
+    """Between two targets on the wire [s]."""
+    control_period: float = 0.1
+    """In which a tool pose that comes without a time is to be reached [s]."""
+    silence: float = 0.25
+    """Time without commands after which the arm is told to hold [s]."""
+    lost: float = 0.2
+    """Time without an answer after which the connection is lost [s]."""
+    retry: float = 1.0
+    """Between two attempts to connect [s]."""
+    most_lag: float = 0.5
+    """Largest distance of a joint's command from where it is measured [rad]: an arm that is stuck does not wind up."""
+    gripper_speed: float = 0.2
+    """Largest speed of the opening [m/s]."""
+
+
+@dataclass
+class _Wanted:
+    """What was commanded since the loop has looked last."""
+
+    motion: JointTrajectoryPlan | Pose | None = None
+    width: float | None = None
+    at: float = -math.inf
+
+
+class Driver:
+    """Runs a device: `tick` in one thread, everything else from any.
+
+    The arm starts from where it is measured, and so it does after every hold.
+    """
+
+    def __init__(
+        self,
+        device: ArmDevice,
+        robot: RobotModel,
+        kinematics: Kinematics,
+        inverse: InverseKinematics,
+        settings: DriverSettings | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Run `device` as `robot`.
+
+        Args:
+            device: not connected yet.
+            robot: whose limits hold.
+            kinematics: of that robot; used in the thread of `tick` alone.
+            inverse: for tool poses.
+            settings: times and distances; None: those that are the default.
+            say: hears of each change of state, in one line.
+        """
+        self._device, self._kinematics, self._inverse, self._say = device, kinematics, inverse, say
+        self.settings = settings if settings is not None else DriverSettings()
+        gripper = robot.gripper
+        self._clamp = Clamp(
+            kinematics.lower, kinematics.upper, kinematics.velocity,
+            gripper.min_width, gripper.max_width, self.settings.gripper_speed,
+        )  # fmt: skip
+        self._lock = threading.Lock()
+        self._wanted = _Wanted()
+        self._asked: str | None = None  # "release", "hold" or "connect"
+        self._state, self._reason = State.UNCONFIGURED, "not connected yet"
+        self._joints: Joints | None = None  # commanded last; None: nothing since the arm was told to hold
+        self._width = self._wanted_width = 0.0
+        self._motion: Motion | None = None
+        self._commanded_at = -math.inf
+        self._heard_at = -math.inf
+        self._tried_at = -math.inf
+        self._ticked_at = -math.inf
+
+    # From any thread
+
+    @property
+    def state(self) -> State:
+        """What it is doing."""
+        return self._state
+
+    @property
+    def reason(self) -> str:
+        """Why it is doing that."""
+        return self._reason
+
+    def follow_joints(self, plan: JointTrajectoryPlan, now: float) -> None:
+        """Go along `plan` from `now` on [s]; it begins where the joints are commanded then, not at its first point."""
+        with self._lock:
+            self._wanted.motion, self._wanted.at = plan, now
+
+    def follow_pose(self, goal: Pose, now: float) -> None:
+        """Bring the tool to `goal`, in the base frame, within a control period from `now` on [s]."""
+        with self._lock:
+            self._wanted.motion, self._wanted.at = goal, now
+
+    def open_to(self, width: float, now: float) -> None:
+        """Open the gripper to a width [m]. Raises ValueError where that is not finite."""
+        if not math.isfinite(width):
+            raise ValueError(f"expected a finite width [m], found {width}")
+        with self._lock:
+            self._wanted.width, self._wanted.at = float(width), now
+
+    def ask(self, what: str) -> None:
+        """Ask for `release` (torque off), `hold` (torque on again) or `connect` (anew, after a fault)."""
+        if what not in ("release", "hold", "connect"):
+            raise ValueError(f"expected release, hold or connect, found {what!r}")
+        with self._lock:
+            self._asked = what
+
+    # In the thread of the loop
+
+    def tick(self, now: float) -> Reading | None:
+        """Do what is due at `now` [s]; the newest reading, None where the arm has told none."""
+        with self._lock:
+            wanted = _Wanted(self._wanted.motion, self._wanted.width, self._wanted.at)
+            asked, self._asked = self._asked, None
+            self._wanted.motion = self._wanted.width = None
+        period = min(max(now - self._ticked_at, 0.0), 2.0 * self.settings.period)
+        self._ticked_at = now
+        try:
+            return self._tick(now, period, wanted, asked)
+        except DriverError as error:
+            self._failed(now, error)
+            return None
+
+    def close(self, *, limp: bool) -> None:
+        """Leave the arm holding where it is, or `limp`, and end the connection."""
+        try:
+            if self._state is not State.UNCONFIGURED:
+                (self._device.release if limp else self._device.hold)()
+        except DriverError as error:
+            self._say(f"{self._device.description}: at the end: {error}")
+        finally:
+            self._device.close()
+            self._change(State.UNCONFIGURED, "closed")
+
+    def _tick(self, now: float, period: float, wanted: _Wanted, asked: str | None) -> Reading | None:
+        if asked == "connect" and self._state is State.FAULT:
+            self._device.close()
+            self._change(State.UNCONFIGURED, "connecting anew")
+            self._tried_at = -math.inf
+        if self._state is State.UNCONFIGURED:
+            if now - self._tried_at < self.settings.retry:
+                return None
+            self._tried_at = now
+            self._device.connect()
+            self._heard_at = now
+            self._hold("connected")
+        reading = self._device.read()
+        self._heard_at = now
+        if reading.faults and self._state is not State.FAULT:
+            self._fault("; ".join(reading.faults))
+        if asked == "release" and self._state is not State.FAULT:
+            self._device.release()
+            self._joints = None
+            self._change(State.LIMP, "the torque is off, as was asked for")
+        elif asked == "hold" and self._state is State.LIMP:
+            self._hold("torque on again, as was asked for")
+        if self._state in (State.HOLDING, State.ACTIVE):
+            self._move(now, period, wanted, reading)
+        return reading
+
+    def _move(self, now: float, period: float, wanted: _Wanted, reading: Reading) -> None:
+        if wanted.motion is not None or wanted.width is not None:
+            if self._joints is None:
+                self._joints, self._width = reading.positions.copy(), reading.width
+                self._motion, self._wanted_width = None, reading.width
+            if wanted.motion is not None:
+                self._motion = self._begin(wanted.motion, wanted.at)
+            if wanted.width is not None:
+                self._wanted_width = wanted.width
+            self._commanded_at = wanted.at
+            self._change(State.ACTIVE, "follows commands")
+        if self._state is not State.ACTIVE or self._joints is None:
+            return
+        over = self._commanded_at if self._motion is None else max(self._commanded_at, self._motion.ends)
+        if now - over > self.settings.silence:
+            self._hold("no commands")
+            return
+        wanted_joints = self._joints if self._motion is None else self._motion.at(now, self._joints)
+        joints = self._clamp.joints(wanted_joints, self._joints, period)
+        lag = self.settings.most_lag
+        joints = np.clip(joints, reading.positions - lag, reading.positions + lag)
+        width = self._clamp.width(self._wanted_width, self._width, period)
+        self._device.write(joints, width)
+        self._joints, self._width = joints, width
+
+    def _begin(self, wanted: JointTrajectoryPlan | Pose, at: float) -> Motion:
+        """The motion from where the arm is commanded now."""
+        assert self._joints is not None
+        if isinstance(wanted, JointTrajectoryPlan):
+            return JointMotion(wanted.begun_from(self._joints), at)
+        start = self._kinematics.tcp(self._joints)
+        return ToolMotion(self._inverse, start, wanted, at, at + self.settings.control_period)
+
+    def _hold(self, why: str) -> None:
+        self._device.hold()
+        self._joints = None
+        self._change(State.HOLDING, why)
+
+    def _fault(self, why: str) -> None:
+        self._joints = None
+        self._change(State.FAULT, why)
+        self._device.hold()
+
+    def _failed(self, now: float, error: DriverError) -> None:
+        if self._state is State.UNCONFIGURED:
+            self._device.close()
+            self._change(State.UNCONFIGURED, str(error))
+        elif self._state is not State.FAULT and now - self._heard_at > self.settings.lost:
+            self._joints = None
+            self._change(State.FAULT, f"the connection is lost: {error}")
+
+    def _change(self, state: State, reason: str) -> None:
+        if (state, reason) != (self._state, self._reason):
+            self._state, self._reason = state, reason
+            self._say(f"{self._device.description}: {state.value}: {reason}")

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `driver`: an arm without ros2_control behind the topics that the MuJoCo bridge and ros2_control have.
+
+A thread of its own asks and tells the arm at the driver's rate; the node's callbacks only leave there what was
+commanded, so that no message delays the arm.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import JointState
+from serl_config.text import printable
+from serl_robots.control.joint_trajectory import JointTrajectoryPlan, TrajectoryError
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.robot import load_robot
+from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from serl_ros.execution.executor import FastExecutor
+from serl_ros.frames import declare_frame_prefix
+from serl_ros.incoming import subscribe
+from serl_ros.node import run_node
+from serl_ros.parameters import declare
+from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_1, RELIABLE_10
+from serl_tasks.messages import MessageError, pose_from_message
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from serl_drivers.config import driver_names, load_driver
+from serl_drivers.device import Reading
+from serl_drivers.device_kinds import make_device
+from serl_drivers.driver import Driver, DriverSettings, State
+from serl_drivers.motion import DampedLeastSquares
+from serl_ros import log as logs
+
+_GRIPPER_TOPIC = "gripper_controller/commands"
+_TRAJECTORY_TOPIC = "joint_trajectory_controller/joint_trajectory"
+_LEVELS = {State.HOLDING: OK, State.ACTIVE: OK, State.LIMP: WARN, State.UNCONFIGURED: WARN, State.FAULT: ERROR}
+_STATUS_PERIOD = 1.0  # [s]
+_JOIN_PATIENCE = 1.0  # [s] that the end waits for the arm
+
+
+class DriverNode(Node):
+    """See the module and `serl_drivers.driver.Driver`."""
+
+    def __init__(self) -> None:
+        """Declare parameters; the arm is connected to by `run`.
+
+        Raises:
+            ValueError: a parameter or a file cannot be used.
+        """
+        super().__init__("driver")
+        name = declare(self, "driver", "mock", "Driver: a file in config/drivers.", choices=driver_names())
+        config = load_driver(name)
+        port = declare(self, "port", "", "Port or address of the arm; empty: that of the driver's file.")
+        calibration = declare(self, "calibration", "", "Calibration of the arm; empty: that of the driver's file.")
+        period = declare(
+            self, "control_period", 0.1, "In which a tool pose is reached: the task's [s].", range=(0.005, 1.0)
+        )
+        given = {key: value for key, value in (("port", port), ("calibration", calibration)) if value}
+        robot = load_robot(config.robot)
+        self._robot, self._limp_at_end = robot, config.limp_at_end
+        device = make_device(config.device, robot, {**config.settings, **given}, f"driver {name!r}: settings")
+        self._description = device.description
+        kinematics = Kinematics(robot)
+        settings = DriverSettings(period=1.0 / config.rate, control_period=period, gripper_speed=config.gripper_speed)
+        self._driver = Driver(
+            device, robot, kinematics, DampedLeastSquares(Kinematics(robot)), settings, self._on_change
+        )
+        limits = Kinematics(robot)
+        self._limits = (limits.lower, limits.upper)
+        self._base_frame = declare_frame_prefix(self) + robot.base_frame
+        self._reading: Reading | None = None
+        self._late = 0  # turns of the loop that began more than half a period late
+
+        self._state = JointState(name=list(robot.joints))
+        self._states = self.create_publisher(JointState, "joint_states", RELIABLE_10)
+        self._statuses = self.create_publisher(DiagnosticStatus, "driver/status", LATCHED)
+        self._diagnostics = Diagnostics(self, robot.name)
+        self._commands: list[Subscription] = [
+            subscribe(self, PoseStamped, "target_pose", self._on_pose, LOOP_1, MessageError),
+            subscribe(self, Float64MultiArray, _GRIPPER_TOPIC, self._on_gripper, LOOP_1, ValueError),
+            subscribe(self, JointTrajectory, _TRAJECTORY_TOPIC, self._on_trajectory, RELIABLE_1, TrajectoryError),
+        ]
+        self._services_kept = [
+            self.create_service(
+                Trigger, f"driver/{what}", lambda _, response, what=what: self._on_request(what, response)
+            )
+            for what in ("connect", "hold", "release")
+        ]
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(_STATUS_PERIOD, self._diagnose, clock=steady)
+        self._on_change(f"{self._description}: {self._driver.reason}")
+
+    def run(self, executor: FastExecutor, stop: threading.Event) -> None:
+        """Spin, with the arm's loop in a thread of its own."""
+        loop = threading.Thread(target=self._loop, args=(stop,), name="arm", daemon=True)
+        loop.start()
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.1)
+        loop.join(_JOIN_PATIENCE)
+
+    def _loop(self, stop: threading.Event) -> None:
+        period, due = self._driver.settings.period, time.monotonic()
+        try:
+            while not stop.is_set():
+                now = time.monotonic()
+                if now - due > 0.5 * period:
+                    self._late += 1
+                    due = now
+                reading = self._driver.tick(now)
+                if reading is not None:
+                    self._publish(reading)
+                due += period
+                stop.wait(max(0.0, due - time.monotonic()))
+        finally:
+            self._driver.close(limp=self._limp_at_end)
+
+    def _publish(self, reading: Reading) -> None:
+        self._reading = reading
+        gripper, state = self._robot.gripper, self._state
+        state.header.stamp = self.get_clock().now().to_msg()
+        fingers = [gripper.position(reading.width)] * len(gripper.joints)
+        still = [0.0] * len(fingers)
+        state.position = array("d", [*reading.positions.tolist(), *fingers])
+        state.velocity = array("d", [*reading.velocities.tolist(), *still])
+        state.effort = array("d", [] if reading.efforts is None else [*reading.efforts.tolist(), *still])
+        self._states.publish(state)
+
+    # Commands
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        if message.header.frame_id not in ("", self._base_frame):
+            raise MessageError(f"expected the frame {self._base_frame}, found {message.header.frame_id!r}")
+        self._driver.follow_pose(pose_from_message(message.pose), time.monotonic())
+
+    def _on_gripper(self, message: Float64MultiArray) -> None:
+        if len(message.data) != 1:
+            raise ValueError(f"expected one width [m], found {len(message.data)} values")
+        self._driver.open_to(message.data[0], time.monotonic())
+
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        lower, upper = self._limits
+        middle = 0.5 * (lower + upper)  # replaced by where the joints are commanded when it begins
+        limits = np.column_stack([lower, upper])
+        plan = JointTrajectoryPlan.from_message(message, self._robot.arm_joints, middle, limits)
+        self._driver.follow_joints(plan, time.monotonic())
+
+    def _on_request(self, what: str, response: Trigger.Response) -> Trigger.Response:
+        self._driver.ask(what)
+        response.success, response.message = True, f"asked for; driver/status says what comes of it ({what})"
+        return response
+
+    # What people see
+
+    def _on_change(self, text: str) -> None:
+        """Tell of another state; from any thread."""
+        driver = getattr(self, "_driver", None)
+        state = State.UNCONFIGURED if driver is None else driver.state
+        level = logs.ERROR if state is State.FAULT else logs.WARN if state is State.UNCONFIGURED else logs.INFO
+        logs.log(self, level, text, throttle=5.0, key=text)
+        status = DiagnosticStatus(
+            level=_LEVELS[state], name="driver", hardware_id=self._description, message=printable(text)
+        )
+        status.values = [KeyValue(key="state", value=state.value)]
+        if hasattr(self, "_statuses"):
+            self._statuses.publish(status)
+
+    def _diagnose(self) -> None:
+        driver, reading = self._driver, self._reading
+        values: dict[str, Any] = {} if reading is None else {key: f"{each:g}" for key, each in reading.values.items()}
+        self._diagnostics.set(
+            "arm", _LEVELS[driver.state], f"{driver.state.value}: {driver.reason}", late_targets=self._late, **values
+        )
+        others = [
+            f"{info.node_namespace.rstrip('/')}/{info.node_name} on {each.topic_name}"
+            for each in self._commands
+            if len(infos := self.get_publishers_info_by_topic(each.topic_name)) > 1
+            for info in infos
+        ]
+        if others:
+            text = f"the arm is commanded by more than one: {', '.join(others)}; end what should not be there"
+            self._diagnostics.set("commands", ERROR, text)
+            logs.log(self, logs.ERROR, text, throttle=30.0, key="commands")
+        else:
+            self._diagnostics.set("commands", OK, "from one node at most")
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(DriverNode)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way from one command to the next at the rate of an arm, and the last clamp before it gets there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from serl_robots.control.joint_trajectory import JointTrajectoryPlan
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.pose import Pose, between, quaternion_exp, quaternion_multiply, scaled
+
+from serl_drivers.device import Joints
+
+
+class Motion(Protocol):
+    """Where the joints are to be over time."""
+
+    @property
+    def ends(self) -> float:
+        """Time at which it is over; it stands from then on [s]."""
+
+    def at(self, now: float, joints: Joints) -> Joints:
+        """Joints (n,) [rad] wanted at `now` [s], from where they are commanded, (n,) [rad]."""
+
+
+class InverseKinematics(Protocol):
+    """Steps of the joints that bring the tool to a pose."""
+
+    def step(self, joints: Joints, target: Pose) -> Joints:
+        """Joints (n,) [rad] one period after `joints` (n,) [rad], on the way to `target` in the base frame."""
+
+
+@dataclass(frozen=True)
+class JointMotion:
+    """Along a plan of the joints that begins at `begins` [s]."""
+
+    plan: JointTrajectoryPlan
+    begins: float
+
+    @property
+    def ends(self) -> float:
+        """See `Motion`."""
+        return self.begins + self.plan.duration
+
+    def at(self, now: float, joints: Joints) -> Joints:
+        """See `Motion`; float64 (n,) [rad]."""
+        return self.plan.at(max(0.0, now - self.begins))
+
+
+@dataclass(frozen=True)
+class ToolMotion:
+    """Straight for the tool, and turning about one axis, from `start` at `begins` to `goal` at `ends` [s]."""
+
+    inverse: InverseKinematics
+    start: Pose
+    goal: Pose
+    begins: float
+    ends: float
+
+    def at(self, now: float, joints: Joints) -> Joints:
+        """See `Motion`; float64 (n,) [rad]."""
+        return self.inverse.step(joints, self.pose(now))
+
+    def pose(self, now: float) -> Pose:
+        """The pose wanted at `now` [s]."""
+        if now >= self.ends:
+            return self.goal
+        share = max(0.0, (now - self.begins) / (self.ends - self.begins))
+        x, y, z = self.start.rotation_vector_to(self.goal).tolist()
+        qx, qy, qz, qw = self.start.quaternion.tolist()
+        turned = quaternion_multiply(quaternion_exp(scaled((x, y, z), share)), (qx, qy, qz, qw))
+        ax, ay, az = self.start.position.tolist()
+        bx, by, bz = self.goal.position.tolist()
+        return Pose(between((ax, ay, az), (bx, by, bz), share), turned)
+
+
+class DampedLeastSquares:
+    """`InverseKinematics` by dq = J^T (J J^T + d^2 I)^-1 e (Wampler 1986), a few times a period.
+
+    Lengths count as angles by 1 rad = `REACH` m, so that position comes before orientation on an arm of five joints.
+    """
+
+    DAMPING = 0.02
+    REACH = 0.1  # [m]
+    ITERATIONS = 3
+    LONGEST = 0.1  # [rad] in one iteration
+
+    def __init__(self, kinematics: Kinematics) -> None:
+        self._kinematics = kinematics
+        self._weights = np.array([1.0 / self.REACH] * 3 + [1.0] * 3)
+
+    def step(self, joints: Joints, target: Pose) -> Joints:
+        """See `InverseKinematics`; float64 (n,) [rad]."""
+        for _ in range(self.ITERATIONS):
+            pose = self._kinematics.tcp(joints)
+            error = np.concatenate([pose.position_to(target), pose.rotation_vector_to(target)]) * self._weights
+            jacobian = self._kinematics.jacobian(joints) * self._weights[:, None]
+            square = jacobian @ jacobian.T + self.DAMPING**2 * np.eye(6)
+            change = jacobian.T @ np.linalg.solve(square, error)
+            change *= min(1.0, self.LONGEST / max(float(np.abs(change).max()), 1e-12))
+            joints = np.clip(joints + change, self._kinematics.lower, self._kinematics.upper)
+        return joints
+
+
+@dataclass(frozen=True)
+class Clamp:
+    """Position and speed limits of the joints and of the gripper: the last thing before a vendor's client.
+
+    It is no second safety filter: what the arm controller commands passes it unchanged. It is there for commands of
+    others, and for what interpolation and inverse kinematics make of right ones.
+    """
+
+    lower: Joints
+    """(n,) [rad]."""
+    upper: Joints
+    """(n,) [rad]."""
+    speed: Joints
+    """(n,) [rad/s]."""
+    narrowest: float
+    """[m]."""
+    widest: float
+    """[m]."""
+    gripper_speed: float
+    """[m/s]."""
+
+    def joints(self, wanted: Joints, last: Joints, period: float) -> Joints:
+        """The joints (n,) [rad] nearest to `wanted` that may follow on `last`, both (n,) [rad], after `period` [s].
+
+        A step that is too long is shortened as a whole, so that the direction stays; a joint that is beyond a limit
+        already may come back, and not go on.
+        """
+        goal = np.clip(wanted, np.minimum(self.lower, last), np.maximum(self.upper, last))
+        step = goal - last
+        share = float(np.max(np.abs(step) / (self.speed * period), initial=1.0))
+        return last + step / share
+
+    def width(self, wanted: float, last: float, period: float) -> float:
+        """The opening [m] nearest to `wanted` that may follow on `last` after `period` [s]."""
+        goal = min(max(wanted, self.narrowest), self.widest)
+        longest = self.gripper_speed * period
+        return last + min(max(goal - last, -longest), longest)
