@@ -64,7 +64,7 @@ def test_an_arm_of_five_joints_brings_its_tool_to_the_place_first() -> None:
     kinematics = Kinematics(model)
     found = np.array(model.configuration("home"))
     start = kinematics.tcp(found)
-    goal = Pose(start.position + (0.02, 0.03, -0.01), start.quaternion)
+    goal = Pose(start.position + np.array([0.02, 0.03, -0.01]), start.quaternion)
     inverse = DampedLeastSquares(kinematics)
     for _ in range(60):
         found = inverse.step(found, goal)

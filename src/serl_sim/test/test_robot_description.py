@@ -57,7 +57,8 @@ def changed(data: dict[str, Any], path: Path) -> dict[str, Any]:
         place = place[step]
     value = place[last]
     if isinstance(value, str):
-        place[last] = "joint" if value == "cartesian" else f"other_{value}"
+        other_of = {"cartesian": "joint", "gripper": "all"}
+        place[last] = other_of.get(value, f"other_{value}")
     elif isinstance(value, list):
         place[last] = value[-1:] + value[:-1]
     else:
@@ -114,6 +115,8 @@ def test_every_value_has_an_effect(path, effect):
 def test_a_key_that_is_missing_is_named_with_its_file(path, effect):
     if path[0] in ("cameras", "named_configurations") and len(path) == 2:
         pytest.skip("a name that the file may choose")
+    if path == ("simulation", "touching"):
+        pytest.skip("a key that has a default, for which the other test says that it has an effect")
     said = effect(without(content(), path))
     assert said.startswith("ConfigError: ")
     assert f"{NAME}.yaml" in said

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What drives an arm in the simulator: gains of its servos, and the friction of its pads. A real arm has its own."""
 
+from typing import Literal
+
 from serl_config.schema import Field, config, model_validator
 
 
@@ -60,6 +62,10 @@ class SimulatedDrive:
         ge=0.0,
         description="of a weak spring in each arm joint towards the start configuration, which keeps an elbow in "
         "place where the arm has more joints than the tool needs [Nm/rad]",
+    )
+    touching: Literal["all", "gripper"] = Field(
+        default="all",
+        description="links that touch table and objects: all, or those alone that the gripper's joints are on and move",
     )
     pad_friction: tuple[float, float, float] = Field(
         description="of the collision shapes whose name ends in _pad: sliding, torsional [m], rolling [m]"

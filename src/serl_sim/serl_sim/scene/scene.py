@@ -131,10 +131,14 @@ def _prepare_robot(spec: mujoco.MjSpec, robot: RobotModel) -> None:
         joint.stiffness[0] = robot.simulation.posture_stiffness
         joint.damping[0] = robot.simulation.joint_damping
         joint.armature = robot.simulation.joint_armature
+    touching = _touching(spec, robot)
     pads = 0
-    for geom in spec.geoms:
+    for geom in [*spec.geoms]:
         if geom.contype == 0:
             continue  # only there to be seen
+        if geom.parent.name not in touching:
+            spec.delete(geom)
+            continue
         geom.group = HELPER_GROUP
         geom.contype, geom.conaffinity = _ROBOT["contype"], _ROBOT["conaffinity"]
         if geom.name.endswith(_PAD):
@@ -148,6 +152,15 @@ def _prepare_robot(spec: mujoco.MjSpec, robot: RobotModel) -> None:
             f"robot {robot.name!r}: {robot.urdf}: expected at least two collision shapes whose name ends in {_PAD}, on "
             f"what grips, found {pads}; without them nothing can be held"
         )
+
+
+def _touching(spec: mujoco.MjSpec, robot: RobotModel) -> frozenset[str]:
+    """Names of the links whose collision shapes are in the world."""
+    links = [body.name for body in spec.bodies]
+    if robot.simulation.touching == "all":
+        return frozenset(links)
+    fingers = [spec.joint(name).parent for name in robot.gripper.joints]
+    return frozenset(body.name for finger in fingers for body in (finger.parent, finger))
 
 
 def _add_table(spec: mujoco.MjSpec, table: Table) -> None:
