@@ -13,7 +13,7 @@ from serl_drivers.device import ArmDevice
 
 KINDS: Final[Mapping[str, str]] = {
     "mock": "serl_drivers.mock",
-    "so101": "serl_drivers.so101.device",
+    "feetech": "serl_drivers.feetech.device",
 }
 """Module of each. It has `make(robot, settings, source)`, and imports what its vendor needs in `connect`."""
 

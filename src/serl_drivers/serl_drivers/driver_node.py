@@ -20,7 +20,7 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from serl_config.text import printable
-from serl_robots.control.joint_trajectory import JointTrajectoryPlan, TrajectoryError
+from serl_robots.model.joint_trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.robot import load_robot
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics

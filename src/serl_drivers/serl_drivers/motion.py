@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from serl_robots.control.joint_trajectory import JointTrajectoryPlan
+from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, between, quaternion_exp, quaternion_multiply, scaled
 

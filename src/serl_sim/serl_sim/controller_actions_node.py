@@ -10,7 +10,7 @@ import numpy as np
 from rclpy.action import CancelResponse, GoalResponse
 from rclpy.node import Node
 from rclpy.task import Future
-from serl_robots.control.joint_trajectory import JointTrajectoryPlan, TrajectoryError
+from serl_robots.model.joint_trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_ros.action_server import GuardedActionServer
 from serl_ros.log import WARN, log
 

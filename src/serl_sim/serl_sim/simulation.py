@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from serl_robots.control.joint_trajectory import JointTrajectoryPlan
+from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.pose import Pose
 
 from serl_sim.scene.scene import TIMESTEP

@@ -10,8 +10,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 from serl_config.schema import ConfigError
-from serl_robots.control.joint_trajectory import JointTrajectoryPlan
 from serl_robots.control.task_robot import robot_of
+from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, quaternion_log, quaternion_multiply
 from serl_robots.model.reachable import FREE_TOOL, ReachableOrientation

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serl_robots.control.joint_trajectory import JointTrajectoryPlan
+from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.pose import Pose
 from serl_sim.simulation import CommandRefused, Simulation
 from serl_sim.world import World

@@ -4,7 +4,7 @@ import pytest
 from builtin_interfaces.msg import Duration
 from hypothesis import given
 from hypothesis import strategies as st
-from serl_robots.control.joint_trajectory import JointTrajectoryPlan, TrajectoryError
+from serl_robots.model.joint_trajectory import JointTrajectoryPlan, TrajectoryError
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 JOINTS = ("a", "b")

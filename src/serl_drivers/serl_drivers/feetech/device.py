@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A follower of STS3215 servos, as the SO-101 is, at a serial port."""
+"""A follower of STS3215 servos at a serial port."""
 
 from __future__ import annotations
 

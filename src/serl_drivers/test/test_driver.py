@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver with an arm of emulated servos behind a serial port, which speaks the true protocol in real time."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from serl_drivers.driver import Driver, DriverSettings, State
+from serl_drivers.feetech.device import make
+from serl_drivers.motion import DampedLeastSquares
+from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
+from serl_robots.model.joint_trajectory import JointTrajectoryPlan
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.pose import Pose
+from serl_robots.model.robot import load_robot
+
+PERIOD = 0.01
+
+
+class Bench:
+    """A driver whose loop a test turns, and what it said."""
+
+    def __init__(self, port: str, calibration: Path) -> None:
+        self.robot = load_robot("so101")
+        self.kinematics = Kinematics(self.robot)
+        settings = {"port": port, "calibration": str(calibration), "values_every": 0.02}
+        self.said: list[str] = []
+        self.driver = Driver(
+            make(self.robot, settings, "a test"),
+            self.robot,
+            Kinematics(self.robot),
+            DampedLeastSquares(Kinematics(self.robot)),
+            DriverSettings(period=PERIOD),
+            self.said.append,
+        )
+
+    def turn(self, until: Callable[[], bool], seconds: float = 5.0) -> list[np.ndarray]:
+        """Turn the loop until something holds; the positions that were read."""
+        deadline, read = time.monotonic() + seconds, []
+        while not until():
+            now = time.monotonic()
+            assert now < deadline, self.said
+            reading = self.driver.tick(now)
+            if reading is not None:
+                read.append(reading.positions)
+            time.sleep(max(0.0, now + PERIOD - time.monotonic()))
+        return read
+
+    def state(self, state: State) -> Callable[[], bool]:
+        return lambda: self.driver.state is state
+
+    def torques(self, terminal: PseudoTerminal) -> list[bool]:
+        return [servo.torque_enabled for servo in terminal.bus.servos]
+
+
+@pytest.fixture
+def bench(terminal: PseudoTerminal, calibration: Path) -> Bench:
+    bench = Bench(terminal.path, calibration)
+    bench.turn(bench.state(State.HOLDING))
+    return bench
+
+
+def test_it_holds_then_follows_and_holds_again_when_nobody_commands(bench: Bench, terminal: PseudoTerminal) -> None:
+    assert bench.torques(terminal) == [True] * 6
+    goal = np.array([0.2, -0.1, 0.1, 0.1, -0.2])
+    plan = JointTrajectoryPlan([0.0, 0.3], [np.zeros(5), goal])
+    bench.driver.follow_joints(plan, time.monotonic())
+    bench.driver.open_to(0.03, time.monotonic())
+    read = bench.turn(lambda: "no commands" in bench.said[-1])
+    assert bench.driver.state is State.HOLDING
+    assert read[-1] == pytest.approx(goal, abs=0.02)
+    steps = np.diff(read, axis=0)
+    assert np.abs(steps).max() < bench.kinematics.velocity.max() * 3 * PERIOD  # in real time, on a busy machine
+    bench.driver.close(limp=False)
+    assert bench.torques(terminal) == [True] * 6
+
+
+def test_a_tool_pose_is_followed_by_inverse_kinematics(bench: Bench) -> None:
+    start = bench.kinematics.tcp(np.zeros(5))
+    goal = Pose(start.position + np.array([-0.01, 0.02, 0.01]), start.quaternion)
+    reached: list[np.ndarray] = [np.zeros(5)]
+
+    def arrived() -> bool:
+        bench.driver.follow_pose(goal, time.monotonic())
+        reading = bench.driver.tick(time.monotonic())
+        if reading is not None:
+            reached.append(reading.positions)
+        return bench.kinematics.tcp(reached[-1]).distance(goal) < 0.005
+
+    bench.turn(arrived)
+
+
+def test_a_servo_that_answers_no_more_is_a_fault_until_somebody_asks_for_a_connection(
+    bench: Bench, terminal: PseudoTerminal
+) -> None:
+    terminal.change(lambda bus: setattr(bus.servo(3), "silent", True))
+    bench.turn(bench.state(State.FAULT))
+    assert "connection is lost" in bench.driver.reason and "3" in bench.driver.reason
+    terminal.change(lambda bus: setattr(bus.servo(3), "silent", False))
+    bench.driver.open_to(0.01, time.monotonic())
+    for _ in range(20):
+        bench.driver.tick(time.monotonic())
+    assert bench.driver.state is State.FAULT  # by itself it never moves again
+    bench.driver.ask("connect")
+    bench.turn(bench.state(State.HOLDING))
+
+
+def test_an_arm_that_is_too_hot_is_not_commanded(bench: Bench, terminal: PseudoTerminal) -> None:
+    terminal.change(lambda bus: setattr(bus.servo(2), "temperature", 68.0))
+    bench.turn(bench.state(State.FAULT))
+    assert "shoulder_lift" in bench.driver.reason and "degC" in bench.driver.reason
+
+
+def test_garbage_on_the_wire_moves_nothing_and_ends_nothing(bench: Bench, terminal: PseudoTerminal) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        terminal.change(lambda bus: setattr(bus, "noise", rng.bytes(40)))
+        bench.driver.tick(time.monotonic())
+    bench.turn(bench.state(State.HOLDING))
+    assert [round(servo.position) for servo in terminal.bus.servos] == [2048] * 6
+
+
+def test_torque_goes_off_and_on_on_request_alone(bench: Bench, terminal: PseudoTerminal) -> None:
+    bench.driver.ask("release")
+    bench.turn(bench.state(State.LIMP))
+    bench.driver.open_to(0.01, time.monotonic())
+    bench.driver.tick(time.monotonic())
+    assert bench.torques(terminal) == [False] * 6
+    bench.driver.ask("hold")
+    bench.turn(bench.state(State.HOLDING))
+    assert bench.torques(terminal) == [True] * 6
+    bench.driver.close(limp=True)
+    assert bench.torques(terminal) == [False] * 6
+
+
+def test_it_says_why_it_cannot_connect_and_tries_again(
+    terminal: PseudoTerminal, calibration: Path, tmp_path: Path
+) -> None:
+    port = tmp_path / "port"
+    bench = Bench(str(port), calibration)
+    bench.driver.tick(time.monotonic())
+    assert bench.driver.state is State.UNCONFIGURED and str(port) in bench.driver.reason
+    port.symlink_to(terminal.path)
+    bench.turn(bench.state(State.HOLDING))
+
+
+def test_a_calibration_of_another_arm_is_refused(terminal: PseudoTerminal, calibration: Path) -> None:
+    calibration.write_text(calibration.read_text().replace("wrist_roll", "wrist_yaw"))
+    bench = Bench(terminal.path, calibration)
+    bench.driver.tick(time.monotonic())
+    assert "wrist_roll" in bench.driver.reason and str(calibration) in bench.driver.reason
