@@ -19,7 +19,7 @@ class DriverConfig:
     """One way to drive a robot."""
 
     name: str
-    robot: str = Field(description="file in config/robots, without its ending")
+    robot: str = Field(default="", description="file in config/robots that it drives; empty: any")
     device: str = Field(description="kind of device; docs/drivers.md lists them")
     rate: float = Field(default=100.0, ge=10.0, le=1000.0, description="of targets on the wire [Hz]")
     gripper_speed: float = Field(default=0.2, gt=0.0, le=2.0, description="largest speed of the opening [m/s]")

@@ -20,6 +20,8 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from serl_config.text import printable
+from serl_robots.control.arm_task import load_arm_task
+from serl_robots.control.task_file import task_files
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.robot import load_robot
@@ -28,7 +30,7 @@ from serl_ros.execution.executor import FastExecutor
 from serl_ros.frames import declare_frame_prefix
 from serl_ros.incoming import subscribe
 from serl_ros.node import run_node
-from serl_ros.parameters import declare
+from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_1, RELIABLE_10
 from serl_tasks.messages import MessageError, pose_from_message
 from std_msgs.msg import Float64MultiArray
@@ -59,20 +61,27 @@ class DriverNode(Node):
             ValueError: a parameter or a file cannot be used.
         """
         super().__init__("driver")
+        task = load_arm_task(
+            declare(self, "task", "pick_cube", "Task: a file in config/tasks.", choices=[*task_files()])
+        )
         name = declare(self, "driver", "mock", "Driver: a file in config/drivers.", choices=driver_names())
         config = load_driver(name)
+        if config.robot not in ("", task.robot):
+            raise ParameterError(
+                f"parameter 'driver' of node '{self.get_name()}': expected one that drives the task's robot, "
+                f"{task.robot!r}, found {name!r}, which drives {config.robot!r}"
+            )
         port = declare(self, "port", "", "Port or address of the arm; empty: that of the driver's file.")
         calibration = declare(self, "calibration", "", "Calibration of the arm; empty: that of the driver's file.")
-        period = declare(
-            self, "control_period", 0.1, "In which a tool pose is reached: the task's [s].", range=(0.005, 1.0)
-        )
         given = {key: value for key, value in (("port", port), ("calibration", calibration)) if value}
-        robot = load_robot(config.robot)
+        robot = load_robot(task.robot)
         self._robot, self._limp_at_end = robot, config.limp_at_end
         device = make_device(config.device, robot, {**config.settings, **given}, f"driver {name!r}: settings")
         self._description = device.description
         kinematics = Kinematics(robot)
-        settings = DriverSettings(period=1.0 / config.rate, control_period=period, gripper_speed=config.gripper_speed)
+        settings = DriverSettings(
+            period=1.0 / config.rate, control_period=task.control_period, gripper_speed=config.gripper_speed
+        )
         self._driver = Driver(
             device, robot, kinematics, DampedLeastSquares(Kinematics(robot)), settings, self._on_change
         )

@@ -14,12 +14,15 @@ from serl_launch.language.launch_plan import LaunchPlan, make_plan
 ROOT = Path(__file__).resolve().parents[4]
 SIM = ROOT / "launch/sim.launch.xml"
 RVIZ = ROOT / "launch/rviz.launch.xml"
+REAL = ROOT / "launch/real.launch.xml"
 LEARNER = ROOT / "launch/learner.launch.xml"
 EXECUTABLES = {
-    "serl_sim": ["mujoco_bridge"],
+    "serl_sim": ["mujoco_bridge", "emulated_arm"],
+    "serl_drivers": ["driver"],
+    "serl_cameras": ["camera"],
     "serl_robots": ["arm_controller"],
     "serl_teleop": ["scripted_human", "teleop", "console"],
-    "serl_training": ["reward", "actor", "learner"],
+    "serl_training": ["reward", "actor", "learner", "reward_human"],
     "serl_bringup": [],
     "rviz2": ["rviz2"],
 }
@@ -256,7 +259,7 @@ def test_rviz_shows_what_the_bridge_publishes() -> None:
     assert images == ["front/color/image_raw", "wrist/color/image_raw"]
 
 
-@pytest.mark.parametrize("file", [SIM, RVIZ, LEARNER])
+@pytest.mark.parametrize("file", [SIM, RVIZ, LEARNER, REAL])
 def test_every_argument_is_described_and_closed_sets_have_choices(file: Path, environment: dict[str, str]) -> None:
     for argument in declared_arguments(file, environment):
         assert argument.description, argument.name
@@ -265,10 +268,10 @@ def test_every_argument_is_described_and_closed_sets_have_choices(file: Path, en
 
 
 def test_every_program_is_installed_by_its_package() -> None:
-    for package in ("serl_sim", "serl_robots", "serl_teleop", "serl_training"):
+    for package in ("serl_sim", "serl_robots", "serl_drivers", "serl_teleop", "serl_training"):
         setup = (ROOT / "src" / package / "setup.py").read_text()
         for name in EXECUTABLES[package]:
-            assert f'"{name} = serl_ros.console:{package}.{name}_node"' in setup
+            assert f'"{name} = serl_ros.console:{package}.' in setup
 
 
 def test_every_parameter_is_declared_by_its_node(environment: dict[str, str]) -> None:
@@ -282,3 +285,41 @@ def test_every_parameter_is_declared_by_its_node(environment: dict[str, str]) ->
         sources = [source, *((folder / f"{part}.py").read_text() for part in parts)]
         declared = {name for text in sources for name in re.findall(r'declare\(\s*(?:self|node),\s*"(\w+)"', text)}
         assert values.keys() <= declared, f"{node} does not declare {values.keys() - declared}"
+
+
+def test_the_graph_around_a_real_arm(environment: dict[str, str]) -> None:
+    made = parameters(plan(REAL, environment, task="pick_cube", robot="so101", port="/dev/ttyACM0", reward="human"))
+    assert made["/driver"] == {
+        "task": "pick_cube_so101",
+        "driver": "so101",
+        "port": "/dev/ttyACM0",
+        "calibration": "",
+    }
+    assert made["/arm_controller"] == {"task": "pick_cube_so101", "lockstep": False}
+    assert {"/front", "/wrist", "/teleop", "/console", "/reward_human", "/learner"} < set(made)
+    assert "/scripted_human" not in made and "/emulated_arm" not in made
+    actor = made["/actor"]
+    assert (actor["truth"], actor["reset"], actor["scripted_human"], actor["simulated"]) == (
+        False,
+        "person",
+        False,
+        False,
+    )
+
+
+def test_an_emulated_arm_is_behind_the_port_of_the_driver(environment: dict[str, str]) -> None:
+    made = parameters(plan(REAL, environment, task="pick_cube", robot="so101", hardware="emulated", run_dir="r"))
+    assert made["/emulated_arm"]["folder"] == "r/bench"
+    assert (made["/driver"]["port"], made["/driver"]["calibration"]) == ("r/bench/follower", "r/bench/follower.json")
+    assert (made["/actor"]["truth"], made["/actor"]["reset"]) == (True, "simulator")
+    assert "/front" not in made and "/scripted_human" in made and "/reward" in made
+
+
+def test_without_a_robot_the_arm_is_a_mock_and_ros2_control_needs_no_driver(environment: dict[str, str]) -> None:
+    assert parameters(plan(REAL, environment, reward="human"))["/driver"]["driver"] == "mock"
+    assert "/driver" not in parameters(plan(REAL, environment, driver="none", reward="human"))
+
+
+def test_a_driver_that_ends_comes_back_and_the_filter_does_not(environment: dict[str, str]) -> None:
+    processes = {each.node: each for each in plan(REAL, environment, reward="human").processes}
+    assert processes["/driver"].respawn and processes["/arm_controller"].required
