@@ -107,6 +107,7 @@ class Person:
         self._newest: ActionInput | None = None
         self._heard_at = 0.0
         self._stamps_ns: dict[str, int] = {}  # newest one of each sender
+        self.has_led = False  # the arm was commanded what they want, and they have not let go since
         self.lost = False  # a synchronous person was waited for in vain, and not heard since
 
     @property
@@ -142,10 +143,18 @@ class Person:
         self._stamps_ns[message.sender] = message.stamp_ns
         return message.active and 0 < message.stamp_ns <= before
 
+    def is_gone(self, now: float) -> bool:
+        """Whether who led by themselves has fallen silent without having let go: what became of them is not known."""
+        newest = self._newest
+        if newest is None or not newest.active or newest.synchronous:
+            return False
+        return self.has_led and now - self._heard_at > self._stale_timeout
+
     def hear(self, message: ActionInput, now: float) -> None:
         """Takes a message in; `now` [s] is the local time of its arrival."""
         self._newest = message
         self._heard_at = now
+        self.has_led &= message.active
         if message.synchronous:
             self.lost = False
 
