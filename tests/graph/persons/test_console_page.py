@@ -40,11 +40,11 @@ class Graph:
     def _on_told(self, message: ActionCommand) -> None:
         self.told.append((time.monotonic(), message.active, list(message.action)))
 
-    async def until(self, condition: Callable[[], object], what: str) -> None:
-        """Handle messages until something is so."""
+    async def until(self, condition: Callable[[], object], what: str, said: Callable[[], str] = str) -> None:
+        """Handle messages until something is so; `said` tells what a process has said meanwhile."""
         deadline = time.monotonic() + 60.0  # a busy machine starts a graph and a browser slowly
         while not condition():
-            assert time.monotonic() < deadline, f"waited in vain until {what}"
+            assert time.monotonic() < deadline, f"waited in vain until {what}: {said()}"
             self._ros.executor.spin_once(timeout_sec=0.001)
             await asyncio.sleep(0)
 
@@ -74,9 +74,11 @@ def use(ros: Any, processes: Any, folder: Any, test: Callable[[SimpleNamespace],
     seen = Graph(ros)
 
     async def main() -> None:
-        await seen.until(lambda: seen.arm.joint_names, f"the arm is there: {graph.output()}")
+        await seen.until(lambda: seen.arm.joint_names, "the arm is there", graph.output)
         console = processes.start(*serl, "console", "--port", "0")
-        await seen.until(lambda: "Ctrl-C" in console.output() or console.poll() is not None, "the console is there")
+        await seen.until(
+            lambda: "Ctrl-C" in console.output() or console.poll() is not None, "the console is there", console.output
+        )
         found = re.search(r"Console: +(\S+)", console.output())
         assert found is not None, console.output()
         async with chromium(folder / "profile") as browser:

@@ -61,7 +61,9 @@ class Graph:
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
         """Handle messages until something is so."""
-        self._ros.spin_until(condition, PATIENCE, f"{what}: {self.safety.reason}\n{self.launch.output()[-3000:]}")
+        self._ros.spin_until(
+            condition, PATIENCE, lambda: f"{what}: {self.safety.reason}\n{self.launch.output()[-3000:]}"
+        )
 
     def spin(self) -> None:
         """Handle a message, if there is one."""
