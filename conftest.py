@@ -101,12 +101,21 @@ class Ros:
         self.executor.add_node(node)
         return node
 
-    def spin_until(self, condition: Callable[[], object], timeout: float = 10.0, what: str = "") -> None:
-        """Serve callbacks until `condition()` is true; fail the test after `timeout` [s]."""
+    def spin_until(
+        self, condition: Callable[[], object], timeout: float = 10.0, what: str | Callable[[], str] = ""
+    ) -> None:
+        """Serve callbacks until `condition()` is true; fail the test after `timeout` [s].
+
+        Args:
+            condition: looked at after each callback.
+            timeout: [s].
+            what: is waited for; a function is asked when it has not come, so that it tells what was said meanwhile.
+        """
         deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline:
-                pytest.fail(f"nothing after {timeout:g} s: waited for {what or 'a condition'}")
+                text = what() if callable(what) else what
+                pytest.fail(f"nothing after {timeout:g} s: waited for {text or 'a condition'}")
             self.executor.spin_once(timeout_sec=0.05)
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ def test_the_device_of_the_page_leads(checkout, ros, processes, tmp_path):
 
     happens(AXIS, 1, -32767)
     happens(BUTTON, 4, 1)
-    ros.spin_until(lambda: heard, 20.0, f"an action: {process.output()}")
+    ros.spin_until(lambda: heard, 20.0, lambda: f"an action: {process.output()}")
     assert heard[-1].active
     assert list(heard[-1].action) == [1.0, 0.0, 0.0, 0.0], "half open is held half open"
     happens(BUTTON, 4, 0)

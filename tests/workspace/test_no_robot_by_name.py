@@ -12,6 +12,7 @@ ALLOWED = {
     "serl_teleop/devices/leader/chain.py": (1, "file of the arm that the leader of a kit is, a default of a parameter"),
     "serl_teleop/devices/leader/servo_leader.py": (1, "names of folders in which LeRobot keeps calibrations"),
     "serl_cli/commands/train.py": (1, "an example of --robot"),
+    "serl_cli/commands/repair.py": (1, "an example of --robot"),
     "serl_bench/fuzz/hostile_messages.py": (2, "texts that pass for those of the graph that is attacked"),
 }
 

@@ -10,8 +10,8 @@ What it publishes is what any device of your own, or a console, publishes too:
 - `teleop/event` (TeleopEvent, `RELIABLE_10`): one message for each press of a button that says something: success,
   failure, discard, rewind, pause, ready. Whoever it concerns subscribes: `reward_human` and `actor` do.
 
-`teleop/release` (std_srvs/Trigger) lets the policy go on where a device was lost while the person led. Until then, or
-until the device is back and has been taken and let go, the arm is held.
+`teleop/release` (std_srvs/Trigger) lets the policy go on where a device, or the node or page behind it, was lost while
+the person led. Until then, or until the device is back and has been taken and let go, the arm is held.
 
 What a device reports by a file descriptor or a topic is acted on at once; the others are looked at `rate` times a
 second, and so is what depends on time alone, as a device that has been at rest for long enough.
@@ -97,6 +97,7 @@ class TeleopNode(Node):
         self._watch = ReportWatch(reported.trigger)
         self._arm: ArmSample | None = None
         self._other_heard_at = -math.inf  # [s] when arm/safety said that somebody else leads
+        self._somebody_is_gone = False  # arm/safety: who led has died, and the arm is held
         self._told: str | None = None
         self._farewells = 0
         self._message = ActionCommand(
@@ -140,6 +141,7 @@ class TeleopNode(Node):
 
     def _on_safety(self, message: SafetyStatus) -> None:
         """Who leads from elsewhere, and need not yield to anybody here."""
+        self._somebody_is_gone = message.mode == SafetyStatus.MODE_HUMAN and not message.leader
         other = message.mode == SafetyStatus.MODE_HUMAN and message.leader != self._message.sender
         other = other and message.leader_priority >= self._message.priority
         self._other_heard_at = time.monotonic() if other else -math.inf
@@ -150,6 +152,9 @@ class TeleopNode(Node):
 
     def _on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         released = [hand.operator.name for hand in self._hands if hand.operator.takeover.consent()]
+        if self._somebody_is_gone:  # a node or page that died; nobody is left to say it for them
+            released.append("who led and has fallen silent")
+            self._farewells = max(self._farewells, _FAREWELLS)
         response.success = bool(released)
         response.message = f"{', '.join(released)} no longer holds the arm" if released else "nothing holds the arm"
         return response

@@ -54,6 +54,25 @@ def test_who_leaves_leads_no_more():
     assert lead.current(0.0) is None
 
 
+def test_who_is_lost_has_not_let_go_until_a_finger_is_lifted_or_somebody_else_leads():
+    lead = Lead()
+    lead.hold("browser 1", 1, FORWARD, 0.0)
+    lead.revoke("the arm is stopped")
+    assert not lead.is_lost
+    lead.hold("browser 1", 2, FORWARD, 0.0)
+    assert lead.current(1.0) is None
+    assert lead.is_lost
+    lead.let_go("browser 2", 5)
+    assert lead.is_lost, "somebody else's finger"
+    lead.let_go("browser 1", 2)
+    assert not lead.is_lost
+    lead.hold("browser 1", 3, FORWARD, 1.0)
+    lead.leave("browser 1")
+    assert lead.is_lost
+    lead.hold("browser 2", 6, BACK, 2.0)
+    assert not lead.is_lost
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["hold", "let_go", "leave", "revoke", "refuse"]),

@@ -62,7 +62,7 @@ class Graph:
             self._truth.publish(truth)
             return (episode, step) in self.answers
 
-        self.ros.spin_until(answered, 20.0, f"an answer to step {step}: {self.process.output()}")
+        self.ros.spin_until(answered, 20.0, lambda: f"an answer to step {step}: {self.process.output()}")
         return self.answers[episode, step]
 
     def succeed(self, episode: int) -> None:
@@ -72,7 +72,7 @@ class Graph:
 def test_a_late_person_who_eases_off_answers_every_step_and_sees_successes(ros, processes):
     graph = Graph(ros, processes, "reaction_delay:=0.3", "least_help:=0.0")
     graph.begin(5, EpisodeStatus.MODE_DEMONSTRATION)
-    ros.spin_until(lambda: graph.answering.get_publisher_count(), 40.0, f"the node: {graph.process.output()}")
+    ros.spin_until(lambda: graph.answering.get_publisher_count(), 40.0, lambda: f"the node: {graph.process.output()}")
     assert [graph.step(5, k) for k in range(6)] == [False] * 3 + [True] * 3
     graph.begin(6, EpisodeStatus.MODE_TRAINING)
     assert not graph.step(6, 0)
@@ -82,7 +82,7 @@ def test_a_late_person_who_eases_off_answers_every_step_and_sees_successes(ros, 
         graph.begin(7, EpisodeStatus.MODE_TRAINING)
         return float(graph.values.get("success_alone", "0")) == 0.05
 
-    ros.spin_until(seen, 20.0, f"one success of twenty: {graph.values}")
+    ros.spin_until(seen, 20.0, lambda: f"one success of twenty: {graph.values}")
     assert float(graph.values["tiredness"]) == 0.0
 
 

@@ -67,7 +67,7 @@ class Graph:
         self.statuses.update((status.name, status.message) for status in message.status)
 
     def wait(self, condition: Any, what: str) -> None:
-        self.ros.spin_until(condition, 20.0, f"{what}: {self.process.output()}")
+        self.ros.spin_until(condition, 40.0, lambda: f"{what}: {self.process.output()}")
 
     def says(self, component: str, text: str) -> None:
         """Wait until /diagnostics says so of a component."""

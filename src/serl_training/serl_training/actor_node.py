@@ -46,7 +46,14 @@ from serl_training.env.graph_arm import EpisodeGraph
 from serl_training.env.graph_cameras import Transport
 from serl_training.env.graph_env import GraphEnv
 from serl_training.env.graph_inputs import check_observable
-from serl_training.env.graph_reset import HandReset, PersonReset, PersonResetSettings, Reset, SimulatorReset
+from serl_training.env.graph_reset import (
+    HandReset,
+    MotionReset,
+    PersonReset,
+    PersonResetSettings,
+    Reset,
+    SimulatorReset,
+)
 from serl_training.env.graph_turns import TurnReset, WorldReset
 from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.link.contract import LEARNING, SIMULATED, load_learning
@@ -101,9 +108,9 @@ class ActorNode(Node):
             self,
             "reset",
             "simulator",
-            "What brings the world to the start of an episode: sim/reset, the arm's motion and a person, or a person's "
-            "hand, which leads the arm there.",
-            choices=("simulator", "person", "hand"),
+            "What brings the world to the start of an episode: sim/reset, the arm's motion and a person, a person's "
+            "hand, which leads the arm there, or the arm's motion and sim/reset of a bench that moves no arm.",
+            choices=("simulator", "person", "hand", "motion"),
         )
         self._person_reset = PersonResetSettings(
             configuration=declare(
@@ -218,6 +225,8 @@ class ActorNode(Node):
                 world = PersonReset(graph, timeout, settings, notice)
             case "hand":
                 world = HandReset(graph, timeout, settings, notice, simulated=self._simulated)
+            case "motion":
+                world = MotionReset(graph, timeout, settings.timeout, notice)
             case _:
                 world = SimulatorReset(graph, timeout)
         if self._partner is None:

@@ -302,7 +302,7 @@ def test_a_pause_leaves_episode_and_reset_and_the_graph_knows_of_no_episode_unti
         ros.spin_until(answer.done, what="the answer of episode/pause")
 
     def says(what: str) -> None:
-        ros.spin_until(lambda: what in jobs[-1], 60.0, f"{what!r}: {actor.output()}")
+        ros.spin_until(lambda: what in jobs[-1], 60.0, lambda: f"{what!r}: {actor.output()}")
 
     says("waiting for a person, who puts everything in place")
     pause(True)

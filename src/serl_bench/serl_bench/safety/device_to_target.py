@@ -26,6 +26,7 @@ START_TIMEOUT = 40.0  # [s]
 _REPORT_PERIOD = 0.02  # [s]
 _FULL = 300  # counts, of some 350
 _LED = 1e-4  # [m] of a step upwards or downwards, which nobody else makes
+_STANDING = 0.5  # [s] without a command
 _BUTTON = 0b01
 _DEADMAN, _TOUCH = ("left=lead",), ("right=success",)
 
@@ -109,6 +110,8 @@ class Pushes:
         self._watch(1.0)  # the device is opened, and has to have been at rest
         for number in range(PUSHES):
             self._wait(lambda: self._mode == mode, "nobody leads by the device")
+            if mode == SafetyStatus.MODE_IDLE:  # it brakes, and is then led to where it came to rest
+                self._wait(self._stands, "the arm stands")
             self._watch(rng.uniform(0.35, 0.65))
             self._push(_FULL if number % 2 else -_FULL, button=button)
 
@@ -120,6 +123,10 @@ class Pushes:
         self.targets.append(1e3 * (self._led_at(seen) - pushed))
         self.actions.append(1e3 * (self._said - pushed))
         self._cap.let_go()
+
+    def _stands(self) -> bool:
+        times = self._commands.times
+        return not times or time.monotonic() - times[-1] > _STANDING
 
     def _led_at(self, first: int) -> float:
         """Local time at which the tool was first commanded up or down, among the commands from `first` on."""

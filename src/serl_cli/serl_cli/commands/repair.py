@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """``serl repair``: what can be read of a damaged run becomes a new one. ``serl doctor``: what the machine lacks."""
 
+import sys
+from itertools import chain
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from serl_config.text import printable
+from serl_launch.errors import UsageError
 
-from serl_cli.commands.options import complete_run
+from serl_cli.commands.options import complete_robot, complete_run
 
 
 def repair(
@@ -33,25 +38,64 @@ def repair(
     typer.echo(f"go on: ./serl train --resume {target.name}")
 
 
-def doctor() -> None:
-    """Look at what may be in the way on this machine, and say what to do about it.
+def doctor(
+    port: Annotated[str, typer.Option(metavar="PORT", help="Serial port of an arm of Feetech servos to look at.")] = "",
+    calibration: Annotated[
+        str, typer.Option(metavar="FILE", help="Calibration of that arm, as LeRobot writes it.")
+    ] = "",
+    robot: Annotated[
+        str,
+        typer.Option(
+            metavar="ROBOT",
+            help="What that arm is. Moves each joint by some degrees: make room, and hold the arm.",
+            autocompletion=complete_robot,
+        ),
+    ] = "",
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DEVICE", help="Camera whose rate is measured, or a video; may be given several times."),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what was found as Markdown.")] = None,
+) -> None:
+    """Look at what may be in the way on this machine and at a bench, and say what to do about it.
 
     Python, ROS 2, packages, domain, memory, disk, graphics card; SpaceMice, cameras and serial ports, and whether you
-    may read them. Nothing is changed. The exit status is 1 if something has to be done.
+    may read them. With --port and --calibration an arm is looked at: its servos, their faults, firmware, supply,
+    temperature and calibration, how soon they answer, and that they let go. With --robot its joints are moved, and at a
+    terminal you are asked how. Nothing else is changed. The exit status is 1 if something has to be done.
 
     Examples:
         ./serl doctor
+        ./serl doctor --port /dev/ttyACM0 --calibration follower.json --robot so101 --report bench.md
+        ./serl doctor --camera /dev/video0 --camera /dev/video2
     """
-    from serl_cli.work.doctor import Level, findings
+    from serl_cli.doctor.bench import Bench, bench_findings
+    from serl_cli.doctor.finding import Finding, Level
+    from serl_cli.doctor.machine import findings
+    from serl_cli.doctor.report import write_report
 
+    if bool(port) != bool(calibration) or (robot and not port):
+        raise UsageError("--port and --calibration belong together, and --robot to both")
+    bench = Bench(port=port, calibration=calibration, robot=robot, cameras=tuple(camera or ()))
     colors = {Level.GOOD: typer.colors.GREEN, Level.NOTE: typer.colors.YELLOW, Level.BAD: typer.colors.RED}
-    is_well = True
-    for finding in findings():
-        is_well &= finding.level is not Level.BAD
+    found: list[Finding] = []
+    for finding in chain(findings(), bench_findings(bench, _look)):
+        found.append(finding)
         typer.echo(
-            f"{typer.style(f'{finding.level.value:<4}', fg=colors[finding.level])}  {finding.name}: {finding.text}"
+            f"{typer.style(f'{finding.level.value:<4}', fg=colors[finding.level])}  "
+            f"{finding.name}: {printable(finding.text)}"
         )
         if finding.advice:
-            typer.echo(f"      {finding.advice}")
-    if not is_well:
+            typer.echo(f"      {printable(finding.advice)}")
+    if report is not None:
+        write_report(report, found)
+        typer.echo(f"report: {report}")
+    if any(finding.level is Level.BAD for finding in found):
         raise typer.Exit(1)
+
+
+def _look(joint: str, sentence: str) -> bool | None:
+    """Asks the person at the terminal whether a joint moved as a sentence says; None: there is nobody."""
+    if not sys.stdin.isatty():
+        return None
+    return typer.confirm(f"      {joint}: it {sentence}, is that right?", default=True)

@@ -107,6 +107,8 @@ class Person:
         self._newest: ActionInput | None = None
         self._heard_at = 0.0
         self._stamps_ns: dict[str, int] = {}  # newest one of each sender
+        self._forgotten_ns = 0  # newest one of those that there was no room for
+        self.has_led = False  # the arm was commanded what they want, and they have not let go since
         self.lost = False  # a synchronous person was waited for in vain, and not heard since
 
     @property
@@ -133,19 +135,28 @@ class Person:
 
         A device that says the same again and again is dead, whoever sends it and whether it is followed or not. One
         that was started again, with another clock, is heard from its second message on. However many names there are,
-        the stamp of who leads stays known.
+        the stamp of who leads stays known, and who was forgotten is taken to have said what any of these said last.
         """
-        before = self._stamps_ns.pop(message.sender, 0)
+        before = self._stamps_ns.pop(message.sender, self._forgotten_ns)
         if len(self._stamps_ns) >= _MOST_SENDERS:
             leader = self.sender.name
-            del self._stamps_ns[next(name for name in self._stamps_ns if name != leader)]
+            forgotten = next(name for name in self._stamps_ns if name != leader)
+            self._forgotten_ns = max(self._forgotten_ns, self._stamps_ns.pop(forgotten))
         self._stamps_ns[message.sender] = message.stamp_ns
         return message.active and 0 < message.stamp_ns <= before
+
+    def is_gone(self, now: float) -> bool:
+        """Whether who led by themselves has fallen silent without having let go: what became of them is not known."""
+        newest = self._newest
+        if newest is None or not newest.active or newest.synchronous:
+            return False
+        return self.has_led and now - self._heard_at > self._stale_timeout
 
     def hear(self, message: ActionInput, now: float) -> None:
         """Takes a message in; `now` [s] is the local time of its arrival."""
         self._newest = message
         self._heard_at = now
+        self.has_led &= message.active
         if message.synchronous:
             self.lost = False
 

@@ -88,8 +88,9 @@ class ArmController:
 
     @property
     def leader(self) -> Sender:
-        """Who sends the actions of the person who leads; nobody while none does."""
-        return self._leaders.person.sender if self.safety.mode is Source.HUMAN else NOBODY
+        """Who sends the actions of the person who leads; nobody while none does, or who did has fallen silent."""
+        person = self._leaders.person
+        return person.sender if self.safety.mode is Source.HUMAN and not person.is_gone(self._now) else NOBODY
 
     @property
     def move_error(self) -> float:
@@ -310,10 +311,14 @@ class ArmController:
 
     def _execute(self, turn: Turn, measured: Measured, now: float) -> Command:
         """Commands an action."""
-        result = self._commands.act(turn.action, measured)
+        action = turn.action or self._task.action.rest(self.gripper_target).tolist()
+        if turn.source is Source.HUMAN:
+            self._leaders.person.has_led = True
+        result = self._commands.act(action, measured)
         self.safety.clear()
-        if self._leaders.missing:
-            self.safety.hold("person", self._leaders.missing)
+        missing = self._leaders.missing(now)
+        if missing:
+            self.safety.hold("person", missing)
         return self._command(turn.source, result, measured, now, turn.episode, turn.step)
 
     def _command(

@@ -17,7 +17,8 @@ class Turn:
     """Whose action is commanded, and as which control step it is told."""
 
     source: Source
-    action: Sequence[float]
+    action: Sequence[float] | None
+    """None: the one that changes nothing."""
     episode: int = 0
     step: int = 0
 
@@ -50,9 +51,10 @@ class Leaders:
         """Whether any episode was announced."""
         return self._announced is not None
 
-    @property
-    def missing(self) -> str:
-        """Sentence which says that it goes on without a person who is expected; empty when nobody is missing."""
+    def missing(self, now: float) -> str:
+        """Sentence which says that a person is missing at the local time `now` [s]; empty when nobody is."""
+        if self._is_person_gone(now):
+            return "who led has fallen silent; the arm is held until somebody takes it and lets go, or teleop/release"
         if not (self.expects_person and self.person.lost):
             return ""
         return f"no answer of the person within {self._human_timeout:g} s; going on without until they are heard"
@@ -93,6 +95,8 @@ class Leaders:
             person.lost = True
         if led is None or not led.active:
             led = self.leading(now)
+        if led is None and self._is_person_gone(now):
+            return Turn(Source.HUMAN, None, message.episode, message.step)
         if led is None:
             return Turn(Source.POLICY, message.action, message.episode, message.step)
         return Turn(Source.HUMAN, led.action, message.episode, message.step)
@@ -117,6 +121,13 @@ class Leaders:
         """What the person wants, while they lead: who answers the policy's steps does so only as long as it speaks."""
         person = self._pacing.leading(self.person, now)
         return None if person is not None and person.synchronous and self._is_policy_silent(now) else person
+
+    def _is_person_gone(self, now: float) -> bool:
+        """Whether the policy may not go on although nobody leads: a device or page that died has agreed to nothing.
+
+        Where time stands still without commands, nobody leads who could fall silent.
+        """
+        return self._pacing.time_runs and self.person.is_gone(now)
 
     @property
     def _awaits_its_turn(self) -> bool:

@@ -183,13 +183,29 @@ def test_a_person_takes_over_and_gives_back_within_the_policy_steps(paced: Rig) 
     assert sources == [Source.POLICY] * 2 + [Source.HUMAN] * 2 + [Source.POLICY] * 2
 
 
-def test_a_person_who_goes_silent_no_longer_leads(paced: Rig) -> None:
-    for k in range(5):
+@pytest.mark.parametrize("consent", ["let go", "taken and let go"])
+def test_a_person_who_goes_silent_leaves_the_arm_held_until_somebody_agrees(paced: Rig, consent: str) -> None:
+    for k in range(30):
         if k == 1:
-            paced.teleop(*BACK)
+            paced.teleop(*BACK, sender="page")
         paced.policy(1, k, *FORWARD)
         paced.states(PERIOD)
-    assert [c.source for c in paced.commands] == [Source.POLICY] + [Source.HUMAN] * 3 + [Source.POLICY]
+    assert [c.source for c in paced.commands] == [Source.POLICY] + [Source.HUMAN] * 29
+    assert all(c.executed is not None and c.executed[0] == 0.0 for c in paced.commands[8:]), "it is held"
+    assert paced.commands[-1].target == paced.commands[8].target
+    assert paced.controller.leader.name == "", "nobody leads whom others would have to wait for"
+    assert "fallen silent" in paced.controller.safety.reason
+    if consent == "taken and let go":
+        paced.teleop(*BACK, sender="another page")
+        paced.policy(1, 30, *FORWARD)
+        paced.states(PERIOD)
+        assert paced.commands[-1].executed is not None and paced.commands[-1].executed[0] < 0.0
+    paced.teleop(active=False, sender="another page")
+    for k in range(31, 34):
+        paced.policy(1, k, *FORWARD)
+        paced.states(PERIOD)
+    assert paced.commands[-1].source is Source.POLICY
+    assert paced.controller.safety.reason == ""
 
 
 def test_a_step_that_had_to_wait_for_its_turn_delays_later_ones_only_for_a_while(paced: Rig) -> None:

@@ -113,13 +113,31 @@ def test_no_flood_of_names_lets_a_dead_device_lead_on(paced: Rig) -> None:
     for step in range(50):
         paced.teleop(*FORWARD, sender="stuck", stamp_ns=5)
         for name in range(100):
-            paced.teleop(*BACK, sender=f"{step} {name}", stamp_ns=7)
+            paced.teleop(*BACK, sender=f"{step} {name}", stamp_ns=7 + 100 * step + name)
         paced.state()
         if paced.controller.leader.name not in ("", "stuck"):
             break
     moved = led(paced)
     assert moved[-1] == -1.0, "another one is followed in the end"
     assert moved.count(1.0) <= 1 + round(TIMEOUT / PERIOD), "what its first message is good for"
+
+
+def test_who_was_forgotten_among_many_names_says_nothing_new_by_its_old_message_and_something_by_the_next() -> None:
+    person = Person(TIMEOUT)
+
+    def repeats(sender: str, stamp_ns: int) -> bool:
+        return person.repeats(ActionInput(0, 0, (), stamp_ns, sender=sender))
+
+    assert not repeats("dead", 50)
+    for name in range(100):
+        assert not repeats(f"{name}", 10_000 + name)
+    assert repeats("dead", 50), "its own stamp is forgotten"
+    assert repeats("dead", 50)
+    for name in range(100):
+        repeats(f"others {name}", 20_000 + name)
+    assert repeats("another clock", 7)
+    assert not repeats("another clock", 8)
+    assert not repeats("new", 30_000)
 
 
 def test_who_has_let_go_leads_no_more_and_who_rests_does_not_lead_instead(lockstep: Rig) -> None:

@@ -67,6 +67,7 @@ class ConsoleServer:
         self.address_path = f"/{token or secrets.token_urlsafe(18)}/"
         self._browsers: dict[str, Browser] = {}
         self._made = 0  # browsers so far
+        self._coming = 0  # browsers that are being let in
         self._number = 0  # of states
         self._curves_version = -1
         self.app = web.Application(client_max_size=1024, middlewares=[OwnPage(host).middleware])
@@ -91,10 +92,14 @@ class ConsoleServer:
         return web.json_response({"stopping": True})
 
     async def _live(self, request: web.Request) -> web.WebSocketResponse:
-        if len(self._browsers) >= MOST_BROWSERS:
+        if len(self._browsers) + self._coming >= MOST_BROWSERS:
             raise web.HTTPServiceUnavailable(text=f"{MOST_BROWSERS} browsers look already; close one of them")
         socket = web.WebSocketResponse(heartbeat=_BEAT, max_msg_size=_LARGEST_FRAME, compress=False)
-        await socket.prepare(request)
+        self._coming += 1  # others may come while this one is answered
+        try:
+            await socket.prepare(request)
+        finally:
+            self._coming -= 1
         self._made += 1
         browser = Browser(f"browser {self._made}", socket)
         self._browsers[browser.name] = browser

@@ -80,7 +80,8 @@ class GraphConsole:
         self._safety: tuple[SafetyStatus, float] | None = None
         self._statuses: dict[str, tuple[int, str, float]] = {}
         self._rest = np.zeros(len(self.components), np.float32)  # action that changes nothing
-        self._to_tell = 0  # times that the arm is still told that the person let go
+        self._to_tell = 0  # times that the arm is still told that the person let go, or is lost
+        self._was_lost = False
         self._looked_at = 0.0
         self._sender = sender_of(node)
         self._publisher = node.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
@@ -193,12 +194,16 @@ class GraphConsole:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        held = self.lead.current(now)
+        held, lost = self.lead.current(now), self.lead.is_lost
+        if self._was_lost and not lost:
+            self._to_tell = _LET_GO
+        self._was_lost = lost
         if held is not None and self._arm is not None:  # without it nobody knows what the gripper was told
             self._publish(held[1])
             self._to_tell = _LET_GO
         elif self._to_tell:
-            self._publish(None)
+            # who was lost wants nothing any more, and has not let go: the arm is held, also when nothing follows
+            self._publish(Jog() if lost else None)
             self._to_tell -= 1
         self._estop.tick(now)
         self._look(now)

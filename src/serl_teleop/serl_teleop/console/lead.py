@@ -3,7 +3,8 @@
 
 A person leads while they hold something on the page. The page says so again and again; when it no longer does, because
 the tablet sleeps, the page was closed or the network is gone, the hold has ended. It does not come back by itself: late
-messages of the same hold move nothing, the person has to let go and press again.
+messages of the same hold move nothing, the person has to let go and press again. Nor has anybody agreed that the policy
+goes on: that is said by a finger that is lifted.
 """
 
 import threading
@@ -40,6 +41,7 @@ class Lead:
         self._dead_man = dead_man
         self._lock = threading.Lock()
         self._hold: _Hold | None = None
+        self._lost = ""  # browser whose hold was broken off
         self._void: dict[str, tuple[int, str]] = {}  # browser -> newest hold that has ended, and why
 
     def hold(self, browser: str, number: int, jog: Jog, now: float) -> str:
@@ -61,7 +63,7 @@ class Lead:
                 return reason
             if self._hold is not None and self._hold.browser != browser:
                 return self._end(browser, number, f"{self._hold.browser} leads")
-            self._hold = _Hold(browser, number, jog, now)
+            self._hold, self._lost = _Hold(browser, number, jog, now), ""
             return ""
 
     def refuse(self, browser: str, number: int, reason: str) -> str:
@@ -74,12 +76,14 @@ class Lead:
         """The person let go."""
         with self._lock:
             self._end(browser, number, "let go")
+            if self._lost == browser:
+                self._lost = ""
 
     def leave(self, browser: str) -> None:
         """A browser is gone."""
         with self._lock:
             if self._hold is not None and self._hold.browser == browser:
-                self._hold = None
+                self._hold, self._lost = None, browser
             self._void.pop(browser, None)
 
     def revoke(self, reason: str) -> None:
@@ -94,9 +98,16 @@ class Lead:
             self._expire(now)
             return None if self._hold is None else (self._hold.browser, self._hold.jog)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the newest hold was broken off by silence, and nobody has pressed or let go since."""
+        with self._lock:
+            return bool(self._lost)
+
     def _expire(self, now: float) -> None:
         hold = self._hold
         if hold is not None and now - hold.heard_at > self._dead_man:
+            self._lost = hold.browser
             self._end(hold.browser, hold.number, f"nothing was heard for {self._dead_man:g} s: let go and press again")
 
     def _end(self, browser: str, number: int, reason: str) -> str:

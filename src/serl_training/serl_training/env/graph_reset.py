@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the arm and its world get to the start of an episode: by the simulator, by the arm and a person, or by hand.
+"""How the arm and its world get to the start of an episode: by the simulator, the arm and a person or a bench, by hand.
 
 A `Reset` is made by a `ResetFactory` for each environment. A third one, for two tasks that undo each other, is in
 `graph_turns`.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from serl_robots.model.robot import HOME
 from serl_ros.incoming import subscribe
 from serl_ros.qos import RELIABLE_10
 from serl_tasks.messages import MessageError, nanoseconds
@@ -193,6 +194,67 @@ class PersonReset:
     def keep(self, start: EpisodeStart) -> int:
         """Return the stamp of the arm's newest state [ns]: the world stays as it is without a person."""
         return self.begin(start)
+
+
+class MotionReset:
+    """The arm lets go and goes to where the tool starts; then `sim/reset` puts the objects in place, and moves no arm.
+
+    For a bench that places objects by itself: an emulated one, or a machine that does it.
+    """
+
+    def __init__(
+        self,
+        graph: EpisodeGraph,
+        timeout: float,
+        patience: float,
+        notice: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        """Reset the bench of `graph`.
+
+        Args:
+            graph: of the episodes.
+            timeout: longest wait for the nodes of the graph [s].
+            patience: how long to try again to move the arm [s].
+            notice: told a few times a second what is waited for, and "" when that is over.
+        """
+        self._graph, self._notice = graph, notice
+        self._arm = ArmBetweenEpisodes(graph, timeout, patience, notice)
+        self._bench = SimulatorReset(graph, timeout)
+
+    def prepare(self, start: EpisodeStart) -> None:
+        """Let go, and go to the start; where the tool does not get there, by the robot's configuration `home`.
+
+        Raises:
+            GraphError: there is no arm controller, or the arm cannot be moved.
+        """
+        self._graph.idle()
+        self._arm.wait_for_state()
+        pose = self._graph.task.start_pose(np.random.default_rng(start.seed), {})
+
+        def go() -> str:
+            problem = self._arm.let_go() or self._arm.move_to_pose(pose)
+            return problem and (self._arm.move_to_named(HOME) or self._arm.move_to_pose(pose))
+
+        try:
+            self._arm.insist(go, f"{named(start)}: the arm does not get to its start")
+        finally:
+            self._notice("")
+
+    def begin(self, start: EpisodeStart) -> int:
+        """Have the objects put in place; returns the stamp of the start state [ns].
+
+        Raises:
+            GraphError: the bench is not there or refuses.
+        """
+        return self._bench.begin(start)
+
+    def keep(self, start: EpisodeStart) -> int:
+        """Begin the episode where everything is; returns the stamp of the start state [ns].
+
+        Raises:
+            GraphError: the bench is not there or refuses.
+        """
+        return self._bench.keep(start)
 
 
 class HandReset:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from serl_cli.app import main
-from serl_cli.work.doctor import Finding, Level, findings
+from serl_cli.doctor.finding import Finding, Level
+from serl_cli.doctor.machine import findings
 
 
 @pytest.fixture
@@ -76,6 +77,6 @@ def test_the_command_ends_as_what_it_found(
     level: Level, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr("serl_cli.work.doctor.findings", lambda: [Finding("disk", level, "full", "empty it")])
+    monkeypatch.setattr("serl_cli.doctor.machine.findings", lambda: [Finding("disk", level, "full", "empty it")])
     assert main(["doctor"]) == (1 if level is Level.BAD else 0)
     assert capsys.readouterr().out.splitlines() == [f"{level.value:<4}  disk: full", "      empty it"]

@@ -10,13 +10,12 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from serl_cameras.devices import v4l2_devices
 from serl_teleop.devices.hid.spacemouse import space_mice
 
+from serl_cli.doctor.finding import Finding, Level
 from serl_launch import domain, system
 
 _PYTHONS = ((3, 11), (3, 12))
@@ -29,25 +28,6 @@ _RULE = (
     "./serl teleop rule 70-spacemouse.rules writes the udev rule; as administrator: cp 70-spacemouse.rules "
     "/etc/udev/rules.d/ and udevadm control --reload, then plug the device in again"
 )
-
-
-class Level(Enum):
-    """How bad it is."""
-
-    GOOD = "ok"
-    NOTE = "note"
-    BAD = "bad"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    level: Level
-    text: str
-    advice: str = ""
-    """What to do about it; empty where there is nothing to do."""
 
 
 Access = Callable[[Path, int], bool]
