@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serl_bench.suite.cell_files import CellResult, Evaluation, Final, Stretch, Training, read_cell, write_cell
 from serl_bench.suite.help_course import HelpPoint, help_course, led_steps
+from serl_bench.suite.help_figure import figure_of
 from serl_bench.suite.help_report import write_help_report
 from serl_bench.suite.numbers import (
     by_task_and_setting,
@@ -286,3 +287,24 @@ def test_one_demonstration_counts_with_its_worst_seed_and_help_by_the_medians() 
     assert speedup(cells, TASK, "alone", "helped", 4000).value < 1.0
     with pytest.raises(CommandError, match="failed: training: the learner died"):
         speedup(by_task_and_setting([failed("helped", 1)]), TASK, "helped", "alone", 4000)
+
+
+def test_the_figure_of_help_shows_all_of_each_curve() -> None:
+    plan = interventions_plan((TASK,), (0, 1))
+    setting = plan.settings[1]
+    points = curve([cell(setting, 100, evaluations=((250, 10, 0.4), (4000, 50, 0.98)))], every=250, last=4000)
+    led = [HelpPoint(at, 0.3, 0.5, 0.4, 1) for at in (250, 4000)]
+    for panel in figure_of({(TASK, setting): points}, {(TASK, setting): led}, plan).axes[1:]:
+        lines = [line for line in panel.lines if len(line.get_xdata()) > 0 and line.get_linestyle() == "-"]
+        assert lines, panel.get_title()
+        low, high = panel.get_xlim()
+        assert low == 0.0 and high >= 4000.0
+
+
+def test_the_rest_at_the_end_of_a_training_says_nothing_of_it() -> None:
+    long, short = Stretch(250, 10, 250, 50, 5, 5), Stretch(256, 1, 6, 6, 0, 0)
+    result = cell("rlpd", 100)
+    assert result.training is not None
+    result = dataclasses.replace(result, training=dataclasses.replace(result.training, course=(long, short)))
+    assert [point.led for point in help_course([result], every=250, last=500)] == [0.2, 0.2]
+    assert led_steps([result]) == 56

@@ -23,14 +23,19 @@ def help_course(group: Iterable[CellResult], *, every: int, last: int) -> list[H
     """The person's part over env steps, of one task and one setting.
 
     Each seed counts with the newest stretch of its training, from the first grid point on at which all have one; behind
-    its end with the last one.
+    its end with the last one. A stretch shorter than half of `every`, as the rest at the end of a training, is passed
+    over where there are longer ones: its few episodes say little.
 
     Args:
         group: cells; those that have no course do not count.
         every: distance of the points [env steps].
         last: env steps of the last point.
     """
-    courses = [each.training.course for each in group if each.training is not None and each.training.course]
+    courses = [
+        [stretch for stretch in each.training.course if 2 * stretch.steps >= every] or each.training.course
+        for each in group
+        if each.training is not None and each.training.course
+    ]
     points = []
     for steps in range(every, last + 1, every):
         newest = [_newest(course, steps) for course in courses]

@@ -31,13 +31,22 @@ Courses = Mapping[tuple[str, str], Sequence[HelpPoint]]
 
 
 def draw(path: Path, curves: Curves, courses: Courses, plan: SuitePlan) -> None:
-    """Draws the figure.
-
-    Success is that of evaluations, without a person, with its Wilson interval. The last two panels are of the training
-    episodes in which the person helps where there is need; the last one is the share of all of them.
+    """Draws the figure into a file.
 
     Raises:
         CommandError: the picture cannot be written.
+    """
+    try:
+        figure_of(curves, courses, plan).savefig(path, dpi=_RESOLUTION)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def figure_of(curves: Curves, courses: Courses, plan: SuitePlan) -> Figure:
+    """The figure.
+
+    Success is that of evaluations, without a person, with its Wilson interval. The last two panels are of the training
+    episodes in which the person helps where there is need; the last one is the share of all of them.
     """
     settings = [find_setting(name) for name in plan.settings]
     counts = sorted({setting.demonstrations for setting in settings})
@@ -55,19 +64,17 @@ def draw(path: Path, curves: Curves, courses: Courses, plan: SuitePlan) -> None:
             if setting.interventions:
                 _share(panels[2], courses.get(key, ()), lambda point: point.led, colour)
                 _share(panels[3], courses.get(key, ()), lambda point: point.alone, colour)
+        for panel in panels:  # once all lines are there: a limit that is set keeps the others as they are then
+            panel.set_xlim(left=0)
     names = [f"{count} demonstration{'' if count == 1 else 's'}" for count in counts]
     lines = [Line2D([], [], color=colours[count]) for count in counts]
     figure.legend(lines, names, loc="outside upper center", ncols=min(6, len(names)))
-    try:
-        figure.savefig(path, dpi=_RESOLUTION)
-    except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror}") from error
+    return figure
 
 
 def _prepare(panel: Axes, title: str) -> None:
     panel.set_title(title, fontsize=9)
     panel.set_ylim(-0.02, 1.02)
-    panel.set_xlim(left=0)
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
     panel.grid(alpha=0.3)
     panel.set_xlabel("env steps")
