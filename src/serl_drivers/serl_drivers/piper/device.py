@@ -21,7 +21,7 @@ LOWER: Final = np.radians([-150.0, 0.0, -170.0, -100.0, -70.0, -120.0])
 """float64[6] [rad], of the vendor's table, which its SDK keeps only where it is asked to."""
 UPPER: Final = np.radians([150.0, 180.0, 0.0, 100.0, 70.0, 120.0])
 OPENING: Final = 0.07
-"""Of the gripper [m]."""
+"""Widest opening of the gripper [m]."""
 
 _FEEDBACK: Final = (frames.STATUS, *frames.JOINT_FEEDBACK, frames.GRIPPER_FEEDBACK, *frames.FAST_FEEDBACK)
 _NUMBERS: Final = range(1, frames.JOINTS + 1)
@@ -35,7 +35,7 @@ _OTHERS: Final = frozenset({2, 6})  # modes of control in which the arm follows 
 
 @config(kw_only=True)
 class PiperSettings:
-    """Of a Piper."""
+    """Which Piper, and how it is driven."""
 
     port: str = Field(default="can0", min_length=1, description="name of the CAN bus")
     interface: str = Field(default="socketcan", description="kind of bus, as python-can calls it")

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from serl_drivers.piper import frames, units
 
 RATE: Final = 200.0
-"""Of its joints' feedback [Hz], as the arm's."""
+"""Rate of its joints' feedback [Hz], which is that of the arm."""
 SLOW_EVERY: Final = 8
 """Temperatures and flags come with each so many of those."""
 
 TOP_SPEED: Final = 3.0
-"""Of a joint at a speed of 100 % [rad/s]."""
+"""Fastest that a joint moves, at a speed of 100 % [rad/s]."""
 ACCELERATION: Final = 30.0
 """[rad/s^2]"""
 STIFFNESS: Final = 25.0
@@ -110,7 +110,7 @@ class EmulatedPiper:
 
     @property
     def speed(self) -> float:
-        """Of its fastest joint [rad/s]."""
+        """How fast its fastest joint is [rad/s]."""
         with self._lock:
             return float(np.abs(self._velocities).max())
 

@@ -33,7 +33,7 @@ QUERY: Final = 0x4AF
 
 QUICK_STOP: Final = 1
 RESUME: Final = 2
-"""Of frame `STOP`. It takes the power off: the arm falls."""
+"""Ends a stop, in frame `STOP`. It takes the power off: the arm falls."""
 
 STANDBY: Final = 0
 CAN_CONTROL: Final = 1
@@ -46,7 +46,7 @@ ALL_MOTORS: Final = (7, 0xFF)
 """The two numbers that manuals have for all of them; the SDK sends 7."""
 
 ENABLED_FLAG: Final = 1 << 6
-"""Of the flags of a motor and of the gripper."""
+"""Bit of the flags of a motor, and of the gripper."""
 
 ERROR_BUS_OFF: Final = 0x040
 ERROR_NO_ACKNOWLEDGEMENT: Final = 0x020

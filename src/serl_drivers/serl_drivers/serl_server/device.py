@@ -25,7 +25,7 @@ from serl_drivers.serl_server.state import JOINTS, Freshness, ServerState, State
 from serl_drivers.serl_server.transport import Transport, TransportError
 
 PORT: Final = 5000
-"""Of Flask, which the server does not change."""
+"""Port that Flask has, which the server does not change."""
 
 _PARTS: Final = ("/getpos", "/getq", "/getdq", "/getforce", "/gettorque")
 _FURTHEST_TOOL: Final = 0.3  # [m] between the tool centre point and the end effector that the server means
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @config(kw_only=True)
 class ServerSettings:
-    """Of a robot server."""
+    """Which robot server, and what hangs at its arm."""
 
     port: str = Field(min_length=1, description="host of the server, as 172.16.0.1 or robotpc:5000")
     server: Server = Field(default="hil_serl", description="whose server it is")

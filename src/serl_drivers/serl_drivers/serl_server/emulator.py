@@ -21,11 +21,11 @@ from serl_robots.model.robot import HOME, RobotModel
 from serl_drivers.serl_server.gripper import FRANKA_OPENING, FULL, GripperDialect
 
 STEP: Final = 0.01
-"""Of its motion [s]."""
+"""Step of its motion [s]."""
 LAG: Final = 0.1
 """Time in which the tool has gone most of its way [s]."""
 NOISE: Final = 1e-6
-"""Of the encoders [rad]."""
+"""Noise of its encoders [rad]."""
 DAMPING: Final = 1e-2
 GRIPPER_SPEED: Final = 0.1
 """[m/s]"""
@@ -92,17 +92,17 @@ class EmulatedRobotServer:
 
     @property
     def port(self) -> int:
-        """At which it listens."""
+        """Port at which it listens."""
         return int(self._server.server_address[1])
 
     @property
     def tool(self) -> Pose:
-        """Of the end effector, as the server says it."""
+        """Pose of the end effector that the server says."""
         return self._kinematics.tcp(self._positions).compose(self._offset)
 
     @property
     def positions(self) -> list[float]:
-        """Of its joints [rad]."""
+        """Where its joints are [rad]."""
         with self._lock:
             return [float(each) for each in self._positions]
 

@@ -24,7 +24,7 @@ Kind = Literal["robotiq", "franka", "none"]
 
 FULL: Final = 255
 FRANKA_OPENING: Final = 0.08
-"""That HIL-SERL's server divides by [m]."""
+"""Opening by which HIL-SERL's server divides [m]."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class ServerState:
     torque: NDArray[np.float64]
     """float64[3] [N m]."""
     tool: Pose
-    """Of the end effector that Franka's Desk knows (`O_T_EE`), in the frame of the base."""
+    """Pose of the end effector that Franka's Desk knows (`O_T_EE`), in the frame of the base."""
     gripper: float | None
     """Position as the server says it, see `GripperDialect`; None where it has no gripper."""
 
