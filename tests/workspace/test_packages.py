@@ -53,17 +53,21 @@ PIP_PACKAGES = {
     "safetensors": "safetensors",
     "tensorboardX": "tensorboardx",
 }
-# Of one kind of camera, of game pads, of servos, of some formats of recordings, which say so where they are missing.
+# Of one kind of camera or arm, of game pads, of servos, of some formats of recordings: said so where they are missing.
 OPTIONAL = {
     "av",
+    "can",
+    "franky",
     "google_crc32c",
     "lz4",
     "mcap",
+    "piper_sdk",
     "pyarrow",
     "pyrealsense2",
     "rosbags",
     "scservo_sdk",
     "sdl2",
+    "trossen_arm",
     "zstandard",
 }
 

@@ -14,6 +14,8 @@ from serl_drivers.device import ArmDevice
 KINDS: Final[Mapping[str, str]] = {
     "mock": "serl_drivers.mock",
     "feetech": "serl_drivers.feetech.device",
+    "piper": "serl_drivers.piper.device",
+    "serl_server": "serl_drivers.serl_server.device",
 }
 """Module of each. It has `make(robot, settings, source)`, and imports what its vendor needs in `connect`."""
 
