@@ -84,6 +84,7 @@ class TrainingStatus:
             ("evaluated success", evaluation),
             ("training success", self._show("train/success", ".0%")),
             ("interventions", self._show("train/intervention_rate", ".0%")),
+            ("episode length", self._show("autonomy/episode_length", ".0f", " steps")),
             *([("untouched", self._untouched()), ("return of help", self._return_of_help())] if self._helped else []),
             ("env steps/s", self._show("train/env_steps_per_s", ".0f")),
             ("updates/s", self._show("learner/updates_per_s", ".0f")),

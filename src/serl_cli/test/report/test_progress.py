@@ -70,6 +70,13 @@ def test_what_a_person_does_is_shown_only_where_there_is_one() -> None:
         assert "untouched" in status.line()
 
 
+def test_how_long_episodes_are_is_shown_as_the_mean_of_the_last_ones() -> None:
+    status = TrainingStatus(100, 1.0)
+    assert "episode length" not in status.line()
+    status.update_metrics(1, {"train/episode_length": 7.0, "autonomy/episode_length": 41.6})
+    assert "episode length 42 steps" in status.line()
+
+
 def test_the_return_of_help_is_shown_with_its_interval_while_it_is_known() -> None:
     status = TrainingStatus(100, 1.0, helped=True)
     known = {
