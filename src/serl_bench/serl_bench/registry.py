@@ -201,8 +201,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         "device_to_target_ms",
-        "from the first report of a SpaceMouse that is pushed, its button held to lead, until the first target that "
-        "leads the arm there is at the bridge, p99 of 50; reports at 50 Hz, the arm stands, the graph in real time",
+        "from the first report of a SpaceMouse that is pushed, and its button pressed to lead, until the first target "
+        "that leads the arm there is at the bridge, p99 of 50; reports at 50 Hz, the arm stands, real time",
         "ms",
         "less",
         20,

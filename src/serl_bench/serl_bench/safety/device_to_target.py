@@ -41,13 +41,16 @@ class PushedCap:
         self._thread.start()
 
     def push(self, up: int, *, button: bool) -> float:
-        """Push the cap up, or down; returns the local time of the first report [s, monotonic]."""
+        """Push the cap up, or down, then press the button; returns the local time of the first report [s, monotonic].
+
+        In this order: who presses first leads an arm that stands, and moves it with the next control period.
+        """
         with self._lock:
             now = time.monotonic()
-            if button:
-                self._mouse.press(_BUTTON)
             self._counts = -up
             self._mouse.move(0, 0, self._counts, 0, 0, 0)
+            if button:
+                self._mouse.press(_BUTTON)
         return now
 
     def let_go(self) -> None:
