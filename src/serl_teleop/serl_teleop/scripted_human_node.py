@@ -134,7 +134,7 @@ class ScriptedHumanNode(Node):
 
     def _on_truth(self, message: WorldState) -> None:
         self._objects, self._truth = object_poses(message, self._needed), message
-        if (message.episode, message.step) == self._answered:
+        if (message.episode, message.step) == self._answered and message.header.stamp == self._message.header.stamp:
             self._publisher.publish(self._message)  # the world still waits: the answer was lost
         else:
             self._answer()

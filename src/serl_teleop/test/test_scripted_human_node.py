@@ -29,6 +29,7 @@ class Graph:
     def __init__(self, ros: Any, processes: Any, *parameters: str) -> None:
         self.ros, node = ros, ros.node("graph")
         self.answers: dict[tuple[int, int], bool] = {}
+        self.stamps: list[int] = []
         self.answering = node.create_subscription(ActionCommand, "teleop/action", self._on_action, RELIABLE_10)
         self.values: dict[str, str] = {}
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE_10)
@@ -41,6 +42,7 @@ class Graph:
 
     def _on_action(self, message: ActionCommand) -> None:
         self.answers[message.episode, message.step] = message.active
+        self.stamps.append(message.header.stamp.nanosec)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -65,6 +67,12 @@ class Graph:
         self.ros.spin_until(answered, 20.0, lambda: f"an answer to step {step}: {self.process.output()}")
         return self.answers[episode, step]
 
+    def show(self, episode: int, step: int, nanosec: int) -> None:
+        """Show a state once more, at another time."""
+        truth = WorldState(episode=episode, step=step, names=["tcp", "cube"], poses=[ABOVE, CUBE])
+        truth.header.stamp.sec, truth.header.stamp.nanosec = episode, nanosec
+        self._truth.publish(truth)
+
     def succeed(self, episode: int) -> None:
         self._reward.publish(Reward(episode=episode, success=True))
 
@@ -84,6 +92,24 @@ def test_a_late_person_who_eases_off_answers_every_step_and_sees_successes(ros, 
 
     ros.spin_until(seen, 20.0, lambda: f"one success of twenty: {graph.values}")
     assert float(graph.values["tiredness"]) == 0.0
+
+
+def test_what_was_answered_is_said_again_to_a_world_that_waits_and_not_to_one_that_runs_on(ros, processes):
+    graph = Graph(ros, processes)
+    graph.begin(5, EpisodeStatus.MODE_DEMONSTRATION)
+    ros.spin_until(lambda: graph.answering.get_publisher_count(), 40.0, lambda: f"the node: {graph.process.output()}")
+    graph.step(5, 1)
+    for later in range(1, 6):
+        graph.show(5, 1, 100_000_000 + later)
+    graph.stamps.clear()
+    graph.step(5, 2)
+    graph.stamps.clear()
+    graph.show(5, 2, 200_000_000)
+    ros.spin_until(lambda: graph.stamps, 20.0, lambda: f"an answer again: {graph.process.output()}")
+    graph.show(5, 2, 200_000_001)
+    graph.show(5, 2, 200_000_000)
+    ros.spin_until(lambda: len(graph.stamps) >= 2, 20.0, lambda: f"an answer again: {graph.process.output()}")
+    assert set(graph.stamps) == {200_000_000}
 
 
 def test_a_person_that_nobody_is_does_not_start(ros, processes):
