@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
 
 from serl_drivers.device import ArmDevice, DriverError, Joints, Reading
-from serl_drivers.motion import Clamp, InverseKinematics, JointMotion, Motion, ToolMotion
+from serl_drivers.motion import Clamp, JointMotion, Motion, ToolMotion
 
 
 class State(enum.Enum):
@@ -41,7 +42,7 @@ class DriverSettings:
     period: float = 0.01
     """Between two targets on the wire [s]."""
     control_period: float = 0.1
-    """In which a tool pose that comes without a time is to be reached [s]."""
+    """Time in which a tool pose, which comes without one, is to be reached [s]."""
     silence: float = 0.25
     """Time without commands after which the arm is told to hold [s]."""
     lost: float = 0.2
@@ -137,7 +138,11 @@ class Driver:
             self._wanted.width, self._wanted.at = float(width), now
 
     def ask(self, what: str) -> None:
-        """Ask for `release` (torque off), `hold` (torque on again) or `connect` (anew, after a fault)."""
+        """Ask for `release` (torque off), `hold` (torque on again) or `connect` (anew, after a fault).
+
+        Raises:
+            ValueError: it is none of them.
+        """
         if what not in ("release", "hold", "connect"):
             raise ValueError(f"expected release, hold or connect, found {what!r}")
         with self._lock:

@@ -20,6 +20,7 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from serl_config.text import printable
+from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.control.arm_task import load_arm_task
 from serl_robots.control.task_file import task_files
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan, TrajectoryError
@@ -41,7 +42,6 @@ from serl_drivers.config import driver_names, load_driver
 from serl_drivers.device import Reading
 from serl_drivers.device_kinds import make_device
 from serl_drivers.driver import Driver, DriverSettings, State
-from serl_drivers.motion import DampedLeastSquares
 from serl_ros import log as logs
 
 _GRIPPER_TOPIC = "gripper_controller/commands"
@@ -82,11 +82,9 @@ class DriverNode(Node):
         settings = DriverSettings(
             period=1.0 / config.rate, control_period=task.control_period, gripper_speed=config.gripper_speed
         )
-        self._driver = Driver(
-            device, robot, kinematics, DampedLeastSquares(Kinematics(robot)), settings, self._on_change
-        )
-        limits = Kinematics(robot)
-        self._limits = (limits.lower, limits.upper)
+        inverse = InverseKinematics(robot, Kinematics(robot), settings.period)
+        self._driver = Driver(device, robot, kinematics, inverse, settings, self._on_change)
+        self._limits = np.column_stack([kinematics.lower, kinematics.upper])
         self._base_frame = declare_frame_prefix(self) + robot.base_frame
         self._reading: Reading | None = None
         self._late = 0  # turns of the loop that began more than half a period late
@@ -158,10 +156,8 @@ class DriverNode(Node):
         self._driver.open_to(message.data[0], time.monotonic())
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
-        lower, upper = self._limits
-        middle = 0.5 * (lower + upper)  # replaced by where the joints are commanded when it begins
-        limits = np.column_stack([lower, upper])
-        plan = JointTrajectoryPlan.from_message(message, self._robot.arm_joints, middle, limits)
+        middle = self._limits.mean(axis=1)  # replaced by where the joints are commanded when it begins
+        plan = JointTrajectoryPlan.from_message(message, self._robot.arm_joints, middle, self._limits)
         self._driver.follow_joints(plan, time.monotonic())
 
     def _on_request(self, what: str, response: Trigger.Response) -> Trigger.Response:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
-from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, between, quaternion_exp, quaternion_multiply, scaled
 
 from serl_drivers.device import Joints
@@ -23,13 +23,6 @@ class Motion(Protocol):
 
     def at(self, now: float, joints: Joints) -> Joints:
         """Joints (n,) [rad] wanted at `now` [s], from where they are commanded, (n,) [rad]."""
-
-
-class InverseKinematics(Protocol):
-    """Steps of the joints that bring the tool to a pose."""
-
-    def step(self, joints: Joints, target: Pose) -> Joints:
-        """Joints (n,) [rad] one period after `joints` (n,) [rad], on the way to `target` in the base frame."""
 
 
 @dataclass(frozen=True)
@@ -74,34 +67,6 @@ class ToolMotion:
         ax, ay, az = self.start.position.tolist()
         bx, by, bz = self.goal.position.tolist()
         return Pose(between((ax, ay, az), (bx, by, bz), share), turned)
-
-
-class DampedLeastSquares:
-    """`InverseKinematics` by dq = J^T (J J^T + d^2 I)^-1 e (Wampler 1986), a few times a period.
-
-    Lengths count as angles by 1 rad = `REACH` m, so that position comes before orientation on an arm of five joints.
-    """
-
-    DAMPING = 0.02
-    REACH = 0.1  # [m]
-    ITERATIONS = 3
-    LONGEST = 0.1  # [rad] in one iteration
-
-    def __init__(self, kinematics: Kinematics) -> None:
-        self._kinematics = kinematics
-        self._weights = np.array([1.0 / self.REACH] * 3 + [1.0] * 3)
-
-    def step(self, joints: Joints, target: Pose) -> Joints:
-        """See `InverseKinematics`; float64 (n,) [rad]."""
-        for _ in range(self.ITERATIONS):
-            pose = self._kinematics.tcp(joints)
-            error = np.concatenate([pose.position_to(target), pose.rotation_vector_to(target)]) * self._weights
-            jacobian = self._kinematics.jacobian(joints) * self._weights[:, None]
-            square = jacobian @ jacobian.T + self.DAMPING**2 * np.eye(6)
-            change = jacobian.T @ np.linalg.solve(square, error)
-            change *= min(1.0, self.LONGEST / max(float(np.abs(change).max()), 1e-12))
-            joints = np.clip(joints + change, self._kinematics.lower, self._kinematics.upper)
-        return joints
 
 
 @dataclass(frozen=True)

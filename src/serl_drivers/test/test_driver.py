@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from serl_drivers.driver import Driver, DriverSettings, State
 from serl_drivers.feetech.device import make
-from serl_drivers.motion import DampedLeastSquares
 from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
+from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
@@ -31,7 +31,7 @@ class Bench:
             make(self.robot, settings, "a test"),
             self.robot,
             Kinematics(self.robot),
-            DampedLeastSquares(Kinematics(self.robot)),
+            InverseKinematics(self.robot, Kinematics(self.robot), PERIOD),
             DriverSettings(period=PERIOD),
             self.said.append,
         )

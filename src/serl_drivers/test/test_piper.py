@@ -11,10 +11,10 @@ import pytest
 from serl_config.schema import ConfigError
 from serl_drivers.device import DriverError
 from serl_drivers.driver import Driver, State
-from serl_drivers.motion import DampedLeastSquares
 from serl_drivers.piper import frames, units
 from serl_drivers.piper.device import LOWER, OPENING, UPPER, PiperDevice, PiperSettings, make
 from serl_drivers.piper.emulator import EmulatedPiper
+from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.robot import load_robot
@@ -266,7 +266,7 @@ def test_a_driver_moves_an_emulated_piper_along_a_plan_and_holds_when_it_dies():
     robot = load_robot("piper")
     device = make(robot, {"emulated": True, "port": f"driven{next(NAMES)}", "feedback_timeout": 0.5}, "a test")
     kinematics = Kinematics(robot)
-    driver = Driver(device, robot, kinematics, DampedLeastSquares(Kinematics(robot)))
+    driver = Driver(device, robot, kinematics, InverseKinematics(robot, Kinematics(robot), 0.01))
     goal = np.array(robot.configuration("home"))
 
     def turned(done: Callable[[], bool]) -> bool:

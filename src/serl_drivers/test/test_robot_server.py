@@ -11,10 +11,10 @@ import pytest
 from serl_config.schema import ConfigError
 from serl_drivers.device import DriverError
 from serl_drivers.driver import Driver, State
-from serl_drivers.motion import DampedLeastSquares
 from serl_drivers.serl_server.device import ServerDevice, make
 from serl_drivers.serl_server.emulator import EmulatedRobotServer
 from serl_drivers.serl_server.gripper import GripperDialect
+from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
@@ -196,7 +196,7 @@ def test_an_address_that_is_none_is_refused(port):
 
 
 def test_a_driver_moves_an_arm_behind_a_server_and_says_when_it_is_gone(server):
-    driver = Driver(device_at(server), PANDA, Kinematics(PANDA), DampedLeastSquares(Kinematics(PANDA)))
+    driver = Driver(device_at(server), PANDA, Kinematics(PANDA), InverseKinematics(PANDA, Kinematics(PANDA), 0.01))
     goal = HOME + np.array([0.3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     kinematics = Kinematics(PANDA)
 

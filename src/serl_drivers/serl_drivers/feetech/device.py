@@ -39,7 +39,7 @@ _SMOOTHING: Final = 0.03  # [s] over which a velocity is an average: a step of t
 
 @config(kw_only=True)
 class ServoSettings:
-    """Of an arm of servos."""
+    """Settings of an arm of servos."""
 
     port: str = Field(default="", description="serial port; empty: the only serial adapter there is")
     calibration: str = Field(default="", description="file of LeRobot; empty: the only one it has made of a follower")
