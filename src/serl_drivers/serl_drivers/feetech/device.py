@@ -57,8 +57,8 @@ class ServoSettings:
         default=0.1,
         ge=0.0,
         le=0.3,
-        description="largest angle by which the goal of a joint goes beyond its command, as far as weight bends the arm: "
-        "the servos have no integral part [rad]",
+        description="largest angle by which the goal of a joint goes beyond its command, as far as weight bends the "
+        "arm: the servos have no integral part [rad]",
     )
     hottest: float = Field(
         default=65.0, gt=0.0, le=80.0, description="temperature from which it is not commanded [degC]"

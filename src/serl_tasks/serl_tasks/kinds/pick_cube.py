@@ -161,7 +161,7 @@ class PickExpert:
     def _commanded(self, arm: ArmSample) -> NDArray[np.float64]:
         """Where the tool is commanded to be (3,) [m]; it is ahead of the measured one.
 
-        Guessed from its speed, as with all recordings of two fingers; with less room beside the cube it has to be known.
+        Guessed from its speed, as in all recordings of two fingers; with less room beside the cube it has to be known.
         """
         if self._side and arm.commanded is not None:
             return arm.commanded.position
