@@ -16,6 +16,7 @@ KINDS: Final[Mapping[str, str]] = {
     "feetech": "serl_drivers.feetech.device",
     "piper": "serl_drivers.piper.device",
     "serl_server": "serl_drivers.serl_server.device",
+    "trossen": "serl_drivers.trossen.device",
 }
 """Module of each. It has `make(robot, settings, source)`, and imports what its vendor needs in `connect`."""
 

@@ -23,7 +23,7 @@ INSTALLED = importlib.util.find_spec("piper_sdk") is not None and importlib.util
 needs_sdk = pytest.mark.skipif(not INSTALLED, reason="the vendor's SDK is not installed: ./serl setup piper")
 
 START = np.radians([10.0, 60.0, -60.0, 0.0, 20.0, 5.0])
-PATIENCE = 20.0  # of a busy machine [s]
+PATIENCE = 60.0  # of a busy machine [s]
 NAMES = count()
 
 
@@ -275,8 +275,13 @@ def test_a_driver_moves_an_emulated_piper_along_a_plan_and_holds_when_it_dies():
 
     eventually(lambda: turned(lambda: driver.state is State.HOLDING))
     plan = JointTrajectoryPlan([0.0, 1.0], [np.zeros(6), goal])
-    driver.follow_joints(plan, time.monotonic())
-    eventually(lambda: turned(lambda: bool(np.abs(device.read().positions - goal).max() < 0.02)))
+
+    def arrived() -> bool:
+        if driver.state is State.HOLDING:  # again, where a busy machine has not got there in time
+            driver.follow_joints(plan, time.monotonic())
+        return bool(np.abs(device.read().positions - goal).max() < 0.02)
+
+    eventually(lambda: turned(arrived))
     driver.follow_joints(JointTrajectoryPlan([0.0, 5.0], [goal, 0.5 * goal]), time.monotonic())
     eventually(lambda: turned(lambda: driver.state is State.ACTIVE))
     assert device.emulated is not None

@@ -22,7 +22,7 @@ from serl_robots.model.robot import load_robot
 
 PANDA = load_robot("panda")
 HOME = np.array(PANDA.configuration("home"))
-PATIENCE = 20.0  # of a busy machine [s]
+PATIENCE = 60.0  # of a busy machine [s]
 ROBOTIQ = GripperDialect("hil_serl", "robotiq", 0.085)
 FLANGE = Pose((0.0, 0.0, 0.05), (0.0, 0.0, np.sin(np.pi / 8), np.cos(np.pi / 8)))
 """To an end effector that is set in Desk, 5 cm beyond the tool centre point and turned by 45 degrees."""
@@ -205,8 +205,14 @@ def test_a_driver_moves_an_arm_behind_a_server_and_says_when_it_is_gone(server):
         return done()
 
     eventually(lambda: turned(lambda: driver.state is State.HOLDING))
-    driver.follow_joints(JointTrajectoryPlan([0.0, 1.0], [HOME, goal]), time.monotonic())
-    eventually(lambda: turned(lambda: kinematics.tcp(server.positions).distance(kinematics.tcp(goal)) < 5e-3))
+    plan = JointTrajectoryPlan([0.0, 1.0], [HOME, goal])
+
+    def arrived() -> bool:
+        if driver.state is State.HOLDING:  # again, where a busy machine has not got there in time
+            driver.follow_joints(plan, time.monotonic())
+        return kinematics.tcp(server.positions).distance(kinematics.tcp(goal)) < 5e-3
+
+    eventually(lambda: turned(arrived))
     driver.follow_joints(JointTrajectoryPlan([0.0, 5.0], [goal, HOME]), time.monotonic())
     eventually(lambda: turned(lambda: driver.state is State.ACTIVE))
     server.switched_off = True

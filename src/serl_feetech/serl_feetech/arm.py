@@ -89,19 +89,24 @@ class ServoArm:
         steps = self._bus.sync_read(self._ids, register)
         return {name: steps[servo] for name, servo in zip((*self.joints, GRIPPER), self._ids, strict=True)}
 
-    def hold(self, torque: float) -> None:
+    def hold(self, torque: float, grip: float | None = None) -> None:
         """Stand where it is, with a share of its torque in (0, 1].
 
         Each servo says that it has heard its limit and its goal before any torque is switched on: one that has missed
         its goal would go where it was sent last, at full speed.
 
+        Args:
+            torque: share.
+            grip: that of the gripper or handle, which presses with it on what it holds; None: as `torque`.
+
         Raises:
             ValueError: no such share; nothing is written.
             FeetechError: as `read`; the torque of a part of the servos may be on by then: `let_go`, or `close`.
         """
-        limit = _torque_limit(torque)
+        limit, grip_limit = _torque_limit(torque), _torque_limit(torque if grip is None else grip)
         steps = self._bus.sync_read(self._ids, registers.PRESENT_POSITION)
-        self._all(registers.TORQUE_LIMIT, limit)
+        for servo in self._ids:
+            self._bus.write(servo, registers.TORQUE_LIMIT, grip_limit if servo == self._gripper.id else limit)
         for servo, position in steps.items():
             self._bus.write(servo, registers.GOAL_POSITION, position)
         self._all(registers.TORQUE_ENABLE, 1)

@@ -17,7 +17,7 @@ from serl_ros.node import run_node
 from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1
 from serl_ros.sender import sender_of
-from serl_tasks.messages import MessageError, arm_sample, object_poses
+from serl_tasks.messages import MessageError, arm_sample, nanoseconds, object_poses
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, Reward, WorldState
 from serl_tasks import ArmSample, get_task, task_names
@@ -74,6 +74,15 @@ class ScriptedHumanNode(Node):
             interventions=declare(self, "interventions", True, "Take over while the policy drifts in training."),
             traits=declare_traits(self),
         )
+        apart = declare(
+            self,
+            "stamps_apart",
+            0.0,
+            "Largest difference of the stamps of arm/state and truth that are looked at together [s]; 0: they are of "
+            "one clock and come for the same moment, as from the simulated world.",
+            range=(0.0, 1.0),
+        )
+        self._stamps_apart_ns = round(1e9 * apart)
         self._message = ActionCommand(synchronous=True, sender=sender_of(self))
         self._rest = array("f", [0.0] * task.action_space.shape[0])
         self._status: EpisodeStatus | None = None
@@ -148,7 +157,8 @@ class ScriptedHumanNode(Node):
         status, arm, truth = self._status, self._arm, self._truth
         if status is None or arm is None or truth is None or not status.human_expected:
             return
-        if truth.episode != status.episode or arm.header.stamp != truth.header.stamp:
+        apart_ns = abs(nanoseconds(arm.header.stamp) - nanoseconds(truth.header.stamp))
+        if truth.episode != status.episode or apart_ns > self._stamps_apart_ns:
             return
         key = (truth.episode, truth.step)
         if key == self._answered:

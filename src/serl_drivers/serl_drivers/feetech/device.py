@@ -34,6 +34,9 @@ _VALUES: Final[tuple[tuple[str, Register, float], ...]] = (
     ("load of {} [1]", registers.PRESENT_LOAD, 1e-3),
     ("voltage of {} [V]", registers.PRESENT_VOLTAGE, 0.1),
 )
+_BEND_RATE: Final = 4.0  # [1/s] of the error of a joint that stands, by which its goal goes beyond
+_STANDS: Final = 0.15  # [rad/s] of command and joint, below which it stands
+_KEPT: Final = 0.15  # [rad] from where a joint was sent, within which to hold it is to send it there again
 _SMOOTHING: Final = 0.03  # [s] over which a velocity is an average: a step of the encoder is 1.5 mrad
 
 
@@ -44,8 +47,18 @@ class ServoSettings:
     port: str = Field(default="", description="serial port; empty: the only serial adapter there is")
     calibration: str = Field(default="", description="file of LeRobot; empty: the only one it has made of a follower")
     torque: float = Field(default=1.0, gt=0.0, le=1.0, description="share of the servos' torque")
+    grip: float = Field(
+        default=0.25, gt=0.0, le=1.0, description="share of its torque with which the gripper presses on what it holds"
+    )
     jaw_range: tuple[float, float] = Field(
         default=(-0.174533, 1.745329), description="angles of the jaw's hinge in the URDF, closed and open [rad]"
+    )
+    most_bend: float = Field(
+        default=0.1,
+        ge=0.0,
+        le=0.3,
+        description="largest angle by which the goal of a joint goes beyond its command, as far as weight bends the "
+        "arm: the servos have no integral part [rad]",
     )
     hottest: float = Field(
         default=65.0, gt=0.0, le=80.0, description="temperature from which it is not commanded [degC]"
@@ -65,6 +78,8 @@ class ServoDevice:
         self._port = settings.port or "the only serial adapter"
         self._last: tuple[float, Joints] | None = None
         self._velocities = np.zeros(len(robot.arm_joints))
+        self._bend = np.zeros(len(robot.arm_joints))  # of the goals beyond the commands [rad]
+        self._sent: tuple[float, Joints, float] | None = None  # when, positions and width that were commanded last
         self._values: dict[str, float] = {}
         self._asked, self._asked_at = 0, -math.inf
 
@@ -102,7 +117,8 @@ class ServoDevice:
         except (FeetechError, CalibrationError) as error:
             port.close()
             raise DriverError(str(error)) from error
-        self._last = None
+        self._last = self._sent = None
+        self._bend = np.zeros_like(self._bend)
 
     def read(self) -> Reading:
         """Where it is; raises DriverError."""
@@ -128,22 +144,44 @@ class ServoDevice:
         return Reading(found.angles, self._velocities, width, values=self._values, faults=faults)
 
     def hold(self) -> None:
-        """Stand where it is, with torque; raises DriverError."""
+        """Stand where it is, with torque; raises DriverError.
+
+        An arm that gives way to its weight would sink with each hold: one that is where it was sent stays sent there.
+        """
+        arm = self._connected()
+        if self._sent is not None and self._last is not None:
+            _, positions, width = self._sent
+            if np.abs(positions - self._last[1]).max() < _KEPT:
+                self._send(arm, positions, width)
+                return
+        self._sent, self._bend = None, np.zeros_like(self._bend)
         try:
-            self._connected().hold(self._settings.torque)
+            arm.hold(self._settings.torque, self._settings.grip)
         except FeetechError as error:
             raise DriverError(str(error)) from error
 
     def write(self, positions: Joints, width: float) -> None:
         """Go to `positions` (n,) [rad] and an opening [m]; raises DriverError."""
+        arm, now = self._connected(), self._clock()
+        if self._sent is not None and self._last is not None and now > self._sent[0]:
+            period = min(now - self._sent[0], 0.1)
+            speed = np.maximum(np.abs(positions - self._sent[1]) / period, np.abs(self._velocities))
+            error = np.where(speed < _STANDS, positions - self._last[1], 0.0)
+            most = self._settings.most_bend
+            self._bend = np.clip(self._bend + _BEND_RATE * period * error, -most, most)
+        self._send(arm, positions, width)
+        self._sent = (now, positions.copy(), width)
+
+    def _send(self, arm: ServoArm, positions: Joints, width: float) -> None:
         closed, opened = self._settings.jaw_range
         try:
-            self._connected().go_to(positions, (self._jaw.angle(width) - closed) / (opened - closed))
+            arm.go_to(positions + self._bend, (self._jaw.angle(width) - closed) / (opened - closed))
         except FeetechError as error:
             raise DriverError(str(error)) from error
 
     def release(self) -> None:
         """Switch the torque off; raises DriverError."""
+        self._sent = None
         try:
             self._connected().let_go()
         except FeetechError as error:

@@ -311,7 +311,7 @@ def test_an_emulated_arm_is_behind_the_port_of_the_driver(environment: dict[str,
     made = parameters(plan(REAL, environment, task="pick_cube", robot="so101", hardware="emulated", run_dir="r"))
     assert made["/emulated_arm"]["folder"] == "r/bench"
     assert (made["/driver"]["port"], made["/driver"]["calibration"]) == ("r/bench/follower", "r/bench/follower.json")
-    assert (made["/actor"]["truth"], made["/actor"]["reset"]) == (True, "simulator")
+    assert (made["/actor"]["truth"], made["/actor"]["reset"]) == (True, "motion")
     assert "/front" not in made and "/scripted_human" in made and "/reward" in made
 
 

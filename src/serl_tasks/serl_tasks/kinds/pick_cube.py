@@ -133,7 +133,7 @@ class PickExpert:
     def act(self, arm: ArmSample, objects: Mapping[str, Pose]) -> NDArray[np.float32]:
         """See :meth:`serl_tasks.task.Expert.act`."""
         cube = objects[CUBE].position
-        tool = arm.tcp.position + self.LAG * arm.tcp_velocity[:3]
+        tool = self._commanded(arm)
         way, closed = self._plan(arm, cube, tool)
         action = np.append(self._task.in_action_frame(way, arm) / self._scale, -1.0 if closed else 1.0)
         return with_noise(np.clip(action, -1.0, 1.0), self._noise, self._rng)
@@ -157,6 +157,15 @@ class PickExpert:
         if is_open and aligned:
             return place - tool, False
         return place + self._above - tool, False
+
+    def _commanded(self, arm: ArmSample) -> NDArray[np.float64]:
+        """Where the tool is commanded to be (3,) [m]; it is ahead of the measured one.
+
+        Guessed from its speed, as in all recordings of two fingers; with less room beside the cube it has to be known.
+        """
+        if self._side and arm.commanded is not None:
+            return arm.commanded.position
+        return arm.tcp.position + self.LAG * arm.tcp_velocity[:3]
 
     def _aside(self, arm: ArmSample) -> NDArray[np.float64]:
         """From the tool to where the cube is to be as the fingers come down, in the base frame (3,) [m]."""
