@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from serl_config.schema import ConfigError
 from serl_drivers.device import DriverError
 from serl_drivers.driver import Driver, State
-from serl_drivers.motion import DampedLeastSquares
 from serl_drivers.trossen.device import TrossenDevice, finger_of, make, width_of, within_limits
+from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.robot import load_robot
@@ -189,7 +189,7 @@ def test_a_second_program_at_the_same_arm_is_told_so(device):
 @needs_sdk
 def test_a_driver_moves_a_simulated_arm_along_a_plan_and_says_when_it_is_gone(simulator):
     device = make(ROBOT, {"port": ADDRESS, "feedback_timeout": 0.5, "connect_timeout": 1.0}, "a test")
-    driver = Driver(device, ROBOT, Kinematics(ROBOT), DampedLeastSquares(Kinematics(ROBOT)))
+    driver = Driver(device, ROBOT, Kinematics(ROBOT), InverseKinematics(ROBOT, Kinematics(ROBOT), 0.01))
 
     def turned(done: Callable[[], bool]) -> bool:
         driver.tick(time.monotonic())
