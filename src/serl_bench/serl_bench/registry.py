@@ -210,6 +210,25 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         by_default=False,
     ),
     Benchmark(
+        "wire_latency_ms",
+        "from a policy's action until the first target on the wire of an emulated arm of servos that goes where it "
+        "says, p99 of 100; the graph of real.launch.xml, policy at 10 Hz, targets at 100 Hz",
+        "ms",
+        "less",
+        15,
+        "serl_bench.safety.wire:wire_latency_ms",
+        by_default=False,
+    ),
+    Benchmark(
+        "interp_jitter_ms",
+        "by how much the time between two targets on that wire differs from 10 ms, p99, in the same minute",
+        "ms",
+        "less",
+        2,
+        "serl_bench.safety.wire:interp_jitter_ms",
+        by_default=False,
+    ),
+    Benchmark(
         "takeover_max_step",
         "largest step of the commanded tool between two commands, over 10,000 takeovers by a leader arm and as many "
         "releases at random, with random limits and settings: hand, policy, leader, arm controller in one process",
