@@ -45,6 +45,7 @@ ROS_PACKAGES = {
 }  # fmt: skip
 # Module → package of pip, where rosdep has no key: <pip_depend> in <export>, which ./serl installs.
 PIP_PACKAGES = {
+    "rerun": "rerun-sdk",
     "flax": "flax",
     "glfw": "glfw",
     "imageio_ffmpeg": "imageio-ffmpeg",

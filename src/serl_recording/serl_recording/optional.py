@@ -9,12 +9,13 @@ from typing import Any
 from serl_recording.episode import RecordingError
 
 
-def require(module: str, format_: str) -> Any:
+def require(module: str, format_: str, setup: str = "./serl setup recordings") -> Any:
     """Import a module of the optional packages.
 
     Args:
         module: its name.
         format_: what needs it, for the error.
+        setup: command that brings it, for the error.
 
     Raises:
         RecordingError: it is not installed; says how it comes.
@@ -23,4 +24,4 @@ def require(module: str, format_: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise RecordingError(f"{format_} needs the package {package}: ./serl setup recordings") from error
+        raise RecordingError(f"{format_} needs the package {package}: {setup}") from error

@@ -237,6 +237,16 @@ def _bag_writer(path: Path, spec: RecordingSpec, settings: WriteSettings) -> Wri
     return BagWriter(path, spec, settings.pictures)
 
 
+def _no_reader(path: Path, _: ReadSettings) -> Reader:
+    raise RecordingError(f"{path}: files for rerun's viewer are not read; convert from the recording it was made of")
+
+
+def _rerun_writer(path: Path, spec: RecordingSpec, settings: WriteSettings) -> Writer:
+    from serl_recording.formats.rerun_file import RerunWriter
+
+    return RerunWriter(path, spec, settings.pictures)
+
+
 FORMATS: Final[Mapping[str, Format]] = {
     "serl": Format(
         "demonstration file",
@@ -249,6 +259,14 @@ FORMATS: Final[Mapping[str, Format]] = {
     "lerobot": Format("LeRobot dataset", _is_lerobot, _lerobot_reader, _lerobot_writer, ("video", "png")),
     "rlds": Format("RLDS dataset", _is_rlds, _rlds_reader, _rlds_writer, ("png", "jpeg")),
     "mcap": Format("MCAP bag", _is_bag, _bag_reader, _bag_writer, ("png", "jpeg")),
+    "rerun": Format(
+        "file for rerun's viewer",
+        lambda path: _begins_with(path, b"RRF2"),
+        _no_reader,
+        _rerun_writer,
+        ("jpeg", "png"),
+        ".rrd",
+    ),
     "pickle": Format("pickle of SERL or HIL-SERL", _is_pickle, _pickle_reader),
     "journal": Format("run", _is_journal, _journal_reader),
 }

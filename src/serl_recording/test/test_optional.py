@@ -21,3 +21,10 @@ def test_a_format_whose_packages_are_missing_says_how_they_come(tmp_path, monkey
     ):
         create_recording(tmp_path / "set", format_, make_spec())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_viewers_package_nothing_is_left_behind(tmp_path, monkeypatch, make_spec):
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(RecordingError, match=r"needs the package rerun: \./serl setup rerun"):
+        create_recording(tmp_path / "a.rrd", "rerun", make_spec())
+    assert list(tmp_path.iterdir()) == []
