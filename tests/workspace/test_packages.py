@@ -45,7 +45,6 @@ ROS_PACKAGES = {
 }  # fmt: skip
 # Module → package of pip, where rosdep has no key: <pip_depend> in <export>, which ./serl installs.
 PIP_PACKAGES = {
-    "rerun": "rerun-sdk",
     "flax": "flax",
     "glfw": "glfw",
     "imageio_ffmpeg": "imageio-ffmpeg",
@@ -65,6 +64,7 @@ OPTIONAL = {
     "piper_sdk",
     "pyarrow",
     "pyrealsense2",
+    "rerun",
     "rosbags",
     "scservo_sdk",
     "sdl2",
