@@ -38,6 +38,8 @@ def start(module: str) -> object:
         SystemExit: something cannot be imported, and this is not the Python that ./serl set up for the workspace.
     """
     _end_at_once_on_signals()
+    # Matrices of a control step are small: OpenBLAS would hand them to threads that spin while they wait for the next.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         return importlib.import_module(module).main()
     except ImportError as error:

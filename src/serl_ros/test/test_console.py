@@ -84,3 +84,22 @@ def test_a_signal_while_a_node_is_imported_ends_it_without_a_word(package, tmp_p
         node.send_signal(number)
         out, errors = node.communicate(timeout=20)
     assert (node.returncode, out, errors) == (0, "", "")
+
+
+def test_small_matrices_keep_no_thread_spinning(package, tmp_path):
+    """A core that spins is one that the rest of the graph does not have."""
+    (tmp_path / "spinning_node.py").write_text(
+        "import os, time\n"
+        "def main():\n"
+        "    import numpy as np\n"
+        "    from scipy.linalg import cho_factor\n"
+        "    a = np.eye(200) + 0.1\n"
+        "    for _ in range(30): cho_factor(a); a @ a\n"
+        "    before = time.process_time(); time.sleep(0.3)\n"
+        "    print(time.process_time() - before < 0.03, len(os.listdir('/proc/self/task')))\n"
+    )
+    program = "from serl_ros import console; console.start('spinning_node')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["True", "1"], done
