@@ -13,7 +13,6 @@ from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
 from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
-from serl_robots.model.pose import Pose
 from serl_robots.model.robot import load_robot
 
 PERIOD = 0.01
@@ -75,21 +74,6 @@ def test_it_holds_then_follows_and_holds_again_when_nobody_commands(bench: Bench
     assert np.abs(steps).max() < bench.kinematics.velocity.max() * 3 * PERIOD  # in real time, on a busy machine
     bench.driver.close(limp=False)
     assert bench.torques(terminal) == [True] * 6
-
-
-def test_a_tool_pose_is_followed_by_inverse_kinematics(bench: Bench) -> None:
-    start = bench.kinematics.tcp(np.zeros(5))
-    goal = Pose(start.position + np.array([-0.01, 0.02, 0.01]), start.quaternion)
-    reached: list[np.ndarray] = [np.zeros(5)]
-
-    def arrived() -> bool:
-        bench.driver.follow_pose(goal, time.monotonic())
-        reading = bench.driver.tick(time.monotonic())
-        if reading is not None:
-            reached.append(reading.positions)
-        return bench.kinematics.tcp(reached[-1]).distance(goal) < 0.005
-
-    bench.turn(arrived)
 
 
 def test_a_servo_that_answers_no_more_is_a_fault_until_somebody_asks_for_a_connection(

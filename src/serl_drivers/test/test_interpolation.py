@@ -11,7 +11,8 @@ from serl_drivers.mock import MockDevice, MockSettings
 from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
-from serl_robots.model.robot import load_robot
+from serl_robots.model.pose import Pose
+from serl_robots.model.robot import RobotModel, load_robot
 
 ROBOT = load_robot("panda")
 KINEMATICS = Kinematics(ROBOT)
@@ -22,8 +23,8 @@ HOME = np.array(ROBOT.configuration("home"))
 class Wire(MockDevice):
     """An arm at once where it was told to be, which keeps what it was told and may refuse it."""
 
-    def __init__(self) -> None:
-        super().__init__(ROBOT, MockSettings(latency=0, period=PERIOD))
+    def __init__(self, robot: RobotModel) -> None:
+        super().__init__(robot, MockSettings(latency=0, period=PERIOD))
         self.targets: list[Joints] = []
         self.holds, self.refuses = 0, False
 
@@ -38,11 +39,11 @@ class Wire(MockDevice):
         super().hold()
 
 
-def driven() -> tuple[Wire, Driver]:
+def driven(robot: RobotModel = ROBOT) -> tuple[Wire, Driver]:
     """An arm that holds, at time 0."""
-    wire = Wire()
-    inverse = InverseKinematics(ROBOT, KINEMATICS, PERIOD)
-    driver = Driver(wire, ROBOT, KINEMATICS, inverse, DriverSettings(period=PERIOD))
+    wire, kinematics = Wire(robot), Kinematics(robot)
+    inverse = InverseKinematics(robot, Kinematics(robot), PERIOD)
+    driver = Driver(wire, robot, kinematics, inverse, DriverSettings(period=PERIOD))
     driver.tick(0.0)
     assert driver.state is State.HOLDING
     return wire, driver
@@ -71,6 +72,27 @@ def test_between_two_commands_the_joints_go_straight_and_never_faster_than_they_
             step /= max(1.0, float((np.abs(step) / (KINEMATICS.velocity * PERIOD)).max()))
             last = last + step
             assert wire.targets[-1] == pytest.approx(last, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["panda", "so101"])
+def test_tool_poses_ten_times_a_second_are_followed_a_hundred_times_a_second(name: str) -> None:
+    robot = load_robot(name)
+    kinematics = Kinematics(robot)
+    wire, driver = driven(robot)
+    start, now = kinematics.tcp(np.array(robot.configuration("home"))), 0.0
+    for step in range(1, 11):
+        goal = Pose(start.position + 0.002 * step * np.array([0.5, 1.0, -0.5]), start.quaternion)
+        driver.follow_pose(goal, now)
+        for _ in range(10):
+            now += PERIOD
+            driver.tick(now)
+    for _ in range(20):
+        now += PERIOD
+        driver.tick(now)
+    assert driver.state is State.ACTIVE
+    assert kinematics.tcp(wire.targets[-1]).distance(goal) < 1e-3
+    steps = np.linalg.norm(np.diff([kinematics.tcp(joints).position for joints in wire.targets], axis=0), axis=1)
+    assert len(steps) == 119 and steps.max() < 2.0 * 0.002 * np.sqrt(1.5) / 10  # even, not ten steps at once
 
 
 @settings(max_examples=20, deadline=None)
