@@ -103,6 +103,9 @@ class Driver:
         self._joints: Joints | None = None  # commanded last; None: nothing since the arm was told to hold
         self._width = self._wanted_width = 0.0
         self._motion: Motion | None = None
+        self._limp = False  # on request: nothing but a request switches the torque on again
+        self._failures = 0
+        self._fault_reason = ""
         self._commanded_at = -math.inf
         self._heard_at = -math.inf
         self._tried_at = -math.inf
@@ -119,6 +122,11 @@ class Driver:
     def reason(self) -> str:
         """Why it is doing that."""
         return self._reason
+
+    @property
+    def failures(self) -> int:
+        """How many turns the arm has not answered, or has not taken what it was told, since the start."""
+        return self._failures
 
     def follow_joints(self, plan: JointTrajectoryPlan, now: float) -> None:
         """Go along `plan` from `now` on [s]; it begins where the joints are commanded then, not at its first point."""
@@ -138,13 +146,20 @@ class Driver:
             self._wanted.width, self._wanted.at = float(width), now
 
     def ask(self, what: str) -> None:
-        """Ask for `release` (torque off), `hold` (torque on again) or `connect` (anew, after a fault).
+        """Ask for `release` (torque off), `hold` (here, with torque) or `connect` (anew, after a fault).
 
         Raises:
-            ValueError: it is none of them.
+            ValueError: it is none of them, or cannot be in this state; says what can.
         """
         if what not in ("release", "hold", "connect"):
             raise ValueError(f"expected release, hold or connect, found {what!r}")
+        state = self._state
+        if state is State.UNCONFIGURED and what != "connect":
+            raise ValueError(f"there is no connection: {self._reason}")
+        if state is State.FAULT and what == "hold":
+            raise ValueError(f"in fault, ask for connect: {self._reason}")
+        if state not in (State.UNCONFIGURED, State.FAULT) and what == "connect":
+            raise ValueError(f"it is connected, and {state.value}")
         with self._lock:
             self._asked = what
 
@@ -165,9 +180,9 @@ class Driver:
             return None
 
     def close(self, *, limp: bool) -> None:
-        """Leave the arm holding where it is, or `limp`, and end the connection."""
+        """Leave the arm holding where it is, or `limp`, and end the connection; an arm that was let go stays so."""
         try:
-            if self._state is not State.UNCONFIGURED:
+            if self._state is not State.UNCONFIGURED and not self._limp:
                 (self._device.release if limp else self._device.hold)()
         except DriverError as error:
             self._say(f"{self._device.description}: at the end: {error}")
@@ -176,7 +191,7 @@ class Driver:
             self._change(State.UNCONFIGURED, "closed")
 
     def _tick(self, now: float, period: float, wanted: _Wanted, asked: str | None) -> Reading | None:
-        if asked == "connect" and self._state is State.FAULT:
+        if asked == "connect" and self._state in (State.FAULT, State.UNCONFIGURED):
             self._device.close()
             self._change(State.UNCONFIGURED, "connecting anew")
             self._tried_at = -math.inf
@@ -187,18 +202,16 @@ class Driver:
             self._device.connect()
             self._heard_at = now
             self._hold("connected")
+        if asked == "release":
+            self._release()
         reading = self._device.read()
-        self._heard_at = now
         if reading.faults and self._state is not State.FAULT:
             self._fault("; ".join(reading.faults))
-        if asked == "release" and self._state is not State.FAULT:
-            self._device.release()
-            self._joints = None
-            self._change(State.LIMP, "the torque is off, as was asked for")
-        elif asked == "hold" and self._state is State.LIMP:
-            self._hold("torque on again, as was asked for")
-        if self._state in (State.HOLDING, State.ACTIVE):
+        if asked == "hold" and self._state in (State.LIMP, State.HOLDING, State.ACTIVE):
+            self._hold("as was asked for")
+        elif self._state in (State.HOLDING, State.ACTIVE):
             self._move(now, period, wanted, reading)
+        self._heard_at = now
         return reading
 
     def _move(self, now: float, period: float, wanted: _Wanted, reading: Reading) -> None:
@@ -236,21 +249,38 @@ class Driver:
 
     def _hold(self, why: str) -> None:
         self._device.hold()
-        self._joints = None
+        self._joints, self._limp = None, False
         self._change(State.HOLDING, why)
 
+    def _release(self) -> None:
+        """Switch the torque off in any state, also where nothing is heard of the arm any more."""
+        try:
+            self._device.release()
+        except DriverError as error:
+            self._say(f"{self._device.description}: the torque cannot be switched off: {error}")
+            return
+        self._joints, self._limp = None, True
+        if self._state is State.FAULT:
+            self._change(State.FAULT, f"the torque is off, as was asked for, after: {self._fault_reason}")
+        else:
+            self._change(State.LIMP, "the torque is off, as was asked for")
+
     def _fault(self, why: str) -> None:
-        self._joints = None
+        self._joints, self._fault_reason = None, why
+        if not self._limp:
+            try:
+                self._device.hold()
+            except DriverError:
+                why = f"{why}; nor can it be told to hold: it does what its own controller does then"
         self._change(State.FAULT, why)
-        self._device.hold()
 
     def _failed(self, now: float, error: DriverError) -> None:
+        self._failures += 1
         if self._state is State.UNCONFIGURED:
             self._device.close()
             self._change(State.UNCONFIGURED, str(error))
         elif self._state is not State.FAULT and now - self._heard_at > self.settings.lost:
-            self._joints = None
-            self._change(State.FAULT, f"the connection is lost: {error}")
+            self._fault(f"the connection is lost: {error}")
 
     def _change(self, state: State, reason: str) -> None:
         if (state, reason) != (self._state, self._reason):

@@ -109,12 +109,18 @@ class DriverNode(Node):
         self._on_change(f"{self._description}: {self._driver.reason}")
 
     def run(self, executor: FastExecutor, stop: threading.Event) -> None:
-        """Spin, with the arm's loop in a thread of its own."""
+        """Spin, with the arm's loop in a thread of its own.
+
+        Raises:
+            RuntimeError: that thread has ended, and nobody moves the arm any more.
+        """
         loop = threading.Thread(target=self._loop, args=(stop,), name="arm", daemon=True)
         loop.start()
-        while not stop.is_set():
+        while not stop.is_set() and loop.is_alive():
             executor.spin_once(timeout_sec=0.1)
         loop.join(_JOIN_PATIENCE)
+        if not stop.is_set():
+            raise RuntimeError("the thread of the arm has ended by an error of its own, which is told above")
 
     def _loop(self, stop: threading.Event) -> None:
         period, due = self._driver.settings.period, time.monotonic()
@@ -161,8 +167,12 @@ class DriverNode(Node):
         self._driver.follow_joints(plan, time.monotonic())
 
     def _on_request(self, what: str, response: Trigger.Response) -> Trigger.Response:
-        self._driver.ask(what)
-        response.success, response.message = True, f"asked for; driver/status says what comes of it ({what})"
+        try:
+            self._driver.ask(what)
+        except ValueError as error:
+            response.success, response.message = False, printable(f"{what}: {error}")
+        else:
+            response.success, response.message = True, f"{what}: asked for; driver/status says what comes of it"
         return response
 
     # What people see
@@ -184,7 +194,12 @@ class DriverNode(Node):
         driver, reading = self._driver, self._reading
         values: dict[str, Any] = {} if reading is None else {key: f"{each:g}" for key, each in reading.values.items()}
         self._diagnostics.set(
-            "arm", _LEVELS[driver.state], f"{driver.state.value}: {driver.reason}", late_targets=self._late, **values
+            "arm",
+            _LEVELS[driver.state],
+            f"{driver.state.value}: {driver.reason}",
+            late_targets=self._late,
+            unanswered=driver.failures,
+            **values,
         )
         others = [
             f"{info.node_namespace.rstrip('/')}/{info.node_name} on {each.topic_name}"

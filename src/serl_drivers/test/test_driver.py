@@ -13,7 +13,6 @@ from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
 from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
-from serl_robots.model.pose import Pose
 from serl_robots.model.robot import load_robot
 
 PERIOD = 0.01
@@ -77,21 +76,6 @@ def test_it_holds_then_follows_and_holds_again_when_nobody_commands(bench: Bench
     assert bench.torques(terminal) == [True] * 6
 
 
-def test_a_tool_pose_is_followed_by_inverse_kinematics(bench: Bench) -> None:
-    start = bench.kinematics.tcp(np.zeros(5))
-    goal = Pose(start.position + np.array([-0.01, 0.02, 0.01]), start.quaternion)
-    reached: list[np.ndarray] = [np.zeros(5)]
-
-    def arrived() -> bool:
-        bench.driver.follow_pose(goal, time.monotonic())
-        reading = bench.driver.tick(time.monotonic())
-        if reading is not None:
-            reached.append(reading.positions)
-        return bench.kinematics.tcp(reached[-1]).distance(goal) < 0.005
-
-    bench.turn(arrived)
-
-
 def test_a_servo_that_answers_no_more_is_a_fault_until_somebody_asks_for_a_connection(
     bench: Bench, terminal: PseudoTerminal
 ) -> None:
@@ -151,3 +135,34 @@ def test_a_calibration_of_another_arm_is_refused(terminal: PseudoTerminal, calib
     bench = Bench(terminal.path, calibration)
     bench.driver.tick(time.monotonic())
     assert "wrist_roll" in bench.driver.reason and str(calibration) in bench.driver.reason
+
+
+def test_the_torque_of_an_arm_in_fault_is_switched_off_on_request_and_stays_off(
+    bench: Bench, terminal: PseudoTerminal
+) -> None:
+    terminal.change(lambda bus: setattr(bus.servo(2), "temperature", 68.0))
+    bench.turn(bench.state(State.FAULT))
+    with pytest.raises(ValueError, match=r"connect: .* degC"):
+        bench.driver.ask("hold")
+    bench.driver.ask("release")
+    bench.turn(lambda: not any(bench.torques(terminal)))
+    assert bench.driver.state is State.FAULT and "torque is off" in bench.driver.reason
+    bench.driver.close(limp=False)
+    assert bench.torques(terminal) == [False] * 6
+
+
+def test_an_arm_that_was_let_go_gets_no_torque_by_a_fault(bench: Bench, terminal: PseudoTerminal) -> None:
+    bench.driver.ask("release")
+    bench.turn(bench.state(State.LIMP))
+    terminal.change(lambda bus: setattr(bus.servo(2), "temperature", 68.0))
+    bench.turn(bench.state(State.FAULT))
+    assert bench.torques(terminal) == [False] * 6
+
+
+def test_what_cannot_be_asked_for_is_refused_with_what_can(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="it is connected, and holding"):
+        bench.driver.ask("connect")
+    nowhere = Bench(str(tmp_path / "port"), tmp_path / "arm.json")
+    nowhere.driver.tick(time.monotonic())
+    with pytest.raises(ValueError, match=r"there is no connection: .*port"):
+        nowhere.driver.ask("release")
