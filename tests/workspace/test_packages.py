@@ -59,6 +59,7 @@ OPTIONAL = {
     "can",
     "franky",
     "google_crc32c",
+    "lerobot",
     "lz4",
     "mcap",
     "piper_sdk",
