@@ -18,7 +18,7 @@ from serl_drivers.device import DriverError
 from serl_drivers.driver import Driver, State
 from serl_drivers.franka.device import FrankaDevice, clipped_error, make
 from serl_drivers.franka.session import SessionError, within
-from serl_drivers.motion import DampedLeastSquares
+from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.robot import load_robot
@@ -186,7 +186,7 @@ def test_a_second_program_at_the_same_robot_is_told_so(device):
 @needs_sdk
 def test_a_driver_moves_a_simulated_arm_along_a_plan_and_says_when_it_is_gone(simulator):
     device = make(ROBOT, SETTINGS, "a test")
-    driver = Driver(device, ROBOT, Kinematics(ROBOT), DampedLeastSquares(Kinematics(ROBOT)))
+    driver = Driver(device, ROBOT, Kinematics(ROBOT), InverseKinematics(ROBOT, Kinematics(ROBOT), 0.01))
     goal = WAKES + np.array([0.3, 0.1, 0.0, -0.1, 0.0, 0.1, 0.0])
     plan = JointTrajectoryPlan([0.0, 1.0], [WAKES, goal])
 
