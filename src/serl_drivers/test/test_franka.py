@@ -31,7 +31,7 @@ WAKES = np.array([0.0, 0.0, 0.0, -1.57, 0.0, 1.57, 0.785])
 PATIENCE = 100.0  # of a busy machine [s]
 # Its ports are fixed: an address of this process alone keeps two test runs on a machine apart.
 ADDRESS = f"127.{os.getpid() >> 16 & 0x3F | 0x80}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF or 1}"
-SETTINGS = {"port": ADDRESS, "realtime": False, "feedback_timeout": 1.0}
+SETTINGS = {"port": ADDRESS, "realtime": False, "feedback_timeout": 5.0}
 FRANKY_SIM = [sys.executable, "-c", "from franky_sim.run_server import main; main()", "-s", "mujoco"]
 
 
@@ -72,7 +72,7 @@ def connects(device: FrankaDevice) -> bool:
     try:
         device.connect()
     except DriverError as error:
-        assert "activate the FCI in Desk" in str(error)
+        assert "activate the FCI in Desk" in str(error) or "within" in str(error)  # not there yet, or slow
         return False
     return True
 
