@@ -275,6 +275,25 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.graph.image_to_action:image_to_action_ms",
     ),
     Benchmark(
+        "ik_ms",
+        "one step of the Panda's inverse kinematics, with limits, distances between links and singular configurations; "
+        "median, worst seed",
+        "ms",
+        "less",
+        0.2,
+        "serl_bench.library.motion:ik_ms",
+    ),
+    Benchmark(
+        "plan_success",
+        "of 200 random reachable poses beside a table and two posts, those to which a free way of the Panda is found, "
+        "worst seed; needs ./serl setup planning",
+        "%",
+        "more",
+        99,
+        "serl_bench.library.motion:plan_success",
+        by_default=False,
+    ),
+    Benchmark(
         "replay_kb_cached",
         "replay memory of a transition, two cameras, features 4 x 4 x 64 in two views; kB of 1024 bytes",
         "kB",

@@ -14,6 +14,7 @@ from serl_drivers.device import ArmDevice
 KINDS: Final[Mapping[str, str]] = {
     "mock": "serl_drivers.mock",
     "feetech": "serl_drivers.feetech.device",
+    "franka": "serl_drivers.franka.device",
     "piper": "serl_drivers.piper.device",
     "serl_server": "serl_drivers.serl_server.device",
     "trossen": "serl_drivers.trossen.device",

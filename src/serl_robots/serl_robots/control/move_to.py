@@ -187,8 +187,8 @@ class JointMove(Move):
         _check_goal(limits, poses[-1])
         _check_path(limits, poses)
         steps = [(a.position_to(b), a.rotation_vector_to(b)) for a, b in itertools.pairwise(poses)]
-        length, bend = _derivatives([step for step, _ in steps])
-        angle, twist = _derivatives([turn for _, turn in steps])
+        length, bend = path_derivatives([step for step, _ in steps])
+        angle, twist = path_derivatives([turn for _, turn in steps])
         speeds = joint_speed_limit(kinematics, limits, safety.period) / np.maximum(np.abs(self._delta), 1e-12)
         acceleration, turn_acceleration = safety.deceleration, limits.max_angular_acceleration
         # half of what the tool may accelerate is for speeding up and braking, half for the curve of its path
@@ -279,7 +279,7 @@ class Motion:
         self._done(MoveOutcome(reason == "reached", reason, message, self.move.error(measured)))
 
 
-def _derivatives(steps: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+def path_derivatives(steps: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     """Largest first and second derivative, by the share of the way, of a path that was sampled evenly.
 
     `steps` float64[n, 3] are the differences of neighbouring samples.

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Franka's device with franky, at franky-sim; where ./serl setup franka brought them."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serl_config.schema import ConfigError
+from serl_drivers.device import DriverError
+from serl_drivers.driver import Driver, State
+from serl_drivers.franka.device import FrankaDevice, clipped_error, make
+from serl_drivers.franka.session import SessionError, within
+from serl_planning.inverse_kinematics import InverseKinematics
+from serl_robots.model.joint_trajectory import JointTrajectoryPlan
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.robot import load_robot
+
+INSTALLED = all(importlib.util.find_spec(name) is not None for name in ("franky", "franky_sim"))
+needs_sdk = pytest.mark.skipif(not INSTALLED, reason="franky is not installed: ./serl setup franka")
+
+ROBOT = load_robot("fr3")
+WAKES = np.array([0.0, 0.0, 0.0, -1.57, 0.0, 1.57, 0.785])
+PATIENCE = 100.0  # of a busy machine [s]
+# Its ports are fixed: an address of this process alone keeps two test runs on a machine apart.
+ADDRESS = f"127.{os.getpid() >> 16 & 0x3F | 0x80}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF or 1}"
+SETTINGS = {"port": ADDRESS, "realtime": False, "feedback_timeout": 5.0}
+FRANKY_SIM = [sys.executable, "-c", "from franky_sim.run_server import main; main()", "-s", "mujoco"]
+
+
+class Simulator:
+    """libfranka's protocol with MuJoCo behind it, in a process of its own."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [*FRANKY_SIM, "--hostname", ADDRESS], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    started = Simulator()
+    yield started
+    started.kill()
+
+
+def connected(**settings: object) -> FrankaDevice:
+    device = make(ROBOT, SETTINGS | settings, "a test")
+    eventually(lambda: connects(device))
+    return device
+
+
+@pytest.fixture
+def device(simulator: Simulator) -> Iterator[FrankaDevice]:
+    made = connected()
+    yield made
+    made.close()
+
+
+def connects(device: FrankaDevice) -> bool:
+    try:
+        device.connect()
+    except DriverError as error:
+        assert "activate the FCI in Desk" in str(error) or "within" in str(error)  # not there yet, or slow
+        return False
+    return True
+
+
+def eventually(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def fails(device: FrankaDevice, saying: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            device.read()
+        except DriverError as error:
+            assert saying in str(error)
+            assert ADDRESS in str(error) and "\n" not in str(error)
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"nobody said {saying!r}")
+
+
+@pytest.mark.skipif(INSTALLED, reason="franky is installed")
+def test_without_franky_the_command_that_brings_it_is_named():
+    with pytest.raises(DriverError, match=r"\./serl setup franka"):
+        make(ROBOT, SETTINGS, "a test").connect()
+
+
+def test_another_robot_is_refused():
+    with pytest.raises(ConfigError, match="expected one of 7 joints, found 'piper' of 6"):
+        make(load_robot("piper"), SETTINGS, "a test")
+
+
+ANGLES = st.lists(st.floats(-3.0, 3.0), min_size=7, max_size=7).map(np.array)
+
+
+@given(ANGLES, ANGLES, st.floats(0.01, 0.5))
+def test_a_reference_is_never_further_ahead_than_allowed_and_on_the_way(wanted, measured, most):
+    reference = clipped_error(wanted, measured, most)
+    assert np.abs(reference - measured).max() <= most + 1e-12
+    assert ((reference - measured) * (wanted - measured) >= 0.0).all()
+    near = np.abs(wanted - measured) <= most
+    assert reference[near] == pytest.approx(wanted[near], abs=1e-12)
+
+
+def test_a_call_that_never_returns_is_given_up():
+    with pytest.raises(SessionError, match=r"no answer of it within 0\.05 s; does another program"):
+        within(0.05, lambda: time.sleep(1.0), "answer of it")
+
+
+@needs_sdk
+@pytest.mark.parametrize("control", ["joint", "cartesian"])
+def test_it_goes_where_it_is_told(simulator, control):
+    device = connected(control=control)
+    device.hold()
+    kinematics, goal = Kinematics(ROBOT), WAKES + np.array([0.2, 0.1, 0.0, -0.1, 0.0, 0.0, 0.0])
+
+    def there() -> bool:
+        device.write(goal, 0.02)
+        reading = device.read()
+        assert reading.faults == ()
+        off = kinematics.tcp(reading.positions).distance(kinematics.tcp(goal))
+        return off < 0.02 and abs(reading.width - 0.02) < 5e-3
+
+    eventually(there)
+    with pytest.raises(DriverError, match="a target was refused"):
+        device.write(goal * np.nan, 0.02)
+    device.release()
+    with pytest.raises(DriverError, match="ask it to hold first"):
+        device.write(goal, 0.02)
+    device.hold()
+    device.close()
+
+
+@needs_sdk
+def test_a_simulator_that_is_killed_in_motion_is_lost_and_one_that_is_started_again_is_found(device, simulator):
+    device.hold()
+    device.write(WAKES + 0.1, 0.04)
+    simulator.kill()
+    fails(device, "")
+    again = Simulator()
+    try:
+        eventually(lambda: connects(device))
+        device.hold()
+        assert device.read().positions.shape == (7,)
+        device.close()
+    finally:
+        again.kill()
+
+
+@needs_sdk
+def test_a_robot_that_falls_silent_is_noticed_by_its_old_state(simulator):
+    device = connected(feedback_timeout=0.5)
+    device.hold()
+    simulator.process.send_signal(signal.SIGSTOP)
+    fails(device, "the same state for")
+    simulator.process.send_signal(signal.SIGCONT)
+    device.close()
+
+
+@needs_sdk
+def test_a_second_program_at_the_same_robot_is_told_so(device):
+    device.read()
+    second = make(ROBOT, SETTINGS | {"connect_timeout": 0.5}, "a test")
+    with pytest.raises(DriverError, match="does another program control it"):
+        second.connect()
+
+
+@needs_sdk
+def test_a_driver_moves_a_simulated_arm_along_a_plan_and_says_when_it_is_gone(simulator):
+    device = make(ROBOT, SETTINGS, "a test")
+    driver = Driver(device, ROBOT, Kinematics(ROBOT), InverseKinematics(ROBOT, Kinematics(ROBOT), 0.01))
+    goal = WAKES + np.array([0.3, 0.1, 0.0, -0.1, 0.0, 0.1, 0.0])
+    plan = JointTrajectoryPlan([0.0, 1.0], [WAKES, goal])
+
+    def turned(done: Callable[[], bool]) -> bool:
+        driver.tick(time.monotonic())
+        return done()
+
+    def arrived() -> bool:
+        if driver.state is State.HOLDING:  # again, where a slow simulator has not got there in time
+            driver.follow_joints(plan, time.monotonic())
+        return bool(np.abs(device.read().positions - goal).max() < 0.05)
+
+    eventually(lambda: turned(lambda: driver.state is State.HOLDING))
+    eventually(lambda: turned(arrived))
+    driver.follow_joints(JointTrajectoryPlan([0.0, 5.0], [goal, WAKES]), time.monotonic())
+    eventually(lambda: turned(lambda: driver.state is State.ACTIVE))
+    simulator.kill()
+    eventually(lambda: turned(lambda: driver.state is State.FAULT))
+    driver.close(limp=False)
