@@ -30,12 +30,14 @@ from serl_bench.safety.device_to_target import percentile
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus
 from serl_tasks import get_task
 
-TASK = "pick_cube_so101"
+ARM = "so101"
+"""Robot and driver."""
+TASK = f"pick_cube_{ARM}"
 ACTIONS = 100
 """Actions whose way to the wire is measured."""
 REST = 5
 """Steps without a motion before each of them: the arm stands then."""
-RATE = 100.0  # [Hz] of targets, as config/drivers/so101.yaml says
+RATE = 100.0  # [Hz] of targets, as the driver's file says
 START_TIMEOUT = 60.0  # [s]
 _MOVED = 2  # steps of the encoder that a goal changes by when the arm is sent away
 
@@ -82,7 +84,7 @@ def _measured(scratch: Path, bench: Bench) -> tuple[tuple[float, ...], tuple[flo
     with _arm(folder) as (terminal, bus):
         arguments = {
             "task": TASK,
-            "driver": "so101",
+            "driver": ARM,
             "port": terminal.path,
             "calibration": str(folder / "arm.json"),
             "teleop": "none",
