@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from serl_ros.diagnostics import Diagnostics
 from serl_training.actor.graph_person import GraphPerson
 from serl_training.env.episode import EpisodeDiscarded, EpisodeLeft
 from std_srvs.srv import SetBool, Trigger
@@ -12,8 +14,18 @@ class Asked:
 
     def __init__(self, ros):
         self._ros, self._node = ros, ros.node("person")
-        self.actor = GraphPerson(ros.node("actor"), rewind_steps=7)
+        node = ros.node("actor")
+        self.diagnostics = Diagnostics(node, period=0.05)
+        self.actor = GraphPerson(node, rewind_steps=7)
+        self.statuses = {}
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._buttons = self._node.create_publisher(TeleopEvent, "teleop/event", 10)
+
+    def _on_diagnostics(self, message):
+        self.statuses |= {status.name: status.message for status in message.status}
+
+    def until_status(self, wanted):
+        self._ros.spin_until(lambda: self.statuses.get("actor: pause") == wanted)
 
     def call(self, kind, name, request):
         client = self._node.create_client(kind, name)
@@ -73,6 +85,13 @@ def test_a_pause_leaves_the_episode_and_lasts_until_it_is_taken_back(asked):
     assert asked.actor.paused
     assert asked.pause(False).success
     assert not asked.actor.paused
+
+
+def test_whether_it_is_paused_is_told_also_while_no_job_runs(asked):
+    asked.pause(True)
+    asked.until_status("paused")
+    asked.pause(False)
+    asked.until_status("going on")
 
 
 def test_a_pause_without_an_episode_leaves_none(asked):

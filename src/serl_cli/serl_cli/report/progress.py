@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 LINE_PERIOD = 10.0  # [s] between plain lines while nothing special happens
-WINDOW = 20  # episodes over which training success and interventions are averaged
+WINDOW = 20  # episodes over which training success is averaged
 _AUTONOMY = "autonomy/"
 REFRESH_RATE = 4  # [Hz]; the display shares two cores with the learning
 
@@ -40,7 +40,7 @@ class TrainingStatus:
         self.env_steps = 0
         self.evaluations: list[tuple[int, float]] = []  # (env steps, success rate)
         self.values: dict[str, float] = {}
-        self._episodes = {name: deque[float](maxlen=WINDOW) for name in ("train/success", "train/intervention_rate")}
+        self._episodes = {name: deque[float](maxlen=WINDOW) for name in ("train/success",)}
         self.started = time.monotonic() if now is None else now
 
     def update_metrics(self, env_steps: int, values: Mapping[str, float]) -> None:
@@ -83,7 +83,7 @@ class TrainingStatus:
         return [
             ("evaluated success", evaluation),
             ("training success", self._show("train/success", ".0%")),
-            ("interventions", self._show("train/intervention_rate", ".0%")),
+            ("interventions", self._show("autonomy/led_steps", ".0%")),
             ("episode length", self._show("autonomy/episode_length", ".0f", " steps")),
             *([("untouched", self._untouched()), ("return of help", self._return_of_help())] if self._helped else []),
             ("env steps/s", self._show("train/env_steps_per_s", ".0f")),

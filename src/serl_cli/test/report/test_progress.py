@@ -24,7 +24,7 @@ _AUTONOMY = {
 def _full() -> TrainingStatus:
     status = TrainingStatus(3000, 0.95)
     status.update_feedback("training", 1000)
-    status.update_metrics(1000, {"train/env_steps_per_s": 100.0, "train/success": 1.0, "train/intervention_rate": 0.25})
+    status.update_metrics(1000, {"train/env_steps_per_s": 100.0, "train/success": 1.0, "autonomy/led_steps": 0.25})
     status.update_metrics(1000, {"learner/updates_per_s": 400.0, "learner/critic_loss": 0.0123})
     status.update_metrics(1000, {"train/policy_lag": 8.0})
     status.update_metrics(1000, {"eval/success_rate": 0.5, "eval/interval_low": 0.37, "eval/interval_high": 0.63})
@@ -68,6 +68,12 @@ def test_what_a_person_does_is_shown_only_where_there_is_one() -> None:
     for values in ({"train/intervention_rate": 0.1, "autonomy/untouched": 0.9}, alone):  # who came by themselves
         status.update_metrics(2, values)
         assert "untouched" in status.line()
+
+
+def test_interventions_are_the_share_of_steps_and_not_the_mean_of_episodes() -> None:
+    status = TrainingStatus(100, 1.0)
+    status.update_metrics(1, {"train/intervention_rate": 0.9, "autonomy/led_steps": 0.3})
+    assert "interventions 30%" in status.line()
 
 
 def test_how_long_episodes_are_is_shown_as_the_mean_of_the_last_ones() -> None:

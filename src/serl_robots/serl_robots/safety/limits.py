@@ -2,6 +2,8 @@
 """What limits a commanded motion: the numbers, and the names under which limits report that they acted."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from serl_config.schema import Field, config, model_validator
@@ -33,6 +35,34 @@ LIMIT_NAMES: Final = (
     "joint_acceleration",
     "tracking_error",  # target set back to the measured pose
 )
+
+LIMIT_WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "estop": "e-stop",
+        "fault": "error of the arm's controller",
+        "joint_states": "no fresh joint states",
+        "action": "action refused: wrong length, or out of range",
+        "stale_command": "no fresh command",
+        "rate": "commands come too fast",
+        "finite": "wanted pose is not finite",
+        "workspace": "workspace box",
+        "orientation": "tilt of the tool",
+        "step": "distance per step",
+        "rotation_step": "rotation per step",
+        "velocity": "speed",
+        "angular_velocity": "turning speed",
+        "acceleration": "acceleration",
+        "angular_acceleration": "turning acceleration",
+        "gripper": "gripper range",
+        "gripper_velocity": "gripper speed",
+        "joint_limits": "range of a joint",
+        "joint_step": "distance of a joint per step",
+        "joint_velocity": "speed of a joint",
+        "joint_acceleration": "acceleration of a joint",
+        "tracking_error": "the arm lags behind its target",
+    }
+)
+"""What each limit is called where a person reads it."""
 
 # A ball of rotations smaller than this radius is convex, so a path is inside when its ends are [rad].
 CONVEX_ANGLE: Final = 0.5 * math.pi

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from serl_robots.model.pose import Pose
 from serl_robots.safety.filter import Limited
-from serl_robots.safety.limits import LIMIT_NAMES, SafetyLimits
+from serl_robots.safety.limits import LIMIT_NAMES, LIMIT_WORDS, SafetyLimits
 from serl_robots.safety.tool_filter import ToolFilter, ToolTarget
 
 PERIOD = 0.1
@@ -315,3 +315,8 @@ def test_a_width_that_was_measured_beyond_the_limits_is_not_commanded(width: flo
     else:
         safety.limit(ToolTarget(CENTRE, DOWN), width if how == "step" else math.nan)
     assert LIMITS.min_gripper_width <= safety.gripper_width <= LIMITS.max_gripper_width
+
+
+def test_every_limit_has_words_of_its_own():
+    assert tuple(LIMIT_WORDS) == LIMIT_NAMES
+    assert len(set(LIMIT_WORDS.values())) == len(LIMIT_NAMES)

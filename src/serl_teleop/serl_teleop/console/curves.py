@@ -7,7 +7,7 @@ from collections.abc import Mapping
 SHOWN = {
     "train/success": "success, while it learns",
     "eval/success_rate": "success, evaluated",
-    "train/intervention_rate": "share of steps led by a person",
+    "autonomy/led_steps": "share of steps led by a person",
     "autonomy/untouched": "share of episodes nobody touched",
     "autonomy/success_alone": "success of episodes nobody touched",
     "learner/critic_loss": "critic loss",

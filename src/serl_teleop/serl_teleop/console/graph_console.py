@@ -16,6 +16,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from serl_robots.safety.limits import LIMIT_WORDS
 from serl_ros.diagnostics import ERROR, WARN
 from serl_ros.incoming import subscribe
 from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_1, RELIABLE_10, RELIABLE_50
@@ -118,7 +119,8 @@ class GraphConsole:
             "estop": safety is not None and safety.estop,
             "stopped_by": self._estop.by,
             "stopping_s": round(self._estop.waits(now), 3),
-            "limits": [] if safety is None else list(safety.active_limits),
+            "limits": [] if safety is None else [LIMIT_WORDS.get(name, name) for name in safety.active_limits],
+            "paused": self._deeds.paused,
             "episode": {
                 "number": 0 if episode is None else episode.episode,
                 "mode": "none" if episode is None else _EPISODES.get(episode.mode, "unknown"),
@@ -237,9 +239,12 @@ class GraphConsole:
                     self._node, ArmState, "arm/state", self._on_arm, LOOP_1, MessageError
                 )
         self._pictures.watch(watched or ())
-        if now - self._looked_at >= _LOOK_PERIOD:
+        is_due, paused = now - self._looked_at >= _LOOK_PERIOD, self._is_paused(now)
+        if is_due:
             self._looked_at = now
             self._pictures.look()
+        if is_due or paused != self._deeds.paused:
+            self._deeds.paused = paused
             self._possible = self._deeds.possible()
 
     def _on_arm(self, message: ArmState) -> None:
@@ -267,6 +272,13 @@ class GraphConsole:
         for status in message.status[: _MOST_STATUSES - len(statuses)]:
             statuses[status.name] = status.level[0], status.message, now
         self._statuses = statuses
+
+    def _is_paused(self, now: float) -> bool:
+        """Whether the actor of this namespace says that a person has paused it."""
+        namespace = self._node.get_namespace().rstrip("/")
+        name = f"{namespace}/actor: pause" if namespace else "actor: pause"
+        _, text, at = self._statuses.get(name, (0, "", -math.inf))
+        return text == "paused" and now - at < _STATUS_AGE
 
     def _problems(self, now: float) -> list[dict[str, Any]]:
         found = [

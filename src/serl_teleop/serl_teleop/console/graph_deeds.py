@@ -32,10 +32,13 @@ class GraphDeeds:
         clients = {name: node.create_client(kind, name) for kind, name in _SERVICES.values()}
         self._clients = {deed: clients[name] for deed, (_, name) in _SERVICES.items()}
         self.episode: EpisodeStatus | None = None
+        self.paused = False
+        """Whether the actor says that a person has paused it."""
 
     def possible(self) -> list[str]:
-        """The deeds for which somebody offers a service."""
-        return [deed for deed, client in self._clients.items() if client.service_is_ready()]
+        """The deeds for which somebody offers a service, and of pausing and going on the one that changes something."""
+        needless = "pause" if self.paused else "resume"
+        return [deed for deed, client in self._clients.items() if deed != needless and client.service_is_ready()]
 
     def do(self, deed: str, who: str) -> None:
         """Do it."""

@@ -11,6 +11,7 @@ from serl_ros.qos import RELIABLE_10
 from std_srvs.srv import SetBool, Trigger
 
 from serl_interfaces.msg import TeleopEvent
+from serl_ros import diagnostics
 from serl_training.env.episode import EpisodeDiscarded, EpisodeLeft
 
 
@@ -18,7 +19,7 @@ class GraphPerson:
     """Serves `episode/pause`, `episode/discard` and `episode/rewind`, and hears the same of buttons on `teleop/event`.
 
     A pause leaves the running episode at once, rather than after it: whoever pauses wants to reach into the workspace.
-    It lasts until it is taken back, over the end of a job.
+    It lasts until it is taken back, over the end of a job; the status `pause` on `/diagnostics` says so.
     """
 
     def __init__(self, node: Node, rewind_steps: int = 1) -> None:
@@ -70,6 +71,8 @@ class GraphPerson:
             self._left = EpisodeLeft("a person paused")
         said = "paused" if wanted else "going on"
         log(self._node, INFO, f"a person said: {said}")
+        if (status := diagnostics.of(self._node)) is not None:
+            status.set("pause", diagnostics.OK, said)
         return said
 
     def _discard(self, steps: int | None = None) -> bool:
