@@ -11,7 +11,7 @@ ALLOWED = {
     "serl_sim/__init__.py": (3, "names of environments that are public: Gymnasium users have them in their scripts"),
     "serl_teleop/devices/leader/chain.py": (1, "file of the arm that the leader of a kit is, a default of a parameter"),
     "serl_teleop/devices/leader/servo_leader.py": (1, "names of folders in which LeRobot keeps calibrations"),
-    "serl_cli/commands/train.py": (1, "an example of --robot"),
+    "serl_cli/commands/train.py": (2, "examples of --robot"),
     "serl_cli/commands/repair.py": (1, "an example of --robot"),
     "serl_bench/registry.py": (2, "numbers that are of one arm"),
     "serl_bench/library/motion.py": (1, "the arm of these numbers"),

@@ -47,6 +47,7 @@ class TrainingPlan:
     confirm: int = Field(default=0, ge=0, le=MOST_CONFIRMATIONS)  # further evaluations that have to reach the goal
     teleop: str = "scripted"  # who leads: the scripted person, a device, or none
     partner: str = ""  # task that undoes it, learned by turns with it; empty: none
+    hardware: Literal["simulated", "emulated", "real"] = "simulated"  # what the arm is
     person: str = "fresh"  # what is human about the scripted person: name of a file in config/people
 
     @property
@@ -115,6 +116,29 @@ def check_teleop(teleop: str, rtf: float) -> None:
     """
     if teleop not in ("scripted", "none") and rtf == 0.0:
         raise UsageError(f"--teleop {teleop}: nobody can lead in a world that runs as fast as it can; add --rtf 1")
+
+
+def check_hardware(plan: TrainingPlan) -> TrainingPlan:
+    """The plan in the time of the clock on the wall, where an arm has a driver; refuses what an arm does not have.
+
+    Raises:
+        UsageError: says which option does not fit --hardware, and what to do.
+        ConfigError: the file of a task is wrong.
+    """
+    if plan.hardware == "simulated":
+        return plan
+    option = f"--hardware {plan.hardware}"
+    robot, drivers = get_task(plan.task).robot, listing("config/drivers", ".yaml")
+    if robot not in drivers:
+        raise UsageError(f"{option}: no driver {robot!r} in config/drivers, where there are {', '.join(drivers)}")
+    if plan.partner or plan.viewer or plan.rtf not in (0.0, 1.0):
+        raise UsageError(f"{option} has neither --with, nor --viewer, nor a --rtf of its own")
+    if plan.hardware == "real" and (plan.teleop == "scripted" or plan.reward == "truth"):
+        raise UsageError(
+            f"{option}: nobody knows the truth there: choose who leads, --teleop, and who judges, --reward classifier "
+            "or human"
+        )
+    return replace(plan, rtf=1.0)
 
 
 def check_person(plan: TrainingPlan) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from serl_launch.clients.client_node import Client
 
 LAUNCH_FILE = "sim.launch.xml"
+ARM_LAUNCH_FILE = "real.launch.xml"
 START_TIMEOUT = 60.0  # [s] until a node offers what it is there for
 LOG_LINES = 12  # of a process, shown when it fails
 CRASHES = 4  # of one process within CRASH_WINDOW, after which respawning it is no use
@@ -328,22 +329,63 @@ def simulated(
     """
     from serl_launch.worlds import world_arguments
 
+    own = {**world_arguments(task, viewer=viewer), "real_time_factor": f"{rtf:g}", **arguments}
+    return _learning_graph(
+        LAUNCH_FILE, console, name=name, task=task, seed=seed, run_dir=run_dir, log_dir=log_dir, arguments=own
+    )
+
+
+def around_arm(
+    console: Console,
+    *,
+    name: str,
+    task: str,
+    seed: int,
+    hardware: str,
+    run_dir: Path,
+    log_dir: Path,
+    **arguments: str,
+) -> GraphSession:
+    """The graph around the driver of the task's robot, without a console of its own.
+
+    Args:
+        console: gets what nodes log as errors.
+        name: under which other commands find the graph.
+        task: to do.
+        seed: of everything random.
+        hardware: `real`, or `emulated`.
+        run_dir: of the learner.
+        log_dir: gets the logs of the processes.
+        arguments: of the launch file, beyond these.
+    """
+    from serl_tasks import get_task
+
+    own = {"driver": get_task(task).robot, "hardware": hardware, "console": "false", **arguments}
+    return _learning_graph(
+        ARM_LAUNCH_FILE, console, name=name, task=task, seed=seed, run_dir=run_dir, log_dir=log_dir, arguments=own
+    )
+
+
+def _learning_graph(
+    launch_file: str,
+    console: Console,
+    *,
+    name: str,
+    task: str,
+    seed: int,
+    run_dir: Path,
+    log_dir: Path,
+    arguments: Mapping[str, str],
+) -> GraphSession:
     graph_id = uuid.uuid4().hex
-    common = {
-        "graph_id": graph_id,
-        "task": task,
-        **world_arguments(task, viewer=viewer),
-        "seed": str(seed),
-        "real_time_factor": f"{rtf:g}",
-        "run_dir": str(run_dir.absolute()),
-    }
+    common = {"graph_id": graph_id, "task": task, "seed": str(seed), "run_dir": str(run_dir.absolute())}
 
     def report(line: str) -> None:
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     return GraphSession(
-        LAUNCH_FILE,
-        common | arguments,
+        launch_file,
+        common | dict(arguments),
         name=name,
         graph_id=graph_id,
         run_dir=run_dir.absolute(),

@@ -135,6 +135,12 @@ def train(
             rich_help_panel=_START,
         ),
     ] = None,
+    hardware: Annotated[
+        Literal["simulated", "emulated", "real"],
+        typer.Option(
+            help="The arm: a simulated one, or a driver with an emulated or a real arm behind it, in real time.",
+        ),
+    ] = "simulated",
     report: Annotated[bool, typer.Option(help="Draw the learning curve and film the policy at the end.")] = True,
 ) -> None:
     """Train a policy until it succeeds, through the whole ROS graph.
@@ -153,6 +159,7 @@ def train(
         ./serl train pick_cube_vision --console --rtf 1
         ./serl train pick_cube --teleop spacemouse --rtf 1 --demos 5
         ./serl train relocate_forward --with relocate_backward
+        ./serl train pick_cube --robot so101 --hardware emulated
     """
     from serl_cli.training_plan import TrainingPlan, check_person, on_robot
     from serl_cli.work import train_policy
@@ -172,6 +179,7 @@ def train(
         interventions=interventions,
         person=person,
         teleop=teleop,
+        hardware=hardware,
         rtf=rtf,
         learning=learning,
         settings=tuple(settings or ()),

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 from serl_launch.errors import CommandError, DomainTakenError, Interrupted
-from serl_launch.graph_session import GraphSession, simulated
+from serl_launch.graph_session import GraphSession, around_arm, simulated
 from serl_launch.runs import Run
 from serl_launch.system import describe
 from serl_training.learner.run_log import RunLogError
@@ -21,6 +21,7 @@ from serl_cli.report.progress import TrainingStatus, make_display
 from serl_cli.run_config import check_unchanged, members, read_run_config, task_changes, write_run_config
 from serl_cli.training_plan import (
     TrainingPlan,
+    check_hardware,
     check_partner,
     check_reward,
     check_task,
@@ -53,6 +54,7 @@ def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) ->
     """
     check_task(plan.task)
     check_partner(plan)
+    plan = check_hardware(plan)
     check_teleop(plan.teleop, plan.rtf)
     person_settings(plan.person)
     plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
@@ -109,23 +111,7 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: b
     console = Console()
     started = time.monotonic()
     try:
-        with simulated(
-            console,
-            name=run.name,
-            task=plan.task,
-            partner=plan.partner,
-            seed=plan.seed,
-            rtf=plan.rtf,
-            viewer=plan.viewer,
-            run_dir=run.path,
-            log_dir=run.log_dir,
-            learning=str(run.learning_file.absolute()),
-            teleop=plan.teleop,
-            interventions=str(plan.interventions).lower(),
-            person_settings=str(person_settings(plan.person)),
-            reward=plan.reward,
-            classifier=str(run.classifier_file.absolute()) if plan.classifier else "",
-        ) as graph:
+        with _graph(run, plan, console) as graph:
             console.print(f"run {run.path}, ROS_DOMAIN_ID {graph.domain_id}", highlight=False, soft_wrap=True)
             with _page(plan, console) if page else nullcontext():
                 result = _send_goal(graph, plan, console, helped=page or _is_helped(plan))
@@ -168,6 +154,40 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: b
                 console.print(of + autonomy.describe(numbers), markup=False, highlight=False, soft_wrap=True)
     summary.show(run, console, [member for member, _ in members(run, plan) if plan.partner])
     return bool(result.success)
+
+
+def _graph(run: Run, plan: TrainingPlan, console: Console) -> GraphSession:
+    common = {
+        "learning": str(run.learning_file.absolute()),
+        "teleop": plan.teleop,
+        "interventions": str(plan.interventions).lower(),
+        "person_settings": str(person_settings(plan.person)),
+        "reward": plan.reward,
+        "classifier": str(run.classifier_file.absolute()) if plan.classifier else "",
+    }
+    if plan.hardware != "simulated":
+        return around_arm(
+            console,
+            name=run.name,
+            task=plan.task,
+            seed=plan.seed,
+            hardware=plan.hardware,
+            run_dir=run.path,
+            log_dir=run.log_dir,
+            **common,
+        )
+    return simulated(
+        console,
+        name=run.name,
+        task=plan.task,
+        seed=plan.seed,
+        rtf=plan.rtf,
+        viewer=plan.viewer,
+        run_dir=run.path,
+        log_dir=run.log_dir,
+        partner=plan.partner,
+        **common,
+    )
 
 
 @contextmanager
