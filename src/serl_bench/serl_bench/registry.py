@@ -47,6 +47,16 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.graph.training_runs:pick_pixels_wall_s",
     ),
     Benchmark(
+        "pick_so101_steps",
+        "pick_cube with an SO-101, state, 20 demonstrations, through the real driver in real time, with an emulated "
+        "arm behind it: online env steps until at least 95 % of 20 evaluation episodes succeed, worst seed",
+        "env steps",
+        "less",
+        5000,
+        "serl_bench.graph.training_runs:pick_so101_steps",
+        by_default=False,
+    ),
+    Benchmark(
         "pick_classifier_success",
         "the same, but a classifier of pictures, recorded and trained for each seed, is the only reward: true success "
         "after at most 4000 env steps, worst seed",

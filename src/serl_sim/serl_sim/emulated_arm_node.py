@@ -5,6 +5,7 @@ The arm hangs at a serial port, and only what comes over its bus moves it. What 
 cameras, and somebody who puts the objects in place (`sim/reset`). `truth` is what no bench has, for who judges.
 """
 
+import os
 from pathlib import Path
 
 from builtin_interfaces.msg import Time
@@ -53,6 +54,7 @@ class EmulatedArm(Node):
             self, "publish_robot_state", False, "Publish the robot's frames and description, as robot_state_publisher."
         )
         prefix = declare_frame_prefix(self)
+        self._hurry()
         self._bench = EmulatedBench(task, seed, Path(folder).absolute())
         world = self._bench.view
         self._period = task.control_period
@@ -80,6 +82,15 @@ class EmulatedArm(Node):
     def close(self) -> None:
         """Unplug the arms."""
         self._bench.close()
+
+    def _hurry(self) -> None:
+        """Come before other processes where that is allowed: servos do not wait for a processor."""
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))  # threads that begin later inherit it
+        except OSError as error:
+            self.get_logger().info(
+                f"no real-time priority ({error.strerror}): on a busy machine the servos may answer late"
+            )
 
     def _now(self) -> int:
         """Time [ns], which becomes the stamp of all messages."""

@@ -21,6 +21,8 @@ from serl_bench.benchmark import Bench, Measurement
 STATE, VISION = "pick_cube", "pick_cube_vision"
 GOAL = 0.95
 DEMONSTRATIONS = 20
+SERVO_ARM_MAX_ENV_STEPS, SERVO_ARM_TIMEOUT = 5000, 3600.0  # [s] of one run in real time
+SERVO_ARM_EVALUATION = ("--eval-every", "500", "--eval-episodes", "20")  # they take as long as the learning
 GYM_HIL, GYM_HIL_DEMONSTRATIONS = "gym-hil-pick-cube", 30
 EVALUATION_EPISODES = 50
 MAX_ENV_STEPS = 10_000
@@ -53,6 +55,25 @@ def pick_pixels_wall_s(bench: Bench) -> Measurement:
 def gym_hil_steps(bench: Bench) -> Measurement:
     """Online env steps to the goal on gym-hil's cube that lies anywhere, worst seed."""
     return _steps(bench, GYM_HIL, GYM_HIL_DEMONSTRATIONS)
+
+
+def pick_so101_steps(bench: Bench) -> Measurement:
+    """Online env steps to the goal through the driver of a real arm, in real time, worst seed; no seed is warmed up."""
+    results = [
+        train(
+            bench.scratch,
+            STATE,
+            f"emulated-seed-{seed}",
+            seed,
+            SERVO_ARM_MAX_ENV_STEPS,
+            DEMONSTRATIONS,
+            more=("--robot", "so101", "--hardware", "emulated", *SERVO_ARM_EVALUATION),
+            timeout=SERVO_ARM_TIMEOUT,
+        )
+        for seed in bench.seeds
+    ]
+    steps = [result["env_steps_to_goal"] or SERVO_ARM_MAX_ENV_STEPS for result in results]
+    return Measurement(max(steps), _spread(steps, "{:.0f}"), {"seeds": dict(zip(bench.seeds, results, strict=True))})
 
 
 def _steps(bench: Bench, task: str, demonstrations: int = DEMONSTRATIONS) -> Measurement:
@@ -97,6 +118,9 @@ def train(
     max_env_steps: int,
     demonstrations: int,
     sets: Sequence[str] = (),
+    *,
+    more: Sequence[str] = (),
+    timeout: float = TIMEOUT,
 ) -> Mapping[str, Any]:
     """What ``result.json`` of a training says that ends at the goal.
 
@@ -108,6 +132,8 @@ def train(
         max_env_steps: after which it gives up.
         demonstrations: that the person gives first.
         sets: changes of the learning configuration, each KEY=VALUE.
+        more: options of the command beyond these; they win.
+        timeout: until it is ended [s].
 
     Raises:
         CommandError: it failed, or did not end in time.
@@ -117,10 +143,11 @@ def train(
         *("--demos", str(demonstrations), "--goal", str(GOAL), "--eval-episodes", str(EVALUATION_EPISODES)),
         *("--max-steps", str(max_env_steps), "--confirm", "0"),
         *(part for change in sets for part in ("--set", change)),
+        *more,
     ]
     output = root / f"{name}.txt"
     with output.open("wb") as file:
-        status = run(command, {**os.environ, "SERL_RUNS": str(root)}, file)
+        status = run(command, {**os.environ, "SERL_RUNS": str(root)}, file, timeout=timeout)
     result_file = root / name / "result.json"
     if not result_file.is_file():
         lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
