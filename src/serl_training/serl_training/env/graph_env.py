@@ -126,6 +126,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         self._lockstep = lockstep
         self._step_timeout, self._reset_timeout, self._camera_timeout = step_timeout, reset_timeout, camera_timeout
         self._command = ActionCommand(active=True)
+        self._sent = (-1, -1)  # episode and step of the newest command
         self._observer = self.task.make_observer()
 
         graph_node = self.connection.node
@@ -323,6 +324,8 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
             ValueError: the action has the wrong shape or is not finite.
             GraphError: the environment was not reset, or the arm controller did not answer.
         """
+        if self._sent == (self.inputs.episode, self.inputs.step):
+            self.inputs.advance()  # that step was lost, and nobody takes one twice
         command = self._publish(action)
         self._wait(self._progress.is_executed, command)
         self.inputs.advance()
@@ -361,6 +364,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         command.header.stamp = self.inputs.arm.header.stamp
         command.episode, command.step = self.inputs.episode, self.inputs.step
         command.action = array("f", action.tobytes())
+        self._sent = (command.episode, command.step)
         self._action_publisher.publish(command)
         return command
 
