@@ -48,8 +48,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         "pick_so101_steps",
-        "pick_cube with an SO-101, state, 20 demonstrations, through the real driver in real time, with an emulated "
-        "arm behind it: online env steps until at least 95 % of 20 evaluation episodes succeed, worst seed",
+        "pick_cube through the driver of an emulated SO-101, state: env steps until 95 % of 20 episodes, worst seed",
         "env steps",
         "less",
         5000,
