@@ -34,6 +34,7 @@ LIMIT_NAMES: Final = (
     "joint_velocity",
     "joint_acceleration",
     "tracking_error",  # target set back to the measured pose
+    "keep_apart",  # distance of the hands of two arms
 )
 
 LIMIT_WORDS: Final[Mapping[str, str]] = MappingProxyType(
