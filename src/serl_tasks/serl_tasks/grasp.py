@@ -47,7 +47,7 @@ def reach(arm: ArmSample, point: NDArray[np.float64], width: float) -> Reach:
     is_open = arm.gripper_width > width + _OPEN
     if is_open and math.hypot(*(point - tool)[:2].tolist()) < _ALIGNED:
         return Reach(point - tool, False, False)
-    above = point + (0.0, 0.0, _APPROACH) - tool
+    above = point + np.array((0.0, 0.0, _APPROACH)) - tool
     if above[2] > 0.02:  # first up, or the fingers push it away
         above[:2] = 0.0
     return Reach(above, False, False)

@@ -275,6 +275,4 @@ def terms_of_arms(arms: Sequence[str], objects: Sequence[str]) -> dict[str, Term
 
 
 def _of_arm(arm: str, term: Term) -> Term:
-    return replace(
-        term, meaning=f"{term.meaning}, of the arm {arm}", source=lambda now: term.source(now.of_arm(arm))
-    )
+    return replace(term, meaning=f"{term.meaning}, of the arm {arm}", source=lambda now: term.source(now.of_arm(arm)))

@@ -138,7 +138,9 @@ class Task(ArmTask):
         """Raise ValueError where the task asks for what only a single arm has."""
         held = [name for name, item in self.objects.items() if item.mount == "held"]
         if held:
-            raise ValueError(f"objects: expected none that is held, because there are two arms, found {', '.join(held)}")
+            raise ValueError(
+                f"objects: expected none that is held, because there are two arms, found {', '.join(held)}"
+            )
         if self.start.beside is not None:
             raise ValueError(f"start.beside: expected none, because there are two arms, found {self.start.beside!r}")
         if any(self.errors.tool_position):
@@ -199,15 +201,19 @@ class Task(ArmTask):
         # The base says nothing of itself, as what was stored before there was another frame.
         frame = {} if self.frame == "base" else {"frame": self.frame}
         arms = {"arms": {name: asdict(place) for name, place in self.arms.items()}} if self.arms else {}
-        return frame | arms | {
-            "kind": self.kind,
-            "robot": self.robot,
-            "control_period": self.control_period,
-            "state": state,
-            "action": action,
-            "cameras": {name: asdict(view) for name, view in self.cameras.items()},
-            "judging": {name: value for name, value in asdict(self).items() if name in judging},
-        }
+        return (
+            frame
+            | arms
+            | {
+                "kind": self.kind,
+                "robot": self.robot,
+                "control_period": self.control_period,
+                "state": state,
+                "action": action,
+                "cameras": {name: asdict(view) for name, view in self.cameras.items()},
+                "judging": {name: value for name, value in asdict(self).items() if name in judging},
+            }
+        )
 
     def _particulars(self, term: StateTerm) -> dict[str, Any]:
         """What else gives the values of a term their meaning, if anything does."""

@@ -19,7 +19,8 @@ from serl_robots.safety.gripper_filter import GripperFilter
 from serl_robots.safety.joint_filter import JointFilter
 from serl_robots.safety.keep_apart import KeepApart
 from serl_robots.safety.limits import SafetyLimits
-from serl_robots.safety.tool_filter import ToolFilter, ToolTarget
+from serl_robots.safety.tool_filter import ToolFilter
+from serl_robots.safety.tool_target import ToolTarget
 from serl_robots.safety.tracking import TrackingMonitor
 
 Joints = NDArray[np.float64]

@@ -50,7 +50,8 @@ class ArmTask:
     )
     limits: SafetyLimits = Field(description="what it says nothing of comes from the robot, then from the defaults")
     arms: dict[str, ArmPlace] = Field(
-        default_factory=dict, description="two arms by the prefixes of their actions; none: a single one, at the world's"
+        default_factory=dict,
+        description="two arms by the prefixes of their actions; none: a single one, at the world's",
     )
     keep_apart: float | None = Field(
         default=None, gt=0.0, le=1.0, description="distance that the hands of two arms keep from each other [m]"

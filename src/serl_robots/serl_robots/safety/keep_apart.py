@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two arms whose hands keep a distance from each other, though each has a safety filter of its own and they act at once.
+"""Two arms whose hands keep a distance from each other, though each has a safety filter of its own.
 
 A hand is the line from the tool centre point back to where the last link begins. Before each command both arms put the
 same plane between the two hands as they are commanded now: across the shortest way between them, in its middle. Each
@@ -13,25 +13,19 @@ bases stand and by the boxes of the tools.
 
 import math
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serl_robots.model.pose import Pose, Quaternion, Vector3, quaternion_rotate
 from serl_robots.safety.limits import SafetyLimits
+from serl_robots.safety.tool_target import ToolTarget
 
 _SLACK: Final = 1e-9  # [m]
 _SQRT3: Final = math.sqrt(3.0)
 
 Vector = NDArray[np.float64]
-
-
-class ToolTarget(NamedTuple):
-    """A tool pose in the base frame, in plain numbers."""
-
-    position: Vector3  # [m]
-    quaternion: Quaternion  # xyzw
 
 
 @dataclass(frozen=True)

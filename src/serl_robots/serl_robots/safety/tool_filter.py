@@ -32,8 +32,9 @@ from serl_robots.model.pose import (
 from serl_robots.safety.braking import braked, braking_distance, stoppable_speed
 from serl_robots.safety.filter import Limited, SafetyFilter
 from serl_robots.safety.gripper_filter import GripperFilter
-from serl_robots.safety.keep_apart import KeepApart, ToolTarget, Wall
+from serl_robots.safety.keep_apart import KeepApart, Wall
 from serl_robots.safety.limits import SafetyLimits
+from serl_robots.safety.tool_target import ToolTarget
 
 # Below this relative excess a limit has not acted: it is rounding.
 _SLACK: Final = 1e-9

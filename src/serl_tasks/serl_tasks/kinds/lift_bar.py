@@ -34,7 +34,9 @@ class LiftSuccess:
 class LiftBar(Task):
     """Reward 1 and the end when both ends of the bar are lifted, each in a hand, else 0."""
 
-    grips: float = Field(gt=0.0, description="distance along the bar, its y, from its middle to where a hand holds it [m]")
+    grips: float = Field(
+        gt=0.0, description="distance along the bar, its y, from its middle to where a hand holds it [m]"
+    )
     success: LiftSuccess
 
     @model_validator(mode="after")
@@ -44,9 +46,8 @@ class LiftBar(Task):
             found = ", ".join(self.objects) or "none" if bar is None else f"{bar.mount}, {bar.shape}"
             raise ValueError(f"objects: expected a free box named {BAR!r}, found {found}")
         if not self.arms or any(self.action.of_arm(arm).names != _COMPONENTS for arm in self.arms):
-            raise ValueError(
-                f"action.names: expected {' '.join(_COMPONENTS)} of each of two arms, found {' '.join(self.action.names)}"
-            )
+            found = " ".join(self.action.names)
+            raise ValueError(f"action.names: expected {' '.join(_COMPONENTS)} of each of two arms, found {found}")
         if self.grips >= 0.5 * bar.size[1]:
             raise ValueError(f"grips: expected less than half of the bar's {bar.size[1]} m, found {self.grips}")
         return self
@@ -54,9 +55,7 @@ class LiftBar(Task):
     def grip_points(self, bar: Pose) -> dict[str, NDArray[np.float64]]:
         """Where each arm should hold the bar (3,), by the arm's prefix: the one whose base is at larger y at its +y."""
         ends = sorted(self.arms, key=lambda arm: -self.arms[arm].position[1])
-        return {
-            arm: bar.transform((0.0, sign * self.grips, 0.0)) for arm, sign in zip(ends, (1.0, -1.0), strict=True)
-        }
+        return {arm: bar.transform((0.0, sign * self.grips, 0.0)) for arm, sign in zip(ends, (1.0, -1.0), strict=True)}
 
     def _missing(self, points: Mapping[str, NDArray[np.float64]]) -> float:
         """What the lower one of the held points has to rise [m]; none or less: it is high enough."""
