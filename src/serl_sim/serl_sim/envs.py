@@ -18,9 +18,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from serl_robots.control.arm_command import CommandIntegrator
+from serl_robots.control.arm_command import CommandIntegrator, keep_apart_of
 from serl_robots.control.control_step import CommandResult
-from serl_robots.control.two_arms import keep_apart_of
 from serl_robots.model.pose import Pose
 
 from serl_sim.rendering import PRETTY

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serl_robots.control.action import ActionError, ActionSpec, Frame
+from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.control_step import CommandResult
 from serl_robots.control.integrators.joint_integrator import JointIntegrator
 from serl_robots.control.integrators.tool_integrator import ToolIntegrator
@@ -267,3 +268,16 @@ class CommandIntegrator:
         tool = self._tool.follow(result.target)
         # an action of the tool tells what the motion amounts to in its own terms
         return result if self.acts_on_joints else result._replace(executed=tool.executed)
+
+
+def keep_apart_of(task: ArmTask, arm: str, kinematics: Kinematics) -> KeepApart | None:
+    """What keeps the hand of one of two arms away from that of the other; None of a single arm.
+
+    Raises:
+        ValueError: the limits do not let a tool stop within a control period.
+    """
+    other = next((name for name in task.arm_names if name != arm), None)
+    if other is None or task.keep_apart is None:
+        return None
+    bases = task.base(arm), task.base(other)
+    return KeepApart(task.keep_apart, *bases, kinematics.wrist, task.limits, task.control_period)
