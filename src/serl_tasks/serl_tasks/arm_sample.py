@@ -40,7 +40,7 @@ class ArmSample:
     the tool; without gravity. Where a task observes it; the scripted person of a graph is not told."""
 
     arms: Mapping[str, "ArmSample"] = field(default_factory=dict)
-    """Of two arms the samples of both, by their prefixes, in the frame of the world; the other fields are those of the
+    """The samples of both where there are two arms, by their prefixes, in the frame of the world; other fields are of the
     first one then."""
 
     def at_start(self) -> "ArmSample":

@@ -43,7 +43,7 @@ class Wall:
     wrist: Vector3
 
     def excess(self, position: Vector3, quaternion: Quaternion) -> float:
-        """By how much a hand would be beyond it [m]; negative: not at all."""
+        """How far a hand would be beyond the wall [m]; negative where it is behind."""
         (nx, ny, nz), (x, y, z) = self.normal, position
         wx, wy, wz = quaternion_rotate(quaternion, self.wrist)
         return nx * x + ny * y + nz * z + max(0.0, nx * wx + ny * wy + nz * wz) - self.bound
