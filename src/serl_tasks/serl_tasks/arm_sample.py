@@ -40,8 +40,8 @@ class ArmSample:
     the tool; without gravity. Where a task observes it; the scripted person of a graph is not told."""
 
     arms: Mapping[str, "ArmSample"] = field(default_factory=dict)
-    """The samples of both where there are two arms, by their prefixes, in the frame of the world; other fields are of the
-    first one then."""
+    """The samples of both where there are two arms, by their prefixes, in the frame of the world; other fields are
+    those of the first one then."""
 
     def at_start(self) -> "ArmSample":
         """This sample before the first step of an episode, which counts from the measured pose."""
