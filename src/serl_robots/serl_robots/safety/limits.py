@@ -61,6 +61,7 @@ LIMIT_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "joint_velocity": "speed of a joint",
         "joint_acceleration": "acceleration of a joint",
         "tracking_error": "the arm lags behind its target",
+        "keep_apart": "distance to the other arm",
     }
 )
 """What each limit is called where a person reads it."""
