@@ -18,7 +18,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from serl_robots.control.arm_command import CommandIntegrator
+from serl_robots.control.arm_command import CommandIntegrator, keep_apart_of
+from serl_robots.control.control_step import CommandResult
 from serl_robots.model.pose import Pose
 
 from serl_sim.rendering import PRETTY
@@ -67,8 +68,7 @@ class TaskEnv(gym.Env[Any, Any]):
         unknown = self.task.cameras.keys() - self.world.cameras.keys()
         if unknown:
             raise ValueError(f"no camera {', '.join(sorted(unknown))}; there are {', '.join(self.world.cameras)}")
-        task, kinematics = self.task, self.world.kinematics
-        self._integrator = CommandIntegrator(task.action, task.limits, task.control_period, kinematics, task.frame)
+        self._integrators = self._make_integrators()
         self._observer = self.task.make_observer()
         self._steps = 0
         self._running = False
@@ -90,9 +90,10 @@ class TaskEnv(gym.Env[Any, Any]):
         if seed is None:
             seed = int(self.np_random.integers(2**31))
         self.world.reset(seed)
-        arm = self.world.arm_sample()
-        self._integrator.reset(arm.tcp, arm.gripper_width, self.world.arm_positions)
-        self._observer.begin(arm, seed)
+        for name, integrator in self._integrators.items():
+            own = self.world.sample_of(name)
+            integrator.reset(own.tcp, own.gripper_width, own.joint_positions)
+        self._observer.begin(self.world.arm_sample(), seed)
         self._steps = 0
         self._running = True
         return self._observe(), {"seed": seed}
@@ -107,25 +108,26 @@ class TaskEnv(gym.Env[Any, Any]):
         """
         if not self._running:
             raise RuntimeError("step: no episode is running; call reset() first")
-        command = self._integrator.step(self.task.action.check(action))
+        commands = self._commands(self.task.action.check(action))
         try:
-            if command.joint_positions is None:
-                self.world.step(command.target, command.gripper_width)
-            else:
-                self.world.step_joints(command.joint_positions, command.gripper_width)
+            self._move(commands)
         except SimulationError:
             self._running = False
             raise
-        self._observer.advance(command.executed)
+        spec = self.task.action
+        executed = spec.join({name: commands[arm].executed for name, arm in zip(spec.arms, commands, strict=True)})
+        self._observer.advance(executed)
         self._steps += 1
+        for name, integrator in self._integrators.items():
+            own = self.world.sample_of(name)
+            integrator.observe(own.tcp, self.task.control_period, own.joint_positions)
         objects = self.world.objects()
-        self._integrator.observe(objects["tcp"], self.task.control_period, self.world.arm_positions)
         judgement = self.task.judge(objects)
         truncated = not judgement.terminated and self._steps >= self.task.horizon
         info = {
             "success": judgement.success,
-            "executed_action": command.executed,
-            "limits": command.limits,
+            "executed_action": executed,
+            "limits": tuple(dict.fromkeys(limit for command in commands.values() for limit in command.limits)),
         }
         return self._observe(), judgement.reward, judgement.terminated, truncated, info
 
@@ -151,7 +153,50 @@ class TaskEnv(gym.Env[Any, Any]):
         return self._observer.known(self._arm_sample(), self.world.objects())
 
     def _arm_sample(self) -> ArmSample:
-        return dataclasses.replace(self.world.arm_sample(), commanded=self._integrator.target)
+        return self.task.joined(
+            {
+                name: dataclasses.replace(self.world.sample_of(name), commanded=integrator.target)
+                for name, integrator in self._integrators.items()
+            }
+        )
+
+    def _make_integrators(self) -> dict[str, CommandIntegrator]:
+        """What commands each arm, by its prefix."""
+        task, kinematics = self.task, self.world.kinematics
+        return {
+            name: CommandIntegrator(
+                task.of_arm(name).action,
+                task.limits,
+                task.control_period,
+                kinematics,
+                task.frame,
+                keep_apart_of(task, name, kinematics),
+            )
+            for name in task.arm_names
+        }
+
+    def _commands(self, action: NDArray[np.float32]) -> dict[str, CommandResult]:
+        """The next command of each arm, by its prefix: all of them follow from where all were commanded before."""
+        parts, integrators = self.task.action.split(action), self._integrators
+        for name, integrator in integrators.items():
+            for other in integrators:
+                if other != name and integrator.filter.keep_apart is not None:
+                    integrator.filter.keep_apart.see(integrators[other].target)
+        return {
+            name: integrator.step(part)
+            for (name, integrator), part in zip(integrators.items(), parts.values(), strict=True)
+        }
+
+    def _move(self, commands: Mapping[str, CommandResult]) -> None:
+        """Let a control period pass, in which the arms follow their commands."""
+        world = self.world
+        for name, command in commands.items():
+            if command.joint_positions is not None:  # of a single arm
+                world.step_joints(command.joint_positions, command.gripper_width)
+                return
+            world.command_pose(command.target, name)
+            world.command_gripper(command.gripper_width, name)
+        world.advance(world.steps_per_period)
 
     def _observe(self) -> Observation:
         world = self.world

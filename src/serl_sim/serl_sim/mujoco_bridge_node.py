@@ -66,6 +66,11 @@ class MujocoBridge(Node):
         # This node is where time comes from; it must not wait for its own clock.
         super().__init__("mujoco_bridge", parameter_overrides=[Parameter("use_sim_time", value=False)])
         task = get_task(declare(self, "task", "pick_cube", "Task whose world is simulated.", choices=task_names()))
+        if task.arms:
+            raise ParameterError(
+                f"parameter 'task' of node '{self.get_name()}': expected a task of one arm, found {task.name!r} of "
+                "two, which is an environment in one process so far: serl_sim.make, or gymnasium.make"
+            )
         seed = declare(self, "seed", 0, "Start state until the first reset.", range=(0, 2**31))
         factor = declare(
             self,

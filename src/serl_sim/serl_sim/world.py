@@ -2,7 +2,6 @@
 """The simulated world of a task: reset, step, look."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,18 +11,16 @@ from numpy.typing import NDArray
 from serl_config.schema import ConfigError
 from serl_robots.control.task_robot import robot_of
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
-from serl_robots.model.kinematics import Kinematics
-from serl_robots.model.pose import Pose, quaternion_log, quaternion_multiply
-from serl_robots.model.reachable import FREE_TOOL, ReachableOrientation
+from serl_robots.model.pose import Pose
 from serl_robots.model.robot import READY
-from serl_tasks.arm_sample import TOOL, ArmSample
+from serl_tasks.arm_sample import ArmSample, tool_name
 from serl_tasks.camera_view import CameraView
 from serl_tasks.task import Task
 
 from serl_sim.rendering import LEAN, Appearance, ImageRenderer
-from serl_sim.scene.actuators import CARTESIAN, GRIPPER, JOINTS
 from serl_sim.scene.object_poses import ObjectPoses
-from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP, build_model
+from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP, build_model, in_model
+from serl_sim.scene.simulated_arm import SimulatedArm
 from serl_sim.scene.world_file import cameras_of, load_world_file
 from serl_sim.scene.wrist_sensor import WristSensor
 
@@ -76,42 +73,32 @@ class World:
         self.robot = robot_of(task)
         task.check_joints(len(self.robot.arm_joints))
         self.file = load_world_file(task.world)
-        self.cameras = cameras_of(self.file, self.robot)
+        self.cameras = cameras_of(self.file, self.robot, task.arm_names)
         """Cameras of the world and of the robot by name; `overview` is not among them."""
         self.model = build_model(task, self.robot, self.file)
         self.data = mujoco.MjData(self.model)
-        self.kinematics = Kinematics(self.robot)
-        few = len(self.robot.arm_joints) < FREE_TOOL
-        self._reachable = ReachableOrientation(self.kinematics) if few else None
         self._steps_per_period = round(task.control_period / TIMESTEP)
         if abs(self._steps_per_period * TIMESTEP - task.control_period) > 1e-9:
             raise ValueError(
                 f"task {task.name!r}: control_period must be a multiple of {TIMESTEP} s, found {task.control_period}"
             )
         model = self.model
-        base = model.body(self.robot.base_frame)
-        if base.pos.any() or base.quat[0] != 1.0:
-            raise ValueError(f"robot {self.robot.name!r}: expected its base frame to be that of the world")
-        joints = [model.joint(name) for name in self.robot.joints]
-        arm = len(self.robot.arm_joints)
-        self._positions = np.array([joint.qposadr[0] for joint in joints])
-        self._velocities = np.array([joint.dofadr[0] for joint in joints])
-        self._arm_positions, self._arm_velocities = self._positions[:arm], self._velocities[:arm]
-        self.arm_limits = np.array([joint.range for joint in joints[:arm]])
-        """Lowest and highest position of each arm joint, float64 (n, 2) [rad]."""
-        self._finger_positions, self._finger_velocities = self._positions[arm:], self._velocities[arm:]
+        if not task.arms:
+            base = model.body(self.robot.base_frame)
+            if base.pos.any() or base.quat[0] != 1.0:
+                raise ValueError(f"robot {self.robot.name!r}: expected its base frame to be that of the world")
+        self.arms = {
+            name: SimulatedArm(model, self.robot, task.of_arm(name), prefix=in_model(name), number=number)
+            for number, name in enumerate(task.arm_names)
+        }
+        """The arms by their prefixes; a single one has none."""
+        self._arm = next(iter(self.arms.values()))
+        self.kinematics = self._arm.kinematics
         self._objects = ObjectPoses(model, task.objects)
-        groups = model.actuator_group
-        self._pose_controls = slice(*_span(groups, CARTESIAN))
-        self._joint_controls = slice(*_span(groups, JOINTS))
-        self._gripper_control = _span(groups, GRIPPER)[0]
-        nx, ny, nz, nw = task.limits.reference_orientation
-        self._from_nominal = (-nx, -ny, -nz, nw)
-        self._gripper_target = task.start.gripper_width
         self._diverged = ""  # why the world is none until it is reset
         self._renderers: dict[Appearance, ImageRenderer] = {}
-        self._tcp: Pose | None = None  # computed when asked for, and kept until the world moves
-        self._measured: ArmSample | None = None
+        self._tools: dict[str, Pose] = {}  # of the arms, computed when asked for, and kept until the world moves
+        self._samples: dict[str, ArmSample] = {}
         cutoff = self.robot.simulation.wrench_cutoff
         self._wrist = WristSensor(model, cutoff) if task.observes_wrench else None
         self._home = self._settled()
@@ -143,15 +130,16 @@ class World:
         mujoco.mj_resetData(model, data)
         mujoco.mj_setState(model, data, self._home, _STATE)
         self._objects.place(data, poses)
-        self._gripper_target = self.task.start.gripper_width
-        self._select(CARTESIAN)
+        for arm in self.arms.values():
+            arm.gripper_target = self.task.start.gripper_width
+            arm.lead_by_pose(data)
         if self.task.start.varies:
             known = self.task.errors.draw(seed).objects(poses)
-            self._go_to(self.task.start_pose(rng, known))
+            self._go_to({name: self.task.start_pose(rng, known) for name in self.arms})
         mujoco.mj_forward(model, data)
         if self._wrist is not None:
             self._wrist.reset(data)
-        self._tcp = self._measured = None
+        self._forget()
         self._check_start()
 
     def place_objects(self, seed: int) -> None:
@@ -163,24 +151,26 @@ class World:
         if seed < 0:
             raise ValueError(f"seed: expected an integer from 0, found {seed}")
         poses = self.task.sample_objects(np.random.default_rng(seed))
-        data, positions, velocities = self.data, self.joint_positions, self.joint_velocities
+        data = self.data
+        joints = [(arm, arm.positions(data), arm.velocities(data)) for arm in self.arms.values()]
         controls, time = data.ctrl.copy(), data.time
         self._diverged = ""
         for warning in _DIVERGED:
             data.warning[warning].number = 0
         mujoco.mj_setState(self.model, data, self._home, _STATE)
         self._objects.place(data, poses)
-        data.qpos[self._positions], data.qvel[self._velocities] = positions, velocities
+        for arm, positions, velocities in joints:
+            arm.place(data, positions, velocities)
         data.ctrl[:], data.time = controls, time
         mujoco.mj_forward(self.model, data)
-        self._tcp = self._measured = None
+        self._forget()
 
     def show(self, other: "World") -> None:
         """Take over the state of another world of the same task, to look at it while that one goes on."""
         state = np.empty(mujoco.mj_stateSize(other.model, _STATE))
         mujoco.mj_getState(other.model, other.data, state, _STATE)
         mujoco.mj_setState(self.model, self.data, state, _STATE)
-        self._tcp = self._measured = None
+        self._forget()
 
     def step(self, target: Pose, gripper_width: float) -> None:
         """Pull the tool towards `target` and the fingers to `gripper_width` [m] for one control period.
@@ -204,7 +194,7 @@ class World:
         """
         self.command_gripper(gripper_width)
         period = 1e-9 * round(1e9 * self.task.control_period)
-        plan = JointTrajectoryPlan([0.0, period], [self.data.qpos[self._arm_positions], positions])
+        plan = JointTrajectoryPlan([0.0, period], [self.arm_positions, positions])
         left, time = self._steps_per_period, 0.0
         while left > 0:
             some = min(SLICE, left)
@@ -213,43 +203,29 @@ class World:
             self.command_joints(plan.at(time))
             self.advance(some)
 
-    def command_pose(self, target: Pose) -> None:
-        """Let the Cartesian controller lead, to the tool pose `target`.
+    def command_pose(self, target: Pose, arm: str = "") -> None:
+        """Let the Cartesian controller of an arm lead, to the tool pose `target` in the frame of that arm's base.
 
         An arm of fewer than six joints gets to its position with the nearest orientation that it can have there.
         """
-        if self._reachable is not None:
-            target = self._reachable.nearest(target, self.data.qpos[self._arm_positions])
-        x, y, z, w = target.quaternion.tolist()
-        controls = self.data.ctrl[self._pose_controls]
-        controls[:3] = target.position
-        controls[3:] = quaternion_log(quaternion_multiply(self._from_nominal, (x, y, z, w)))
-        self._select(CARTESIAN)
+        self.arms[arm].command_pose(self.data, target)
 
-    def command_joints(self, positions: Sequence[float] | NDArray[np.float64]) -> None:
-        """Let the joint controller lead, to arm joint `positions` (n,) [rad].
+    def command_joints(self, positions: Sequence[float] | NDArray[np.float64], arm: str = "") -> None:
+        """Let the joint controller of an arm lead, to arm joint `positions` (n,) [rad].
 
         Raises:
             ValueError: wrong number of values, or one that is not finite.
         """
-        values = np.asarray(positions, dtype=np.float64)
-        if values.shape != self._arm_positions.shape or not np.isfinite(values).all():
-            raise ValueError(f"joint positions: expected {len(self._arm_positions)} finite values, found {values}")
-        self.data.ctrl[self._joint_controls] = values
-        self._select(JOINTS)
+        self.arms[arm].command_joints(self.data, positions)
 
-    def command_gripper(self, width: float) -> None:
-        """Move the fingers to the nearest distance from each other to `width` [m] that the gripper has.
+    def command_gripper(self, width: float, arm: str = "") -> None:
+        """Move the fingers of an arm to the nearest distance from each other to `width` [m] that the gripper has.
 
         Raises:
             ValueError: not finite.
         """
-        if not math.isfinite(width):
-            raise ValueError(f"gripper width: expected a finite number, found {width}")
-        gripper = self.robot.gripper
-        self._gripper_target = gripper.within(width)
-        self._measured = None
-        self.data.ctrl[self._gripper_control] = gripper.position(self._gripper_target)
+        self.arms[arm].command_gripper(self.data, width)
+        self._samples.clear()
 
     def advance(self, steps: int) -> None:
         """Let `steps` physics steps pass.
@@ -266,7 +242,7 @@ class World:
             for _ in range(steps):
                 mujoco.mj_step(self.model, self.data)
                 self._wrist.update(self.data)
-        self._tcp = self._measured = None
+        self._forget()
         reason = self._divergence()
         if reason:
             self._diverged = f"the simulation diverged; reset the world. {reason}"
@@ -280,38 +256,39 @@ class World:
         return self._steps_per_period
 
     @property
+    def arm_limits(self) -> NDArray[np.float64]:
+        """Lowest and highest position of each arm joint, float64 (n, 2) [rad]."""
+        return self._arm.limits
+
+    @property
     def joint_positions(self) -> NDArray[np.float64]:
         """Positions in the order of ``robot.joints``, float64 (n,): arm and rotary jaw [rad], fingers [m]."""
-        return self.data.qpos[self._positions]
+        return self._arm.positions(self.data)
 
     @property
     def arm_positions(self) -> NDArray[np.float64]:
         """Positions of the arm joints, float64 (n,) [rad]."""
-        return self.data.qpos[self._arm_positions]
+        return self._arm.arm_positions(self.data)
 
     @property
     def joint_velocities(self) -> NDArray[np.float64]:
         """Velocities in the order of ``robot.joints``, float64 (n,): arm and rotary jaw [rad/s], fingers [m/s]."""
-        return self.data.qvel[self._velocities]
+        return self._arm.velocities(self.data)
 
     @property
     def joint_efforts(self) -> NDArray[np.float64]:
         """What the motors give, in the order of ``robot.joints``, float64 (n,) [Nm], fingers [N]; gravity included."""
-        data = self.data
-        return data.qfrc_actuator[self._velocities] + data.qfrc_gravcomp[self._velocities]
+        return self._arm.efforts(self.data)
 
     @property
     def gripper_width(self) -> float:
         """Measured distance of the fingers [m]."""
-        return self.robot.gripper.width(self.data.qpos[self._finger_positions].tolist())
+        return self._arm.gripper_width(self.data)
 
     @property
     def finger_speed(self) -> float:
         """Measured speed of the fastest finger [m/s]."""
-        data = self.data
-        return self.robot.gripper.finger_speed(
-            data.qpos[self._finger_positions].tolist(), data.qvel[self._finger_velocities].tolist()
-        )
+        return self._arm.finger_speed(self.data)
 
     @property
     def wrench(self) -> NDArray[np.float64] | None:
@@ -319,25 +296,22 @@ class World:
         return None if self._wrist is None else self._wrist.wrench
 
     def arm_sample(self) -> ArmSample:
-        """What an observation needs of the arm; computed as the arm controller computes it from joint states."""
-        if self._measured is None:
-            data = self.data
-            positions, velocities = data.qpos[self._arm_positions], data.qvel[self._arm_velocities]
-            self._measured = ArmSample(
-                tcp=self._tcp_pose(),
-                tcp_velocity=self.kinematics.tcp_velocity(positions, velocities),
-                gripper_width=self.gripper_width,
-                gripper_target=self._gripper_target,
-                joint_positions=positions,
-                joint_velocities=velocities,
-                wrench=self.wrench,
-            )
-        return self._measured
+        """What an observation needs of the arm; computed as the arm controller computes it from joint states.
+
+        Of several arms that of each, see `ArmSample.arms`.
+        """
+        return self.task.joined({name: self.sample_of(name) for name in self.arms})
+
+    def sample_of(self, arm: str) -> ArmSample:
+        """What is measured of one arm, in the frame of its base."""
+        if arm not in self._samples:
+            self._samples[arm] = self.arms[arm].sample(self.data, self._tool(arm), self.wrench)
+        return self._samples[arm]
 
     def objects(self) -> dict[str, Pose]:
-        """True poses of ``"tcp"`` and of every object."""
-        tool = self._tcp_pose()
-        return {TOOL: tool, **self._objects.read(self.data, tool)}
+        """True poses of ``"tcp"``, of several arms of ``"left/tcp"`` and so on, and of every object."""
+        tools = {tool_name(name): self.task.in_world(name, self._tool(name)) for name in self.arms}
+        return {**tools, **self._objects.read(self.data, next(iter(tools.values())))}
 
     def picture_size(self, camera: str, scale: float = 1.0) -> tuple[int, int]:
         """Width and height in which `camera` is to be drawn for the task, or for nobody in particular [pixels].
@@ -405,34 +379,37 @@ class World:
         joint = self.model.joint(int(self.model.dof_jntid[fastest])).name
         return f"{joint} moves with {speeds[fastest]:.3g} m/s or rad/s, expected at most {_LARGEST_SPEED:g}"
 
-    def _tcp_pose(self) -> Pose:
-        if self._tcp is None:
-            self._tcp = self.kinematics.tcp(self.data.qpos[self._arm_positions])
-        return self._tcp
+    def _tool(self, arm: str) -> Pose:
+        """Tool of an arm, in the frame of its base."""
+        if arm not in self._tools:
+            self._tools[arm] = self.arms[arm].tcp(self.data)
+        return self._tools[arm]
 
-    def _select(self, leader: int) -> None:
-        follower = JOINTS if leader == CARTESIAN else CARTESIAN
-        self.model.opt.disableactuator = 1 << follower
+    def _forget(self) -> None:
+        """The world has moved: what was measured is no longer true."""
+        self._tools.clear()
+        self._samples.clear()
 
-    def _go_to(self, start: Pose) -> None:
-        """Bring the tool to where it starts, before the episode's time begins."""
+    def _go_to(self, starts: Mapping[str, Pose]) -> None:
+        """Bring the tools to where they start, before the episode's time begins."""
         data = self.data
-        self.command_pose(start)
+        for name, start in starts.items():
+            self.command_pose(start, name)
         mujoco.mj_step(self.model, data, round(_APPROACH_TIME / TIMESTEP))
         data.qvel[:] = 0.0
         data.time = 0.0
-        self._tcp = None
-        self._check_reach(start)
+        self._forget()
+        self._check_reach(starts)
 
-    def _check_reach(self, start: Pose) -> None:
-        tool = self._tcp_pose()
-        error = tool.distance(start)
-        if error > _REACHED:
-            place = ", ".join(f"{value:.3f}" for value in start.position)
-            raise ValueError(
-                f"task {self.task.name!r}: start.tcp_position: the tool cannot get to ({place}) m: it stops "
-                f"{error:.3f} m away from it; is that out of reach, or is something in the way?"
-            )
+    def _check_reach(self, starts: Mapping[str, Pose]) -> None:
+        for name, start in starts.items():
+            error = self._tool(name).distance(start)
+            if error > _REACHED:
+                place = ", ".join(f"{value:.3f}" for value in start.position)
+                raise ValueError(
+                    f"task {self.task.name!r}: start.tcp_position: the tool cannot get to ({place}) m: it stops "
+                    f"{error:.3f} m away from it; is that out of reach, or is something in the way?"
+                )
 
     def _check_start(self) -> None:
         """Raise ValueError where something that the robot holds is inside of something else."""
@@ -449,13 +426,15 @@ class World:
     def _settled(self) -> NDArray[np.float64]:
         """State of the arm at rest at the task's start, everything on the table at rest too."""
         model, data = self.model, self.data
-        start = self.task.middle_start
-        data.qpos[self._arm_positions] = self.robot.configuration(READY)
-        self.command_pose(start)
-        self.command_gripper(self.task.start.gripper_width)
+        starts = dict.fromkeys(self.arms, self.task.middle_start)
+        for name, arm in self.arms.items():
+            arm.place_arm(data, self.robot.configuration(READY))
+            self.command_pose(starts[name], name)
+            self.command_gripper(self.task.start.gripper_width, name)
         for _ in range(3):
             # The posture springs pull the tool off its target, until they pull towards where the arm is at rest.
-            model.qpos_spring[self._arm_positions] = data.qpos[self._arm_positions]
+            for arm in self.arms.values():
+                arm.relax(model, data)
             try:
                 self.advance(round(_SETTLING_TIME / TIMESTEP))
             except SimulationError as error:
@@ -463,15 +442,9 @@ class World:
                     f"task {self.task.name!r}: objects: expected ones that come to rest, but {error} Is something too "
                     "light for its contacts, or a cable not stiff enough?"
                 ) from error
-        self._check_reach(start)
+        self._check_reach(starts)
         data.qvel[:] = 0.0
         data.time = 0.0
         state = np.empty(mujoco.mj_stateSize(model, _STATE))
         mujoco.mj_getState(model, data, state, _STATE)
         return state
-
-
-def _span(groups: NDArray[np.int32], group: int) -> tuple[int, int]:
-    """First and last + 1 of the actuators in `group`, which lie together."""
-    indices = np.flatnonzero(groups == group)
-    return int(indices[0]), int(indices[-1]) + 1

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is measured of an arm at one moment."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,11 @@ from serl_robots.model.pose import Pose
 
 TOOL = "tcp"
 """Name of the tool among the poses of objects."""
+
+
+def tool_name(arm: str) -> str:
+    """Name of the tool of an arm among the poses of objects: of one of several it begins with the arm's prefix."""
+    return f"{arm}/{TOOL}" if arm else TOOL
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,31 @@ class ArmSample:
     """(6,) force [N], then torque about the tool centre point [Nm], that the world exerts on the tool, in the axes of
     the tool; without gravity. Where a task observes it; the scripted person of a graph is not told."""
 
+    arms: Mapping[str, "ArmSample"] = field(default_factory=dict)
+    """The samples of both where there are two arms, by their prefixes, in the frame of the world; other fields are
+    those of the first one then."""
+
     def at_start(self) -> "ArmSample":
         """This sample before the first step of an episode, which counts from the measured pose."""
-        return replace(self, commanded=self.tcp)
+        return self.each(lambda arm: replace(arm, commanded=arm.tcp))
+
+    def each(self, change: Callable[["ArmSample"], "ArmSample"]) -> "ArmSample":
+        """This sample with a change of every arm."""
+        if not self.arms:
+            return change(self)
+        return together({name: change(arm) for name, arm in self.arms.items()})
+
+    def placed(self, base: Pose) -> "ArmSample":
+        """This sample of one arm in the frame in which its base is at `base`."""
+        linear, angular = base.rotate(self.tcp_velocity[:3]), base.rotate(self.tcp_velocity[3:])
+        return replace(
+            self,
+            tcp=base.compose(self.tcp),
+            tcp_velocity=np.concatenate([linear, angular]),
+            commanded=None if self.commanded is None else base.compose(self.commanded),
+        )
+
+
+def together(arms: Mapping[str, ArmSample]) -> ArmSample:
+    """The sample of several arms, by their prefixes, each in the frame of the world."""
+    return replace(next(iter(arms.values())), arms=dict(arms))

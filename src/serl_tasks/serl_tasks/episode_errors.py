@@ -106,6 +106,9 @@ class EpisodeErrors:
         """The arm as it is known."""
         if not self.tool_position.any():
             return arm
+        return arm.each(self._known)
+
+    def _known(self, arm: ArmSample) -> ArmSample:
         commanded = None if arm.commanded is None else self._moved(arm.commanded)
         return dataclasses.replace(arm, tcp=self._moved(arm.tcp), commanded=commanded)
 

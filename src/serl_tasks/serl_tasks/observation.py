@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from serl_config.schema import ConfigError, Field, config, suggestion
 
 from serl_tasks.episode_errors import ErrorSettings
-from serl_tasks.state_terms import ARM_TERMS, LAST_ACTION, WRENCH_TERMS, Moment, Term, last_action_term, object_terms
+from serl_tasks.state_terms import (
+    ARM_TERMS,
+    LAST_ACTION,
+    WRENCH_TERMS,
+    Moment,
+    Term,
+    last_action_term,
+    object_terms,
+    terms_of_arms,
+)
 
 
 @config(kw_only=True)
@@ -34,18 +43,23 @@ class StateVector:
         observes_wrench: whether it takes the wrench.
     """
 
-    def __init__(self, terms: Sequence[StateTerm], objects: Sequence[str], action_size: int) -> None:
+    def __init__(
+        self, terms: Sequence[StateTerm], objects: Sequence[str], action_size: int, arms: Sequence[str] = ()
+    ) -> None:
         """Prepare the vector of `terms`, in their order, for a world with `objects` and actions (action_size,).
+
+        `arms` are the prefixes of the arms where there are several.
 
         Raises:
             ConfigError: a term is unknown, or its constants have the wrong length or a scale is not positive.
         """
-        self._arguments = terms, objects, action_size
-        known = {**ARM_TERMS, LAST_ACTION: last_action_term(action_size)}
-        for name in objects:
+        self._arguments = terms, objects, action_size, arms
+        known = {**(terms_of_arms(arms, objects) if arms else ARM_TERMS), LAST_ACTION: last_action_term(action_size)}
+        for name in objects if not arms else ():
             known |= object_terms(name)
         object_of = {term: name for name in objects for term in object_terms(name)}
-        observed = {object_of[term.name] for term in terms if term.name in object_of}
+        names = [term.name.rpartition("/")[2] if arms else term.name for term in terms]
+        observed = {object_of[name] for name in names if name in object_of}
         self.observed_objects = tuple(name for name in objects if name in observed)
         self.observes_wrench = any(term.name in WRENCH_TERMS for term in terms)
         self._terms: list[tuple[StateTerm, Term]] = []

@@ -41,6 +41,7 @@ class Observer:
         self._deviations = vector.noise(settings)
         self._errors: EpisodeErrors | None = None
         self._start: Pose
+        self._starts: dict[str, Pose] = {}
         self._start_wrench: NDArray[np.float64] | None = None
         self._last_action = self._no_action
         self._seed = self._step = 0
@@ -68,7 +69,9 @@ class Observer:
             ValueError: `seed` is negative.
         """
         self._errors = self._settings.draw(seed)
-        self._start = self._errors.arm(arm).tcp
+        known = self._errors.arm(arm)
+        self._start = known.tcp
+        self._starts = {name: each.tcp for name, each in known.arms.items()}
         self._start_wrench = arm.wrench
         self._last_action = self._no_action
         self._seed, self._step = seed, 0
@@ -100,7 +103,13 @@ class Observer:
         """
         elapsed = min(self._step / self._horizon, 1.0)
         moment = Moment(
-            *self.known(arm, objects), self._start, elapsed, self._last_action, self._frame, self._start_wrench
+            *self.known(arm, objects),
+            self._start,
+            elapsed,
+            self._last_action,
+            self._frame,
+            self._start_wrench,
+            self._starts,
         )
         noise = None
         if self._deviations is not None:

@@ -11,7 +11,7 @@ the relative frame of SERL (Luo et al. 2024, arXiv:2401.16013). `Moment` is wher
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ LAST_ACTION = "last_action"
 JOINT_TERMS = ("joint_positions", "joint_velocities")
 WRENCH_TERMS = ("tcp_force", "tcp_torque")
 ONE_FOR_EACH_JOINT = 0
+_OF_A_TOOL = "_from_tcp"
 
 TermFrame = Literal["start", "tool", "-"]
 
@@ -47,6 +48,13 @@ class Moment:
     """The task's."""
     start_wrench: NDArray[np.float64] | None = None
     """(6,) that was measured at the start: the bias of the sensor."""
+
+    starts: Mapping[str, Pose] = field(default_factory=dict)
+    """The tools of several arms at the start of the episode, by their prefixes."""
+
+    def of_arm(self, arm: str) -> Moment:
+        """This moment as one of several arms has it."""
+        return replace(self, arm=self.arm.arms[arm], start=self.starts[arm])
 
     def position(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
         """A position (3,) of the base frame [m] in the task's."""
@@ -240,3 +248,31 @@ def object_terms(name: str) -> dict[str, Term]:
             "tool",
         ),
     }
+
+
+def terms_of_arms(arms: Sequence[str], objects: Sequence[str]) -> dict[str, Term]:
+    """The terms of several arms: ``left/tcp_position`` is that of the arm ``left``, ``cube_position`` is nobody's.
+
+    What an object is to a tool has the prefix of the tool's arm, too: ``left/cube_from_tcp``.
+    """
+    known: dict[str, Term] = {"time": ARM_TERMS["time"]}
+    for name in objects:
+        terms = object_terms(name)
+        known |= {term: each for term, each in terms.items() if not term.endswith(_OF_A_TOOL)}
+        known |= {
+            f"{arm}/{term}": _of_arm(arm, each)
+            for arm in arms
+            for term, each in terms.items()
+            if term.endswith(_OF_A_TOOL)
+        }
+    known |= {
+        f"{arm}/{term}": _of_arm(arm, each)
+        for arm in arms
+        for term, each in ARM_TERMS.items()
+        if term not in ("time", *WRENCH_TERMS)
+    }
+    return known
+
+
+def _of_arm(arm: str, term: Term) -> Term:
+    return replace(term, meaning=f"{term.meaning}, of the arm {arm}", source=lambda now: term.source(now.of_arm(arm)))

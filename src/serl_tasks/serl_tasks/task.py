@@ -14,7 +14,7 @@ from serl_config.schema import Field, config, model_validator, suggestion
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.model.pose import Pose
 
-from serl_tasks.arm_sample import TOOL, ArmSample
+from serl_tasks.arm_sample import TOOL, ArmSample, together, tool_name
 from serl_tasks.camera_view import CameraView
 from serl_tasks.episode_errors import ErrorSettings
 from serl_tasks.objects.scene_object import SceneObject
@@ -104,6 +104,8 @@ class Task(ArmTask):
 
     @model_validator(mode="after")
     def _terms_exist(self) -> "Task":
+        if self.arms:
+            self._check_for_two_arms()
         if TOOL in self.objects:
             raise ValueError(f"objects: {TOOL!r} is the tool; give the object another name")
         if "state" in self.cameras:
@@ -129,13 +131,36 @@ class Task(ArmTask):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"objects: expected other names than those of a cable's points, found {', '.join(twice)}")
-        StateVector(self.state, names, len(self.action)).noise(self.errors)
+        _ = self._state_vector.noise(self.errors)
         return self
+
+    def _check_for_two_arms(self) -> None:
+        """Raise ValueError where the task asks for what only a single arm has."""
+        held = [name for name, item in self.objects.items() if item.mount == "held"]
+        if held:
+            raise ValueError(
+                f"objects: expected none that is held, because there are two arms, found {', '.join(held)}"
+            )
+        if self.start.beside is not None:
+            raise ValueError(f"start.beside: expected none, because there are two arms, found {self.start.beside!r}")
+        if any(self.errors.tool_position):
+            raise ValueError("errors.tool_position: expected none, because there are two arms")
 
     @cached_property
     def pose_names(self) -> tuple[str, ...]:
         """Names of all poses that a world of the task has beside the tool's: of objects and of their points."""
         return tuple(pose for name, item in self.objects.items() for pose in (name, *item.points(name)))
+
+    @cached_property
+    def tool_names(self) -> tuple[str, ...]:
+        """Names of the tools among the poses of a world: ``tcp``, of two arms ``left/tcp`` and so on."""
+        return tuple(tool_name(arm) for arm in self.arm_names)
+
+    def joined(self, arms: Mapping[str, ArmSample]) -> ArmSample:
+        """What is measured of all arms, from that of each by its prefix, in the frame of its base."""
+        if not self.arms:
+            return arms[""]
+        return together({name: arms[name].placed(self.base(name)) for name in self.arm_names})
 
     @property
     def may_diverge(self) -> bool:
@@ -175,15 +200,20 @@ class Task(ArmTask):
         judging = {field.name for field in fields(type(self))} - {field.name for field in fields(Task)}
         # The base says nothing of itself, as what was stored before there was another frame.
         frame = {} if self.frame == "base" else {"frame": self.frame}
-        return frame | {
-            "kind": self.kind,
-            "robot": self.robot,
-            "control_period": self.control_period,
-            "state": state,
-            "action": action,
-            "cameras": {name: asdict(view) for name, view in self.cameras.items()},
-            "judging": {name: value for name, value in asdict(self).items() if name in judging},
-        }
+        arms = {"arms": {name: asdict(place) for name, place in self.arms.items()}} if self.arms else {}
+        return (
+            frame
+            | arms
+            | {
+                "kind": self.kind,
+                "robot": self.robot,
+                "control_period": self.control_period,
+                "state": state,
+                "action": action,
+                "cameras": {name: asdict(view) for name, view in self.cameras.items()},
+                "judging": {name: value for name, value in asdict(self).items() if name in judging},
+            }
+        )
 
     def _particulars(self, term: StateTerm) -> dict[str, Any]:
         """What else gives the values of a term their meaning, if anything does."""
@@ -203,7 +233,7 @@ class Task(ArmTask):
     def check_joints(self, joints: int) -> None:
         """Raise ValueError where a term of joints does not have a value for each of this number of joints."""
         for term in self.state:
-            if term.name in JOINT_TERMS and len(term.shift) != joints:
+            if term.name.rpartition("/")[2] in JOINT_TERMS and len(term.shift) != joints:
                 raise ValueError(
                     f"{term.name!r}: expected a value for each of the {joints} joints of {self.robot!r}, found "
                     f"{len(term.shift)}"
@@ -211,7 +241,7 @@ class Task(ArmTask):
 
     @cached_property
     def _state_vector(self) -> StateVector:
-        return StateVector(self.state, self.pose_names, len(self.action))
+        return StateVector(self.state, self.pose_names, len(self.action), self.arm_names if self.arms else ())
 
     def make_observer(self) -> Observer:
         """Make what turns measurements of an episode into the entry ``state`` of its observations."""

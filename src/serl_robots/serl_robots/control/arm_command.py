@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serl_robots.control.action import ActionError, ActionSpec, Frame
+from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.control_step import CommandResult
 from serl_robots.control.integrators.joint_integrator import JointIntegrator
 from serl_robots.control.integrators.tool_integrator import ToolIntegrator
@@ -17,8 +18,10 @@ from serl_robots.model.pose import Pose, Quaternion, Vector3
 from serl_robots.model.reachable import FREE_TOOL
 from serl_robots.safety.gripper_filter import GripperFilter
 from serl_robots.safety.joint_filter import JointFilter
+from serl_robots.safety.keep_apart import KeepApart
 from serl_robots.safety.limits import SafetyLimits
-from serl_robots.safety.tool_filter import ToolFilter, ToolTarget
+from serl_robots.safety.tool_filter import ToolFilter
+from serl_robots.safety.tool_target import ToolTarget
 from serl_robots.safety.tracking import TrackingMonitor
 
 Joints = NDArray[np.float64]
@@ -34,7 +37,7 @@ class CommandIntegrator:
         action: of one arm.
         acts_on_joints: whether the action's components are joint deltas.
         filter: that of the tool.
-        joint_filter: that of the joints, None without kinematics.
+        joint_filter: that of the joints, None without kinematics and where another arm is kept away from.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class CommandIntegrator:
         period: float,
         kinematics: Kinematics | None = None,
         frame: Frame = "base",
+        keep_apart: KeepApart | None = None,
     ) -> None:
         """Command what `action` means in control periods of `period` [s].
 
@@ -53,6 +57,7 @@ class CommandIntegrator:
             period: of control [s].
             kinematics: of the arm; without them no joints can be commanded.
             frame: of the deltas of the tool.
+            keep_apart: from another arm, if there is one; the joints cannot lead then.
 
         Raises:
             ValueError: the action is of several arms, or of joints that the arm does not have.
@@ -67,11 +72,11 @@ class CommandIntegrator:
         if self.acts_on_joints and kinematics is None:
             raise ValueError("action.names: expected deltas of the tool, because there are no kinematics, found joints")
         gripper = GripperFilter(limits, period)
-        self.filter = ToolFilter(limits, period, gripper)
+        self.filter = ToolFilter(limits, period, gripper, keep_apart)
         self._tool = ToolIntegrator(action, self.filter, frame)
         self._joints: JointIntegrator | None = None
         self.joint_filter: JointFilter | None = None
-        if kinematics is not None:
+        if kinematics is not None and keep_apart is None:
             self.joint_filter = JointFilter(kinematics, limits, period, gripper)
             self._joints = JointIntegrator(action, kinematics.joints, self.joint_filter)
         self._leader: JointIntegrator | None = self._joints if self.acts_on_joints else None  # None: the tool
@@ -179,7 +184,7 @@ class CommandIntegrator:
             ValueError: there are no kinematics, or numbers that are not finite.
         """
         if self._joints is None:
-            raise ValueError("expected kinematics, without which no joints can be commanded")
+            raise ValueError("expected kinematics and no other arm to keep apart from, else no joints can be commanded")
         width = self.filter.gripper_width
         self._joints.reset(measured, width)
         self._leader = self._joints
@@ -263,3 +268,16 @@ class CommandIntegrator:
         tool = self._tool.follow(result.target)
         # an action of the tool tells what the motion amounts to in its own terms
         return result if self.acts_on_joints else result._replace(executed=tool.executed)
+
+
+def keep_apart_of(task: ArmTask, arm: str, kinematics: Kinematics) -> KeepApart | None:
+    """What keeps the hand of one of two arms away from that of the other; None of a single arm.
+
+    Raises:
+        ValueError: the limits do not let a tool stop within a control period.
+    """
+    other = next((name for name in task.arm_names if name != arm), None)
+    if other is None or task.keep_apart is None:
+        return None
+    bases = task.base(arm), task.base(other)
+    return KeepApart(task.keep_apart, *bases, kinematics.wrist, task.limits, task.control_period)

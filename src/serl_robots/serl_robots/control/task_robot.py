@@ -35,12 +35,13 @@ def robot_of(task: ArmTask) -> RobotModel:
                 f"task {task.name!r}: {key}: expected at least the {gripper.min_width} m to which {robot.name!r} "
                 f"closes (gripper.min_width of {place}), found {width}; {remedy}"
             )
-    if robot.low_level == "joint" and (task.action.translation or task.action.rotation):
+    action = task.of_arm(task.arm_names[0]).action  # those of several arms are of one kind
+    if robot.low_level == "joint" and (action.translation or action.rotation):
         raise ConfigError(
             f"task {task.name!r}: action.names: expected joint motions only, as {robot.name!r} follows no tool poses "
             f"(low_level of {place}), found {' '.join(task.action.names)}; {remedy}"
         )
-    moves, joints = len(task.action.translation) + len(task.action.rotation), len(robot.arm_joints)
+    moves, joints = len(action.translation) + len(action.rotation), len(robot.arm_joints)
     if moves > joints:
         raise ConfigError(
             f"task {task.name!r}: action.names: expected at most {joints} motions of the tool, because {robot.name!r} "

@@ -26,6 +26,7 @@ class Kinematics:
         lower: smallest arm joint positions, float64[n] [rad].
         upper: largest arm joint positions, float64[n] [rad].
         velocity: largest arm joint speeds, float64[n] [rad/s].
+        wrist: where the last link begins, float64[3] in the frame of the tool [m].
 
     Raises:
         ValueError: the URDF lacks a frame, a joint or a limit that is needed, or a named configuration or a width of
@@ -61,6 +62,8 @@ class Kinematics:
         w, x, y, z = self._data.xquat[base].tolist()
         self._base = Pose(self._data.xpos[base], (x, y, z, w))
         self._base_is_world = self._base == Pose.identity()
+        wrist = self._data.xpos[self._model.jnt_bodyid[joints[-1]]] - self._tcp_position
+        self.wrist: NDArray[np.float64] = self._data.xmat[self._tcp].reshape(3, 3).T @ wrist
 
     def __reduce__(self) -> Any:
         return Kinematics, (self._robot,)  # a copy has a work space of its own

@@ -27,7 +27,8 @@ from serl_robots.model.pose import Quaternion, Vector3, quaternion_log, quaterni
 from serl_robots.safety.filter import Limited, SafetyFilter
 from serl_robots.safety.gripper_filter import GripperFilter
 from serl_robots.safety.limits import SafetyLimits
-from serl_robots.safety.tool_filter import ToolTarget, angle_between
+from serl_robots.safety.tool_filter import angle_between
+from serl_robots.safety.tool_target import ToolTarget
 
 Positions = NDArray[np.float64]
 

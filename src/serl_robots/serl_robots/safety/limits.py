@@ -34,6 +34,7 @@ LIMIT_NAMES: Final = (
     "joint_velocity",
     "joint_acceleration",
     "tracking_error",  # target set back to the measured pose
+    "keep_apart",  # distance of the hands of two arms
 )
 
 LIMIT_WORDS: Final[Mapping[str, str]] = MappingProxyType(
@@ -60,6 +61,7 @@ LIMIT_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "joint_velocity": "speed of a joint",
         "joint_acceleration": "acceleration of a joint",
         "tracking_error": "the arm lags behind its target",
+        "keep_apart": "distance to the other arm",
     }
 )
 """What each limit is called where a person reads it."""

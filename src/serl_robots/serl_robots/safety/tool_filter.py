@@ -17,7 +17,7 @@ A tool that starts outside the box or the cone is not pulled back, but it can on
 """
 
 import math
-from typing import Final, NamedTuple
+from typing import Final
 
 from serl_robots.model.pose import (
     Pose,
@@ -32,7 +32,9 @@ from serl_robots.model.pose import (
 from serl_robots.safety.braking import braked, braking_distance, stoppable_speed
 from serl_robots.safety.filter import Limited, SafetyFilter
 from serl_robots.safety.gripper_filter import GripperFilter
+from serl_robots.safety.keep_apart import KeepApart, Wall
 from serl_robots.safety.limits import SafetyLimits
+from serl_robots.safety.tool_target import ToolTarget
 
 # Below this relative excess a limit has not acted: it is rounding.
 _SLACK: Final = 1e-9
@@ -43,21 +45,26 @@ _STANDING: Final = 1e-9  # [m/s, rad/s]: rounding
 _NOWHERE: Final = (math.nan, math.nan, math.nan)  # no desire: brakes
 
 
-class ToolTarget(NamedTuple):
-    """A tool pose in the base frame, in plain numbers."""
-
-    position: Vector3  # [m]
-    quaternion: Quaternion  # xyzw
-
-
 class ToolFilter(SafetyFilter[ToolTarget]):
     """Turns desired tool poses into ones that keep `limits`, one control `period` [s] a step. Call `reset` first.
 
     Plain floats throughout: numpy on three numbers costs ten times the arithmetic.
     """
 
-    def __init__(self, limits: SafetyLimits, period: float, gripper: GripperFilter | None = None) -> None:
+    def __init__(
+        self,
+        limits: SafetyLimits,
+        period: float,
+        gripper: GripperFilter | None = None,
+        keep_apart: KeepApart | None = None,
+    ) -> None:
         """Keep `limits` in control periods of `period` [s]; `gripper` is shared with the arm's other filter.
+
+        Args:
+            limits: of the tool.
+            period: of control [s].
+            gripper: shared with the arm's other filter.
+            keep_apart: from another arm, if there is one.
 
         Raises:
             ValueError: the period is not a positive number.
@@ -67,6 +74,7 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         self.limits = limits
         self.period = period
         self.gripper = GripperFilter(limits, period) if gripper is None else gripper
+        self.keep_apart = keep_apart
         self._speed_limit = min(limits.max_velocity, limits.max_step / period)
         self._velocity_change = limits.max_acceleration * period
         # each axis brakes by itself; together the three stay within the acceleration limit
@@ -187,10 +195,42 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         acted: list[str] = []
         if not math.isfinite(sum(position) + sum(quaternion) + gripper_width):
             acted.append("finite")
-        self._step_position(position, acted)
-        self._step_orientation(quaternion, acted)
+        if self.keep_apart is None:
+            self._step_position(position, acted)
+            self._step_orientation(quaternion, acted)
+        else:
+            self._step_behind(self.keep_apart.wall(self.target), position, quaternion, acted)
         self.gripper.limit(gripper_width, acted)
         return Limited(ToolTarget(self._position, self._quaternion), self.gripper.width, tuple(acted))
+
+    def _step_behind(self, wall: Wall, position: Vector3, quaternion: Quaternion, acted: list[str]) -> None:
+        """A step on this side of the wall that stands between two arms.
+
+        Where the limits let the tool stop within a period, which `KeepApart` asks for, it may stay where it is, and so
+        it may go any part of an allowed way: the sets of allowed velocities are convex.
+        """
+        before = self.target
+        behind = wall.nearest(position, before.quaternion)
+        self._step_position(behind, acted)
+        self._step_orientation(quaternion, acted)
+        if wall.allows(self.target):
+            if behind != position:
+                acted.append("keep_apart")
+            return
+        acted.append("keep_apart")
+        (vx, vy, vz), turn, after = self._velocity, self._turn, self._position
+        safe, unsafe = 0.0, 1.0
+        for _ in range(_BISECTIONS):
+            share = 0.5 * (safe + unsafe)
+            turned = quaternion_multiply(quaternion_exp(scaled(turn, share * self.period)), before.quaternion)
+            if wall.allows(ToolTarget(between(before.position, after, share), turned)):
+                safe = share
+            else:
+                unsafe = share
+        self._position, self._quaternion = before
+        self._turn_by(scaled(turn, safe))
+        self._position = between(before.position, after, safe)
+        self._velocity = (vx * safe, vy * safe, vz * safe)
 
     def _step_position(self, desired: Vector3, acted: list[str]) -> None:
         limits, period, drop = self.limits, self.period, self._axis_drop

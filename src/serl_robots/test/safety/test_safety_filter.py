@@ -10,7 +10,8 @@ from scipy.spatial.transform import Rotation
 from serl_robots.model.pose import Pose
 from serl_robots.safety.filter import Limited
 from serl_robots.safety.limits import LIMIT_NAMES, LIMIT_WORDS, SafetyLimits
-from serl_robots.safety.tool_filter import ToolFilter, ToolTarget
+from serl_robots.safety.tool_filter import ToolFilter
+from serl_robots.safety.tool_target import ToolTarget
 
 PERIOD = 0.1
 LIMITS = SafetyLimits(

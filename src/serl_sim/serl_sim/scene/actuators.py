@@ -17,17 +17,20 @@ from serl_robots.model.simulated_drive import Servo
 CARTESIAN: Final = 0
 JOINTS: Final = 1
 GRIPPER: Final = 2
+GROUPS: Final = 3
+"""Groups of one arm; those of the second of several arms come behind them."""
 
 TCP_SITE: Final = "tcp"
 HELPER_GROUP: Final = 3
 """Group of sites and geoms that are not drawn."""
 
 
-def add_cartesian_control(spec: mujoco.MjSpec, robot: RobotModel, nominal: Quaternion) -> None:
+def add_cartesian_control(spec: mujoco.MjSpec, robot: RobotModel, nominal: Quaternion, first: int = 0) -> None:
     """Add six actuators that pull the tool to a pose: position [m] and rotation vector [rad] from `nominal` (xyzw).
 
     The rotational error is a rotation vector, which wraps at pi. A tool that points down is turned by pi from the base,
-    so its orientation is measured against a site that has the nominal orientation: else the wrist limit-cycles.
+    so its orientation is measured against a site that has the nominal orientation: else the wrist limit-cycles. The
+    arm's groups of actuators begin with `first`, here and below.
     """
     spec.body(robot.tcp_frame).add_site(name=TCP_SITE, group=HELPER_GROUP)
     base = spec.body(robot.base_frame)
@@ -38,14 +41,14 @@ def add_cartesian_control(spec: mujoco.MjSpec, robot: RobotModel, nominal: Quate
     for axis, name in enumerate(("x", "y", "z", "rx", "ry", "rz")):
         gear = np.zeros(6)
         gear[axis] = 1.0
-        actuator = _add_servo(spec, name, CARTESIAN, servos.linear if axis < 3 else servos.angular)
+        actuator = _add_servo(spec, name, first + CARTESIAN, servos.linear if axis < 3 else servos.angular)
         actuator.trntype = mjtTrn.mjTRN_SITE
         actuator.target = TCP_SITE
         actuator.refsite = "base" if axis < 3 else "nominal"
         actuator.gear = gear
 
 
-def add_joint_control(spec: mujoco.MjSpec, robot: RobotModel) -> None:
+def add_joint_control(spec: mujoco.MjSpec, robot: RobotModel, first: int = 0) -> None:
     """Add one position servo for each arm joint, within the URDF's effort limit.
 
     Raises:
@@ -59,18 +62,18 @@ def add_joint_control(spec: mujoco.MjSpec, robot: RobotModel) -> None:
                 f"robot {robot.name!r}: {robot.urdf}: joint {name}: expected <limit effort=...> above 0 Nm, found "
                 f"{effort:g}; without it the joint does not move"
             )
-        actuator = _add_servo(spec, name, JOINTS, Servo(stiffness=stiffness, damping=damping, limit=effort))
+        actuator = _add_servo(spec, name, first + JOINTS, Servo(stiffness=stiffness, damping=damping, limit=effort))
         actuator.trntype = mjtTrn.mjTRN_JOINT
         actuator.target = name
 
 
-def add_gripper_control(spec: mujoco.MjSpec, robot: RobotModel) -> None:
+def add_gripper_control(spec: mujoco.MjSpec, robot: RobotModel, first: int = 0) -> None:
     """Add one servo for the mean position of the gripper's joints, see `Gripper.position`."""
     joints = robot.gripper.joints
     tendon = spec.add_tendon(name="gripper")
     for name in joints:
         tendon.wrap_joint(name, 1.0 / len(joints))
-    actuator = _add_servo(spec, "gripper", GRIPPER, robot.simulation.gripper)
+    actuator = _add_servo(spec, "gripper", first + GRIPPER, robot.simulation.gripper)
     actuator.trntype = mjtTrn.mjTRN_TENDON
     actuator.target = "gripper"
 

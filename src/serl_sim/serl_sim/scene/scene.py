@@ -16,8 +16,14 @@ from serl_robots.model.robot import FOLDER as ROBOTS
 from serl_robots.model.robot import RobotModel
 from serl_tasks.task import Task
 
-from serl_sim.scene.actuators import HELPER_GROUP, add_cartesian_control, add_gripper_control, add_joint_control
-from serl_sim.scene.object_model import STIFF_CONTACT, add_object
+from serl_sim.scene.actuators import (
+    GROUPS,
+    HELPER_GROUP,
+    add_cartesian_control,
+    add_gripper_control,
+    add_joint_control,
+)
+from serl_sim.scene.object_model import STIFF_CONTACT, add_object, wxyz
 from serl_sim.scene.world_file import FOLDER, Table, WorldFile, cameras_of
 from serl_sim.scene.wrist_sensor import add_wrist_sensor
 
@@ -61,14 +67,18 @@ def build_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.MjMod
 
 def describe_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.MjSpec:
     """The model before it is compiled, for those who add to it. Raises as `build_model` does."""
-    spec = mujoco.MjSpec.from_string(robot.urdf_xml())
+    spec = mujoco.MjSpec() if task.arms else mujoco.MjSpec.from_string(robot.urdf_xml())
     spec.modelname = task.name
     _set_physics(spec)
     _set_light(spec)
-    _prepare_robot(spec, robot)
-    add_cartesian_control(spec, robot, task.limits.reference_orientation)
-    add_joint_control(spec, robot)
-    add_gripper_control(spec, robot)
+    if not task.arms:
+        _prepare_arm(spec, robot, task)
+    for number, (name, place) in enumerate(task.arms.items()):
+        arm = mujoco.MjSpec.from_string(robot.urdf_xml())
+        _prepare_arm(arm, robot, task, number)
+        spec.compiler.degree = arm.compiler.degree
+        frame = spec.worldbody.add_frame(pos=place.position, quat=wxyz(place.pose))
+        spec.attach(arm, prefix=in_model(name), frame=frame)
     _add_table(spec, world.table)
     for name, item in sorted(
         task.objects.items(), key=lambda each: each[1].joint is not None
@@ -76,9 +86,23 @@ def describe_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.Mj
         add_object(spec, name, item, robot)
     if task.observes_wrench:
         add_wrist_sensor(spec, robot)
-    for name, camera in {**cameras_of(world, robot), OVERVIEW: world.overview}.items():
+    for name, camera in {**cameras_of(world, robot, task.arm_names), OVERVIEW: world.overview}.items():
         _add_camera(spec, name, camera)
     return spec
+
+
+def in_model(arm: str) -> str:
+    """What stands before the names that an arm has in the model; nothing before those of a single one."""
+    return f"{arm}/" if arm else ""
+
+
+def _prepare_arm(spec: mujoco.MjSpec, robot: RobotModel, task: Task, number: int = 0) -> None:
+    """Make an arm with controllers of a robot's description."""
+    _prepare_robot(spec, robot)
+    first = GROUPS * number
+    add_cartesian_control(spec, robot, task.limits.reference_orientation, first)
+    add_joint_control(spec, robot, first)
+    add_gripper_control(spec, robot, first)
 
 
 def _set_physics(spec: mujoco.MjSpec) -> None:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What surrounds the robot: ``config/worlds/<name>.yaml``."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from serl_config.schema import ConfigError, Field, config, load_yaml, model_validator, suggestion
 from serl_robots.model.camera_mount import CameraMount
 from serl_robots.model.pose import Vector3
@@ -55,8 +58,8 @@ def load_world_file(name: str) -> WorldFile:
     return world
 
 
-def cameras_of(world: WorldFile, robot: RobotModel) -> dict[str, CameraMount]:
-    """All cameras by their names: those of the world, then those that the robot carries.
+def cameras_of(world: WorldFile, robot: RobotModel, arms: Sequence[str] = ("",)) -> dict[str, CameraMount]:
+    """All cameras by their names: those of the world, then those that the robot carries, each of `arms` its own.
 
     Raises:
         ConfigError: a name is given to two of them.
@@ -67,4 +70,9 @@ def cameras_of(world: WorldFile, robot: RobotModel) -> dict[str, CameraMount]:
             f"camera {', '.join(sorted(twice))} is in {FOLDER}/{world.name}.yaml and in "
             f"{ROBOTS}/{robot.name}.yaml; give one of them another name"
         )
-    return world.cameras | robot.cameras
+    carried = {
+        f"{arm}/{name}" if arm else name: replace(camera, parent=f"{arm}/{camera.parent}") if arm else camera
+        for arm in arms
+        for name, camera in robot.cameras.items()
+    }
+    return world.cameras | carried

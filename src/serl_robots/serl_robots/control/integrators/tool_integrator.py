@@ -21,7 +21,8 @@ from serl_robots.model.pose import (
     scaled,
 )
 from serl_robots.safety.braking import stoppable_share
-from serl_robots.safety.tool_filter import ToolFilter, ToolTarget
+from serl_robots.safety.tool_filter import ToolFilter
+from serl_robots.safety.tool_target import ToolTarget
 
 _THERE: Final = 1e-9  # [m, rad] that are no distance
 
