@@ -220,7 +220,8 @@ class Driver:
                 self._joints, self._width = reading.positions.copy(), reading.width
                 self._motion, self._wanted_width = None, reading.width
             if wanted.motion is not None:
-                self._motion = self._begin(wanted.motion, wanted.at)
+                # begun a period ago, whenever in between it came: this target is the first step of the way already
+                self._motion = self._begin(wanted.motion, now - self.settings.period)
             if wanted.width is not None:
                 self._wanted_width = wanted.width
             self._commanded_at = wanted.at

@@ -39,7 +39,7 @@ REST = 5
 """Steps without a motion before each of them: the arm stands then."""
 RATE = 100.0  # [Hz] of targets, as the driver's file says
 START_TIMEOUT = 60.0  # [s]
-_MOVED = 2  # steps of the encoder that a goal changes by when the arm is sent away
+_MOVED = 1  # steps of the encoder that a goal changes by when the arm, which stood, is sent away
 
 
 class WatchedBus(EmulatedBus):
