@@ -55,8 +55,8 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
     Observation ``{"state": float32 (k,), "<camera>": uint8 (H, W, 3), ...}``, action ``float32 (A,)`` in [-1, 1], both
     as the task defines them. ``info`` has ``executed_action`` (what the arm controller made of the action),
     ``intervention`` (a person led), ``limits`` (names of those that acted), ``source`` (an `ExecutedAction` constant),
-    ``success``, ``rest_action`` (the action that changes nothing) and ``stamp_ns`` (of the arm's state that was seen, by
-    the arm's clock).
+    ``success``, ``rest_action`` (the action that changes nothing) and ``stamp_ns`` (of the arm's state in it, by the
+    arm's clock).
 
     In lockstep a step ends when everything with the stamp of the next state has arrived. Otherwise it ends one control
     period of the arm's clock after it began, and not before every camera has a picture that is fresh: meanwhile no
