@@ -182,7 +182,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         "record_lost_episodes",
-        "complete episodes lost over 50 kill -9 of a recording, each format; needs ./serl setup recordings",
+        "complete episodes lost over 50 kill -9 of a recording, each format that is set up (recordings, rerun)",
         "episodes",
         "less",
         0,

@@ -35,6 +35,7 @@ class Outcome:
     changed: steps in which what was executed is not what was recorded
     led: steps in which a person led
     limits: names of the limits that acted
+    seconds: [s] that the replayed steps took, by the arm's clock
     """
 
     number: int
@@ -48,6 +49,12 @@ class Outcome:
     changed: int
     led: int
     limits: tuple[str, ...]
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Actions per second [Hz] of the arm's clock, 0 where it stood still."""
+        return self.replayed / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def same_start(self) -> bool:
@@ -114,6 +121,23 @@ def check_actions(path: Path, episode: Episode) -> None:
         )
 
 
+def distance(
+    episode: Episode, spec: RecordingSpec, step: int, state: NDArray[np.float32], expected: RecordingSpec
+) -> float | None:
+    """How far the tool is from where it was recorded [m]; None where a state does not say where that is.
+
+    Args:
+        episode: that is replayed.
+        spec: of the recording.
+        step: number of actions that were replayed, at most those of the episode.
+        state: (k,) that they have led to.
+        expected: of the task that is replayed.
+    """
+    recorded = _state_of(episode.observation, spec)
+    off = None if recorded is None else _distances(recorded[step : step + 1], spec, state[np.newaxis], expected)
+    return None if off is None else float(off[0])
+
+
 def compare(
     episode: Episode,
     spec: RecordingSpec,
@@ -124,6 +148,7 @@ def compare(
     success: bool,
     led: int,
     limits: frozenset[str],
+    seconds: float,
 ) -> Outcome:
     """Compare an episode with what came of its actions.
 
@@ -136,16 +161,13 @@ def compare(
         success: whether the replay succeeded.
         led: steps in which a person led.
         limits: that acted.
+        seconds: that the replayed steps took, by the arm's clock [s].
     """
     recorded, replayed = _state_of(episode.observation, spec), np.array(states)
-    names, others = spec.entry_names("state") if recorded is not None else (), expected.entry_names("state")
-    start = path = None
+    start = None
     if recorded is not None and _scales(spec) == _scales(expected):
         start = float(np.abs(recorded[0] - replayed[0]).max())
-    ways = (_path(recorded, names, spec), _path(replayed, others, expected))
-    if ways[0] is not None and ways[1] is not None:
-        both = min(len(ways[0]), len(ways[1]))
-        path = np.linalg.norm(ways[0][:both] - ways[1][:both], axis=1)
+    path = _distances(recorded, spec, replayed, expected)
     actions = episode.action[: len(executed)]
     return Outcome(
         number=episode.number,
@@ -159,6 +181,7 @@ def compare(
         changed=int((np.abs(actions - np.array(executed)) > 1e-5).any(axis=1).sum()),
         led=led,
         limits=tuple(sorted(limits)),
+        seconds=seconds,
     )
 
 
@@ -176,23 +199,33 @@ def _scales(spec: RecordingSpec) -> Any:
     return spec.transitions.meaning.get("state")
 
 
-def _path(rows: NDArray[Any] | None, names: Sequence[str], spec: RecordingSpec) -> NDArray[np.float64] | None:
-    """Where the tool was (n, 3) [m], by a state (n, k) whose values have a shift and a scale."""
-    meaning = _scales(spec)
-    if rows is None or not isinstance(meaning, list) or len(meaning) != len(names):
+def _distances(
+    recorded: NDArray[Any] | None, spec: RecordingSpec, replayed: NDArray[Any], expected: RecordingSpec
+) -> NDArray[np.float64] | None:
+    """(k,) [m] between the tool's places in two states (n, k), at each moment that both have; None: nobody says it."""
+    if recorded is None:
         return None
     for term in _POSITIONS:
-        wanted = [f"{term}[{axis}]" for axis in range(3)]
-        if not set(wanted) <= set(names):
-            continue
-        columns = [names.index(each) for each in wanted]
-        try:
-            scale = np.array([float(meaning[column]["scale"]) for column in columns])
-            shift = np.array([float(meaning[column]["shift"]) for column in columns])
-        except (KeyError, TypeError, ValueError):
-            return None
-        return rows[:, columns] * scale + shift
+        ways = (_path(recorded, spec, term), _path(replayed, expected, term))
+        if ways[0] is not None and ways[1] is not None:
+            both = min(len(ways[0]), len(ways[1]))
+            return np.linalg.norm(ways[0][:both] - ways[1][:both], axis=1)
     return None
+
+
+def _path(rows: NDArray[Any], spec: RecordingSpec, term: str) -> NDArray[np.float64] | None:
+    """Where the tool was (n, 3) [m], by a term of the state (n, k), whose values have a shift and a scale."""
+    meaning, names = _scales(spec), spec.entry_names("state")
+    wanted = [f"{term}[{axis}]" for axis in range(3)]
+    if not isinstance(meaning, list) or len(meaning) != len(names) or not set(wanted) <= set(names):
+        return None
+    columns = [names.index(each) for each in wanted]
+    try:
+        scale = np.array([float(meaning[column]["scale"]) for column in columns])
+        shift = np.array([float(meaning[column]["shift"]) for column in columns])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return rows[:, columns] * scale + shift
 
 
 def _shown(value: Any) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from serl_recording.episode import RecordingError, RecordingSpec
-from serl_recording.replay import check_actions, check_control, compare
+from serl_recording.replay import check_actions, check_control, compare, distance
 from serl_rl.spec import ArraySpec, TransitionSpec
 
 STATE = [{"name": f"tcp_position[{axis}]", "shift": 0.1 * axis, "scale": 0.5} for axis in range(3)]
@@ -106,6 +106,7 @@ def replayed(make_episode, shift, *, found=EXPECTED, steps=4):
         success=False,
         led=1,
         limits=frozenset({"speed", "box"}),
+        seconds=0.5,
     )
 
 
@@ -114,7 +115,27 @@ def test_the_tool_path_is_compared_in_metres(make_episode):
     np.testing.assert_allclose(outcome.path, [0.0, 0.03, 0.03, 0.03, 0.03], atol=1e-6)
     assert (outcome.recorded, outcome.replayed, outcome.changed, outcome.led) == (5, 4, 1, 1)
     assert outcome.limits == ("box", "speed")
+    assert outcome.rate == 8.0
     assert (outcome.recorded_success, outcome.replayed_success, outcome.same_start) == (True, False, True)
+
+
+def test_how_far_the_tool_is_at_a_step_is_what_the_path_says_of_it(make_episode):
+    episode = make_episode(EXPECTED, 3, steps=5)
+    states = episode.observation["state"] + np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    whole = {"success": True, "led": 0, "limits": frozenset[str](), "seconds": 0.5}
+    outcome = compare(episode, EXPECTED, list(states), EXPECTED, list(episode.action), **whole)
+    off = [distance(episode, EXPECTED, step, state, EXPECTED) for step, state in enumerate(states)]
+    np.testing.assert_allclose(off, outcome.path)
+
+
+def test_places_that_are_told_from_different_origins_are_not_compared(make_episode):
+    from_start = spec_of({"state": [each | {"name": f"tcp_position_from_start[{i}]"} for i, each in enumerate(STATE)]})
+    outcome = replayed(make_episode, 0.1, found=from_start)
+    assert outcome.path is None
+    episode = make_episode(from_start, 3, steps=5)
+    state = episode.observation["state"][0]
+    assert distance(episode, from_start, 0, state, EXPECTED) is None
+    assert distance(episode, from_start, 0, state, from_start) == 0.0
 
 
 def test_another_scale_of_the_state_is_another_place(make_episode):
@@ -136,7 +157,7 @@ def test_another_start_is_seen(make_episode):
     episode = make_episode(EXPECTED, 3, steps=5)
     states = episode.observation["state"] + np.float32(0.01)
     executed = list(episode.action)
-    whole = {"success": True, "led": 0, "limits": frozenset[str]()}
+    whole = {"success": True, "led": 0, "limits": frozenset[str](), "seconds": 0.5}
     assert not compare(episode, EXPECTED, list(states), EXPECTED, executed, **whole).same_start
     same = replace(episode, observation={"state": states})
     assert compare(same, EXPECTED, list(states), EXPECTED, executed, **whole).same_start

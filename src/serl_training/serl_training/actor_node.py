@@ -12,6 +12,7 @@ from typing import cast
 
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
+from serl_rl.storage.chunk import Chunk
 from serl_rl.storage.demonstrations import DemonstrationFile, PictureStorage
 from serl_ros.diagnostics import OK, WARN, Diagnostics
 from serl_ros.execution.executor import FastExecutor
@@ -55,6 +56,7 @@ from serl_training.env.graph_reset import (
     SimulatorReset,
 )
 from serl_training.env.graph_turns import TurnReset, WorldReset
+from serl_training.env.stamps import StampedEnv
 from serl_training.graph_jax import declare_compile_cache, prepare
 from serl_training.link.contract import LEARNING, SIMULATED, load_learning
 from serl_training.link.graph_id import GRAPH_ID
@@ -187,7 +189,8 @@ class ActorNode(Node):
             env = perception.wrap(self._env)
             self._actor = Actor(env, self._learner, host=self, spec=perception.spec, settings=settings)
             # What it records into files holds pictures, of which any encoder can make features later.
-            self._recorder = Actor(self._env, self._learner, host=self, spec=perception.pictures, settings=settings)
+            self._stamped = StampedEnv(self._env)
+            self._recorder = Actor(self._stamped, self._learner, host=self, spec=perception.pictures, settings=settings)
         while not stop.is_set():
             executor.spin_once(0.1)
             self._jobs.run_next(stop)
@@ -370,7 +373,11 @@ class ActorNode(Node):
             about = {"rate": 1.0 / self._task.control_period, "task": self._task.name, "seed": request.seed}
             path, pictures = Path(request.path), self._demonstration_pictures
             with DemonstrationFile(path, self._perception.pictures, pictures, about) as file:
-                result = self._recorder.record(request.episodes, request.seed, file.append, feedback)
+
+                def take(chunk: Chunk) -> None:
+                    file.append(chunk, self._stamped.stamps(chunk.first_step, len(chunk)))
+
+                result = self._recorder.record(request.episodes, request.seed, take, feedback)
         else:
             self._learner.connect()
             result = self._actor.record(request.episodes, request.seed, self._learner.send, feedback)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from serl_recording.registry import open_recording
 
@@ -20,7 +21,12 @@ def test_a_recording_is_replayed_through_the_safety_filter(processes: Any, tmp_p
     file = tmp_path / "two.serl"
     recording = processes.start(*SERL, "record", "pick_cube", "--episodes", "2", "--seed", "5", "--out", str(file))
     assert recording.wait(90.0) == 0, recording.output()
-    recorded = list(open_recording(file).episodes())
+    reader = open_recording(file)
+    recorded = list(reader.episodes())
+    for episode in recorded:  # by the clock of the world, which waits for each command
+        assert episode.stamped
+        np.testing.assert_array_equal(np.diff(episode.stamp), round(1e9 / reader.spec.rate))
+    assert recorded[0].stamp[-1] < recorded[1].stamp[0], "the clock goes on from one episode to the next"
     replaying = processes.start(*SERL, "replay", str(file), "pick_cube", "--json")
     assert replaying.wait(90.0) == 0, replaying.output()
     output = replaying.output()

@@ -6,6 +6,7 @@ Run as a program it records until it is killed, and says the number of each epis
     python -m serl_bench.library.killed_recordings RECORDING FORMAT
 """
 
+import importlib
 import random
 import subprocess
 import sys
@@ -37,19 +38,44 @@ def record_lost_episodes(bench: Bench) -> Measurement:
     choose = random.Random(0)
     lost: dict[str, int] = {}
     appended: dict[str, int] = {}
+    missing: list[str] = []
     for name in (name for name, format_ in FORMATS.items() if format_.writer is not None):
+        if not _is_installed(bench.scratch / f"{name}-probe", name):
+            missing.append(name)
+            continue
         lost[name] = appended[name] = 0
         for kill in range(KILLS):
             bench.say(f"{name}: kill {kill + 1} of {KILLS}, {sum(lost.values())} episodes lost")
             path = bench.scratch / f"{name}-{kill}"
             numbers = _killed(path, name, choose.uniform(0.0, LONGEST))
             part = path.with_name(f"{path.name}.part")
-            reader = open_recording(part if part.exists() else path)
-            found = {episode.number for episode in reader.episodes(_no_report)}
+            found = _found(part if part.exists() else path, name)
             lost[name] += len(numbers - found)
             appended[name] += len(numbers)
     spread = f"of {sum(appended.values()):,} episodes, {KILLS} kills each of {', '.join(lost)}"
+    if missing:
+        spread += f"; not installed: {', '.join(missing)}"
     return Measurement(float(sum(lost.values())), spread, {"lost": lost, "appended": appended})
+
+
+def _is_installed(path: Path, name: str) -> bool:
+    """Whether the packages of a format are there; raises RecordingError where something else is in the way."""
+    try:
+        create_recording(path, name, SPEC).close(finished=False)
+    except RecordingError as error:
+        if isinstance(error.__cause__, ImportError):
+            return False
+        raise
+    return True
+
+
+def _found(path: Path, name: str) -> set[int]:
+    """Numbers of the episodes that can be read."""
+    if name == "rerun":  # which counts them; only the viewer's own reader reads it
+        chunks = importlib.import_module("rerun.chunk").RrdReader(path).stream()
+        batches = [chunk.to_record_batch() for chunk in chunks if chunk.entity_path == "/episode"]
+        return {number for batch in batches for number in batch.column("episode").to_pylist()}
+    return {episode.number for episode in open_recording(path).episodes(_no_report)}
 
 
 def _no_report(_error: RecordingError) -> None:

@@ -96,13 +96,22 @@ def replay(
         bool,
         typer.Option("--arm", help="On the arm of a graph that runs; a person puts its world back, or its simulator."),
     ] = False,
+    max_drift: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drift",
+            min=0.1,
+            help="Stop the arm of --arm when its tool is farther from where it was recorded [mm]. Default: 50.",
+        ),
+    ] = None,
     graph: GraphOption = "",
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
     """Replay the actions of a recording, through the safety filter, and say how far it differs from what was recorded.
 
     A simulation is started for it, from the start states of the recording's seed, unless [bold]--arm[/bold] is given.
-    Actions of another size, unit, frame, robot or rate than the task's are refused.
+    Actions of another size, unit, frame, robot or rate than the task's are refused. With [bold]--arm[/bold] they go at
+    the pace at which they were recorded, until the e-stop, Ctrl-C, or a tool that is elsewhere: then the arm is held.
 
     Examples:
         ./serl replay demonstrations.serl insert_peg_vision
@@ -122,6 +131,7 @@ def replay(
         rtf=rtf,
         viewer=viewer,
         arm=arm,
+        max_drift=None if max_drift is None else 1e-3 * max_drift,
         graph=graph,
         json_output=json_output,
     )

@@ -22,10 +22,10 @@ from serl_launch.runs import Run
 from serl_recording.episode import Episode, RecordingSpec
 from serl_recording.format import Report
 from serl_recording.registry import ReadSettings, format_of, open_recording
-from serl_recording.replay import Outcome, check_actions, check_control, compare
+from serl_recording.replay import Outcome, check_actions, check_control, compare, distance
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.demonstrations import demonstration_about
-from serl_training.env.episode import EpisodeLost, EpisodeMode, episode_seed
+from serl_training.env.episode import EpisodeLost, EpisodeMode, Observation, episode_seed
 from serl_training.env.graph_env import GraphEnv
 from serl_training.env.graph_reset import PersonReset, SimulatorReset
 from serl_training.link.contract import meaning_of
@@ -39,6 +39,9 @@ from serl_tasks import Task, get_task
 _LOOK = 5.0
 """[s] that others who act are given to be discovered: whoever is not known yet counts as nobody."""
 _MOST_LINES = 50
+_MAX_DRIFT = 0.05
+"""[m] from where it was recorded, at which a tool is caught at something, or began elsewhere."""
+_OTHER_RATE = 0.05
 
 
 def replay(
@@ -53,6 +56,7 @@ def replay(
     rtf: float,
     viewer: bool,
     arm: bool,
+    max_drift: float | None,
     graph: str,
     json_output: bool,
 ) -> None:
@@ -69,13 +73,14 @@ def replay(
         rtf: real-time factor; 0: lockstep.
         viewer: whether MuJoCo's window opens.
         arm: replay on the arm of a graph that runs; a person puts its world back, or its simulator.
+        max_drift: distance of the arm's tool from where it was recorded, beyond which it is stopped [m]; None: 0.05.
         graph: name of that graph.
         json_output: print JSON and nothing else on stdout.
 
     Raises:
         RecordingError: it cannot be read, or its actions are not those of the task. Nothing has moved.
-        CommandError: there is no such episode, the graph failed, somebody else acts, or something damaged was left out;
-            what was compared until then is printed.
+        CommandError: there is no such episode, the graph failed, somebody else acts, the arm was stopped or is
+            elsewhere, or something damaged was left out; what was compared until then is printed.
         UsageError: options that do not fit each other.
         Interrupted: a person pressed Ctrl-C.
     """
@@ -84,6 +89,10 @@ def replay(
         raise UsageError("--arm: the world runs already: leave --viewer and --rtf out")
     if graph and not arm:
         raise UsageError("--graph: names the graph of --arm; without --arm a simulation is started")
+    if max_drift is not None and not arm:
+        raise UsageError(
+            "--max-drift: stops the arm of --arm; without it a simulation goes on, and says how far it is off"
+        )
     reader = open_recording(path, ReadSettings(rate, task))
     expected = _spec_of(get_task(task))
     check_control(path, reader.spec, expected, unchecked=unchecked)
@@ -107,13 +116,15 @@ def replay(
     try:
         with _env(console, task, arm=arm, graph=graph, rtf=rtf, viewer=viewer, seed=start_seed(None)) as env:
             for each in wanted(lambda _error: None):  # damage is known already
-                outcome = _replay_one(env, each, reader.spec, expected, path, start_seed(each), arm=arm)
+                watch = _ArmWatch(env, each, reader.spec, expected, max_drift or _MAX_DRIFT) if arm else None
+                outcome = _replay_one(env, each, reader.spec, expected, path, start_seed(each), watch)
                 outcomes.append(outcome)
-                console.print(_line(outcome), highlight=False, soft_wrap=True, markup=False)
+                console.print(_line(outcome, expected.rate), highlight=False, soft_wrap=True, markup=False)
     except EpisodeLost as error:
         raise CommandError(f"replaying ended behind {len(outcomes)} episodes: {error}") from error
     except KeyboardInterrupt:
-        raise Interrupted(f"replaying interrupted behind {len(outcomes)} episodes; {path} is as it was") from None
+        rest = "the arm is held where it is" if arm else f"{path} is as it was"
+        raise Interrupted(f"replaying interrupted behind {len(outcomes)} episodes; {rest}") from None
     finally:
         if json_output and outcomes:
             print(json.dumps([_numbers(outcome) for outcome in outcomes], indent=2))
@@ -238,29 +249,78 @@ def _patient(console: Console) -> Callable[..., PersonReset]:
     return lambda graph, timeout: PersonReset(graph, timeout, notice=notice)
 
 
+class _ArmWatch:
+    """Ends a replay on an arm that somebody has stopped, or that is not where it was recorded."""
+
+    def __init__(
+        self, env: GraphEnv, episode: Episode, spec: RecordingSpec, expected: RecordingSpec, max_drift: float
+    ) -> None:
+        self._env, self._episode, self._spec, self._expected = env, episode, spec, expected
+        self._max_drift = max_drift
+
+    def begin(self, observation: Observation) -> None:
+        """Look before the first action; raises as `look`, and CommandError where somebody else acts."""
+        refuse_other_actors(self._env.connection.node, own=True)
+        self.look(0, observation)
+
+    def look(self, steps: int, observation: Observation) -> None:
+        """Look behind so many steps; raises EpisodeLost where the next action must not be sent."""
+        label = f"episode {self._episode.number} of {self._episode.actor}, behind {steps} of {len(self._episode)} steps"
+        safety = self._env.inputs.safety
+        if safety is not None and safety.estop:
+            raise EpisodeLost(f"{label}: the arm was stopped: {printable(safety.reason) or 'e-stop'}")
+        off = distance(self._episode, self._spec, steps, observation["state"], self._expected)
+        if off is not None and off > self._max_drift:
+            raise EpisodeLost(
+                f"{label}: expected the tool within {1e3 * self._max_drift:g} mm of where it was recorded, found it "
+                f"{1e3 * off:.0f} mm off: the arm is held; see what it is caught at, or where it has to start, or give "
+                "--max-drift"
+            )
+
+
 def _replay_one(
-    env: GraphEnv, episode: Episode, spec: RecordingSpec, expected: RecordingSpec, path: Path, seed: int, *, arm: bool
+    env: GraphEnv,
+    episode: Episode,
+    spec: RecordingSpec,
+    expected: RecordingSpec,
+    path: Path,
+    seed: int,
+    watch: _ArmWatch | None,
 ) -> Outcome:
     check_actions(path, episode)  # a run that goes on may have more of them than before
-    observation, _ = env.reset(seed=seed, options={"mode": EpisodeMode.EVALUATION})
-    if arm:
-        refuse_other_actors(env.connection.node, own=True)
+    observation, info = env.reset(seed=seed, options={"mode": EpisodeMode.EVALUATION})
+    if watch is not None:
+        watch.begin(observation)
+    begin_ns = end_ns = info["stamp_ns"]
     states, executed = [observation["state"]], []
     success, led = False, 0
     limits: set[str] = set()
     for action in episode.action:
         observation, _, terminated, truncated, info = env.step(action)
+        end_ns = info["stamp_ns"]
         states.append(observation["state"])
         executed.append(info["executed_action"])
         success |= bool(info["success"])
         led += bool(info["intervention"])
         limits |= set(info["limits"])
+        if watch is not None:
+            watch.look(len(executed), observation)
         if terminated or truncated:
             break
-    return compare(episode, spec, states, expected, executed, success=success, led=led, limits=frozenset(limits))
+    return compare(
+        episode,
+        spec,
+        states,
+        expected,
+        executed,
+        success=success,
+        led=led,
+        limits=frozenset(limits),
+        seconds=1e-9 * (end_ns - begin_ns),
+    )
 
 
-def _line(outcome: Outcome) -> str:
+def _line(outcome: Outcome, rate: float) -> str:
     words = {True: "success", False: "failure"}
     text = (
         f"episode {outcome.number} of {outcome.actor}: recorded {words[outcome.recorded_success]} in "
@@ -272,6 +332,8 @@ def _line(outcome: Outcome) -> str:
     if outcome.changed:
         by = f" by {', '.join(outcome.limits)}" if outcome.limits else ""
         text += f"; {outcome.changed} actions were changed{by}"
+    if abs(outcome.rate - rate) > _OTHER_RATE * rate:
+        text += f"; {outcome.rate:.3g} actions per second instead of {rate:g}"
     if outcome.led:
         text += f"; a person led {outcome.led} steps"
     return text if outcome.same_start else f"{text}; it did not start where the recorded one did"
@@ -294,4 +356,4 @@ def _numbers(outcome: Outcome) -> dict[str, object]:
     names = ("number", "actor", "recorded", "replayed", "recorded_success", "replayed_success", "same_start", "changed")
     path = outcome.path
     off = {} if path is None else {"path_mean_m": float(path.mean()), "path_max_m": float(path.max())}
-    return {name: getattr(outcome, name) for name in (*names, "led", "limits")} | off
+    return {name: getattr(outcome, name) for name in (*names, "led", "limits")} | {"rate_hz": outcome.rate} | off

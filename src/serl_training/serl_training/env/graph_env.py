@@ -55,7 +55,8 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
     Observation ``{"state": float32 (k,), "<camera>": uint8 (H, W, 3), ...}``, action ``float32 (A,)`` in [-1, 1], both
     as the task defines them. ``info`` has ``executed_action`` (what the arm controller made of the action),
     ``intervention`` (a person led), ``limits`` (names of those that acted), ``source`` (an `ExecutedAction` constant),
-    ``success`` and ``rest_action`` (the action that changes nothing).
+    ``success``, ``rest_action`` (the action that changes nothing) and ``stamp_ns`` (of the arm's state in it, by the
+    arm's clock).
 
     In lockstep a step ends when everything with the stamp of the next state has arrived. Otherwise it ends one control
     period of the arm's clock after it began, and not before every camera has a picture that is fresh: meanwhile no
@@ -183,7 +184,9 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         if not self._progress.has_state(stamp_ns):  # a world that runs by itself may break before anybody has seen it
             raise WorldBroken(self.inputs.problem)
         self._observer.begin(self._sample(), start.seed)
-        return self.observe(), {"episode": start.number, "seed": start.seed, "rest_action": self.rest_action}
+        observation = self.observe()
+        info = {"episode": start.number, "seed": start.seed, "rest_action": self.rest_action}
+        return observation, info | {"stamp_ns": self._progress.stamp_ns}
 
     def _turn_to(self, name: str | None) -> str:
         """Make one of the tasks that whose episode begins; returns its name, empty where there is only one."""
@@ -219,6 +222,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         truncated = not terminated and self.inputs.step >= self.task.horizon
         info = {
             "rest_action": self.rest_action,
+            "stamp_ns": self._progress.stamp_ns,
             "executed_action": executed_action,
             "intervention": executed.source == ExecutedAction.SOURCE_HUMAN,
             "source": int(executed.source),
