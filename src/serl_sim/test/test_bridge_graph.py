@@ -103,14 +103,18 @@ class Client:
         return self.wait_for(nanoseconds(stamp) + PERIOD_NS)
 
     def rest(self):
-        """Wait until the world stands, and the newest of its states is there: it comes again.
+        """Wait until the world stands, and the newest of its states is there: it comes again, and once more.
 
-        Topics, services and actions have no common order: who has a result need not have the state that it is of.
+        Topics, services and actions have no common order: who has a result need not have the state that it is of, but
+        perhaps two from before the world moved. What comes three times from now on spans longer than any of that.
         """
-        self.ros.spin_until(
-            lambda: len(self.truths) > 1 and self.truths[-1].header.stamp == self.truths[-2].header.stamp,
-            what="a state of the world that comes again",
-        )
+        count = len(self.truths)
+
+        def stands():
+            new = self.truths[count:]
+            return len(new) >= 3 and all(truth.header.stamp == new[-1].header.stamp for truth in new[-3:])
+
+        self.ros.spin_until(stands, what="a state of the world that comes again")
 
     def stays(self):
         """Let half a second pass; whether the world stood still."""

@@ -189,7 +189,7 @@ class ActorNode(Node):
             env = perception.wrap(self._env)
             self._actor = Actor(env, self._learner, host=self, spec=perception.spec, settings=settings)
             # What it records into files holds pictures, of which any encoder can make features later.
-            self._stamped = StampedEnv(self._env)
+            self._stamped = StampedEnv(self._env, lambda: self._env.stamp_ns)
             self._recorder = Actor(self._stamped, self._learner, host=self, spec=perception.pictures, settings=settings)
         while not stop.is_set():
             executor.spin_once(0.1)

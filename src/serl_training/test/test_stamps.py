@@ -35,19 +35,22 @@ class Clock(gym.Env):
     def __init__(self, stamps: list[int]) -> None:
         self.all_stamps = stamps
 
+    def newest(self) -> int:
+        return self.all_stamps[self.count]
+
     def _state(self) -> dict[str, np.ndarray]:
         return {"state": np.array([self.count], np.float32)}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
         self.count = 0
-        return self._state(), {"stamp_ns": self.all_stamps[0]}
+        return self._state(), {}
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
         self.count += 1
         over = self.count == len(self.all_stamps) - 1
         info = {"executed_action": action, "intervention": True, "success": over}
-        return self._state(), float(over), over, False, info | {"stamp_ns": self.all_stamps[self.count]}
+        return self._state(), float(over), over, False, info
 
 
 class Swaying:
@@ -62,7 +65,8 @@ def recorded(path: Path, episodes: list[list[int]], size: int) -> list[Episode]:
     """Episodes with these stamps, recorded as the actor does it, and read."""
     with DemonstrationFile(path, SPEC, about={"rate": RATE}) as file:
         for number, stamps in enumerate(episodes):
-            env = StampedEnv(Clock(stamps))
+            clock = Clock(stamps)
+            env = StampedEnv(clock, clock.newest)
             chunks: list[Chunk] = []
             start = EpisodeStart(EpisodeMode.DEMONSTRATION, number, seed=0)
             run_episode(env, Swaying(), start, ChunkFormat(SPEC, size=size), on_chunk=chunks.append)
@@ -97,7 +101,8 @@ def test_a_check_of_the_file_sees_frames_that_were_dropped_and_a_clock_that_jump
 
 
 def test_steps_that_were_not_are_no_stamps() -> None:
-    env = StampedEnv(Clock([0, 1, 2]))
+    clock = Clock([0, 1, 2])
+    env = StampedEnv(clock, clock.newest)
     with pytest.raises(IndexError):
         env.stamps(0, 0)
     env.reset()

@@ -288,16 +288,16 @@ def _replay_one(
     watch: _ArmWatch | None,
 ) -> Outcome:
     check_actions(path, episode)  # a run that goes on may have more of them than before
-    observation, info = env.reset(seed=seed, options={"mode": EpisodeMode.EVALUATION})
+    observation, _ = env.reset(seed=seed, options={"mode": EpisodeMode.EVALUATION})
     if watch is not None:
         watch.begin(observation)
-    begin_ns = end_ns = info["stamp_ns"]
+    begin_ns = end_ns = env.stamp_ns
     states, executed = [observation["state"]], []
     success, led = False, 0
     limits: set[str] = set()
     for action in episode.action:
         observation, _, terminated, truncated, info = env.step(action)
-        end_ns = info["stamp_ns"]
+        end_ns = env.stamp_ns
         states.append(observation["state"])
         executed.append(info["executed_action"])
         success |= bool(info["success"])

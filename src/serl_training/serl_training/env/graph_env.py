@@ -55,8 +55,8 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
     Observation ``{"state": float32 (k,), "<camera>": uint8 (H, W, 3), ...}``, action ``float32 (A,)`` in [-1, 1], both
     as the task defines them. ``info`` has ``executed_action`` (what the arm controller made of the action),
     ``intervention`` (a person led), ``limits`` (names of those that acted), ``source`` (an `ExecutedAction` constant),
-    ``success``, ``rest_action`` (the action that changes nothing) and ``stamp_ns`` (of the arm's state in it, by the
-    arm's clock).
+    ``success`` and ``rest_action`` (the action that changes nothing). `stamp_ns` says when an observation was made: that
+    is another time each time, and what `info` says is the same for the same seed and actions.
 
     In lockstep a step ends when everything with the stamp of the next state has arrived. Otherwise it ends one control
     period of the arm's clock after it began, and not before every camera has a picture that is fresh: meanwhile no
@@ -186,7 +186,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         self._observer.begin(self._sample(), start.seed)
         observation = self.observe()
         info = {"episode": start.number, "seed": start.seed, "rest_action": self.rest_action}
-        return observation, info | {"stamp_ns": self._progress.stamp_ns}
+        return observation, info
 
     def _turn_to(self, name: str | None) -> str:
         """Make one of the tasks that whose episode begins; returns its name, empty where there is only one."""
@@ -222,7 +222,6 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         truncated = not terminated and self.inputs.step >= self.task.horizon
         info = {
             "rest_action": self.rest_action,
-            "stamp_ns": self._progress.stamp_ns,
             "executed_action": executed_action,
             "intervention": executed.source == ExecutedAction.SOURCE_HUMAN,
             "source": int(executed.source),
@@ -240,6 +239,11 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         raise TypeError("a GraphEnv is a connection to running nodes: it cannot be copied or pickled, make another one")
 
     # The graph
+
+    @property
+    def stamp_ns(self) -> int:
+        """Stamp of the arm's state in the newest observation, by the arm's clock [ns]."""
+        return self._progress.stamp_ns
 
     @property
     def estop(self) -> bool:

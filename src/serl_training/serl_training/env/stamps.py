@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -13,11 +14,15 @@ from serl_training.env.episode import Observation
 
 
 class StampedEnv(gym.Wrapper[Observation, NDArray[np.float32], Observation, NDArray[np.float32]]):
-    """An environment that remembers the ``stamp_ns`` of its ``info`` for each observation since its last reset."""
+    """An environment that remembers when each observation since its last reset was made.
 
-    def __init__(self, env: gym.Env[Observation, NDArray[np.float32]]) -> None:
-        """Wrap an environment whose ``info`` says ``stamp_ns``, the stamp of the observation [ns]."""
+    It is asked beside `info`, which is the same for the same seed and actions; a stamp never is.
+    """
+
+    def __init__(self, env: gym.Env[Observation, NDArray[np.float32]], newest: Callable[[], int]) -> None:
+        """Wrap an environment; `newest` says the stamp of its newest observation [ns]."""
         super().__init__(env)
+        self._newest = newest
         self._stamps: list[int] = []
 
     def reset(
@@ -25,13 +30,13 @@ class StampedEnv(gym.Wrapper[Observation, NDArray[np.float32], Observation, NDAr
     ) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode; the stamps of the last one are forgotten."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._stamps = [info["stamp_ns"]]
+        self._stamps = [self._newest()]
         return observation, info
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, Any, bool, bool, dict[str, Any]]:
         """Act for one step by an action (A,)."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._stamps.append(info["stamp_ns"])
+        self._stamps.append(self._newest())
         return observation, reward, terminated, truncated, info
 
     def stamps(self, first_step: int, steps: int) -> NDArray[np.int64]:
