@@ -37,8 +37,12 @@ def test_a_person_moves_the_arm_and_lets_go_and_nothing_moves_back(ros, processe
     start = arm[-1].tcp_pose.position
 
     def led(axis, value):
-        """Deflect, never quite the same, until the person leads."""
-        joy.axes[axis] = value if joy.axes[axis] != value else 0.99 * value
+        """Deflect, never quite the same, until the person leads; let go for a second every five.
+
+        A device that was silent for half a second, as on a machine that is busy, leads again once it was at rest.
+        """
+        resting = arm[-1].header.stamp.sec % 5 == 0
+        joy.axes[axis] = 0.0 if resting else value if joy.axes[axis] != value else 0.99 * value
         return executed and executed[-1].source == ExecutedAction.SOURCE_HUMAN
 
     def let_go():
