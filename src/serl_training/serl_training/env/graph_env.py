@@ -55,8 +55,8 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
     Observation ``{"state": float32 (k,), "<camera>": uint8 (H, W, 3), ...}``, action ``float32 (A,)`` in [-1, 1], both
     as the task defines them. ``info`` has ``executed_action`` (what the arm controller made of the action),
     ``intervention`` (a person led), ``limits`` (names of those that acted), ``source`` (an `ExecutedAction` constant),
-    ``success`` and ``rest_action`` (the action that changes nothing). `stamp_ns` says when an observation was made, which
-    is never the same; what `info` says is, for the same seed and actions.
+    ``success`` and ``rest_action`` (the action that changes nothing). `stamp_ns` says when an observation was made,
+    which is never the same; what `info` says is, for the same seed and actions.
 
     In lockstep a step ends when everything with the stamp of the next state has arrived. Otherwise it ends one control
     period of the arm's clock after it began, and not before every camera has a picture that is fresh: meanwhile no
