@@ -6,7 +6,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from serl_config.schema import ConfigError, Field, config, load_yaml, suggestion
+from serl_config.named_files import load_named
+from serl_config.schema import ConfigError, Field, config, suggestion
 
 from serl_config import resources
 from serl_drivers.device_kinds import KINDS
@@ -39,14 +40,7 @@ def load_driver(name: str) -> DriverConfig:
     Raises:
         ConfigError: there is none, or its file is wrong.
     """
-    known = resources.listing(FOLDER, ".yaml")
-    if name not in known:
-        raise ConfigError(f"unknown driver {name!r}" + suggestion(name, [*known]))
-    driver = load_yaml(known[name], DriverConfig)
-    if driver.name != name:
-        raise ConfigError(f"{known[name]}: 'name': expected {name!r} as the file's name says, found {driver.name!r}")
+    driver, file = load_named(FOLDER, name, DriverConfig, "driver")
     if driver.device not in KINDS:
-        raise ConfigError(
-            f"{known[name]}: 'device': unknown device {driver.device!r}" + suggestion(driver.device, [*KINDS])
-        )
+        raise ConfigError(f"{file}: 'device': unknown device {driver.device!r}" + suggestion(driver.device, [*KINDS]))
     return driver

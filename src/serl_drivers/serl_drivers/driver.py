@@ -168,9 +168,8 @@ class Driver:
     def tick(self, now: float) -> Reading | None:
         """Do what is due at `now` [s]; the newest reading, None where the arm has told none."""
         with self._lock:
-            wanted = _Wanted(self._wanted.motion, self._wanted.width, self._wanted.at)
+            wanted, self._wanted = self._wanted, _Wanted()
             asked, self._asked = self._asked, None
-            self._wanted.motion = self._wanted.width = None
         period = min(max(now - self._ticked_at, 0.0), 2.0 * self.settings.period)
         self._ticked_at = now
         try:
@@ -232,10 +231,10 @@ class Driver:
         if now - over > self.settings.silence:
             self._hold("no commands")
             return
-        wanted_joints = self._joints if self._motion is None else self._motion.at(now, self._joints)
-        joints = self._clamp.joints(wanted_joints, self._joints, period)
+        goal = self._joints if self._motion is None else self._motion.at(now, self._joints)
         lag = self.settings.most_lag
-        joints = np.clip(joints, reading.positions - lag, reading.positions + lag)
+        goal = np.clip(goal, reading.positions - lag, reading.positions + lag)
+        joints = self._clamp.joints(goal, self._joints, period)  # last: no target is faster than a joint may be
         width = self._clamp.width(self._wanted_width, self._width, period)
         self._device.write(joints, width)
         self._joints, self._width = joints, width

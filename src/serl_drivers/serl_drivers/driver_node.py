@@ -82,7 +82,7 @@ class DriverNode(Node):
         settings = DriverSettings(
             period=1.0 / config.rate, control_period=task.control_period, gripper_speed=config.gripper_speed
         )
-        inverse = InverseKinematics(robot, Kinematics(robot), settings.period)
+        inverse = InverseKinematics(robot, kinematics, settings.period)
         self._driver = Driver(device, robot, kinematics, inverse, settings, self._on_change)
         self._limits = np.column_stack([kinematics.lower, kinematics.upper])
         self._base_frame = declare_frame_prefix(self) + robot.base_frame
@@ -179,16 +179,14 @@ class DriverNode(Node):
 
     def _on_change(self, text: str) -> None:
         """Tell of another state; from any thread."""
-        driver = getattr(self, "_driver", None)
-        state = State.UNCONFIGURED if driver is None else driver.state
+        state = self._driver.state
         level = logs.ERROR if state is State.FAULT else logs.WARN if state is State.UNCONFIGURED else logs.INFO
         logs.log(self, level, text, throttle=5.0, key=text)
         status = DiagnosticStatus(
             level=_LEVELS[state], name="driver", hardware_id=self._description, message=printable(text)
         )
         status.values = [KeyValue(key="state", value=state.value)]
-        if hasattr(self, "_statuses"):
-            self._statuses.publish(status)
+        self._statuses.publish(status)
 
     def _diagnose(self) -> None:
         driver, reading = self._driver, self._reading

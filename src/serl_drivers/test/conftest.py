@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An emulated arm of servos at a pseudo-terminal, with the calibration file of a real one."""
+"""An emulated arm of servos at a pseudo-terminal, with the calibration file of a real one; `patience` for the tests."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from serl_feetech.calibration import ServoCalibration, write_calibration
 from serl_feetech.emulated.bus import EmulatedBus
 from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
 from serl_feetech.emulated.servo import EmulatedServo
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import eventually, fails
 from serl_config.schema import ConfigError
 from serl_drivers.device import DriverError
 from serl_drivers.driver import Driver, State
@@ -28,7 +29,6 @@ needs_sdk = pytest.mark.skipif(not INSTALLED, reason="franky is not installed: .
 
 ROBOT = load_robot("fr3")
 WAKES = np.array([0.0, 0.0, 0.0, -1.57, 0.0, 1.57, 0.785])
-PATIENCE = 100.0  # of a busy machine [s]
 # Its ports are fixed: an address of this process alone keeps two test runs on a machine apart.
 ADDRESS = f"127.{os.getpid() >> 16 & 0x3F | 0x80}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF or 1}"
 SETTINGS = {"port": ADDRESS, "realtime": False, "feedback_timeout": 5.0}
@@ -75,26 +75,6 @@ def connects(device: FrankaDevice) -> bool:
         assert "activate the FCI in Desk" in str(error) or "within" in str(error)  # not there yet, or slow
         return False
     return True
-
-
-def eventually(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def fails(device: FrankaDevice, saying: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        try:
-            device.read()
-        except DriverError as error:
-            assert saying in str(error)
-            assert ADDRESS in str(error) and "\n" not in str(error)
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"nobody said {saying!r}")
 
 
 @pytest.mark.skipif(INSTALLED, reason="franky is installed")
@@ -154,7 +134,7 @@ def test_a_simulator_that_is_killed_in_motion_is_lost_and_one_that_is_started_ag
     device.hold()
     device.write(WAKES + 0.1, 0.04)
     simulator.kill()
-    fails(device, "")
+    assert ADDRESS in str(fails(device, ""))
     again = Simulator()
     try:
         eventually(lambda: connects(device))
@@ -170,7 +150,7 @@ def test_a_robot_that_falls_silent_is_noticed_by_its_old_state(simulator):
     device = connected(feedback_timeout=0.5)
     device.hold()
     simulator.process.send_signal(signal.SIGSTOP)
-    fails(device, "the same state for")
+    assert ADDRESS in str(fails(device, "the same state for"))
     simulator.process.send_signal(signal.SIGCONT)
     device.close()
 

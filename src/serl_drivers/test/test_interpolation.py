@@ -121,3 +121,18 @@ def test_an_arm_that_answers_and_takes_no_target_is_lost_as_well() -> None:
     assert driver.reason == "the connection is lost: the wire: refused"
     assert driver.failures == pytest.approx(20, abs=2)
     assert wire.targets == [] and wire.holds == 2
+
+
+def test_an_arm_that_is_pushed_away_is_followed_no_faster_than_its_joints_may_move() -> None:
+    wire, driver = driven()
+    driver.follow_joints(JointTrajectoryPlan([0.0, 5.0], [HOME, HOME]), 0.0)
+    now = 0.0
+    for step in range(100):
+        now += PERIOD
+        if step == 20:
+            wire._positions = HOME + 1.2  # further than a command may be from where the arm is
+        driver.tick(now)
+        wire._positions = HOME + 1.2 if step >= 20 else wire._positions
+    steps = np.abs(np.diff(wire.targets, axis=0))
+    assert steps.max() > 0.0
+    assert (steps <= KINEMATICS.velocity * PERIOD * (1 + 1e-9)).all()

@@ -8,6 +8,7 @@ from itertools import count
 
 import numpy as np
 import pytest
+from patience import PATIENCE, eventually, fails
 from serl_config.schema import ConfigError
 from serl_drivers.device import DriverError
 from serl_drivers.driver import Driver, State
@@ -23,7 +24,6 @@ INSTALLED = importlib.util.find_spec("piper_sdk") is not None and importlib.util
 needs_sdk = pytest.mark.skipif(not INSTALLED, reason="the vendor's SDK is not installed: ./serl setup piper")
 
 START = np.radians([10.0, 60.0, -60.0, 0.0, 20.0, 5.0])
-PATIENCE = 60.0  # of a busy machine [s]
 NAMES = count()
 
 
@@ -64,26 +64,6 @@ def device(arm) -> Iterator[PiperDevice]:
     made.connect()
     yield made
     made.close()
-
-
-def eventually(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def fails(device: PiperDevice, saying: str) -> DriverError:
-    """The error that `read` ends with, within the time that it has to find out."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        try:
-            device.read()
-        except DriverError as error:
-            assert saying in str(error)
-            return error
-        time.sleep(0.005)
-    raise AssertionError(f"nobody said {saying!r}")
 
 
 @needs_sdk

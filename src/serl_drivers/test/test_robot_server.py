@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patience import eventually
 from serl_config.schema import ConfigError
 from serl_drivers.device import DriverError
 from serl_drivers.driver import Driver, State
@@ -22,7 +23,6 @@ from serl_robots.model.robot import load_robot
 
 PANDA = load_robot("panda")
 HOME = np.array(PANDA.configuration("home"))
-PATIENCE = 60.0  # of a busy machine [s]
 ROBOTIQ = GripperDialect("hil_serl", "robotiq", 0.085)
 FLANGE = Pose((0.0, 0.0, 0.05), (0.0, 0.0, np.sin(np.pi / 8), np.cos(np.pi / 8)))
 """To an end effector that is set in Desk, 5 cm beyond the tool centre point and turned by 45 degrees."""
@@ -45,13 +45,6 @@ def device(server: EmulatedRobotServer) -> Iterator[ServerDevice]:
     made.connect()
     yield made
     made.close()
-
-
-def eventually(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_connecting_moves_nothing_and_says_that_nobody_is_asked_who_they_are(server, caplog):

@@ -2,27 +2,11 @@
 """What planned motions keep away from: `config/scenes/<name>.yaml`."""
 
 import mujoco
-from serl_config.schema import ConfigError, Field, config, load_yaml, model_validator, suggestion
-from serl_robots.model.pose import Vector3
-from serl_robots.model.robot import RobotModel
-
-from serl_config import resources
+from serl_config.named_files import load_named
+from serl_config.schema import Field, config, model_validator
+from serl_robots.model.robot import Box, RobotModel
 
 FOLDER = "config/scenes"
-
-
-@config(kw_only=True)
-class Box:
-    """A box along the axes of the arm's base frame."""
-
-    lower: Vector3 = Field(description="corner [m]")
-    upper: Vector3 = Field(description="opposite corner [m]")
-
-    @model_validator(mode="after")
-    def _has_a_volume(self) -> "Box":
-        if not all(low < high for low, high in zip(self.lower, self.upper, strict=True)):
-            raise ValueError(f"expected lower below upper on every axis, found {list(self.lower)}, {list(self.upper)}")
-        return self
 
 
 @config(kw_only=True)
@@ -68,13 +52,7 @@ def load_scene(name: str) -> Scene:
     Raises:
         ConfigError: there is no such scene, or its file is wrong.
     """
-    known = resources.listing(FOLDER, ".yaml")
-    if name not in known:
-        raise ConfigError(f"unknown scene {name!r}" + suggestion(name, [*known]))
-    scene = load_yaml(known[name], Scene)
-    if scene.name != name:
-        raise ConfigError(f"{known[name]}: 'name': expected {name!r} as the file's name says, found {scene.name!r}")
-    return scene
+    return load_named(FOLDER, name, Scene, "scene")[0]
 
 
 def describe(robot: RobotModel, scene: Scene) -> mujoco.MjSpec:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from serl_launch.errors import CommandError
 from serl_launch.graph_session import GraphSession
 from serl_ros.qos import LATCHED, LOOP_10
@@ -166,17 +167,12 @@ def device_to_target_ms(bench: Bench) -> Measurement:
         bench.say(f"{PUSHES} pushes: the arm stands, the cap alone")
         pushes.run(SafetyStatus.MODE_IDLE, button=False)
         found["touch"], found["touch, said"] = pushes.targets, pushes.actions
-    p99 = {name: percentile(values, 0.99) for name, values in found.items()}
+    p99 = {name: float(np.percentile(values, 99, method="inverted_cdf")) for name, values in found.items()}
     spread = (
-        f"{PUSHES} pushes; median {percentile(found['held'], 0.5):.1f}; p99 {p99['policy']:.0f} while a policy steps "
+        f"{PUSHES} pushes; median {np.median(found['held']):.1f}; p99 {p99['policy']:.0f} while a policy steps "
         f"at 10 Hz, {p99['touch']:.0f} by the cap alone; p99 until the device's message {p99['held, said']:.1f}"
     )
     return Measurement(p99["held"], spread, {name: [round(each, 2) for each in ms] for name, ms in found.items()})
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The smallest of `values` that a `share` of them is not above."""
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 @contextmanager

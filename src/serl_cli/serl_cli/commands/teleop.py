@@ -34,8 +34,8 @@ def teleop_overview() -> None:
 @teleop.command("list")
 def list_devices() -> None:
     """List the devices that are plugged in."""
+    from serl_feetech.found import PORTS
     from serl_teleop.devices.hid.spacemouse import space_mice
-    from serl_teleop.devices.leader.servo_leader import PORTS
 
     mice = space_mice()
     for mouse in mice:

@@ -16,6 +16,7 @@ from serl_feetech.arm import GRIPPER, ServoArm
 from serl_feetech.bus import Bus
 from serl_feetech.calibration import CalibrationError, read_calibration
 from serl_feetech.errors import FeetechError, ServoFault
+from serl_feetech.found import only_calibration, only_port
 from serl_feetech.port import SerialPort
 from serl_feetech.registers import Register
 from serl_robots.model.gripper import JawMap
@@ -24,10 +25,7 @@ from serl_robots.model.robot import RobotModel
 from serl_drivers.device import DriverError, Joints, Reading
 from serl_feetech import registers
 
-_LEROBOT: Final = Path("~/.cache/huggingface/lerobot/calibration/robots")
-"""Where LeRobot keeps calibrations of followers, in a folder for each kind of arm."""
-_KINDS: Final = ("so_follower", "so101_follower", "so100_follower")
-_PORTS: Final = Path("/dev/serial/by-id")
+_KINDS: Final = tuple(f"robots/{name}" for name in ("so_follower", "so101_follower", "so100_follower"))
 _VALUES: Final[tuple[tuple[str, Register, float], ...]] = (
     ("temperature of {} [degC]", registers.PRESENT_TEMPERATURE, 1.0),
     ("current of {} [A]", registers.PRESENT_CURRENT, 6.5e-3),
@@ -96,8 +94,9 @@ class ServoDevice:
         """
         self.close()
         settings = self._settings
-        file = Path(settings.calibration).expanduser() if settings.calibration else _only_calibration()
         try:
+            named = settings.calibration
+            file = Path(named).expanduser() if named else only_calibration("settings.calibration", _KINDS)
             calibration = read_calibration(file)
             missing = [name for name in (*self._joints, GRIPPER) if name not in calibration]
             if missing or len(calibration) != len(self._joints) + 1:
@@ -106,7 +105,7 @@ class ServoDevice:
                     f"{', '.join(calibration)}; is it that of another arm?"
                 )
             calibration = {name: calibration[name] for name in (*self._joints, GRIPPER)}
-            self._port = settings.port or _only_port()
+            self._port = settings.port or only_port("settings.port")
             port = SerialPort(self._port)
         except (FeetechError, FileError, CalibrationError) as error:
             raise DriverError(str(error)) from error
@@ -225,22 +224,3 @@ def make(robot: RobotModel, settings: Mapping[str, Any], source: str) -> ServoDe
     if jaw is None:
         raise ConfigError(f"{source}: 'robot': expected one whose gripper has a 'jaw', found {robot.name!r}")
     return ServoDevice(robot, jaw, build(ServoSettings, dict(settings), source))
-
-
-def _only_port() -> str:
-    found = sorted(str(path) for path in _PORTS.glob("*")) or sorted(str(path) for path in Path("/dev").glob("ttyACM*"))
-    if len(found) != 1:
-        there = ", ".join(found) or "none"
-        raise DriverError(f"settings.port: say which serial port is the arm's; plugged in: {there}")
-    return found[0]
-
-
-def _only_calibration() -> Path:
-    folder = _LEROBOT.expanduser()
-    found = sorted(path for kind in _KINDS for path in (folder / kind).glob("*.json"))
-    if len(found) != 1:
-        there = ", ".join(map(str, found)) or f"none below {folder}"
-        raise DriverError(
-            f"settings.calibration: say which file is the arm's; LeRobot has made: {there}. lerobot-calibrate makes one"
-        )
-    return found[0]

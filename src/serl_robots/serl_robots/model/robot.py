@@ -7,7 +7,8 @@ import sys
 from functools import cache
 from typing import Literal
 
-from serl_config.schema import ConfigError, Field, config, load_yaml, model_validator, suggestion
+from serl_config.named_files import load_named
+from serl_config.schema import ConfigError, Field, config, model_validator, suggestion
 from serl_config.text import printable
 
 from serl_config import resources
@@ -26,14 +27,14 @@ _XACRO_SECONDS = 10  # of processor time
 
 
 @config(kw_only=True)
-class SafetyBox:
-    """Box that the tool keeps to where a task sets none."""
+class Box:
+    """A box along the axes of the arm's base frame."""
 
     lower: Vector3 = Field(description="corner, base frame [m]")
     upper: Vector3 = Field(description="opposite corner, base frame [m]")
 
     @model_validator(mode="after")
-    def _has_a_volume(self) -> "SafetyBox":
+    def _has_a_volume(self) -> "Box":
         if not all(low < high for low, high in zip(self.lower, self.upper, strict=True)):
             raise ValueError(f"expected lower below upper on every axis, found {list(self.lower)}, {list(self.upper)}")
         return self
@@ -54,7 +55,7 @@ class RobotModel:
     named_configurations: dict[str, tuple[float, ...]] = Field(
         description="name -> arm joint positions [rad]; home and ready among them"
     )
-    safety_box: SafetyBox
+    safety_box: Box = Field(description="that the tool keeps to where a task sets none")
     gripper: Gripper
     cameras: dict[str, CameraMount] = Field(max_length=32, description="that the arm carries, by their names")
     simulation: SimulatedDrive
@@ -101,13 +102,7 @@ class RobotModel:
 @cache
 def load_robot(name: str) -> RobotModel:
     """The robot `config/robots/<name>.yaml`. Raises ConfigError when there is none or the file is wrong."""
-    known = resources.listing(FOLDER, ".yaml")
-    if name not in known:
-        raise ConfigError(f"unknown robot {name!r}" + suggestion(name, [*known]))
-    robot = load_yaml(known[name], RobotModel)
-    if robot.name != name:
-        raise ConfigError(f"{known[name]}: 'name': expected {name!r} as the file's name says, found {robot.name!r}")
-    return robot
+    return load_named(FOLDER, name, RobotModel, "robot")[0]
 
 
 @cache

@@ -4,13 +4,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from serl_config.schema import ConfigError, Field, config, load_yaml, model_validator, suggestion
+from serl_config.named_files import load_named
+from serl_config.schema import ConfigError, Field, config, model_validator
 from serl_robots.model.camera_mount import CameraMount
 from serl_robots.model.pose import Vector3
 from serl_robots.model.robot import FOLDER as ROBOTS
 from serl_robots.model.robot import RobotModel
-
-from serl_config import resources
 
 FOLDER = "config/worlds"
 
@@ -49,13 +48,7 @@ def load_world_file(name: str) -> WorldFile:
     Raises:
         ConfigError: there is no such world, or its file is wrong.
     """
-    known = resources.listing(FOLDER, ".yaml")
-    if name not in known:
-        raise ConfigError(f"unknown world {name!r}" + suggestion(name, [*known]))
-    world = load_yaml(known[name], WorldFile)
-    if world.name != name:
-        raise ConfigError(f"{known[name]}: 'name': expected {name!r} as the file's name says, found {world.name!r}")
-    return world
+    return load_named(FOLDER, name, WorldFile, "world")[0]
 
 
 def cameras_of(world: WorldFile, robot: RobotModel, arms: Sequence[str] = ("",)) -> dict[str, CameraMount]:

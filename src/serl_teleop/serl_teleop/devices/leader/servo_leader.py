@@ -11,17 +11,14 @@ from serl_feetech.arm import ServoArm
 from serl_feetech.bus import Bus
 from serl_feetech.calibration import Calibration, CalibrationError, read_calibration
 from serl_feetech.errors import FeetechError
+from serl_feetech.found import only_calibration, only_port
 from serl_feetech.port import Port, SerialPort
 
 from serl_teleop.devices.device import DeviceError
 from serl_teleop.devices.leader.arm import LeaderReading
 from serl_teleop.devices.leader.chain import Joints
 
-LEROBOT: Final = Path("~/.cache/huggingface/lerobot/calibration/teleoperators")
-"""Where LeRobot keeps calibrations of leaders, in a folder for each kind of arm."""
-_KINDS: Final = ("so_leader", "so101_leader", "so100_leader")
-PORTS: Final = Path("/dev/serial/by-id")
-"""Serial adapters that are plugged in, by names that stay."""
+_KINDS: Final = tuple(f"teleoperators/{name}" for name in ("so_leader", "so101_leader", "so100_leader"))
 
 
 class ServoLeader:
@@ -106,26 +103,10 @@ def open_servo_leader(port: str, calibration: str, torque: float, held_torque: f
     Raises:
         DeviceError: it cannot be told which one is meant, or it does not answer.
     """
-    file = Path(calibration).expanduser() if calibration else _only_calibration(LEROBOT.expanduser())
     try:
+        file = Path(calibration).expanduser() if calibration else only_calibration("leader.calibration", _KINDS)
         servos = read_calibration(file)
-        device = SerialPort(port or _only_port(PORTS))
+        device = SerialPort(port or only_port("leader.port"))
     except (FeetechError, FileError, CalibrationError) as error:
         raise DeviceError(str(error)) from error
     return ServoLeader(device, servos, str(file), torque, held_torque)
-
-
-def _only_port(folder: Path) -> str:
-    found = sorted(str(path) for path in folder.glob("*")) or sorted(str(path) for path in Path("/dev").glob("ttyACM*"))
-    if len(found) != 1:
-        there = ", ".join(found) or "none"
-        raise DeviceError(f"leader.port: say which serial port is the leader's; plugged in: {there}")
-    return found[0]
-
-
-def _only_calibration(folder: Path) -> Path:
-    found = sorted(path for kind in _KINDS for path in (folder / kind).glob("*.json"))
-    if len(found) != 1:
-        there = ", ".join(map(str, found)) or f"none below {folder}"
-        raise DeviceError(f"leader.calibration: say which file is the leader's; LeRobot has made: {there}")
-    return found[0]
