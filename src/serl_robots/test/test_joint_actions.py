@@ -180,3 +180,13 @@ def test_a_controller_is_given_the_action_of_one_arm() -> None:
     task = ArmTask(name="two", robot="panda", control_period=0.1, action=action, limits=SafetyLimits(**LIMITS))
     with pytest.raises(ValueError, match="each arm has a controller of its own"):
         ArmController(task, robot, kinematics, lockstep=True)
+
+
+def test_a_stop_before_anything_was_commanded_is_answered_where_the_clock_began_anew(rig: JointRig) -> None:
+    rig.stamp_ns = 0
+    rig.state(0.01)
+    rig.state(0.01)
+    rig.controller.on_estop()
+    assert rig.controller.safety.estop
+    rig.states(2 * PERIOD)
+    assert all(np.array_equal(command.joint_positions, rig.joints) for command in rig.commands)

@@ -161,7 +161,7 @@ class Storm:
         if self._lockstep:
             self._watch.forget()
         else:
-            self._watch.doubt()
+            self._watch.doubt(self._stamp_ns + round(PERIOD * 1e9))
         self._now -= 0.0 if self._lockstep else PERIOD - 0.001  # time jumps ahead
         self._state(PERIOD)
 
@@ -250,7 +250,7 @@ class Storm:
         """The source of the joint states begins anew, with other stamps."""
         if not self._lockstep:
             self._stamp_ns = int(self._rng.choice([0, 10**9, self._stamp_ns + 10**10]))
-            self._watch.doubt()
+            self._watch.doubt(self._stamp_ns + round(_STATE * 1e9))
             self._state(_STATE)
 
     # The world
@@ -320,7 +320,7 @@ class Storm:
         self._joints = solve_joints(self._kinematics, self._joints, self._tcp)
         reached = self._kinematics.tcp(self._joints)
         if reached.distance(self._tcp) > _SMALL_PUSH:
-            self._watch.doubt()
+            self._watch.doubt(self._stamp_ns)
         self._tcp = reached
 
 
@@ -375,19 +375,26 @@ def storm(robot: RobotModel, events: int, seed: int, each: int = 500) -> Ratios:
     A controller gets `each` random events before a new one takes its place.
     """
     kinematics, ratios = Kinematics(robot), Ratios()
-    rng = np.random.default_rng(seed)
     number = 0
     while ratios.events < events:
-        lockstep, joints, joint_actions = number % 2 == 1, number % 8 < 2, number % 8 in (4, 5)
-        Storm(
-            robot,
-            kinematics,
-            random_limits(rng, robot.gripper),
-            rng,
-            ratios,
-            lockstep=lockstep,
-            joints=joints,
-            joint_actions=joint_actions,
-        ).run(each)
+        storm_around_one(robot, kinematics, (seed, number), ratios, each)
         number += 1
     return ratios
+
+
+def storm_around_one(
+    robot: RobotModel, kinematics: Kinematics, seed: tuple[int, int], ratios: Ratios, events: int
+) -> None:
+    """So many random `events` around one controller, the same for the same `seed`; its second number says the kind."""
+    rng, number = np.random.default_rng(seed), seed[1]
+    lockstep, joints, joint_actions = number % 2 == 1, number % 8 < 2, number % 8 in (4, 5)
+    Storm(
+        robot,
+        kinematics,
+        random_limits(rng, robot.gripper),
+        rng,
+        ratios,
+        lockstep=lockstep,
+        joints=joints,
+        joint_actions=joint_actions,
+    ).run(events)

@@ -70,7 +70,8 @@ class Watch:
         self._paths: list[_Path] = []
         self._width: float | None = None  # commanded last [m]
         self._stamp_ns, self._seen_at = 0, 0.0
-        self._joints = self._is_doubtful = False
+        self._joints = False
+        self._doubted_ns: int | None = None  # stamp of the state that told of what may have been a reset
 
     def forget(self) -> None:
         """The world was reset: what was commanded before is void."""
@@ -78,9 +79,12 @@ class Watch:
         self._joint_paths.clear()
         self._width = None
 
-    def doubt(self) -> None:
-        """Something happened that the controller may take for a reset of the world."""
-        self._is_doubtful = True
+    def doubt(self, stamp_ns: int) -> None:
+        """Something happened that the controller may take for a reset of the world, and states tell from `stamp_ns` on.
+
+        In real time it believes so only when the next state confirms it, and goes on from the old pose until then.
+        """
+        self._doubted_ns = stamp_ns
 
     def see(self, command: Command, measured: Measured, now: float, where: str) -> None:
         """A command was published at the local time `now` [s], while the newest state was `measured`."""
@@ -112,11 +116,13 @@ class Watch:
             ratios.note("outside", abs(command.gripper_width - limits.width_within(command.gripper_width)), where)
         self._see_gripper(command.gripper_width, measured.gripper_width, may_be_void, where)
         moves = _norm(path.velocity) > 0.0 or _norm(path.turn) > _ROUNDING
-        if moves and not self._lockstep and not self._is_doubtful:
+        if moves and not self._lockstep and self._doubted_ns is None:
             since = max((command.stamp_ns - self._stamp_ns) * 1e-9, now - self._seen_at)
             ratios.note("early", _SHORTEST * PERIOD / max(since, 1e-9), where)
         self._stamp_ns, self._seen_at, self._joints = command.stamp_ns, now, joints
-        self._is_doubtful = False
+        doubted_ns = self._doubted_ns
+        if doubted_ns is not None and (command.stamp_ns > doubted_ns or self._lockstep):
+            self._doubted_ns = None
 
     def _differences(self, command: Command, before: _Path) -> tuple[_Path, float, float]:
         """The way on from `before`; acceleration and speed over their limits."""
@@ -169,7 +175,7 @@ class Watch:
         Without a history; when it stands and a motion in joint space begins, which starts from the measured joints; and
         when it stands and the tool is found elsewhere.
         """
-        if not self._paths or self._is_doubtful:
+        if not self._paths or self._doubted_ns is not None:
             return True
         for joint_path in self._joint_paths:
             apart = float(np.abs(joint_path.positions - measured.joints).max())

@@ -220,6 +220,7 @@ class CommandSequence:
         begins = not pacing.started or (not hold.begun and not lost)
         if (begins or pacing.is_void) and pacing.drop_if_void(measured, fresh=self.fresh):
             hold = self.hold = Hold(self.integrator)
-        standing = hold.stands
-        result = hold.advance(None if lost or pacing.is_doubtful else measured)
-        return None if standing and hold.holds_joints and not self.pacing.time_runs else result
+        if hold.stands and hold.holds_joints and not pacing.time_runs:
+            hold.begun = True
+            return None  # the world does not move on for joints that stand, so nothing may change unsaid
+        return hold.advance(None if lost or pacing.is_doubtful else measured)

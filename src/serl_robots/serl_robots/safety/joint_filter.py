@@ -115,8 +115,8 @@ class JointFilter(SafetyFilter[Positions]):
 
     @property
     def at_rest(self) -> bool:
-        """Whether the last step stood still."""
-        return float(np.abs(self._state.velocity).max()) <= _STANDING
+        """Whether the last step stood still, or nothing was commanded yet."""
+        return self._last is None or float(np.abs(self._last.velocity).max()) <= _STANDING
 
     @property
     def braking_periods(self) -> int:
