@@ -33,8 +33,8 @@ def test_whatever_happens_every_command_keeps_the_limits(seed: int, is_lockstep:
     assert not storm.controller.safety.estop
 
 
-# Storms that an earlier version failed: a world put elsewhere while a motion was under way; joints that stood in lockstep
-# and were pushed away, so that their hold went on unsaid.
+# Storms that an earlier version failed: a world put elsewhere while a motion was under way; joints that stood in
+# lockstep and were pushed away, so that their hold went on unsaid.
 @pytest.mark.parametrize("seed", [(0, 338), (1, 525)])
 def test_storms_that_once_broke_a_limit(seed: tuple[int, int]) -> None:
     ratios = Ratios()
