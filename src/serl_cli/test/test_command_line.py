@@ -181,7 +181,7 @@ def test_tasks_and_runs_are_completed(tmp_path: Path) -> None:
     assert complete("serl trai").split() == ["train"]
     assert complete("serl eval m").split() == ["mine"]
     assert complete("serl bench pick_state_s").split() == ["pick_state_steps"]
-    assert complete("serl train pick_cube_v").split() == ["pick_cube_vision"]
+    assert complete("serl train open_drawer_v").split() == ["open_drawer_vision"]
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

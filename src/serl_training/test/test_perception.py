@@ -33,6 +33,19 @@ def test_a_task_names_its_own_settings_and_another_name_wins():
     assert load_learning("rlpd_state", VISION) == load_learning("", STATE)
 
 
+@pytest.mark.parametrize("robot", ["so101", "fr3", "piper", "trossen"])
+def test_each_arm_has_the_task_from_cameras_with_weights_that_real_cameras_may_have(robot: str):
+    task, known = get_task(f"pick_cube_vision_{robot}"), get_task(f"pick_cube_{robot}")
+    assert (task.robot, task.action, task.limits, task.success) == (robot, known.action, known.limits, known.success)
+    assert not any("cube" in term.name for term in task.state)
+    config = load_learning("", task)
+    assert find_encoder(task, config, simulated=True) is not None
+    own = load_learning("rlpd_vision_own_cameras", task)
+    assert find_encoder(task, own, simulated=False) is not None
+    shipped = load_learning("rlpd_vision", task)
+    assert replace(own, vision=replace(own.vision, encoder=shipped.vision.encoder)) == shipped
+
+
 def test_a_task_without_cameras_needs_no_encoder():
     assert find_encoder(STATE, settings()) is None
     spec = transition_spec(STATE, settings(), None)
