@@ -25,6 +25,16 @@ def action_input(message: ActionCommand) -> ActionInput:
     )
 
 
+def read_pose(message: Any) -> Pose:
+    """A geometry_msgs/Pose.
+
+    Raises:
+        PoseError: a number is not finite, or the quaternion is not of unit length.
+    """
+    position, orientation = message.position, message.orientation
+    return Pose((position.x, position.y, position.z), (orientation.x, orientation.y, orientation.z, orientation.w))
+
+
 def called(sender: str) -> str:
     """A sender of a person's actions, in words."""
     return printable(repr(sender)) if sender else "a sender without a name"

@@ -15,6 +15,7 @@ from serl_ros.action_server import GuardedActionServer
 from serl_ros.log import WARN, log
 
 from serl_interfaces.action import MoveTo
+from serl_robots.arm_messages_node import read_pose
 from serl_robots.control.arm_controller import ArmController
 from serl_robots.control.control_step import Command
 from serl_robots.control.move_to import MoveOutcome, MoveRejected
@@ -118,9 +119,8 @@ class MoveToServer:
     def _pose(self, message: Any) -> Pose:
         if message.header.frame_id != self._base_frame:
             raise MoveRejected(f"pose: expected frame_id {self._base_frame!r}, found {message.header.frame_id!r}")
-        p, q = message.pose.position, message.pose.orientation
         try:
-            return Pose((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
+            return read_pose(message.pose)
         except PoseError as error:
             raise MoveRejected(f"pose: {error}") from error
 

@@ -24,6 +24,7 @@ from serl_robots.control.control_step import Command, CommandResult, Measured
 from serl_robots.control.leaders import Leaders, Turn
 from serl_robots.control.motions import Motions, Plan
 from serl_robots.control.move_to import MoveOutcome, MoveRejected
+from serl_robots.control.other_arm import OtherArm
 from serl_robots.control.watchdog import Watchdog
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
@@ -45,7 +46,14 @@ class ArmController:
     """
 
     def __init__(
-        self, task: ArmTask, robot: RobotModel, kinematics: Kinematics, *, lockstep: bool, human_timeout: float = 1.0
+        self,
+        task: ArmTask,
+        robot: RobotModel,
+        kinematics: Kinematics,
+        *,
+        lockstep: bool,
+        human_timeout: float = 1.0,
+        other: OtherArm | None = None,
     ) -> None:
         """Build it at rest.
 
@@ -55,9 +63,11 @@ class ArmController:
             kinematics: of the robot.
             lockstep: whether the world moves one control period for each command, and never otherwise.
             human_timeout: longest wait for a synchronous person's answer in lockstep, local time [s].
+            other: the arm beside this one, from which its hand is kept away; None: there is none.
         """
-        self._task, self._robot = task, robot
-        self._commands = CommandSequence(task, kinematics, lockstep=lockstep)
+        self._task, self._robot, self._other = task, robot, other
+        keep_apart = None if other is None else other.keep_apart
+        self._commands = CommandSequence(task, kinematics, lockstep=lockstep, keep_apart=keep_apart)
         self._integrator, self._pacing = self._commands.integrator, self._commands.pacing
         self._leaders = Leaders(task, self._pacing, human_timeout)
 
@@ -75,9 +85,10 @@ class ArmController:
     @property
     def target(self) -> Pose | None:
         """Commanded tool pose; the measured one while nothing is commanded, None while nothing is measured."""
-        if self._commands.is_under_way:
-            return self._integrator.target
-        return None if self.measured is None else self.measured.tcp
+        measured = self.measured
+        if measured is None or self._commands.counts_on(measured):
+            return None if measured is None else self._integrator.target
+        return measured.tcp
 
     @property
     def gripper_target(self) -> float:
@@ -103,6 +114,8 @@ class ArmController:
         """New joint states. Where time runs they are also the clock that motions and a person's lead run on."""
         before, now, pacing = self.measured, measured.received_at, self._pacing
         self._now = now
+        if self._other is not None:
+            self._other.look(now)
         if before is not None and pacing.is_overtaken(before, measured):
             return None
         self.measured = measured
@@ -188,9 +201,23 @@ class ArmController:
             self._commands.fresh = True
         return self._tick(now) if running else None
 
+    def on_other_arm(self, target: Pose, tcp: Pose, stamp_ns: int, now: float) -> Command | None:
+        """The arm beside this one tells where its tool is commanded to be, and is, on its state of `stamp_ns` [ns]."""
+        self._now = now
+        if self._other is None:
+            return None
+        self._other.hear(target, tcp, stamp_ns, now)
+        return self._tick(now)
+
+    def on_other_stop(self, *, stopped: bool) -> Command | None:
+        """The arm beside this one is stopped, or no longer: this one stops with it, and is released by itself."""
+        return self.on_estop() if self._other is not None and self._other.begins_to_stop(stopped=stopped) else None
+
     def on_timer(self, now: float) -> Command | None:
         """Notices what does not come; to be called some fifty times a second of local time."""
         self._now = now
+        if self._other is not None:
+            self._other.look(now)
         measured = self.measured
         if self._watchdog.was_asleep(now):
             return None
@@ -246,6 +273,8 @@ class ArmController:
         Raises:
             MoveRejected: not now, or not there.
         """
+        if self._integrator.joint_filter is None:
+            raise MoveRejected("two arms keep their hands apart, which no motion of the joints knows of; give a pose")
         return self._begin_motion(self._commands.plan_joints(goal, scaling), scaling, done, now)
 
     def cancel_move(self) -> None:
@@ -284,7 +313,7 @@ class ArmController:
             policy.pending = None
             self.safety.refuse("joint_states", "policy/action refused: there are no joint_states")
             return None
-        if not self._commands.may_go_on(measured):
+        if not self._may_go_on(measured):
             return None
         if self.safety.estop:
             policy.pending = None
@@ -305,9 +334,13 @@ class ArmController:
         if measured is None or self._watchdog.states_lost or self.safety.estop or self._motions.under_way:
             return None
         turn = self._leaders.turn_of_person(measured, now)
-        if turn is None or not self._commands.may_go_on(measured) or not self._commands.may_start(measured):
+        if turn is None or not self._may_go_on(measured) or not self._commands.may_start(measured):
             return None
         return self._execute(turn, measured, now)
+
+    def _may_go_on(self, measured: Measured) -> bool:
+        """Whether a command that is no hold may be given now."""
+        return self._commands.may_go_on(measured) and (self._other is None or self._other.allows(measured.stamp_ns))
 
     def _execute(self, turn: Turn, measured: Measured, now: float) -> Command:
         """Commands an action."""

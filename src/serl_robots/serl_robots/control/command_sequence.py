@@ -17,6 +17,7 @@ from serl_robots.control.pacing.pacing import Pacing
 from serl_robots.control.pacing.real_time import RealTime
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
+from serl_robots.safety.keep_apart import KeepApart
 
 _SETTLING_PERIODS: Final = 5  # that the tool may take to arrive before a motion in joint space begins
 
@@ -32,14 +33,18 @@ class CommandSequence:
         resync: whether the next command starts from the measured pose.
     """
 
-    def __init__(self, task: ArmTask, kinematics: Kinematics, *, lockstep: bool) -> None:
-        """Begin without a past.
+    def __init__(
+        self, task: ArmTask, kinematics: Kinematics, *, lockstep: bool, keep_apart: KeepApart | None = None
+    ) -> None:
+        """Begin without a past; `keep_apart` from another arm, if there is one.
 
         Raises:
             ValueError: the task's action is of several arms, or of joints that the arm does not have.
         """
         self._kinematics, self._limits = kinematics, task.limits
-        self.integrator = CommandIntegrator(task.action, task.limits, task.control_period, kinematics, task.frame)
+        self.integrator = CommandIntegrator(
+            task.action, task.limits, task.control_period, kinematics, task.frame, keep_apart
+        )
         kind = Lockstep if lockstep else RealTime
         self.pacing: Pacing = kind(self.integrator, task.limits, task.control_period)
         self.hold: Hold | None = None
@@ -51,6 +56,11 @@ class CommandSequence:
     def is_under_way(self) -> bool:
         """Whether the commanded pose is that of this episode."""
         return self.pacing.started and not self.fresh
+
+    def counts_on(self, measured: Measured) -> bool:
+        """Whether what is commanded next follows from the last command, and not from this state."""
+        is_answered = measured.stamp_ns == self.pacing.commanded_ns
+        return self.is_under_way and (is_answered or not self.pacing.world_moved(measured))
 
     def may_go_on(self, measured: Measured) -> bool:
         """Whether a command that is no hold may be given now: it is due, and the newest pose can be believed."""

@@ -7,6 +7,9 @@ stays on its own side, half the distance away from it. Whatever both do in that 
 are after it there is such a plane again. This is the buffered Voronoi cell of Zhou et al., "Fast, On-line Collision
 Avoidance for Dynamic Vehicles Using Buffered Voronoi Cells", IEEE RA-L 2(2), 2017.
 
+Where the two are controlled by two processes, each knows where the other one was commanded to be a moment ago. Each then
+keeps its hand, up to its next command, as much farther from there as the other one may have come nearer since (`see`).
+
 Hands that are nearer than that already come no nearer. What is behind the hands, the links, is kept apart by where the
 bases stand and by the boxes of the tools.
 """
@@ -95,10 +98,27 @@ class KeepApart:
         self._plain_wrist = (x, y, z)
         self._to_base = base.inverse()
         self._other: Pose | None = None
+        self._margin = 0.0
+        self.hand_speed = speed + turn * float(np.linalg.norm(self._wrist))
+        """Of any point of a hand, at most [m/s]."""
 
-    def see(self, other: Pose) -> None:
-        """Hear where the tool of the other arm is commanded to be, in the frame of its base."""
-        self._other = self._other_base.compose(other)
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known of the other arm; a tool that is to be kept apart stands until then."""
+        return self._other is not None
+
+    def see(self, other: Pose, margin: float = 0.0) -> None:
+        """Hear where the tool of the other arm is commanded to be.
+
+        Args:
+            other: in the frame of its base.
+            margin: how much nearer it may have come, and come before the next command of this arm [m].
+        """
+        self._other, self._margin = self._other_base.compose(other), margin
+
+    def forget(self) -> None:
+        """What was known of the other arm is too old."""
+        self._other = None
 
     def wall(self, target: ToolTarget) -> Wall:
         """The wall between the two hands, where that of this arm is commanded to be at `target` now.
@@ -119,7 +139,7 @@ class KeepApart:
             length = float(np.linalg.norm(way))
         normal = way / length
         mine_to, theirs_from = max(float(normal @ p) for p in mine), min(float(normal @ p) for p in theirs)
-        bound = max(0.5 * (mine_to + theirs_from - self._distance), mine_to)
+        bound = max(0.5 * (mine_to + theirs_from - self._distance - self._margin), mine_to)
         turned = self._to_base.rotate(normal)
         x, y, z = turned.tolist()
         return Wall((x, y, z), bound - float(normal @ self._base.position), self._plain_wrist)

@@ -198,6 +198,10 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         if self.keep_apart is None:
             self._step_position(position, acted)
             self._step_orientation(quaternion, acted)
+        elif not self.keep_apart.is_known:
+            acted.append("keep_apart")
+            self._step_position(_NOWHERE, [])
+            self._turn_by(_braked_vector(self._turn, self._turn_change))
         else:
             self._step_behind(self.keep_apart.wall(self.target), position, quaternion, acted)
         self.gripper.limit(gripper_width, acted)

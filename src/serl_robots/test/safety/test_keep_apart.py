@@ -102,10 +102,16 @@ def test_hands_that_are_too_near_come_no_nearer_and_may_part():
     assert gap(both) > before + 0.05
 
 
-def test_an_arm_that_knows_nothing_of_the_other_one_is_not_commanded():
+def test_an_arm_that_knows_nothing_of_the_other_one_stands_and_says_why():
     both = filters()
-    with pytest.raises(RuntimeError, match="call see"):
-        both[0].limit(both[0].target, 0.08)
+    before = both[0].target
+    x, y, z = before.position
+    limited = both[0].limit(ToolTarget((x + 0.02, y, z), before.quaternion), 0.08)
+    assert limited.target == before
+    assert limited.limits == ("keep_apart",)
+    step(both, [each.target for each in both])
+    both[0].keep_apart.forget()
+    assert both[0].limit(ToolTarget((x + 0.02, y, z), before.quaternion), 0.08).limits == ("keep_apart",)
 
 
 def test_limits_that_do_not_stop_a_tool_in_a_period_are_refused():

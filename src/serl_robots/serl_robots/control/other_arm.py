@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an arm controller knows of the arm beside its own: from whose hand its own is kept away."""
+
+from typing import Final
+
+import numpy as np
+
+from serl_robots.control.arm_command import keep_apart_of
+from serl_robots.control.arm_task import ArmTask
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.pose import Pose
+
+_LOOK: Final = 0.02  # [s] of local time between two looks, at most
+
+
+class OtherArm:
+    """Where the other arm is commanded to be, as it tells with each of its states.
+
+    In lockstep the two command on the same state, each by where the other was commanded before, as one process would.
+    In real time each keeps its distance from where the other was a moment ago, and as much more as that one may have
+    come nearer since: in the age of the message, until the next command, and where it does not follow its own commands.
+    Once the other one has been silent for `limits.joint_state_timeout` the tool brakes and stands.
+
+    Attributes:
+        name: prefix of its actions.
+        keep_apart: what the tool's filter asks.
+    """
+
+    def __init__(self, task: ArmTask, arm: str, kinematics: Kinematics, *, lockstep: bool) -> None:
+        """Know nothing of it yet.
+
+        Args:
+            task: of two arms.
+            arm: prefix of the arm that is controlled here.
+            kinematics: of either arm.
+            lockstep: whether the world moves for commands only.
+
+        Raises:
+            ValueError: the task has no such arm or is of a single one, or its limits do not let a tool stop within a
+                control period.
+        """
+        if arm not in task.arms:
+            raise ValueError(
+                f"arm: expected one of {', '.join(task.arms) or 'no arms, as the task is of a single one'}, found {arm!r}"
+            )
+        keep_apart = keep_apart_of(task, arm, kinematics)
+        assert keep_apart is not None
+        self.name = next(name for name in task.arm_names if name != arm)
+        self.keep_apart = keep_apart
+        self._lockstep, self._period = lockstep, task.control_period
+        self._timeout = task.limits.joint_state_timeout
+        self._reach = float(np.linalg.norm(kinematics.wrist))
+        self._target: Pose | None = None
+        self._lag, self._stamp_ns, self._heard_at = 0.0, -1, -1e9
+        self._stopped = False
+
+    def hear(self, target: Pose, tcp: Pose, stamp_ns: int, now: float) -> None:
+        """Its tool is commanded to be at `target` and is at `tcp`, in the frame of its base, on its state of `stamp_ns`.
+
+        `now` is the local time [s].
+        """
+        self._target, self._stamp_ns, self._heard_at = target, stamp_ns, now
+        self._lag = 0.0 if self._lockstep else target.distance(tcp) + self._reach * target.angle(tcp)
+        self.look(now)
+
+    def look(self, now: float) -> None:
+        """Say to the filter how much nearer it may have come by the local time `now` [s]."""
+        if self._target is None:
+            return
+        age = now - self._heard_at
+        if self._lockstep:
+            self.keep_apart.see(self._target)
+        elif age > self._timeout:
+            self.keep_apart.forget()
+        else:
+            since = age + self._period + _LOOK
+            self.keep_apart.see(self._target, self.keep_apart.hand_speed * since + self._lag)
+
+    def allows(self, stamp_ns: int) -> bool:
+        """Whether an action may be taken on the state of `stamp_ns` [ns]: in lockstep the other has told of it, too."""
+        return not self._lockstep or stamp_ns == self._stamp_ns
+
+    def begins_to_stop(self, *, stopped: bool) -> bool:
+        """Whether it is stopped now and was not before."""
+        begins = stopped and not self._stopped
+        self._stopped = stopped
+        return begins
