@@ -117,7 +117,7 @@ class EmulatedArm(Node):
             return
         self._now()
         self._scene.publish_frames()
-        self._scene.publish_markers(None)
+        self._scene.publish_markers({})
         self._scene.publish_images()
 
     def _on_reset(self, request: ResetWorld.Request, response: ResetWorld.Response) -> ResetWorld.Response:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 from serl_robots.model.pose import Pose
+from serl_tasks.arm_sample import tool_name
 from serl_tasks.objects.solid import Shape
 from serl_tasks.task import Task
 from std_msgs.msg import ColorRGBA
@@ -32,31 +33,40 @@ class SceneMarkers:
     """Builds the array that is published on `markers`."""
 
     def __init__(self, task: Task, frame: str) -> None:
-        """Draw the workspace and the objects of `task` in `frame`, the robot's base frame."""
+        """Draw workspaces and objects of `task` in `frame`: the robot's base, or that in which several bases stand."""
         self._task = task
         self._frame = frame
-        self._trail: deque[Point] = deque(maxlen=_TRAIL_POINTS)
+        self._trails: dict[str, deque[Point]] = {arm: deque(maxlen=_TRAIL_POINTS) for arm in task.arm_names}
 
     def clear_trail(self) -> None:
-        """Forget where the tool was."""
-        self._trail.clear()
+        """Forget where the tools were."""
+        for trail in self._trails.values():
+            trail.clear()
 
-    def build(self, objects: Mapping[str, Pose], target: Pose | None, mode: int, stamp: Time) -> MarkerArray:
+    def build(
+        self, objects: Mapping[str, Pose], targets: Mapping[str, Pose], modes: Mapping[str, int], stamp: Time
+    ) -> MarkerArray:
         """Markers of one moment.
 
         Args:
-            objects: true poses of ``tcp`` and of the objects.
-            target: pose that is commanded, if any.
-            mode: who leads, as in SafetyStatus.mode.
+            objects: true poses of the tools and of the objects.
+            targets: poses that are commanded, by arm, in the frame of its base.
+            modes: who leads, by arm, as in SafetyStatus.mode.
             stamp: of the moment.
         """
-        colour = _LEADER_COLOURS[mode] if mode < len(_LEADER_COLOURS) else _IDLE
-        self._trail.append(_point(objects["tcp"]))
-        markers = [self._workspace(), self._line("trail", list(self._trail), 0.004, (*colour, 0.9))]
-        if target is not None:
-            arrow = self._marker("target", Marker.SPHERE, target, (*colour, 0.6))
-            arrow.scale.x = arrow.scale.y = arrow.scale.z = 0.02
-            markers.append(arrow)
+        markers = []
+        for index, (arm, trail) in enumerate(self._trails.items()):
+            mode = modes[arm]
+            colour = _LEADER_COLOURS[mode] if mode < len(_LEADER_COLOURS) else _IDLE
+            trail.append(_point(objects[tool_name(arm)]))
+            own = [self._workspace(arm), self._line("trail", list(trail), 0.004, (*colour, 0.9))]
+            if arm in targets:
+                arrow = self._marker("target", Marker.SPHERE, self._task.in_world(arm, targets[arm]), (*colour, 0.6))
+                arrow.scale.x = arrow.scale.y = arrow.scale.z = 0.02
+                own.append(arrow)
+            for marker in own:
+                marker.id = index
+            markers += own
         for name, item in self._task.objects.items():
             for index, (frame, solid) in enumerate(zip(item.frames(name), item.solids, strict=True)):
                 colour = item.colour if solid.colour is None else solid.colour
@@ -69,11 +79,12 @@ class SceneMarkers:
             marker.header.stamp = stamp
         return MarkerArray(markers=markers)
 
-    def _workspace(self) -> Marker:
+    def _workspace(self, arm: str) -> Marker:
         low, high = self._task.limits.workspace_min, self._task.limits.workspace_max
         corners = [[(low, high)[(index >> axis) & 1][axis] for axis in range(3)] for index in range(8)]
         edges = [(a, a | bit) for a in range(8) for bit in (1, 2, 4) if not a & bit]
-        points = [Point(x=corners[i][0], y=corners[i][1], z=corners[i][2]) for edge in edges for i in edge]
+        placed = [_point(self._task.in_world(arm, Pose(corner, (0.0, 0.0, 0.0, 1.0)))) for corner in corners]
+        points = [placed[i] for edge in edges for i in edge]
         return self._line("workspace", points, 0.002, (0.2, 0.7, 0.3, 0.8), Marker.LINE_LIST)
 
     def _line(

@@ -4,9 +4,13 @@
 With `real_time_factor` 0 the world moves one control period when a command is complete, and never otherwise: a gripper
 width and a tool pose, or a joint trajectory, to which a width belongs where its stamp is not 0. With a factor above 0
 time runs on by itself.
+
+Two arms are in the namespaces of their prefixes, `left` and `right`; each is commanded by poses and widths, and a world
+in lockstep moves when both commands are complete.
 """
 
 import time
+from functools import partial
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -15,6 +19,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.subscription import Subscription
 from rclpy.task import Future
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_robots.model.pose import Pose
@@ -36,11 +41,12 @@ from serl_sim.controller_actions_node import ControllerActions
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP
 from serl_sim.scene_publisher_node import ScenePublisher
 from serl_sim.simulation import TIMESTEP_NS, CommandRefused, Simulation
-from serl_sim.state_publisher_node import StatePublisher
+from serl_sim.state_publisher_node import StatePublisher, in_namespace
 from serl_sim.viewer import Viewer
 from serl_sim.world import World
 from serl_tasks import get_task, task_names
 
+_POSE_TOPIC = "target_pose"
 _GRIPPER_TOPIC = "gripper_controller/commands"
 _TRAJECTORY_TOPIC = "joint_trajectory_controller/joint_trajectory"
 
@@ -66,11 +72,6 @@ class MujocoBridge(Node):
         # This node is where time comes from; it must not wait for its own clock.
         super().__init__("mujoco_bridge", parameter_overrides=[Parameter("use_sim_time", value=False)])
         task = get_task(declare(self, "task", "pick_cube", "Task whose world is simulated.", choices=task_names()))
-        if task.arms:
-            raise ParameterError(
-                f"parameter 'task' of node '{self.get_name()}': expected a task of one arm, found {task.name!r} of "
-                "two, which is an environment in one process so far: serl_sim.make, or gymnasium.make"
-            )
         seed = declare(self, "seed", 0, "Start state until the first reset.", range=(0, 2**31))
         factor = declare(
             self,
@@ -110,7 +111,7 @@ class MujocoBridge(Node):
 
         world = World(task)
         world.reset(seed)
-        self._base_frame = frame_prefix + world.robot.base_frame
+        self._base_frames = {arm: frame_prefix + in_namespace(arm, world.robot.base_frame) for arm in world.arms}
         self._simulation = Simulation(world, lockstep=factor == 0.0)
         self._factor = factor
         self._slice_steps = round(1.0 / (state_rate * TIMESTEP))
@@ -140,13 +141,19 @@ class MujocoBridge(Node):
         )
         self._viewer = None if headless else Viewer(world)
         self._diagnostics = Diagnostics(self)
-        self._subscriptions_kept = [
+        self._subscriptions_kept: list[Subscription] = []
+        for arm in world.arms:
             # In this order: of messages that are ready together the width is heard first, as it was sent first, and a
             # pose that is refused takes its width along.
-            self.create_subscription(Float64MultiArray, _GRIPPER_TOPIC, self._on_gripper, LOOP_1),
-            self.create_subscription(PoseStamped, "target_pose", self._on_pose, LOOP_1),
-            self.create_subscription(JointTrajectory, _TRAJECTORY_TOPIC, self._on_trajectory, RELIABLE_1),
-        ]
+            gripper, pose = in_namespace(arm, _GRIPPER_TOPIC), in_namespace(arm, _POSE_TOPIC)
+            on_gripper, on_pose = partial(self._on_gripper, arm, gripper), partial(self._on_pose, arm, pose)
+            self._subscriptions_kept += [
+                self.create_subscription(Float64MultiArray, gripper, on_gripper, LOOP_1),
+                self.create_subscription(PoseStamped, pose, on_pose, LOOP_1),
+            ]
+        if not task.arms:
+            trajectories = self.create_subscription(JointTrajectory, _TRAJECTORY_TOPIC, self._on_trajectory, RELIABLE_1)
+            self._subscriptions_kept.append(trajectories)
         self._services_kept = [
             self.create_service(ResetWorld, "sim/reset", self._on_reset),
             # In a group of its own: nothing else may wait until it is done.
@@ -167,7 +174,7 @@ class MujocoBridge(Node):
             period = max(_SHORTEST_TICK, self._slice_steps * TIMESTEP / factor)
             self._drive_timer = self.create_timer(period, self._follow_wall_time, clock=steady)
         self._paced_until_ns = time.monotonic_ns()
-        self._actions = ControllerActions(self, self._simulation, self._wake)
+        self._actions = None if task.arms else ControllerActions(self, self._simulation, self._wake)
         self._publish()
         mode = "lockstep" if self._simulation.lockstep else f"{factor:g} times real time"
         self.get_logger().info(f"{task.name} on {world.robot.name}, {mode}")
@@ -180,29 +187,29 @@ class MujocoBridge(Node):
 
     # Commands
 
-    def _on_pose(self, message: PoseStamped) -> None:
-        frame = message.header.frame_id
+    def _on_pose(self, arm: str, topic: str, message: PoseStamped) -> None:
+        frame, expected = message.header.frame_id, self._base_frames[arm]
         simulation = self._simulation
-        if frame not in ("", self._base_frame):
-            self._refuse("target_pose", f"expected the frame {self._base_frame}, found {frame!r}")
+        if frame not in ("", expected):
+            self._refuse(topic, f"expected the frame {expected}, found {frame!r}")
             return
         try:
-            simulation.command_pose(pose_from_message(message.pose), nanoseconds(message.header.stamp))
+            simulation.command_pose(pose_from_message(message.pose), nanoseconds(message.header.stamp), arm)
         except (MessageError, CommandRefused) as error:
-            self._refuse("target_pose", str(error))
+            self._refuse(topic, str(error))
         else:
-            self._accept("target_pose")
+            self._accept(topic)
 
-    def _on_gripper(self, message: Float64MultiArray) -> None:
+    def _on_gripper(self, arm: str, topic: str, message: Float64MultiArray) -> None:
         if len(message.data) != 1:
-            self._refuse(_GRIPPER_TOPIC, f"expected one width [m], found {len(message.data)} values")
+            self._refuse(topic, f"expected one width [m], found {len(message.data)} values")
             return
         try:
-            self._simulation.command_width(message.data[0])
+            self._simulation.command_width(message.data[0], arm)
         except CommandRefused as error:
-            self._refuse(_GRIPPER_TOPIC, str(error))
+            self._refuse(topic, str(error))
         else:
-            self._accept(_GRIPPER_TOPIC)
+            self._accept(topic)
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         simulation = self._simulation
@@ -385,7 +392,7 @@ class MujocoBridge(Node):
         if not self._simulation.broken:  # else its state is none, and nobody may take it for one
             self._states.publish_clock()
             self._scene.publish_frames()
-            self._scene.publish_markers(self._simulation.target)
+            self._scene.publish_markers(self._simulation.targets)
             self._scene.publish_images_to_newcomers()
             if now - self._published_ns >= _REMINDER_PERIOD_NS:
                 self._publish_state()
@@ -406,7 +413,7 @@ class MujocoBridge(Node):
             level = WARN
             if not self._half_is_reported:
                 self._half_is_reported = True
-                self.get_logger().warning(f"the world waits for {waits_for}; the other half of the command is there")
+                self.get_logger().warning(f"the world waits for {waits_for}; the rest of the command is there")
         else:
             self._half_is_reported = False
         if self._refused:

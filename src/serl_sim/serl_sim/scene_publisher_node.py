@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the bridge publishes of the world for who looks at it: frames, pictures, markers."""
 
+from collections.abc import Mapping
+from functools import partial
+
 import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
@@ -14,6 +17,7 @@ from visualization_msgs.msg import MarkerArray
 
 from serl_interfaces.msg import SafetyStatus
 from serl_sim.markers import SceneMarkers
+from serl_sim.state_publisher_node import in_namespace, reference_frame
 from serl_sim.transforms import RobotFrames, camera_transforms
 from serl_sim.world import World
 
@@ -51,14 +55,17 @@ class ScenePublisher:
                 "the package tf2_msgs is missing: install it, or build the workspace's own with ./serl shell"
             ) from error
         self._world, self._stamp = world, stamp
-        self._frames = RobotFrames(world.model, world.robot, frame_prefix) if robot_state else None
+        arms = world.task.arm_names
+        self._frames = [RobotFrames(world.model, world.robot, frame_prefix, arm) for arm in arms if robot_state]
         self._transforms = TFMessage()
         fixed = camera_transforms(world.cameras, stamp, frame_prefix)
-        if self._frames is not None:
-            fixed += self._frames.fixed(stamp)
-            self._transforms_publisher = node.create_publisher(TFMessage, "/tf", RELIABLE_10)
-            self._description_publisher = node.create_publisher(String, "robot_description", LATCHED)
-            self._description_publisher.publish(String(data=world.robot.urdf_xml()))
+        fixed += [transform for frames in self._frames for transform in frames.fixed(stamp)]
+        self._transforms_publisher = node.create_publisher(TFMessage, "/tf", RELIABLE_10) if robot_state else None
+        self._description_publishers = []
+        for arm in arms if robot_state else ():
+            publisher = node.create_publisher(String, in_namespace(arm, "robot_description"), LATCHED)
+            publisher.publish(String(data=world.robot.urdf_xml()))
+            self._description_publishers.append(publisher)
         self._fixed_publisher = node.create_publisher(TFMessage, "/tf_static", LATCHED)
         self._fixed_publisher.publish(TFMessage(transforms=fixed))
         self._cameras = {name: CameraPublisher(node, name) for name in world.cameras}
@@ -67,10 +74,15 @@ class ScenePublisher:
             name: ideal_camera_info(mount.fovy_deg, *self._sizes[name], frame_prefix + optical_frame(name))
             for name, mount in world.cameras.items()
         }
-        self._markers = SceneMarkers(world.task, frame_prefix + world.robot.base_frame)
+        self._markers = SceneMarkers(world.task, frame_prefix + reference_frame(world))
         self._marker_publisher = node.create_publisher(MarkerArray, "markers", RELIABLE_1)
-        self._mode = SafetyStatus.MODE_IDLE
-        self._subscription = node.create_subscription(SafetyStatus, "arm/safety", self._on_safety, LATCHED)
+        self._modes = dict.fromkeys(arms, SafetyStatus.MODE_IDLE)
+        self._subscriptions = [
+            node.create_subscription(
+                SafetyStatus, in_namespace(arm, "arm/safety"), partial(self._on_safety, arm), LATCHED
+            )
+            for arm in arms
+        ]
 
     def publish_images(self) -> None:
         """Publish the images that somebody subscribes to."""
@@ -86,14 +98,16 @@ class ScenePublisher:
 
     def publish_frames(self) -> None:
         """Publish the robot's moving frames."""
-        if self._frames is not None:
-            self._transforms.transforms = self._frames.moving(self._world.data, self._stamp)
+        if self._transforms_publisher is not None:
+            data, stamp = self._world.data, self._stamp
+            self._transforms.transforms = [each for frames in self._frames for each in frames.moving(data, stamp)]
             self._transforms_publisher.publish(self._transforms)
 
-    def publish_markers(self, target: Pose | None) -> None:
-        """Publish the markers, if somebody looks."""
+    def publish_markers(self, targets: Mapping[str, Pose]) -> None:
+        """Publish the markers, if somebody looks; `targets` are what is commanded, by arm, in the frame of its base."""
         if self._marker_publisher.get_subscription_count() > 0:
-            self._marker_publisher.publish(self._markers.build(self._world.objects(), target, self._mode, self._stamp))
+            markers = self._markers.build(self._world.objects(), targets, self._modes, self._stamp)
+            self._marker_publisher.publish(markers)
 
     def clear_trail(self) -> None:
         """Begin a new trail of the tool."""
@@ -102,5 +116,5 @@ class ScenePublisher:
     def _render(self, camera: str) -> NDArray[np.uint8]:
         return self._world.render(camera, *self._sizes[camera])
 
-    def _on_safety(self, status: SafetyStatus) -> None:
-        self._mode = status.mode
+    def _on_safety(self, arm: str, status: SafetyStatus) -> None:
+        self._modes[arm] = status.mode

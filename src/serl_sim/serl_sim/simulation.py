@@ -4,6 +4,9 @@
 In lockstep the world moves one control period when a command is complete: a gripper width and either a tool pose or a
 joint trajectory that says which state it starts from; or any other joint trajectory by itself. Otherwise somebody calls
 `advance` as time goes on, and commands act at once.
+
+Of two arms each is commanded by itself, by tool poses and widths, and a world in lockstep moves when both commands are
+complete.
 """
 
 from __future__ import annotations
@@ -41,15 +44,17 @@ class Simulation:
         self.paused = False
         self.broken = ""
         """Why the world cannot move until it is reset; empty while it can."""
-        self.target: Pose | None = None
-        """Tool pose that is commanded, if one is."""
-        self.width = world.task.start.gripper_width
-        """Gripper width that is commanded [m]."""
+        self.arms = tuple(world.arms)
+        """Prefixes of the arms; of a single one the empty one."""
+        self.targets: dict[str, Pose] = {}
+        """Tool poses that are commanded, by arm, each in the frame of its base."""
+        self.widths = dict.fromkeys(self.arms, world.task.start.gripper_width)
+        """Gripper widths that are commanded [m], by arm."""
         self.physics_steps = 0
         """Physics steps since the start."""
         self._reset_steps = 0
-        self._pending_pose: Pose | None = None
-        self._pending_width: float | None = None
+        self._pending_poses: dict[str, Pose] = {}
+        self._pending_widths: dict[str, float] = {}
         self._pending_trajectory: JointTrajectoryPlan | None = None
         self._trajectory: JointTrajectoryPlan | None = None
         self._trajectory_time = 0.0
@@ -69,12 +74,23 @@ class Simulation:
 
     @property
     def is_complete(self) -> bool:
-        """Whether a target and a width are there, so that a world in lockstep can move."""
-        return self._has_target and self._pending_width is not None
+        """Whether a target and a width are there, of each arm, so that a world in lockstep can move."""
+        return len(self._targeted) == len(self._pending_widths) == len(self.arms)
 
     @property
-    def _has_target(self) -> bool:
-        return self._pending_pose is not None or self._pending_trajectory is not None
+    def _targeted(self) -> set[str]:
+        """Arms that a target waits for."""
+        return {*self._pending_poses, *((self.arms[0],) if self._pending_trajectory is not None else ())}
+
+    @property
+    def target(self) -> Pose | None:
+        """Tool pose that is commanded, if one is, of the only arm or the first one."""
+        return self.targets.get(self.arms[0])
+
+    @property
+    def width(self) -> float:
+        """Gripper width that is commanded [m], of the only arm or the first one."""
+        return self.widths[self.arms[0]]
 
     @property
     def is_busy(self) -> bool:
@@ -83,8 +99,8 @@ class Simulation:
 
     @property
     def has_half_a_command(self) -> bool:
-        """Whether one of target and width is there and the other is not."""
-        return self._has_target != (self._pending_width is not None)
+        """Whether a part of a command is there and the rest is not."""
+        return bool(self._targeted or self._pending_widths) and not self.is_complete
 
     def waits_for(self) -> str:
         """What has to come before a world in lockstep moves; empty when nothing has to."""
@@ -94,11 +110,12 @@ class Simulation:
             return "sim/pause with data false"
         if self.is_busy or self.is_complete:
             return ""
-        if self._has_target:
-            return "gripper_controller/commands"
-        if self._pending_width is not None:
-            return "target_pose"
-        return "target_pose and gripper_controller/commands"
+        missing = []
+        for arm in self.arms:
+            before = f"{arm}/" if arm else ""
+            missing += [] if arm in self._targeted else [f"{before}target_pose"]
+            missing += [] if arm in self._pending_widths else [f"{before}gripper_controller/commands"]
+        return " and ".join(missing)
 
     # Commands
 
@@ -115,8 +132,8 @@ class Simulation:
         """
         self.world.reset(seed, objects)
         self.broken = ""
-        self.target = None
-        self.width = self.world.task.start.gripper_width
+        self.targets.clear()
+        self.widths = dict.fromkeys(self.arms, self.world.task.start.gripper_width)
         self._trajectory = None
         self._begin(episode)
         self.stamp_ns += self.world.steps_per_period * TIMESTEP_NS
@@ -139,34 +156,40 @@ class Simulation:
 
     def _begin(self, episode: int) -> None:
         self.episode = episode
-        self._pending_pose = self._pending_width = self._pending_trajectory = None
+        self._drop_pending()
         self._reset_steps = self.physics_steps
 
-    def command_pose(self, pose: Pose, stamp_ns: int) -> None:
+    def _drop_pending(self) -> None:
+        self._pending_poses.clear()
+        self._pending_widths.clear()
+        self._pending_trajectory = None
+
+    def command_pose(self, pose: Pose, stamp_ns: int, arm: str = "") -> None:
         """Lead the tool to `pose`.
 
         Args:
-            pose: of the tool in the base frame.
+            pose: of the tool in the frame of the arm's base.
             stamp_ns: of the state that the command starts from; 0 if it does not say.
+            arm: prefix of one of several.
 
         Raises:
             CommandRefused: the command starts from another state than this one (in lockstep only).
         """
         if not self.lockstep:
-            self._lead_by_pose(pose)
+            self._lead_by_pose(pose, arm)
             return
-        self._check_stamp(stamp_ns)
-        self._pending_pose, self._pending_trajectory = pose, None
+        self._check_stamp(stamp_ns, arm)
+        self._pending_poses[arm], self._pending_trajectory = pose, None
 
-    def _check_stamp(self, stamp_ns: int) -> None:
+    def _check_stamp(self, stamp_ns: int, arm: str) -> None:
         if stamp_ns not in (0, self.stamp_ns):
-            self._pending_width = None  # the width that came with it
+            self._pending_widths.pop(arm, None)  # the width that came with it
             raise CommandRefused(
                 f"it starts from the state at {stamp_ns / 1e9:.3f} s, and the world is at {self.stamp_ns / 1e9:.3f} s"
             )
 
-    def command_width(self, width: float) -> None:
-        """Move the fingers to a distance of `width` [m] from each other.
+    def command_width(self, width: float, arm: str = "") -> None:
+        """Move the fingers of an arm to a distance of `width` [m] from each other.
 
         Raises:
             CommandRefused: not finite.
@@ -174,12 +197,12 @@ class Simulation:
         if not math.isfinite(width):
             raise CommandRefused(f"expected a finite width, found {width}")
         if self.lockstep:
-            self._pending_width = width
+            self._pending_widths[arm] = width
         else:
-            self._lead_by_width(width)
+            self._lead_by_width(width, arm)
 
     def command_trajectory(self, plan: JointTrajectoryPlan, stamp_ns: int = 0) -> None:
-        """Lead the arm joints along `plan`, from now on.
+        """Lead the arm joints along `plan`, from now on; of a single arm alone.
 
         Args:
             plan: where they go.
@@ -190,20 +213,21 @@ class Simulation:
             CommandRefused: the command starts from another state than this one (in lockstep only).
         """
         if self.lockstep and stamp_ns:
-            self._check_stamp(stamp_ns)
-            self._pending_trajectory, self._pending_pose = plan, None
+            self._check_stamp(stamp_ns, self.arms[0])
+            self._pending_trajectory = plan
+            self._pending_poses.clear()
             return
-        self._pending_pose = self._pending_width = self._pending_trajectory = None
+        self._drop_pending()
         self._lead_by_trajectory(plan)
 
     def _lead_by_trajectory(self, plan: JointTrajectoryPlan) -> None:
-        self.target = None
+        self.targets.clear()
         self._trajectory = plan
         self._trajectory_time = 0.0
 
     def grip(self, width: float) -> None:
         """Move the fingers to `width` [m] without waiting for a pose. Combine with `observe`."""
-        self._lead_by_width(width)
+        self._lead_by_width(width, self.arms[0])
 
     def observe(self, observer: Observer) -> None:
         """Call `observer` until it returns True. A world in lockstep moves on by itself as long as one is there."""
@@ -217,13 +241,13 @@ class Simulation:
 
     def take_step(self) -> bool:
         """Move one control period, with the commands that wait. False when the world broke."""
-        if self._pending_pose is not None:
-            self._lead_by_pose(self._pending_pose)
+        for arm, pose in self._pending_poses.items():
+            self._lead_by_pose(pose, arm)
         if self._pending_trajectory is not None:
             self._lead_by_trajectory(self._pending_trajectory)
-        if self._pending_width is not None:
-            self._lead_by_width(self._pending_width)
-        self._pending_pose = self._pending_width = self._pending_trajectory = None
+        for arm, width in self._pending_widths.items():
+            self._lead_by_width(width, arm)
+        self._drop_pending()
         return self.advance(self.world.steps_per_period)
 
     def advance(self, steps: int) -> bool:
@@ -249,14 +273,14 @@ class Simulation:
         if steps > 0:
             self.world.advance(steps)
 
-    def _lead_by_pose(self, pose: Pose) -> None:
-        self.world.command_pose(pose)
-        self.target = pose
+    def _lead_by_pose(self, pose: Pose, arm: str) -> None:
+        self.world.command_pose(pose, arm)
+        self.targets[arm] = pose
         self._trajectory = None
 
-    def _lead_by_width(self, width: float) -> None:
-        self.world.command_gripper(width)
-        self.width = width
+    def _lead_by_width(self, width: float, arm: str) -> None:
+        self.world.command_gripper(width, arm)
+        self.widths[arm] = width
 
     def _notify(self) -> None:
         if self._observers:

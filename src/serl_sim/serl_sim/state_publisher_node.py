@@ -33,28 +33,49 @@ class StatefulWorld(Protocol):
     def robot(self) -> RobotModel:
         """Whose joints these are."""
 
-    @property
-    def joint_positions(self) -> NDArray[np.float64]:
-        """float64 (n,), in the order of ``robot.joints`` [rad] or [m]."""
-
-    @property
-    def joint_velocities(self) -> NDArray[np.float64]:
-        """float64 (n,) [rad/s] or [m/s]."""
-
-    @property
-    def joint_efforts(self) -> NDArray[np.float64]:
-        """float64 (n,) [Nm] or [N]."""
+    def readings(self, arm: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Positions [rad] or [m], velocities and efforts of one arm's joints, float64 (n,), as ``robot.joints``."""
 
     @property
     def wrench(self) -> NDArray[np.float64] | None:
         """What the wrist measures, float64 (6,) [N], then [Nm]; None where nothing does."""
 
     def objects(self) -> dict[str, Pose]:
-        """True poses of ``"tcp"`` and of every object."""
+        """True poses of ``"tcp"``, of two arms ``"left/tcp"`` and so on, and of every object."""
+
+
+def in_namespace(arm: str, name: str) -> str:
+    """Name of a topic that each arm has: of several arms it is in the namespace of its prefix."""
+    return f"{arm}/{name}" if arm else name
+
+
+def reference_frame(world: StatefulWorld) -> str:
+    """Frame of everything that is not one arm's: the base, or where there are several that in which the bases stand."""
+    return "world" if world.task.arms else world.robot.base_frame
+
+
+class _JointPublisher:
+    """Publishes `joint_states` of one arm, of several in the namespace of its prefix."""
+
+    def __init__(self, node: Node, world: StatefulWorld, stamp: Time, arm: str) -> None:
+        self._world, self._arm = world, arm
+        self._message = JointState(name=list(world.robot.joints))
+        self._message.header.stamp = stamp
+        zeros = [0.0] * len(world.robot.joints)
+        self._message.position, self._message.velocity, self._message.effort = zeros, zeros, zeros
+        self._values = [
+            from_array(values) for values in (self._message.position, self._message.velocity, self._message.effort)
+        ]
+        self._publisher = node.create_publisher(JointState, in_namespace(arm, "joint_states"), RELIABLE_10)
+
+    def publish(self) -> None:
+        for values, measured in zip(self._values, self._world.readings(self._arm), strict=True):
+            values[:] = measured
+        self._publisher.publish(self._message)
 
 
 class StatePublisher:
-    """Publishes `joint_states`, `truth`, `clock`, `sim/problem`, and `wrench` for a task that observes it."""
+    """Publishes `joint_states` of each arm, `truth`, `clock`, `sim/problem`, `wrench` for a task that observes it."""
 
     def __init__(self, node: Node, world: StatefulWorld, stamp: Time, clock_max_rate: float, frame_prefix: str) -> None:
         """Prepare the messages.
@@ -67,17 +88,10 @@ class StatePublisher:
             frame_prefix: before the names of frames.
         """
         self._world = world
-        self._joints = JointState(name=list(world.robot.joints))
-        self._joints.header.stamp = stamp
-        zeros = [0.0] * len(world.robot.joints)
-        self._joints.position, self._joints.velocity, self._joints.effort = zeros, zeros, zeros
-        self._positions = from_array(self._joints.position)
-        self._velocities = from_array(self._joints.velocity)
-        self._efforts = from_array(self._joints.effort)
         names = list(world.objects())
         self._truth = WorldState(names=names, poses=[PoseMessage() for _ in names])
         self._truth.header.stamp = stamp
-        self._truth.header.frame_id = frame_prefix + world.robot.base_frame
+        self._truth.header.frame_id = frame_prefix + reference_frame(world)
         self._clock = Clock(clock=stamp)
         self._clock_period_ns = round(1e9 / clock_max_rate)
         self._next_clock_ns = 0
@@ -88,7 +102,7 @@ class StatePublisher:
         self._wrench_publisher = None
         if world.task.observes_wrench:
             self._wrench_publisher = node.create_publisher(WrenchStamped, "wrench", RELIABLE_10)
-        self._joints_publisher = node.create_publisher(JointState, "joint_states", RELIABLE_10)
+        self._joints = [_JointPublisher(node, world, stamp, arm) for arm in world.task.arm_names]
         self._truth_publisher = node.create_publisher(WorldState, "truth", RELIABLE_10)
         # Relative: in a namespace there may be other worlds beside this one, each with its own time.
         self._clock_publisher = node.create_publisher(Clock, "clock", RELIABLE_1)
@@ -98,15 +112,13 @@ class StatePublisher:
     def publish(self, episode: int, step: int) -> None:
         """Publish the state of control step `step` of `episode`."""
         world = self._world
-        self._positions[:] = world.joint_positions
-        self._velocities[:] = world.joint_velocities
-        self._efforts[:] = world.joint_efforts
         wrench = world.wrench
         if self._wrench_publisher is not None and wrench is not None:
             force, torque = self._wrench.wrench.force, self._wrench.wrench.torque
             force.x, force.y, force.z, torque.x, torque.y, torque.z = wrench.tolist()
             self._wrench_publisher.publish(self._wrench)  # first: who has the joint states has it, too
-        self._joints_publisher.publish(self._joints)
+        for joints in self._joints:
+            joints.publish()
         self._truth.episode, self._truth.step = episode, step
         for message, pose in zip(self._truth.poses, world.objects().values(), strict=True):
             fill_pose(message, pose)

@@ -9,14 +9,19 @@ from serl_robots.model.camera_mount import CameraMount
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
 
+from serl_sim.scene.scene import in_model
+
 
 class RobotFrames:
     """Where each link of the robot is in the frame of its parent."""
 
-    def __init__(self, model: mujoco.MjModel, robot: RobotModel, prefix: str = "") -> None:
-        """Find the links of `robot` in the compiled world; `prefix` stands before the names of all frames."""
+    def __init__(self, model: mujoco.MjModel, robot: RobotModel, prefix: str = "", arm: str = "") -> None:
+        """Find the links of `robot` in the compiled world; `prefix` stands before the names of all frames.
+
+        Of several arms `arm` is the prefix of one, which the names of its frames have as well.
+        """
         spec = mujoco.MjSpec.from_string(robot.urdf_xml())
-        links = [model.body(body.name).id for body in spec.bodies if body.name != "world"]
+        links = [model.body(in_model(arm) + body.name).id for body in spec.bodies if body.name != "world"]
         self._model = model
         self._prefix = prefix
         self._fixed = [link for link in links if model.body_dofnum[link] == 0]

@@ -295,6 +295,11 @@ class World:
         """Force [N] and torque [Nm] (6,) of the world on the tool, see `ArmSample`; None if no term asks for them."""
         return None if self._wrist is None else self._wrist.wrench
 
+    def readings(self, arm: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Positions, velocities and efforts of one arm's joints, each as that of a single one: float64 (n,)."""
+        joints = self.arms[arm]
+        return joints.positions(self.data), joints.velocities(self.data), joints.efforts(self.data)
+
     def arm_sample(self) -> ArmSample:
         """What an observation needs of the arm; computed as the arm controller computes it from joint states.
 

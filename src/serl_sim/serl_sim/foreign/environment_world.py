@@ -109,6 +109,10 @@ class EnvironmentWorld:
         self.joint_velocities[:] = 0.0
         self._told = self.joint_positions[:3].copy()
 
+    def readings(self, arm: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Positions, velocities and efforts of the only arm's joints, see above."""
+        return self.joint_positions, self.joint_velocities, self.joint_efforts
+
     def step(self, position: NDArray[np.float64], width: float) -> None:
         """Lead the hand to `position` (3,) [m] and the fingers to `width` [m], for one control period.
 
