@@ -23,7 +23,8 @@ def world_arguments(task_name: str, *, viewer: bool = False) -> dict[str, str]:
     """
     task = get_task(task_name)
     if not isinstance(task, GymTask):
-        return {"world": "mujoco", "headless": str(not viewer).lower()}
+        arms = {"arms": "two"} if task.arms else {}
+        return {"world": "mujoco", "headless": str(not viewer).lower(), **arms}
     if viewer:
         raise UsageError(f"--viewer: the world of {task_name} is a Gymnasium environment, which has no window here")
     package = task.environment.package

@@ -73,7 +73,7 @@ class ArmControllerNode(Node):
         arm = declare(self, "arm", "", "Of a task of two arms, the prefix of the one that is controlled; else empty.")
         self._whole, self._arm = whole, arm
         if bool(whole.arms) != bool(arm) or (arm and arm not in whole.arms):
-            expected = " or ".join(whole.arms) or "none"
+            expected = f"{' or '.join(whole.arms)} (arms:=two of the launch file)" if whole.arms else "none"
             raise ParameterError(
                 f"parameter 'arm' of node '{self.get_name()}': expected {expected}, as the task is {whole.name!r}, "
                 f"found {arm!r}"

@@ -183,5 +183,5 @@ def test_an_arm_that_the_task_does_not_have_is_refused() -> None:
     kinematics = panda()[1]
     with pytest.raises(ValueError, match="expected one of left, right, found 'middle'"):
         OtherArm(TASK, "middle", kinematics, lockstep=True)
-    with pytest.raises(ValueError, match="of a single one"):
+    with pytest.raises(ValueError, match="expected none, as the task is of a single one"):
         OtherArm(load_arm_task("pick_cube"), "left", kinematics, lockstep=True)

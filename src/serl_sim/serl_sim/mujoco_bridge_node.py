@@ -31,6 +31,7 @@ from serl_ros.log import log
 from serl_ros.node import run_node
 from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import LOOP_1, RELIABLE_1
+from serl_tasks.arm_sample import arm_topic
 from serl_tasks.messages import MessageError, nanoseconds, pose_from_message
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
@@ -41,7 +42,7 @@ from serl_sim.controller_actions_node import ControllerActions
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP
 from serl_sim.scene_publisher_node import ScenePublisher
 from serl_sim.simulation import TIMESTEP_NS, CommandRefused, Simulation
-from serl_sim.state_publisher_node import StatePublisher, in_namespace
+from serl_sim.state_publisher_node import StatePublisher
 from serl_sim.viewer import Viewer
 from serl_sim.world import World
 from serl_tasks import get_task, task_names
@@ -111,7 +112,7 @@ class MujocoBridge(Node):
 
         world = World(task)
         world.reset(seed)
-        self._base_frames = {arm: frame_prefix + in_namespace(arm, world.robot.base_frame) for arm in world.arms}
+        self._base_frames = {arm: frame_prefix + arm_topic(arm, world.robot.base_frame) for arm in world.arms}
         self._simulation = Simulation(world, lockstep=factor == 0.0)
         self._factor = factor
         self._slice_steps = round(1.0 / (state_rate * TIMESTEP))
@@ -145,7 +146,7 @@ class MujocoBridge(Node):
         for arm in world.arms:
             # In this order: of messages that are ready together the width is heard first, as it was sent first, and a
             # pose that is refused takes its width along.
-            gripper, pose = in_namespace(arm, _GRIPPER_TOPIC), in_namespace(arm, _POSE_TOPIC)
+            gripper, pose = arm_topic(arm, _GRIPPER_TOPIC), arm_topic(arm, _POSE_TOPIC)
             on_gripper, on_pose = partial(self._on_gripper, arm, gripper), partial(self._on_pose, arm, pose)
             self._subscriptions_kept += [
                 self.create_subscription(Float64MultiArray, gripper, on_gripper, LOOP_1),

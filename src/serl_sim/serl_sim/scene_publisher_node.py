@@ -12,12 +12,13 @@ from serl_robots.model.camera_info import ideal_camera_info, optical_frame
 from serl_robots.model.pose import Pose
 from serl_ros.camera_publisher import CameraPublisher
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
+from serl_tasks.arm_sample import arm_topic
 from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
 from serl_interfaces.msg import SafetyStatus
 from serl_sim.markers import SceneMarkers
-from serl_sim.state_publisher_node import in_namespace, reference_frame
+from serl_sim.state_publisher_node import reference_frame
 from serl_sim.transforms import RobotFrames, camera_transforms
 from serl_sim.world import World
 
@@ -63,7 +64,7 @@ class ScenePublisher:
         self._transforms_publisher = node.create_publisher(TFMessage, "/tf", RELIABLE_10) if robot_state else None
         self._description_publishers = []
         for arm in arms if robot_state else ():
-            publisher = node.create_publisher(String, in_namespace(arm, "robot_description"), LATCHED)
+            publisher = node.create_publisher(String, arm_topic(arm, "robot_description"), LATCHED)
             publisher.publish(String(data=world.robot.urdf_xml()))
             self._description_publishers.append(publisher)
         self._fixed_publisher = node.create_publisher(TFMessage, "/tf_static", LATCHED)
@@ -78,9 +79,7 @@ class ScenePublisher:
         self._marker_publisher = node.create_publisher(MarkerArray, "markers", RELIABLE_1)
         self._modes = dict.fromkeys(arms, SafetyStatus.MODE_IDLE)
         self._subscriptions = [
-            node.create_subscription(
-                SafetyStatus, in_namespace(arm, "arm/safety"), partial(self._on_safety, arm), LATCHED
-            )
+            node.create_subscription(SafetyStatus, arm_topic(arm, "arm/safety"), partial(self._on_safety, arm), LATCHED)
             for arm in arms
         ]
 

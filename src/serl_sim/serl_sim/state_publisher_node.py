@@ -16,6 +16,7 @@ from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
 from serl_ros.arrays import from_array
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
+from serl_tasks.arm_sample import arm_topic
 from std_msgs.msg import String
 
 from serl_interfaces.msg import WorldState
@@ -44,11 +45,6 @@ class StatefulWorld(Protocol):
         """True poses of ``"tcp"``, of two arms ``"left/tcp"`` and so on, and of every object."""
 
 
-def in_namespace(arm: str, name: str) -> str:
-    """Name of a topic that each arm has: of several arms it is in the namespace of its prefix."""
-    return f"{arm}/{name}" if arm else name
-
-
 def reference_frame(world: StatefulWorld) -> str:
     """Frame of everything that is not one arm's: the base, or where there are several that in which the bases stand."""
     return "world" if world.task.arms else world.robot.base_frame
@@ -66,7 +62,7 @@ class _JointPublisher:
         self._values = [
             from_array(values) for values in (self._message.position, self._message.velocity, self._message.effort)
         ]
-        self._publisher = node.create_publisher(JointState, in_namespace(arm, "joint_states"), RELIABLE_10)
+        self._publisher = node.create_publisher(JointState, arm_topic(arm, "joint_states"), RELIABLE_10)
 
     def publish(self) -> None:
         for values, measured in zip(self._values, self._world.readings(self._arm), strict=True):

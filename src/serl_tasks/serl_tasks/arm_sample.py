@@ -17,6 +17,11 @@ def tool_name(arm: str) -> str:
     return f"{arm}/{TOOL}" if arm else TOOL
 
 
+def arm_topic(arm: str, name: str) -> str:
+    """Name of a topic that each arm has: of one of several it is in the namespace of the arm's prefix."""
+    return f"{arm}/{name}" if arm else name
+
+
 @dataclass(frozen=True)
 class ArmSample:
     """What an observation needs of the arm, measured at one moment."""

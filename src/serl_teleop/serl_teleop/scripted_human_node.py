@@ -6,7 +6,10 @@ It answers every step of an episode that expects a person, so that a world in lo
 
 import time
 from array import array
+from functools import partial
 
+import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.subscription import Subscription
@@ -17,6 +20,7 @@ from serl_ros.node import run_node
 from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1
 from serl_ros.sender import sender_of
+from serl_tasks.arm_sample import arm_topic
 from serl_tasks.messages import MessageError, arm_sample, nanoseconds, object_poses
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, Reward, WorldState
@@ -54,7 +58,7 @@ def declare_traits(node: Node) -> Traits:
 
 
 class ScriptedHumanNode(Node):
-    """Watches `arm/state` and `truth`, answers with `teleop/action`."""
+    """Watches `arm/state` and `truth`, answers with `teleop/action`; of two arms those of each."""
 
     def __init__(self) -> None:
         """Declare parameters and connect."""
@@ -83,16 +87,21 @@ class ScriptedHumanNode(Node):
             range=(0.0, 1.0),
         )
         self._stamps_apart_ns = round(1e9 * apart)
-        self._message = ActionCommand(synchronous=True, sender=sender_of(self))
-        self._rest = array("f", [0.0] * task.action_space.shape[0])
+        self._action = task.action
+        self._joined = task.joined
+        self._messages = {arm: ActionCommand(synchronous=True, sender=sender_of(self)) for arm in task.arm_names}
+        self._rest = np.zeros(len(task.action), np.float32)
         self._status: EpisodeStatus | None = None
-        self._arm: ArmState | None = None
-        self._sample: ArmSample
+        self._arms: dict[str, ArmState] = {}
+        self._samples: dict[str, ArmSample] = {}
         self._objects: dict[str, Pose] = {}
-        self._needed = ("tcp", *task.pose_names)
+        self._needed = (*task.tool_names, *task.pose_names)
         self._truth: WorldState | None = None
-        self._answered = (-1, -1)
-        self._publisher = self.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
+        self._answered, self._answered_at = (-1, -1), Time()
+        self._action_publishers = {
+            arm: self.create_publisher(ActionCommand, arm_topic(arm, "teleop/action"), RELIABLE_1)
+            for arm in task.arm_names
+        }
         self._episodes = subscribe(self, EpisodeStatus, "episode", self._on_episode, LATCHED, MessageError)
         self._watched: list[Subscription] = []
         self._asked_at = 0.0
@@ -121,11 +130,15 @@ class ScriptedHumanNode(Node):
         self._asked_at = time.monotonic()
         if not self._watched:
             self._watched = [
-                subscribe(self, ArmState, "arm/state", self._on_arm, LOOP_1, MessageError),
+                *(self._watch_arm(arm) for arm in self._messages),
                 subscribe(self, WorldState, "truth", self._on_truth, LOOP_10, MessageError),
             ]
             if self._human.traits.eases_off:
                 self._watched.append(subscribe(self, Reward, "reward", self._on_reward, LOOP_10, MessageError))
+
+    def _watch_arm(self, arm: str) -> Subscription:
+        topic = arm_topic(arm, "arm/state")
+        return subscribe(self, ArmState, topic, partial(self._on_arm, arm), LOOP_1, MessageError)
 
     def _look_away(self) -> None:
         """Stop looking some time after the last episode that asks for a person: every message costs the graph time."""
@@ -135,16 +148,17 @@ class ScriptedHumanNode(Node):
             for subscription in self._watched:
                 self.destroy_subscription(subscription)
             self._watched = []
-            self._arm = self._truth = None
+            self._arms.clear()
+            self._truth = None
 
-    def _on_arm(self, message: ArmState) -> None:
-        self._sample, self._arm = arm_sample(message), message
+    def _on_arm(self, arm: str, message: ArmState) -> None:
+        self._samples[arm], self._arms[arm] = arm_sample(message), message
         self._answer()
 
     def _on_truth(self, message: WorldState) -> None:
         self._objects, self._truth = object_poses(message, self._needed), message
-        if (message.episode, message.step) == self._answered and message.header.stamp == self._message.header.stamp:
-            self._publisher.publish(self._message)  # the world still waits: the answer was lost
+        if (message.episode, message.step) == self._answered and message.header.stamp == self._answered_at:
+            self._send()  # the world still waits: the answer was lost
         else:
             self._answer()
 
@@ -153,24 +167,31 @@ class ScriptedHumanNode(Node):
             self._human.succeeded(message.episode)
 
     def _answer(self) -> None:
-        """Answer the newest step once its three messages have arrived, in whichever order."""
-        status, arm, truth = self._status, self._arm, self._truth
-        if status is None or arm is None or truth is None or not status.human_expected:
+        """Answer the newest step once its messages have arrived, in whichever order."""
+        status, truth = self._status, self._truth
+        if status is None or truth is None or not status.human_expected or len(self._arms) < len(self._messages):
             return
-        apart_ns = abs(nanoseconds(arm.header.stamp) - nanoseconds(truth.header.stamp))
+        at_ns = nanoseconds(truth.header.stamp)
+        apart_ns = max(abs(nanoseconds(arm.header.stamp) - at_ns) for arm in self._arms.values())
         if truth.episode != status.episode or apart_ns > self._stamps_apart_ns:
             return
         key = (truth.episode, truth.step)
         if key == self._answered:
             return
         self._answered = key
-        action = self._human.act(self._sample, self._objects)
-        message = self._message
-        message.header.stamp = truth.header.stamp
-        message.episode, message.step = key
-        message.active = action is not None
-        message.action = self._rest if action is None else array("f", action.tobytes())
-        self._publisher.publish(message)
+        action = self._human.act(self._joined(self._samples), self._objects)
+        parts = self._action.split(self._rest if action is None else action)
+        self._answered_at = truth.header.stamp
+        for arm, message in self._messages.items():
+            message.header.stamp = truth.header.stamp
+            message.episode, message.step = key
+            message.active = action is not None
+            message.action = array("f", parts[arm].tobytes())
+        self._send()
+
+    def _send(self) -> None:
+        for arm, message in self._messages.items():
+            self._action_publishers[arm].publish(message)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ class RewardNode(Node):
         super().__init__("reward")
         name = declare(self, "task", "pick_cube", "Task whose reward is published.", choices=task_names())
         self._task = get_task(name)
-        self._needed = ("tcp", *self._task.pose_names)
+        self._needed = (*self._task.tool_names, *self._task.pose_names)
         self._message = Reward(source="truth", task=name)
         self._publisher = self.create_publisher(Reward, "reward", RELIABLE_10)
         self._subscription = subscribe(self, WorldState, "truth", self._on_truth, LOOP_10, MessageError)

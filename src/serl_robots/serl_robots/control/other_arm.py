@@ -40,9 +40,8 @@ class OtherArm:
                 control period.
         """
         if arm not in task.arms:
-            raise ValueError(
-                f"arm: expected one of {', '.join(task.arms) or 'no arms, as the task is of a single one'}, found {arm!r}"
-            )
+            expected = f"one of {', '.join(task.arms)}" if task.arms else "none, as the task is of a single one"
+            raise ValueError(f"arm: expected {expected}, found {arm!r}")
         keep_apart = keep_apart_of(task, arm, kinematics)
         assert keep_apart is not None
         self.name = next(name for name in task.arm_names if name != arm)
@@ -55,9 +54,13 @@ class OtherArm:
         self._stopped = False
 
     def hear(self, target: Pose, tcp: Pose, stamp_ns: int, now: float) -> None:
-        """Its tool is commanded to be at `target` and is at `tcp`, in the frame of its base, on its state of `stamp_ns`.
+        """It tells of itself.
 
-        `now` is the local time [s].
+        Args:
+            target: where its tool is commanded to be, in the frame of its base.
+            tcp: where that is measured, likewise.
+            stamp_ns: of the state on which it tells this [ns].
+            now: local time [s].
         """
         self._target, self._stamp_ns, self._heard_at = target, stamp_ns, now
         self._lag = 0.0 if self._lockstep else target.distance(tcp) + self._reach * target.angle(tcp)

@@ -7,8 +7,8 @@ stays on its own side, half the distance away from it. Whatever both do in that 
 are after it there is such a plane again. This is the buffered Voronoi cell of Zhou et al., "Fast, On-line Collision
 Avoidance for Dynamic Vehicles Using Buffered Voronoi Cells", IEEE RA-L 2(2), 2017.
 
-Where the two are controlled by two processes, each knows where the other one was commanded to be a moment ago. Each then
-keeps its hand, up to its next command, as much farther from there as the other one may have come nearer since (`see`).
+Where the two are controlled by two processes, each knows where the other one was commanded to be a moment ago. Each
+then keeps its hand, up to its next command, as much farther from there as the other one may come nearer meanwhile.
 
 Hands that are nearer than that already come no nearer. What is behind the hands, the links, is kept apart by where the
 bases stand and by the boxes of the tools.

@@ -34,7 +34,7 @@ from rclpy.node import Node
 from serl_robots.model.pose import Pose
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.qos import LATCHED, RELIABLE_1
-from serl_tasks.arm_sample import ArmSample
+from serl_tasks.arm_sample import ArmSample, arm_topic
 from serl_tasks.pair import check_pair
 
 from serl_interfaces.msg import ActionCommand, EpisodeStatus, ExecutedAction
@@ -50,7 +50,7 @@ _REPEAT_AFTER = 0.3  # [s] without an answer, after which a command in lockstep 
 
 
 class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
-    """One arm and its world behind ROS topics.
+    """One arm, or two, and their world behind ROS topics.
 
     Observation ``{"state": float32 (k,), "<camera>": uint8 (H, W, 3), ...}``, action ``float32 (A,)`` in [-1, 1], both
     as the task defines them. ``info`` has ``executed_action`` (what the arm controller made of the action),
@@ -61,6 +61,9 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
     In lockstep a step ends when everything with the stamp of the next state has arrived. Otherwise it ends one control
     period of the arm's clock after it began, and not before every camera has a picture that is fresh: meanwhile no
     action is sent, and the arm controller holds the arm.
+
+    Two arms are in the namespaces of their prefixes. Each gets its part of an action, and what both executed is one
+    action: a person who led one of them led the step.
 
     Attributes:
         task: that defines spaces and state vector; of a pair the one whose episode is running.
@@ -126,14 +129,17 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         self.repetitions = 0
         self._lockstep = lockstep
         self._step_timeout, self._reset_timeout, self._camera_timeout = step_timeout, reset_timeout, camera_timeout
-        self._command = ActionCommand(active=True)
+        self._commands = {arm: ActionCommand(active=True) for arm in self.task.arm_names}
         self._sent = (-1, -1)  # episode and step of the newest command
         self._observer = self.task.make_observer()
 
         graph_node = self.connection.node
         # Whoever knows of the steps is to know that their episodes are announced: hence in this order.
         self._episode_publisher = graph_node.create_publisher(EpisodeStatus, "episode", LATCHED)
-        self._action_publisher = graph_node.create_publisher(ActionCommand, "policy/action", RELIABLE_1)
+        self._action_publishers = {
+            arm: graph_node.create_publisher(ActionCommand, arm_topic(arm, "policy/action"), RELIABLE_1)
+            for arm in self.task.arm_names
+        }
         self._cameras = CameraInputs(graph_node, self.task.cameras, image_transport, own_clock=not lockstep)
         self.inputs = GraphInputs(graph_node, self.task, lockstep=lockstep, truth=truth)
         self._progress = StepProgress(
@@ -205,8 +211,8 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
             GraphError: something did not arrive in time; the episode is lost, a reset may help.
             WorldBroken: the simulation diverged; nothing of the episode is worth learning from, a reset helps.
         """
-        command = self._publish(action)
-        self._wait(self._progress.is_complete, command)
+        self._publish(action)
+        self._wait(self._progress.is_complete)
         held = not self._lockstep and not self._cameras.are_fresh(self._camera_timeout)
         if not self._lockstep:
             self.wait_for_cameras(self._step_timeout)
@@ -258,8 +264,7 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
     @property
     def rest_action(self) -> NDArray[np.float32]:
         """The action (A,) that changes nothing: no motion, and the gripper keeps its command and its grip."""
-        arm = self.inputs.arm
-        return self.task.action.rest(0.0 if arm is None else float(arm.gripper_target))
+        return self.task.action.rest(self.inputs.gripper_targets)
 
     @property
     def arm_sample(self) -> ArmSample:
@@ -334,8 +339,8 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         """
         if self._sent == (self.inputs.episode, self.inputs.step):
             self.inputs.advance()  # that step was lost, and nobody takes one twice
-        command = self._publish(action)
-        self._wait(self._progress.is_executed, command)
+        self._publish(action)
+        self._wait(self._progress.is_executed)
         self.inputs.advance()
         self._progress.stamp_ns = self.inputs.arm_stamp_ns
 
@@ -349,41 +354,50 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
             seed=start.seed,
             task=start.task,
         )
-        node, publishers = self.connection.node, (self._action_publisher, self._episode_publisher)
+        node, publishers = self.connection.node, (*self._action_publishers.values(), self._episode_publisher)
         status.header.stamp = node.get_clock().now().to_msg()
         self._episode_publisher.publish(status)
         self.connection.wait(
-            lambda: min(publisher.get_subscription_count() for publisher in publishers) > 0,
+            lambda: all(publisher.get_subscription_count() > 0 for publisher in publishers),
             self._reset_timeout,
-            lambda: "subscriptions to policy/action and episode (arm_controller)",
+            lambda: f"subscriptions to {self._unheard()} (arm_controller)",
         )
         # Some judges take their time to start, and steps do not wait that long.
         self.connection.wait(
             lambda: node.count_publishers("reward") > 0, self._reset_timeout, lambda: "a publisher of reward"
         )
 
-    def _publish(self, action: NDArray[np.float32]) -> ActionCommand:
+    def _unheard(self) -> str:
+        """Topics that an arm controller has not subscribed to."""
+        publishers = (*self._action_publishers.values(), self._episode_publisher)
+        return " and ".join(each.topic_name for each in publishers if each.get_subscription_count() == 0)
+
+    def _publish(self, action: NDArray[np.float32]) -> None:
         action = np.asarray(action, dtype=np.float32)
         if action.shape != self.action_space.shape or not np.isfinite(action).all():
             raise ValueError(f"action: expected {self.action_space.shape} finite values in [-1, 1], found {action}")
         if self.inputs.arm is None:
             raise GraphError("step: the environment was not reset; call reset() first")
-        command = self._command
-        command.header.stamp = self.inputs.arm.header.stamp
-        command.episode, command.step = self.inputs.episode, self.inputs.step
-        command.action = array("f", action.tobytes())
-        self._sent = (command.episode, command.step)
-        self._action_publisher.publish(command)
-        return command
+        self._sent = (self.inputs.episode, self.inputs.step)
+        parts = self.task.action.split(action) if self.task.arms else {"": action}
+        for arm, command in self._commands.items():
+            command.header.stamp = self.inputs.arm.header.stamp
+            command.episode, command.step = self._sent
+            command.action = array("f", parts[arm].tobytes())
+        self._send()
 
-    def _wait(self, complete: Callable[[], bool], command: ActionCommand) -> None:
+    def _send(self) -> None:
+        for arm, command in self._commands.items():
+            self._action_publishers[arm].publish(command)
+
+    def _wait(self, complete: Callable[[], bool]) -> None:
         """Wait for what a command leads to; in lockstep repeat it now and then, in case a message got lost."""
         inputs = self.inputs
-        self._wait_until(lambda: bool(inputs.problem) or complete(), command)
+        self._wait_until(lambda: bool(inputs.problem) or complete())
         if inputs.problem:
             raise WorldBroken(inputs.problem)
 
-    def _wait_until(self, over: Callable[[], bool], command: ActionCommand) -> None:
+    def _wait_until(self, over: Callable[[], bool]) -> None:
         if not self._lockstep:
             self.connection.wait(over, self._step_timeout, self._progress.missing_of_step)
             return
@@ -394,4 +408,4 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
                 raise GraphError(f"waited {self._step_timeout:.1f} s for {missing}; is that node running?")
             self.connection.check()
             self.repetitions += 1
-            self._action_publisher.publish(command)
+            self._send()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from geometry_msgs.msg import WrenchStamped
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from serl_robots.model.pose import Pose
 from serl_robots.model.robot import load_robot
 from serl_ros.incoming import subscribe
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10
-from serl_tasks.arm_sample import ArmSample
+from serl_tasks.arm_sample import ArmSample, arm_topic
 from serl_tasks.messages import MessageError, arm_sample, nanoseconds, object_poses, wrench_values
 from std_msgs.msg import String
 
@@ -20,6 +22,13 @@ from serl_interfaces.msg import ArmState, ExecutedAction, Reward, SafetyStatus, 
 from serl_tasks import Task
 
 _LARGEST_REWARD = 1e6
+_PRECEDENCE = (
+    ExecutedAction.SOURCE_ESTOP,
+    ExecutedAction.SOURCE_HUMAN,
+    ExecutedAction.SOURCE_IDLE,
+    ExecutedAction.SOURCE_MOVE_TO,
+    ExecutedAction.SOURCE_POLICY,
+)
 _OLDEST_WRENCH_NS = 200_000_000  # that a wrench may be older than the state of the arm in real time
 
 
@@ -37,14 +46,14 @@ class GraphInputs:
     """Subscribes to what a step needs and keeps the newest message of each topic.
 
     Attributes:
-        arm: newest `arm/state`, None before the first.
-        sample: what an observation needs of `arm`, without the wrench.
+        arm: newest `arm/state`, of two arms that of the first; None until each has told.
+        sample: what an observation needs of the arms, without the wrench.
         truth: newest `truth`, None before the first and where nobody knows the true poses.
         objects: poses in `truth`, by name, base frame.
         wrench: newest `wrench` (6,), see `ArmSample`, None before the first and for a task that does not observe it.
-        executed: `arm/executed` of the step that is asked for, None until it comes.
+        executed: `arm/executed` of the step that is asked for, None until it comes; of two arms both in one.
         reward: newest `reward` since the episode began.
-        safety: newest `arm/safety`.
+        safety: newest `arm/safety`; of two arms that of one that is stopped, if one is.
         problem: why the simulated world cannot move until it is reset; empty while it can.
         episode: number of the running episode.
         task: name of the task that it is of, whose judge counts.
@@ -62,6 +71,12 @@ class GraphInputs:
         """
         self.arm: ArmState | None = None
         self.sample: ArmSample
+        self._task, self._arms = task, task.arm_names
+        self._lengths = {arm: len(task.of_arm(arm).action) for arm in task.arm_names}
+        self._states: dict[str, ArmState] = {}
+        self._samples: dict[str, ArmSample] = {}
+        self._executed: dict[str, ExecutedAction] = {}
+        self._safety: dict[str, SafetyStatus] = {}
         self.truth: WorldState | None = None
         self.objects: dict[str, Pose] = {}
         self.wrench: NDArray[np.float64] | None = None
@@ -73,15 +88,19 @@ class GraphInputs:
         self.episode = self.step = 0
         self.task = task.name
         self._lockstep = lockstep
-        self._action_shape = task.action_space.shape
-        self._needed = ("tcp", *task.pose_names)
+        self._needed = (*task.tool_names, *task.pose_names)
         self._subscriptions = [
-            subscribe(node, ArmState, "arm/state", self._on_arm, LOOP_1, MessageError),
-            subscribe(node, ExecutedAction, "arm/executed", self._on_executed, LOOP_10, MessageError),
             subscribe(node, Reward, "reward", self._on_reward, LOOP_10, MessageError),
-            node.create_subscription(SafetyStatus, "arm/safety", self._on_safety, LATCHED),
             node.create_subscription(String, "sim/problem", self._on_problem, LATCHED),
         ]
+        for arm in self._arms:
+            on_state, on_executed = partial(self._on_arm, arm), partial(self._on_executed, arm)
+            state, executed, safety = (arm_topic(arm, f"arm/{name}") for name in ("state", "executed", "safety"))
+            self._subscriptions += [
+                subscribe(node, ArmState, state, on_state, LOOP_1, MessageError),
+                subscribe(node, ExecutedAction, executed, on_executed, LOOP_10, MessageError),
+                node.create_subscription(SafetyStatus, safety, partial(self._on_safety, arm), LATCHED),
+            ]
         self.observes_wrench = task.observes_wrench
         if task.observes_wrench:
             self._tool_frame = load_robot(task.robot).tcp_frame
@@ -93,12 +112,14 @@ class GraphInputs:
         """Begin an episode of a task: what was executed and judged before is not of it."""
         self.episode, self.step, self.task = episode, 0, task
         self.executed = self.reward = None
+        self._executed.clear()
         self.problem = ""
 
     def advance(self) -> None:
         """Go on to the next step."""
         self.step += 1
         self.executed = None
+        self._executed.clear()
 
     def has_wrench(self) -> bool:
         """Whether the newest state of the arm has a wrench of its time, or needs none."""
@@ -109,8 +130,15 @@ class GraphInputs:
 
     @property
     def arm_stamp_ns(self) -> int:
-        """Stamp of the arm's newest state [ns], -1 before the first."""
-        return -1 if self.arm is None else nanoseconds(self.arm.header.stamp)
+        """Stamp of the arm's newest state [ns], of two arms the older one; -1 before the first."""
+        if self.arm is None:
+            return -1
+        return min(nanoseconds(state.header.stamp) for state in self._states.values())
+
+    @property
+    def gripper_targets(self) -> dict[str, float]:
+        """Widths that are commanded [m], by the prefixes of the arms; 0 of an arm that has not told."""
+        return {arm: float(self._states[arm].gripper_target) if arm in self._states else 0.0 for arm in self._arms}
 
     @property
     def truth_stamp_ns(self) -> int:
@@ -122,28 +150,48 @@ class GraphInputs:
         """Stamp of the state that was judged last [ns], -1 before the first of the episode."""
         return -1 if self.reward is None else nanoseconds(self.reward.header.stamp)
 
-    def _on_arm(self, message: ArmState) -> None:
+    def _on_arm(self, arm: str, message: ArmState) -> None:
         nanoseconds(message.header.stamp)
-        self.sample, self.arm = arm_sample(message), message
+        self._samples[arm], self._states[arm] = arm_sample(message), message
+        if len(self._states) == len(self._arms):
+            self.sample, self.arm = self._task.joined(self._samples), self._states[self._arms[0]]
 
     def _on_wrench(self, message: WrenchStamped) -> None:
         stamp_ns = nanoseconds(message.header.stamp)
         self.wrench, self.wrench_stamp_ns = wrench_values(message, self._tool_frame), stamp_ns
 
-    def _on_executed(self, message: ExecutedAction) -> None:
-        action = np.array(message.action, dtype=np.float32)
-        if action.shape != self._action_shape or not np.abs(action).max() <= 1.0:
-            raise MessageError(f"action: expected {self._action_shape} values in [-1, 1], found {action}")
+    def _on_executed(self, arm: str, message: ExecutedAction) -> None:
+        action, length = np.array(message.action, dtype=np.float32), self._lengths[arm]
+        if action.shape != (length,) or not np.abs(action).max() <= 1.0:
+            raise MessageError(f"action: expected {length} values in [-1, 1], found {action}")
         # What a person drives while no step is asked for is nobody's step.
         if (message.episode, message.step) == (self.episode, self.step):
-            self.executed = message
+            self._executed[arm] = message
+            if len(self._executed) == len(self._arms):
+                self.executed = self._together()
+
+    def _together(self) -> ExecutedAction:
+        """What all arms executed, as one action. Whoever led one of them led the step: a person before the policy."""
+        if len(self._executed) == 1:
+            return next(iter(self._executed.values()))
+        parts = {arm: np.array(message.action, np.float32) for arm, message in self._executed.items()}
+        first = self._executed[self._arms[0]]
+        return ExecutedAction(
+            header=first.header,
+            episode=first.episode,
+            step=first.step,
+            source=min((message.source for message in self._executed.values()), key=_PRECEDENCE.index),
+            action=self._task.action.join(parts).tolist(),
+            limits=list(dict.fromkeys(limit for arm in self._arms for limit in self._executed[arm].limits)),
+        )
 
     def _on_truth(self, message: WorldState) -> None:
         nanoseconds(message.header.stamp)
         self.objects, self.truth = object_poses(message, self._needed), message
 
-    def _on_safety(self, message: SafetyStatus) -> None:
-        self.safety = message
+    def _on_safety(self, arm: str, message: SafetyStatus) -> None:
+        self._safety[arm] = message
+        self.safety = next((each for each in self._safety.values() if each.estop), message)
 
     def _on_problem(self, message: String) -> None:
         self.problem = printable(message.data)

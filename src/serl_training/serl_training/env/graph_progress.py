@@ -99,20 +99,19 @@ class StepProgress:
 
     def _is_complete_in_lockstep(self) -> bool:
         inputs = self._inputs
-        arm, reward = inputs.arm, inputs.reward
-        if arm is None or reward is None or inputs.executed is None:
+        reward = inputs.reward
+        if inputs.arm is None or reward is None or inputs.executed is None:
             return False
         # Who judges pictures knows their stamp, not the number of the step.
-        stamp = arm.header.stamp
+        stamp_ns = inputs.arm_stamp_ns
         if self._truth:
-            truth = inputs.truth
-            is_next = truth is not None and truth.header.stamp == stamp and self._has_true_step()
+            is_next = inputs.truth_stamp_ns == stamp_ns and self._has_true_step()
         else:
-            is_next = inputs.arm_stamp_ns > self.stamp_ns
+            is_next = stamp_ns > self.stamp_ns
         return (
             is_next
             and reward.episode == inputs.episode
-            and reward.header.stamp == stamp
+            and inputs.reward_stamp_ns == stamp_ns
             and inputs.has_wrench()
             and self._cameras.have(inputs.arm_stamp_ns)
         )

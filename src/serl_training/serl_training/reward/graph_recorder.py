@@ -73,7 +73,7 @@ class FrameListener:
             take: gets each episode when the next one begins.
             max_skew: how far apart pictures of different cameras may be that make one frame [s].
         """
-        self._node, self._needed = node, ("tcp", *task.pose_names)
+        self._node, self._needed = node, (*task.tool_names, *task.pose_names)
         self._task, self._source, self._labelled_by, self._take = task, source, labelled_by, take
         self.label = 0
         """What frames are called now, where a person says it."""
