@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import HOME, READY, RobotModel
+from serl_robots.model.scene import Scene
 
 from serl_planning.arm_shapes import ArmShapes
-from serl_planning.scene import Scene, describe
+from serl_planning.scene import describe
 from serl_planning.way import PlanningError, Way, library
 
 Vector = NDArray[np.float64]

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from serl_config.schema import ConfigError, build
 from serl_planning.motion_planner import MotionPlanner
-from serl_planning.scene import Box, Post, Scene, load_scene
 from serl_planning.way import MotionLimits, PlanningError, timed
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
-from serl_robots.model.robot import load_robot
+from serl_robots.model.robot import Box, load_robot
+from serl_robots.model.scene import Post, Scene, load_scene
 
 ROBOT = load_robot("panda")
 KINEMATICS = Kinematics(ROBOT)

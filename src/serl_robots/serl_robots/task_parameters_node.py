@@ -11,6 +11,8 @@ from serl_robots.control.arm_task import ArmTask, load_arm_task
 from serl_robots.control.task_file import task_files
 from serl_robots.safety.limits import SafetyLimits
 
+_NO_SCENE = "none"
+
 
 def declare_task(node: Node) -> ArmTask:
     """The task of parameter `task`, with the limits that parameters `limits.<field>` override.
@@ -18,7 +20,14 @@ def declare_task(node: Node) -> ArmTask:
     Raises:
         ValueError: a parameter or a file cannot be used.
     """
-    task = load_arm_task(declare(node, "task", "pick_cube", "Task: a file in config/tasks.", choices=[*task_files()]))
+    name = declare(node, "task", "pick_cube", "Task: a file in config/tasks.", choices=[*task_files()])
+    scene = declare(
+        node,
+        "scene",
+        "",
+        f"Scene to keep out of: a file in config/scenes; empty: the task's own; {_NO_SCENE}: without.",
+    )
+    task = load_arm_task(name, {"": None, _NO_SCENE: ""}.get(scene, scene))
     values = {}
     for field in fields(SafetyLimits):
         value = getattr(task.limits, field.name)

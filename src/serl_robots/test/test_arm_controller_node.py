@@ -274,6 +274,14 @@ def test_every_limit_is_a_described_parameter_with_the_task_s_value(make_graph: 
             assert (given.from_value, given.to_value) == field.range
 
 
+def test_the_boxes_and_posts_of_a_scene_are_kept_out_of(make_graph: Callable[..., Graph]) -> None:
+    node = make_graph(lockstep=True, start=False, scene="table_with_posts").controller
+    table, left, right = np.reshape(node.get_parameter("limits.keep_out").value, (3, 6)).tolist()
+    assert table == [-0.25, -0.5, -0.04, 0.85, 0.5, 0.0]
+    assert left == pytest.approx([0.42, 0.22, 0.0, 0.48, 0.28, 0.6])
+    assert right == pytest.approx([0.42, -0.28, 0.0, 0.48, -0.22, 0.6])
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -282,6 +290,8 @@ def test_every_limit_is_a_described_parameter_with_the_task_s_value(make_graph: 
         ("limits.max_step", "much", "limits.max_step"),
         ("limits.workspace_min", [1.0, 0.0], "limits.workspace_min|workspace_min"),
         ("limits.workspace_min", [1.0, 0.0, 0.0], "expected workspace_min below workspace_max"),
+        ("limits.keep_out", [0.1, 0.2], "six numbers for each box"),
+        ("scene", "tabel", "did you mean 'table'"),
         ("limits.max_gripper_width", 0.5, "expected at most the 0.08 m that 'panda' opens"),
     ],
 )

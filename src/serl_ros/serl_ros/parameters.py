@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters that describe themselves."""
 
+from array import array
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ def declare(
     Args:
         node: that owns the parameter.
         name: of the parameter.
-        default: value when none is given; its type is the parameter's type.
+        default: value when none is given; its type is the parameter's type; an empty list is one of numbers.
         description: one sentence, with the unit.
         range: smallest and largest value allowed, for int and float.
         choices: values allowed, for str.
@@ -39,7 +40,8 @@ def declare(
     Raises:
         ParameterError: the value given from outside has the wrong type, is out of range or not a choice.
     """
-    descriptor = ParameterDescriptor(description=description, read_only=read_only)
+    numbers: Any = default == []  # whose type rclpy cannot tell
+    descriptor = ParameterDescriptor(description=description, read_only=read_only, dynamic_typing=numbers)
     if range is not None and isinstance(default, float):
         descriptor.floating_point_range = [FloatingPointRange(from_value=float(range[0]), to_value=float(range[1]))]
     elif range is not None:
@@ -54,6 +56,8 @@ def declare(
     except InvalidParameterValueException as error:
         limits = f" in {list(range)}" if range is not None else ""
         raise ParameterError(f"{where}: expected {type(default).__name__}{limits}; {error}") from error
+    if numbers and not (isinstance(value, list | array) and all(isinstance(each, float) for each in value)):
+        raise ParameterError(f"{where}: expected a list of numbers with a decimal point, found {value!r}")
     if choices is not None and value not in choices:
         raise ParameterError(f"{where}: '{value}' is not one of {', '.join(choices)}")
     return value

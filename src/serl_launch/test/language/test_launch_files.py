@@ -295,7 +295,7 @@ def test_the_graph_around_a_real_arm(environment: dict[str, str]) -> None:
         "port": "/dev/ttyACM0",
         "calibration": "",
     }
-    assert made["/arm_controller"] == {"task": "pick_cube_so101", "lockstep": False}
+    assert made["/arm_controller"] == {"task": "pick_cube_so101", "scene": "", "lockstep": False}
     assert {"/front", "/wrist", "/teleop", "/console", "/reward_human", "/learner"} < set(made)
     assert "/scripted_human" not in made and "/emulated_arm" not in made
     actor = made["/actor"]

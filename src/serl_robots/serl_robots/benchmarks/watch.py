@@ -108,6 +108,8 @@ class Watch:
         ratios.note("acceleration", acceleration, where)
         ratios.note("speed", speed, where)
         ratios.note("outside", min(float(np.max(out - each)) for each in was_out), where)
+        deeper = (self._depth(path.position) - self._depth(start) for start in starts)
+        ratios.note("outside", min(float(each.max(initial=0.0)) for each in deeper), where)
         if command.joint_positions is None:
             self._joint_paths.clear()
         else:
@@ -135,6 +137,13 @@ class Watch:
         turning = min(limits.max_angular_velocity, limits.max_rotation_step / PERIOD)
         speed = max(_norm(velocity) / fastest, (_norm(turn) - _ROUNDING) / turning)
         return _Path(position, quaternion, velocity, turn), max(linear, angular), speed
+
+    def _depth(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How deep a position (3,) is in each keep-out box, below its nearest face, float64 (n,) [m]; 0 outside."""
+        around = self._limits.keep_out_distance * np.array([[-1.0], [1.0]])
+        boxes = np.reshape(self._limits.keep_out, (-1, 2, 3)) + around
+        depth: NDArray[np.float64] = np.concatenate([position - boxes[:, 0], boxes[:, 1] - position], axis=1)
+        return depth.min(axis=1).clip(0.0)
 
     def _see_joints(
         self, positions: NDArray[np.float64], measured: NDArray[np.float64], void: bool, where: str

@@ -48,6 +48,10 @@ class ArmTask:
         default="base",
         description="of the tool's deltas and of what is observed: the base, or the tool and where it was at the start",
     )
+    scene: str = Field(
+        default="",
+        description="config/scenes/<scene>.yaml, whose boxes and posts are kept out of as limits.keep_out; empty: none",
+    )
     limits: SafetyLimits = Field(description="what it says nothing of comes from the robot, then from the defaults")
     arms: dict[str, ArmPlace] = Field(
         default_factory=dict,
@@ -95,6 +99,7 @@ class ArmTask:
             control_period=self.control_period,
             action=self.action.of_arm(arm),
             frame=self.frame,
+            scene=self.scene,
             limits=self.limits,
         )
 
@@ -118,9 +123,13 @@ class ArmTask:
         return widths
 
 
-def load_arm_task(name: str) -> ArmTask:
-    """`ArmTask` of `config/tasks/<name>.yaml`. Raises ConfigError when there is none or its part is wrong."""
+def load_arm_task(name: str, scene: str | None = None) -> ArmTask:
+    """`ArmTask` of `config/tasks/<name>.yaml`, with another scene than the file's where one is given.
+
+    Raises:
+        ConfigError: there is no such task or scene, or its part of the file is wrong.
+    """
     file = read_task(name)
     own_keys = {field.name for field in fields(ArmTask)}
-    part = {key: value for key, value in completed(file).items() if key in own_keys}
+    part = {key: value for key, value in completed(file, scene).items() if key in own_keys}
     return build(ArmTask, part, str(file.path), file.place)

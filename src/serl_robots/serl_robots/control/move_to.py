@@ -20,6 +20,7 @@ from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, Quaternion, Vector3, quaternion_exp, quaternion_multiply
 from serl_robots.safety.braking import braked, stoppable_speed
 from serl_robots.safety.joint_filter import joint_speed_limit
+from serl_robots.safety.keep_out import KeepOut
 from serl_robots.safety.limits import SafetyLimits
 from serl_robots.safety.tool_filter import ToolFilter
 
@@ -115,10 +116,11 @@ class PoseMove(Move):
         """Plan from `start`, with the share `scaling` in (0, 1] of the filter's speed limits.
 
         Raises:
-            MoveRejected: the goal is outside the workspace box or the orientation cone.
+            MoveRejected: the goal is outside workspace box or orientation cone, or a keep-out box is in the way.
         """
         limits = safety.limits
         _check_goal(limits, goal)
+        _check_way(safety.keep_out, (start, goal))
         self._start_position = start.position
         self._offset = goal.position - start.position
         self._turn = start.rotation_vector_to(goal)
@@ -173,7 +175,8 @@ class JointMove(Move):
             scaling: share of the speed limits of joints and tool, in (0, 1].
 
         Raises:
-            MoveRejected: the goal is too near a joint limit or outside box or cone, or the path leaves them.
+            MoveRejected: the goal is too near a joint limit or outside box or cone, the path leaves them, or a keep-out
+                box is in the way.
         """
         limits = safety.limits
         low, high = kinematics.lower + limits.joint_margin, kinematics.upper - limits.joint_margin
@@ -186,6 +189,7 @@ class JointMove(Move):
         poses = [kinematics.tcp(start + share * self._delta) for share in np.linspace(0.0, 1.0, count)]
         _check_goal(limits, poses[-1])
         _check_path(limits, poses)
+        _check_way(safety.keep_out, poses)
         steps = [(a.position_to(b), a.rotation_vector_to(b)) for a, b in itertools.pairwise(poses)]
         length, bend = path_derivatives([step for step, _ in steps])
         angle, twist = path_derivatives([turn for _, turn in steps])
@@ -320,6 +324,18 @@ def _check_path(limits: SafetyLimits, poses: Sequence[Pose]) -> None:
             raise MoveRejected(
                 f"the way to the goal leaves the orientation cone: {reference.angle(pose):.3f} rad from the reference "
                 f"orientation, at most {cone:.3f} rad allowed"
+            )
+
+
+def _check_way(keep_out: KeepOut, poses: Sequence[Pose]) -> None:
+    """From pose to pose no keep-out box is in the way."""
+    for before, after in itertools.pairwise(pose.position.tolist() for pose in poses):
+        box = keep_out.crossed(before, after)
+        if box is not None:
+            x, y, z = after
+            raise MoveRejected(
+                f"a keep-out box is in the way: {box[:3]} to {box[3:]} m (limits.keep_out, with "
+                f"limits.keep_out_distance round it), at or before ({x:.3f}, {y:.3f}, {z:.3f})"
             )
 
 

@@ -56,6 +56,11 @@ class RobotModel:
         description="name -> arm joint positions [rad]; home and ready among them"
     )
     safety_box: Box = Field(description="that the tool keeps to where a task sets none")
+    keep_out: dict[str, Box] = Field(
+        default_factory=dict,
+        max_length=16,
+        description="boxes that the tool keeps out of in every task, by their names",
+    )
     gripper: Gripper
     cameras: dict[str, CameraMount] = Field(max_length=32, description="that the arm carries, by their names")
     simulation: SimulatedDrive

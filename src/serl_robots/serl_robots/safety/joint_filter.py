@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The safety filter that every commanded joint position goes through, whoever asked for it.
 
-Limits of the joints (position, velocity, acceleration, step) are plain numbers. Those of the tool (box, cone, velocity,
-acceleration, step) are not, because it moves as forward kinematics say. So the filter proves what it commands: with
-each command it keeps *a stop*, the positions by which the arm would come to rest from there, period by period, along
-the line on which it moves, and every one of them has been checked against every limit, the tool's included. A command
-for which no stop is found is not given; the nearest one towards braking is. Braking commands the next position of the
-stop.
+Limits of the joints (position, velocity, acceleration, step) are plain numbers. Those of the tool (boxes, cone,
+velocity, acceleration, step) are not, because it moves as forward kinematics say. So the filter proves what it
+commands: with each command it keeps *a stop*, the positions by which the arm would come to rest from there, period by
+period, along the line on which it moves, and every one of them has been checked against every limit, the tool's
+included. A command for which no stop is found is not given; the nearest one towards braking is. Braking commands the
+next position of the stop.
 
 Where a limit of the tool is in the way, all joints are slowed alike, so a motion against a wall of the box stops there
 and does not slide along it. A joint at the end of its range keeps no other one from moving.
@@ -26,6 +26,7 @@ from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Quaternion, Vector3, quaternion_log, quaternion_multiply
 from serl_robots.safety.filter import Limited, SafetyFilter
 from serl_robots.safety.gripper_filter import GripperFilter
+from serl_robots.safety.keep_out import KeepOut
 from serl_robots.safety.limits import SafetyLimits
 from serl_robots.safety.tool_filter import angle_between
 from serl_robots.safety.tool_target import ToolTarget
@@ -76,6 +77,7 @@ class JointFilter(SafetyFilter[Positions]):
         self.period = period
         self.gripper = GripperFilter(limits, period) if gripper is None else gripper
         self.speed_limit = joint_speed_limit(kinematics, limits, period)
+        self._keep_out = KeepOut(limits.keep_out, limits.keep_out_distance)
         self._kinematics = kinematics
         self._lower = kinematics.lower + limits.joint_margin
         self._upper = kinematics.upper - limits.joint_margin
@@ -313,6 +315,8 @@ class JointFilter(SafetyFilter[Positions]):
             if not min(least, start) - _ROUNDING <= value <= max(most, start) + _ROUNDING:
                 broken.append("workspace")
                 break
+        if not self._keep_out.allows(before.tool.position, step.tool.position):
+            broken.append("keep_out")
         cone = max(limits.orientation_cone, angle_between(self._reference, before.tool.quaternion))
         if angle_between(self._reference, step.tool.quaternion) > cone + _ROUNDING:
             broken.append("orientation")

@@ -9,6 +9,7 @@ from typing import Final
 from serl_config.schema import Field, config, model_validator
 
 from serl_robots.model.pose import Quaternion, Vector3
+from serl_robots.safety.keep_out import NUMBERS
 
 # Every limit, by the name under which it shows in `arm/safety`.
 LIMIT_NAMES: Final = (
@@ -20,6 +21,7 @@ LIMIT_NAMES: Final = (
     "rate",  # refused: more commands than control periods
     "finite",  # desired pose is not finite
     "workspace",
+    "keep_out",
     "orientation",
     "step",
     "rotation_step",
@@ -47,6 +49,7 @@ LIMIT_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "rate": "commands come too fast",
         "finite": "wanted pose is not finite",
         "workspace": "workspace box",
+        "keep_out": "keep-out box",
         "orientation": "tilt of the tool",
         "step": "distance per step",
         "rotation_step": "rotation per step",
@@ -82,6 +85,14 @@ class SafetyLimits:
 
     workspace_min: Vector3 = Field(description="corner of the tool's box, base frame [m]")
     workspace_max: Vector3 = Field(description="opposite corner of the box [m]")
+    keep_out: tuple[float, ...] = Field(
+        default=(),
+        max_length=64 * NUMBERS,
+        description="boxes that the tool keeps out of: lower corner, then upper one, six numbers each, base frame [m]",
+    )
+    keep_out_distance: float = Field(
+        default=0.02, ge=0.0, le=0.5, description="that the tool centre point keeps from these boxes, on each axis [m]"
+    )
     reference_orientation: Quaternion = Field(
         default=(1.0, 0.0, 0.0, 0.0), description="centre of the cone, xyzw; tool down"
     )
@@ -138,6 +149,18 @@ class SafetyLimits:
                 f"expected workspace_min and workspace_max within {_FARTHEST:g} m of the base, found "
                 f"{list(self.workspace_min)} and {list(self.workspace_max)}"
             )
+        corners = self.keep_out
+        if len(corners) % NUMBERS:
+            raise ValueError(f"keep_out: expected six numbers for each box, found {len(corners)} numbers")
+        for first in range(0, len(corners), NUMBERS):
+            low, high = corners[first : first + 3], corners[first + 3 : first + NUMBERS]
+            if not all(a < b for a, b in zip(low, high, strict=True)):
+                raise ValueError(
+                    "keep_out: expected the lower corner of a box below its upper one on every axis, found "
+                    f"{list(low)} and {list(high)}"
+                )
+        if any(abs(value) > _FARTHEST for value in corners):
+            raise ValueError(f"keep_out: expected corners within {_FARTHEST:g} m of the base, found {list(corners)}")
         length = math.hypot(*self.reference_orientation)
         if abs(length - 1.0) > 1e-3:
             raise ValueError(f"reference_orientation: expected a unit quaternion (xyzw), found length {length:g}")

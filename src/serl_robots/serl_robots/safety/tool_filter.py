@@ -33,6 +33,7 @@ from serl_robots.safety.braking import braked, braking_distance, stoppable_speed
 from serl_robots.safety.filter import Limited, SafetyFilter
 from serl_robots.safety.gripper_filter import GripperFilter
 from serl_robots.safety.keep_apart import KeepApart, Wall
+from serl_robots.safety.keep_out import KeepOut, Room
 from serl_robots.safety.limits import SafetyLimits
 from serl_robots.safety.tool_target import ToolTarget
 
@@ -75,6 +76,7 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         self.period = period
         self.gripper = GripperFilter(limits, period) if gripper is None else gripper
         self.keep_apart = keep_apart
+        self.keep_out = KeepOut(limits.keep_out, limits.keep_out_distance)
         self._speed_limit = min(limits.max_velocity, limits.max_step / period)
         self._velocity_change = limits.max_acceleration * period
         # each axis brakes by itself; together the three stay within the acceleration limit
@@ -248,11 +250,18 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         if math.isfinite(dx + dy + dz):
             # the part of the desire that lies in the box, so that a tool pushed against a wall slides along it
             cx, cy, cz = min(max(dx, lx), hx), min(max(dy, ly), hy), min(max(dz, lz), hz)
-            inside = abs(cx - dx) + abs(cy - dy) + abs(cz - dz) <= _SLACK
-            wx, wy, wz = (cx - px) / period, (cy - py) / period, (cz - pz) / period
-            unchanged = inside
-            if not inside:
+            unchanged = abs(cx - dx) + abs(cy - dy) + abs(cz - dz) <= _SLACK
+            if not unchanged:
                 acted.append("workspace")
+            box = (lx, ly, lz), (hx, hy, hz)
+            if self.keep_out.boxes:
+                (lx, ly, lz), (hx, hy, hz) = self.keep_out.room(self._position, self._rest, (cx, cy, cz), box)
+                kx, ky, kz = min(max(cx, lx), hx), min(max(cy, ly), hy), min(max(cz, lz), hz)
+                if abs(kx - cx) + abs(ky - cy) + abs(kz - cz) > _SLACK:
+                    acted.append("keep_out")
+                    unchanged = False
+                cx, cy, cz = kx, ky, kz
+            wx, wy, wz = (cx - px) / period, (cy - py) / period, (cz - pz) / period
             speed = math.sqrt(wx * wx + wy * wy + wz * wz)
             if speed > self._speed_limit:
                 if speed * period > limits.max_step * (1.0 + _SLACK):
@@ -275,8 +284,7 @@ class ToolFilter(SafetyFilter[ToolTarget]):
             by = min(max(wy, -stoppable_speed(py - ly, drop, period)), stoppable_speed(hy - py, drop, period))
             bz = min(max(wz, -stoppable_speed(pz - lz, drop, period)), stoppable_speed(hz - pz, drop, period))
             if abs(bx - wx) + abs(by - wy) + abs(bz - wz) > _SLACK:
-                if inside:
-                    acted.append("workspace")
+                self._name_walls((wx, wy, wz), ((lx, ly, lz), (hx, hy, hz)), box, acted)
                 unchanged = False
                 wx, wy, wz = self._affordable(bx, by, bz)
         else:
@@ -289,6 +297,26 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         nx, ny, nz = min(max(nx, lx), hx), min(max(ny, ly), hy), min(max(nz, lz), hz)
         self._position = (nx, ny, nz)
         self._velocity = (wx, wy, wz)
+
+    @property
+    def _rest(self) -> Vector3:
+        """Where the tool comes to rest when it brakes from now on [m]."""
+        drop, period = self._axis_drop, self.period
+        x, y, z = (
+            place + math.copysign(braking_distance(abs(speed), drop, period), speed)
+            for place, speed in zip(self._position, self._velocity, strict=True)
+        )
+        return x, y, z
+
+    def _name_walls(self, wanted: Vector3, room: Room, box: Room, acted: list[str]) -> None:
+        """Names whose walls slow the wanted velocity [m/s] down: those of `room`, or of the `box` round it."""
+        drop, period = self._axis_drop, self.period
+        for axis, (place, speed) in enumerate(zip(self._position, wanted, strict=True)):
+            side, way = (1, room[1][axis] - place) if speed > 0.0 else (0, place - room[0][axis])
+            if abs(speed) > stoppable_speed(way, drop, period):
+                name = "workspace" if room[side][axis] == box[side][axis] else "keep_out"
+                if name not in acted:
+                    acted.append(name)
 
     def _affordable(self, x: float, y: float, z: float) -> Vector3:
         """The velocity itself when the change to it is allowed, else the part of the way to it from braking that is.

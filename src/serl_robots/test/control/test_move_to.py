@@ -292,3 +292,20 @@ def test_a_motion_keeps_the_grip(rig: Rig) -> None:
     rig.blocked = True
     rig.move_to_pose((0.4, 0.2, 0.1))
     assert rig.commands[-1].gripper_width == 0.0
+
+
+WALL = (0.55, -1.0, 0.0, 0.56, 1.0, 1.0)
+
+
+def test_a_motion_through_a_keep_out_box_is_refused_with_the_box() -> None:
+    rig = Rig(lockstep=True, keep_out=WALL)
+    with pytest.raises(MoveRejected, match=r"keep-out box is in the way: \(0.55, -1.0, 0.0\) to \(0.56, 1.0, 1.0\)"):
+        rig.move_to_pose([0.65, 0.0, 0.25])
+    with pytest.raises(MoveRejected, match="keep-out box is in the way"):
+        rig.move_to_pose([0.545, 0.0, 0.25])  # in front of it, but nearer than limits.keep_out_distance
+    turned = Rig(lockstep=True, keep_out=(0.4, 0.1, 0.0, 0.6, 0.11, 1.0))
+    with pytest.raises(MoveRejected, match="keep-out box is in the way"):
+        turned.move_to_joints(turned.joints + np.array([0.4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
+    rig.move_to_pose([0.51, 0.0, 0.25])
+    finish(rig)
+    assert the_outcome(rig) == "reached"

@@ -32,14 +32,16 @@ simulation:
   joint_damping: 1.0
   posture_stiffness: 1.0
   pad_friction: [1.0, 0.005, 0.0001]
+{rest}
 """
 TASK = """
 name: {name}
-robot: panda
+robot: {robot}
 control_period: 0.1
 something_of_the_task: [1, 2, 3]
 action: {{names: [dx, dy, dz], scale: [0.1, 0.1, {scale}]}}
 limits: {{{limits}}}
+{rest}
 """
 
 
@@ -54,12 +56,19 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_robot(share: Path, file: str = "mine", **values: str) -> None:
-    defaults = {"name": file, "tcp": "panda_hand_tcp", "joint": "panda_joint1", "zero": "0.0", "gains": "1.0"}
+    defaults = {
+        "name": file,
+        "tcp": "panda_hand_tcp",
+        "joint": "panda_joint1",
+        "zero": "0.0",
+        "gains": "1.0",
+        "rest": "",
+    }
     (share / "config" / "robots" / f"{file}.yaml").write_text(ROBOT.format(**{**defaults, **values}))
 
 
 def write_task(share: Path, file: str = "mine", **values: str) -> None:
-    defaults = {"name": file, "scale": "0.1", "limits": ""}
+    defaults = {"name": file, "robot": "panda", "scale": "0.1", "limits": "", "rest": ""}
     (share / "config" / "tasks" / f"{file}.yaml").write_text(TASK.format(**{**defaults, **values}))
 
 
@@ -143,6 +152,20 @@ def test_the_arm_s_part_of_a_task_file_is_read_and_the_rest_left_to_the_task(sha
     task = load_arm_task("mine")
     assert task.limits.max_step == 0.02
     assert task.action.names == ("dx", "dy", "dz")
+
+
+def test_boxes_of_task_robot_and_scene_are_all_kept_out_of(share: Path) -> None:
+    write_robot(share, rest="keep_out: {post: {lower: [0.4, 0.3, 0.0], upper: [0.5, 0.4, 0.6]}}")
+    write_task(share, robot="mine", limits="keep_out: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]", rest="scene: table")
+    own, robot, scene = (
+        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+        [0.4, 0.3, 0.0, 0.5, 0.4, 0.6],
+        [-0.25, -0.5, -0.04, 0.85, 0.5, 0.0],
+    )
+    assert [*load_arm_task("mine").limits.keep_out] == own + robot + scene
+    assert [*load_arm_task("mine", scene="").limits.keep_out] == own + robot
+    with pytest.raises(ConfigError, match=r"mine\.yaml:\d+: 'scene': .*tabel.*did you mean 'table'"):
+        load_arm_task("mine", scene="tabel")
 
 
 @pytest.mark.parametrize(

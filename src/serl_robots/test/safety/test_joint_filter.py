@@ -52,6 +52,8 @@ def joint_limits(draw: st.DrawFn) -> SafetyLimits:
         max_joint_step=draw(st.floats(5e-3, 0.5)),
         joint_velocity_scaling=draw(st.floats(0.05, 1.0)),
         joint_acceleration=draw(st.floats(0.2, 20.0)),
+        keep_out=draw(st.sampled_from([(), (x + 0.03, y - 0.2, 0.0, x + 0.05, y + 0.2, 1.0)])),
+        keep_out_distance=draw(st.sampled_from([0.0, 0.02, 0.05])),
     )
 
 
@@ -83,6 +85,10 @@ class Watch:
         (before, turned), (now, turning) = self.tool(self.positions), self.tool(positions)
         assert np.all(now >= np.minimum(limits.workspace_min, before) - 1e-9)
         assert np.all(now <= np.maximum(limits.workspace_max, before) + 1e-9)
+        if limits.keep_out:  # a wall that begins in front of the home pose
+            face = limits.keep_out[0] - limits.keep_out_distance
+            was = (before - np.array(limits.keep_out[:3]) + limits.keep_out_distance).min() <= 0.0
+            assert now[0] <= face + 1e-9 or not was or now[2] > 1.0 or abs(now[1]) > 0.2 or before[0] > face
         reference = Rotation.from_quat(limits.reference_orientation).inv()
         angle = (turning * reference).magnitude()
         assert angle <= max(limits.orientation_cone, (turned * reference).magnitude()) + 1e-7
@@ -161,6 +167,7 @@ def test_a_desire_within_all_limits_is_commanded_unchanged(share: float, joint: 
         ({"max_angular_velocity": 0.1}, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.02), "angular_velocity"),
         ({"max_angular_acceleration": 1.0}, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.02), "angular_acceleration"),
         ({"workspace_max": (0.75, 0.002, 0.75)}, (0.02, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), "workspace"),
+        ({"keep_out": (0.3, 0.022, 0.0, 0.7, 0.1, 0.7)}, (0.02, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), "keep_out"),
         ({"orientation_cone": 0.01}, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.02), "orientation"),
         ({}, (math.nan, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), "finite"),
     ],

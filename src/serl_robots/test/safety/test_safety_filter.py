@@ -56,7 +56,28 @@ def filter_limits(draw: st.DrawFn) -> SafetyLimits:
         max_angular_velocity=draw(st.floats(0.05, 3.0)),
         max_angular_acceleration=draw(st.floats(0.1, 30.0)),
         max_gripper_velocity=draw(st.floats(0.01, 2.0)),
+        keep_out=tuple(draw(keep_out_boxes(low, size))),
+        keep_out_distance=draw(st.sampled_from([0.0, 0.003, 0.05])),
     )
+
+
+@st.composite
+def keep_out_boxes(draw: st.DrawFn, low: tuple, size: tuple) -> list[float]:
+    """None to three boxes in and about the workspace, thinner than a step or thicker, one in the other or beside it."""
+    numbers: list[float] = []
+    for _ in range(draw(st.integers(0, 3))):
+        corner = [a + b * draw(st.floats(-0.3, 1.0)) for a, b in zip(low, size, strict=True)]
+        extent = [max(b * draw(st.sampled_from([0.02, 0.2, 0.5])), 1e-4) for b in size]
+        numbers += [*corner, *(a + b for a, b in zip(corner, extent, strict=True))]
+    return numbers
+
+
+def depth(limits: SafetyLimits, position: np.ndarray) -> np.ndarray:
+    """How deep a position (3,) is in each keep-out box [m], below its nearest face; 0 outside."""
+    around = np.array([[-limits.keep_out_distance], [limits.keep_out_distance]])
+    boxes = np.reshape(limits.keep_out, (-1, 2, 3)) + around
+    faces = np.concatenate([position - boxes[:, 0], boxes[:, 1] - position], axis=1)
+    return faces.min(axis=1, initial=np.inf).clip(0.0)
 
 
 @st.composite
@@ -101,6 +122,11 @@ class Watch:
         # a tool inside stays inside, one outside does not get further out
         assert np.all(position >= np.minimum(limits.workspace_min, self.position) - SLACK)
         assert np.all(position <= np.maximum(limits.workspace_max, self.position) + SLACK)
+        deepest = depth(limits, self.position)
+        for share in np.linspace(0.0, 1.0, 11) if limits.keep_out else ():
+            way = depth(limits, self.position + share * (position - self.position))
+            assert np.all((way <= SLACK) | (deepest > 0.0)), "nothing is jumped over"
+        assert np.all(depth(limits, position) <= deepest + SLACK), "nor does a tool inside get deeper"
         velocity = (position - self.position) / period
         assert np.linalg.norm(velocity) * period <= limits.max_step + SLACK
         assert np.linalg.norm(velocity) <= limits.max_velocity + SLACK
@@ -194,6 +220,11 @@ def test_a_desire_within_all_limits_is_commanded_unchanged(scale: float, axis: i
     ("change", "desire", "name"),
     [
         ({}, ((0.9, 0.0, 0.15), DOWN, 0.04), "workspace"),
+        (
+            {"keep_out": (0.46, -0.1, 0.1, 0.5, 0.1, 0.2), "keep_out_distance": 0.0},
+            ((0.47, 0.0, 0.15), DOWN, 0.04),
+            "keep_out",
+        ),
         ({"max_velocity": 2.0, "max_acceleration": 15.0}, ((0.55, 0.0, 0.15), DOWN, 0.04), "step"),
         ({"max_velocity": 0.1, "max_acceleration": 15.0}, ((0.47, 0.0, 0.15), DOWN, 0.04), "velocity"),
         ({}, ((0.48, 0.0, 0.15), DOWN, 0.04), "acceleration"),
@@ -232,6 +263,48 @@ def test_a_tool_pushed_against_a_wall_slides_along_it() -> None:
         result = safety.limit(ToolTarget((safety.position[0] + 0.02, safety.position[1] + 0.02, 0.15), DOWN), 0.04)
     assert result.target.position[0] == 0.6
     assert result.target.position[1] > 0.1
+
+
+POST = (0.48, -0.02, 0.0, 0.52, 0.02, 0.3)
+
+
+def test_a_tool_pushed_against_a_keep_out_box_slides_along_its_face_and_round_its_edge() -> None:
+    limits = replace(LIMITS, keep_out=POST, keep_out_distance=0.01)
+    safety, path = started(limits, (0.4, 0.01, 0.15)), []
+    for _ in range(60):
+        x, y, _ = safety.position
+        path.append(safety.limit(ToolTarget((x + 0.02, y + 0.002, 0.15), DOWN), 0.04).target.position)
+    xs, ys = np.array(path)[:, 0], np.array(path)[:, 1]
+    assert xs[ys < 0.03 - 1e-9].max() == pytest.approx(0.47, abs=1e-6), "it waits at the face"
+    assert xs[-1] == pytest.approx(0.6, abs=1e-6), "and goes on beside the box, up to the wall"
+
+
+def test_a_tool_inside_a_keep_out_box_stays_until_told_and_may_come_out_of_it_alone() -> None:
+    limits = replace(LIMITS, keep_out=(0.3, -0.2, 0.0, 0.6, 0.2, 0.1), keep_out_distance=0.0)
+    safety = started(limits, (0.45, 0.0, 0.08))
+    assert safety.limit(ToolTarget((0.45, 0.0, 0.08), DOWN), 0.04).target.position == (0.45, 0.0, 0.08)
+    for _ in range(10):
+        result = safety.limit(ToolTarget((0.45, 0.0, 0.02), DOWN), 0.04)
+        assert result.target.position[2] == 0.08 and result.limits == ("keep_out",)
+    for _ in range(10):
+        safety.limit(ToolTarget((0.45, 0.0, safety.position[2] + 0.02), DOWN), 0.04)
+    assert safety.position[2] > 0.15
+    for _ in range(20):
+        safety.limit(ToolTarget((0.45, 0.0, 0.0), DOWN), 0.04)
+    assert safety.position[2] == pytest.approx(0.1, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("keep_out", "said"),
+    [
+        ((0.1, 0.2, 0.3, 0.4, 0.5), "six numbers for each box, found 5"),
+        ((0.1, 0.2, 0.3, 0.4, 0.2, 0.6), "lower corner of a box below its upper one"),
+        ((0.1, 0.2, 0.3, 0.4, 0.5, 600.0), "within 100 m"),
+    ],
+)
+def test_keep_out_boxes_that_are_none_are_refused(keep_out: tuple, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(LIMITS, keep_out=keep_out)
 
 
 def test_a_tilt_against_the_cone_slides_along_it() -> None:
