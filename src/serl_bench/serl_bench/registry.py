@@ -56,6 +56,16 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         by_default=False,
     ),
     Benchmark(
+        "dual_lift_success",
+        "lift_bar with two arms and one policy, state, 20 demonstrations, through the graph: success in 50 episodes after "
+        "at most 10,000 env steps, worst seed",
+        "%",
+        "more",
+        90,
+        "serl_bench.graph.training_runs:dual_lift_success",
+        by_default=False,
+    ),
+    Benchmark(
         "pick_classifier_success",
         "the same, but a classifier of pictures, recorded and trained for each seed, is the only reward: true success "
         "after at most 4000 env steps, worst seed",

@@ -118,6 +118,32 @@ def check_teleop(teleop: str, rtf: float) -> None:
         raise UsageError(f"--teleop {teleop}: nobody can lead in a world that runs as fast as it can; add --rtf 1")
 
 
+def check_arms(task: str, *, teleop: str = "scripted", hardware: str = "simulated", page: bool = False) -> None:
+    """Refuses what is for one arm where a task has two.
+
+    Args:
+        task: its name.
+        teleop: who leads.
+        hardware: what the arm is.
+        page: whether the operator's console is served.
+
+    Raises:
+        UsageError: says which option is for one arm, and what to do.
+        ConfigError: the file of a task is wrong.
+    """
+    if not get_task(task).arms:
+        return
+    for option, given in (
+        (f"--teleop {teleop}", teleop not in ("scripted", "none")),
+        (f"--hardware {hardware}", hardware != "simulated"),
+        ("--console", page),
+    ):
+        if given:
+            raise UsageError(
+                f"{option} is for one arm, and {task} has two: leave it out; the scripted person leads both"
+            )
+
+
 def check_hardware(plan: TrainingPlan) -> TrainingPlan:
     """The plan in the time of the clock on the wall, where an arm has a driver; refuses what an arm does not have.
 

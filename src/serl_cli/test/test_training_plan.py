@@ -198,6 +198,21 @@ def test_each_of_two_tasks_has_a_run_of_its_own_in_that_of_both(tmp_path: Path) 
         assert run_config.read_run_config(found).plan == own
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"teleop": "spacemouse"}, "--teleop spacemouse is for one arm, and lift_bar has two"),
+        ({"hardware": "emulated"}, "--hardware emulated is for one arm"),
+        ({"page": True}, "--console is for one arm"),
+    ],
+)
+def test_what_is_for_one_arm_is_refused_for_two(options: dict[str, Any], message: str) -> None:
+    training_plan.check_arms("pick_cube", **options)
+    training_plan.check_arms("lift_bar", teleop="none")
+    with pytest.raises(UsageError, match=message):
+        training_plan.check_arms("lift_bar", **options)
+
+
 def test_on_resume_the_partner_cannot_change() -> None:
     with pytest.raises(UsageError, match="--with cannot change"):
         training_plan.continued(BY_TURNS, PLAN, {"partner"})

@@ -9,6 +9,7 @@ from serl_launch.worlds import gym_python, world_arguments
 
 def test_our_own_worlds_need_no_other_python() -> None:
     assert world_arguments("pick_cube") == {"world": "mujoco", "headless": "true"}
+    assert world_arguments("lift_bar") == {"world": "mujoco", "headless": "true", "arms": "two"}
     assert world_arguments("pick_cube", viewer=True) == {"world": "mujoco", "headless": "false"}
 
 

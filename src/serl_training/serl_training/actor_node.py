@@ -19,7 +19,7 @@ from serl_ros.execution.executor import FastExecutor
 from serl_ros.log import WARN as LOG_WARN
 from serl_ros.log import log
 from serl_ros.node import run_node
-from serl_ros.parameters import declare
+from serl_ros.parameters import ParameterError, declare
 from serl_tasks.pair import check_pair
 
 from serl_interfaces.action import Evaluate, Record, ResetEpisode, Train
@@ -114,6 +114,11 @@ class ActorNode(Node):
             "hand, which leads the arm there, or the arm's motion and sim/reset of a bench that moves no arm.",
             choices=("simulator", "person", "hand", "motion"),
         )
+        if self._task.arms and self._reset_by != "simulator":
+            raise ParameterError(
+                f"parameter 'reset' of node '{self.get_name()}': expected simulator, as {self._task.name!r} has two arms "
+                f"and nobody leads both to a start yet, found {self._reset_by!r}"
+            )
         self._person_reset = PersonResetSettings(
             configuration=declare(
                 self,

@@ -23,6 +23,7 @@ GOAL = 0.95
 DEMONSTRATIONS = 20
 SERVO_ARM_MAX_ENV_STEPS, SERVO_ARM_TIMEOUT = 5000, 3600.0  # [s] of one run in real time
 SERVO_ARM_EVALUATION = ("--eval-every", "500", "--eval-episodes", "20")  # they take as long as the learning
+TWO_ARMS = "lift_bar"
 GYM_HIL, GYM_HIL_DEMONSTRATIONS = "gym-hil-pick-cube", 30
 EVALUATION_EPISODES = 50
 MAX_ENV_STEPS = 10_000
@@ -74,6 +75,23 @@ def pick_so101_steps(bench: Bench) -> Measurement:
     ]
     steps = [result["env_steps_to_goal"] or SERVO_ARM_MAX_ENV_STEPS for result in results]
     return Measurement(max(steps), _spread(steps, "{:.0f}"), {"seeds": dict(zip(bench.seeds, results, strict=True))})
+
+
+def dual_lift_success(bench: Bench) -> Measurement:
+    """Success of one policy for two arms that lift a bar [%], in the evaluation that confirms the goal or is the last.
+
+    Worst seed; no seed is warmed up.
+    """
+    results = []
+    for seed in bench.seeds:
+        name = f"{TWO_ARMS}-seed-{seed}"
+        result = train(bench.scratch, TWO_ARMS, name, seed, MAX_ENV_STEPS, DEMONSTRATIONS, more=("--confirm", "1"))
+        bench.say(f"  seed {seed}: {result['success_rate']:.0%} after {result['env_steps']} env steps")
+        results.append(result)
+    steps = [result["env_steps"] for result in results]
+    rates = [100.0 * result["success_rate"] for result in results]
+    spread = f"{_spread(rates, '{:.0f}')} after {_spread(steps, '{:.0f}')} env steps"
+    return Measurement(min(rates), spread, {"seeds": dict(zip(bench.seeds, results, strict=True))})
 
 
 def _steps(bench: Bench, task: str, demonstrations: int = DEMONSTRATIONS) -> Measurement:

@@ -14,7 +14,7 @@ from serl_recording.optional import require
 from serl_recording.registry import check_free, open_recording
 from serl_rl.storage.demonstrations import part_of
 
-from serl_cli.training_plan import check_task, check_teleop
+from serl_cli.training_plan import check_arms, check_task, check_teleop
 
 
 def record(
@@ -49,6 +49,7 @@ def record(
         Interrupted: a person pressed Ctrl-C.
     """
     check_task(task)
+    check_arms(task, teleop=teleop)
     check_teleop(teleop, rtf)
     if path.is_dir():
         raise CommandError(f"{path} is a folder: choose a file with --out")

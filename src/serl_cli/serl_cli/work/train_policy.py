@@ -21,6 +21,7 @@ from serl_cli.report.progress import TrainingStatus, make_display
 from serl_cli.run_config import check_unchanged, members, read_run_config, task_changes, write_run_config
 from serl_cli.training_plan import (
     TrainingPlan,
+    check_arms,
     check_hardware,
     check_partner,
     check_reward,
@@ -54,6 +55,7 @@ def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) ->
     """
     check_task(plan.task)
     check_partner(plan)
+    check_arms(plan.task, teleop=plan.teleop, hardware=plan.hardware, page=page)
     plan = check_hardware(plan)
     check_teleop(plan.teleop, plan.rtf)
     person_settings(plan.person)
@@ -91,6 +93,7 @@ def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool, 
     before = read_run_config(run)
     plan = continued(before.plan, wanted, given)
     check_partner(plan)
+    check_arms(plan.task, teleop=plan.teleop, hardware=plan.hardware, page=page)
     check_teleop(plan.teleop, plan.rtf)
     check_unchanged(run, plan)
     changed = plan != before.plan
