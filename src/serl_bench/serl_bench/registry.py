@@ -57,8 +57,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         "dual_lift_success",
-        "lift_bar with two arms and one policy, state, 20 demonstrations, through the graph: success in 50 episodes after "
-        "at most 10,000 env steps, worst seed",
+        "lift_bar with two arms and one policy, state, 20 demonstrations, through the graph: success in 50 episodes "
+        "after at most 10,000 env steps, worst seed",
         "%",
         "more",
         90,

@@ -26,25 +26,24 @@ from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.execution.faults import describe, report_fault
 from serl_ros.frames import declare_frame_prefix
 from serl_ros.node import run_node
-from serl_ros.parameters import ParameterError, declare
+from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10, RELIABLE_1, RELIABLE_10
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, SafetyStatus
-from serl_robots.arm_messages_node import action_input, called, fill_pose, read_pose
+from serl_robots.arm_messages_node import action_input, called, fill_pose
 from serl_robots.control.arbitration import NOBODY, Sender
 from serl_robots.control.arm_controller import ArmController
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.control_step import Command, Measured
 from serl_robots.control.move_to import MoveRejected
-from serl_robots.control.other_arm import OtherArm
 from serl_robots.control.task_robot import robot_of
 from serl_robots.model.joint_states import JointStateError, JointStateReader
 from serl_robots.model.kinematics import Kinematics
-from serl_robots.model.pose import PoseError
 from serl_robots.move_to_server_node import MoveToServer
+from serl_robots.other_arm_node import ArmOfPair
 from serl_robots.other_commanders_node import other_commanders
 from serl_robots.safety.limits import LIMIT_NAMES
 from serl_robots.safety.source import Source
@@ -69,16 +68,8 @@ class ArmControllerNode(Node):
             ValueError: a parameter or a file cannot be used.
         """
         super().__init__("arm_controller", **node_arguments)
-        whole = declare_task(self)
-        arm = declare(self, "arm", "", "Of a task of two arms, the prefix of the one that is controlled; else empty.")
-        self._whole, self._arm = whole, arm
-        if bool(whole.arms) != bool(arm) or (arm and arm not in whole.arms):
-            expected = f"{' or '.join(whole.arms)} (arms:=two of the launch file)" if whole.arms else "none"
-            raise ParameterError(
-                f"parameter 'arm' of node '{self.get_name()}': expected {expected}, as the task is {whole.name!r}, "
-                f"found {arm!r}"
-            )
-        task = whole.of_arm(arm)
+        self._pair = ArmOfPair(self, declare_task(self))
+        task = self._pair.task
         robot = robot_of(task)
         self._robot = robot
         self._base_frame = declare_frame_prefix(self) + robot.base_frame
@@ -112,10 +103,8 @@ class ArmControllerNode(Node):
         self._diagnostics = Diagnostics(self, robot.name)
         self._move_to = MoveToServer(self, robot, self._base_frame, self._control, self._publish)
         guarded = self._guarded
-        # who has an arm beside it is in a namespace of its own, and episodes are of both
-        graph = self.get_namespace().rstrip("/").removesuffix(f"/{arm}") + "/" if arm else ""
         self._episodes = self.create_subscription(
-            EpisodeStatus, f"{graph}episode", guarded("topic episode", self._on_episode), LATCHED
+            EpisodeStatus, self._pair.topic("episode"), guarded("topic episode", self._on_episode), LATCHED
         )
         self._kept = [
             self._episodes,
@@ -138,16 +127,7 @@ class ArmControllerNode(Node):
                 clock=Clock(clock_type=ClockType.STEADY_TIME),
             ),
         ]
-        if self._other is not None:
-            beside = f"{graph}{self._other.name}/arm"
-            self._kept += [
-                self.create_subscription(
-                    ArmState, f"{beside}/state", guarded(f"topic {beside}/state", self._on_other_state), LOOP_1
-                ),
-                self.create_subscription(
-                    SafetyStatus, f"{beside}/safety", guarded(f"topic {beside}/safety", self._on_other_safety), LATCHED
-                ),
-            ]
+        self._kept += self._pair.listen(lambda: None if self._broken else self._controller, self._publish, guarded)
         self._entities = {describe(entity) for entity in self._kept}
         self._publish_safety()
 
@@ -157,16 +137,13 @@ class ArmControllerNode(Node):
         super().destroy_node()
 
     def _make_controller(self) -> ArmController:
-        self._other: OtherArm | None = None
-        if self._arm:
-            self._other = OtherArm(self._whole, self._arm, self._kinematics, lockstep=self._lockstep)
         return ArmController(
             self._task,
             self._robot,
             self._kinematics,
             lockstep=self._lockstep,
             human_timeout=self._human_timeout,
-            other=self._other,
+            other=self._pair.other(self._kinematics, lockstep=self._lockstep),
         )
 
     def _control(self) -> ArmController:
@@ -332,23 +309,6 @@ class ArmControllerNode(Node):
                 message.episode, running=running, human_expected=message.human_expected, now=time.monotonic()
             )
         )
-
-    def _on_other_state(self, message: ArmState) -> None:
-        if self._broken:
-            return
-        try:
-            target, tcp = read_pose(message.target_pose), read_pose(message.tcp_pose)
-        except PoseError as error:  # as if it had said nothing: who says nothing for long makes this arm stand
-            text = f"arm/state of the arm beside this one refused: {error}"
-            logs.log(self, logs.ERROR, text, throttle=_REPEAT_AFTER, key="other_arm")
-            return
-        stamp = message.header.stamp
-        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-        self._publish(self._controller.on_other_arm(target, tcp, stamp_ns, time.monotonic()))
-
-    def _on_other_safety(self, message: SafetyStatus) -> None:
-        if not self._broken:
-            self._publish(self._controller.on_other_stop(stopped=message.estop))
 
     def _on_estop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data:

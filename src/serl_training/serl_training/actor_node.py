@@ -116,8 +116,8 @@ class ActorNode(Node):
         )
         if self._task.arms and self._reset_by != "simulator":
             raise ParameterError(
-                f"parameter 'reset' of node '{self.get_name()}': expected simulator, as {self._task.name!r} has two arms "
-                f"and nobody leads both to a start yet, found {self._reset_by!r}"
+                f"parameter 'reset' of node '{self.get_name()}': expected simulator, as {self._task.name!r} has two "
+                f"arms and nobody leads both to a start yet, found {self._reset_by!r}"
             )
         self._person_reset = PersonResetSettings(
             configuration=declare(
