@@ -18,7 +18,6 @@ from visualization_msgs.msg import MarkerArray
 
 from serl_interfaces.msg import SafetyStatus
 from serl_sim.markers import SceneMarkers
-from serl_sim.state_publisher_node import reference_frame
 from serl_sim.transforms import RobotFrames, camera_transforms
 from serl_sim.world import World
 
@@ -75,7 +74,7 @@ class ScenePublisher:
             name: ideal_camera_info(mount.fovy_deg, *self._sizes[name], frame_prefix + optical_frame(name))
             for name, mount in world.cameras.items()
         }
-        self._markers = SceneMarkers(world.task, frame_prefix + reference_frame(world))
+        self._markers = SceneMarkers(world.task, frame_prefix + world.task.reference_frame(world.robot.base_frame))
         self._marker_publisher = node.create_publisher(MarkerArray, "markers", RELIABLE_1)
         self._modes = dict.fromkeys(arms, SafetyStatus.MODE_IDLE)
         self._subscriptions = [

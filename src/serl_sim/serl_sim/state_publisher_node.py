@@ -45,11 +45,6 @@ class StatefulWorld(Protocol):
         """True poses of ``"tcp"``, of two arms ``"left/tcp"`` and so on, and of every object."""
 
 
-def reference_frame(world: StatefulWorld) -> str:
-    """Frame of everything that is not one arm's: the base, or where there are several that in which the bases stand."""
-    return "world" if world.task.arms else world.robot.base_frame
-
-
 class _JointPublisher:
     """Publishes `joint_states` of one arm, of several in the namespace of its prefix."""
 
@@ -87,7 +82,7 @@ class StatePublisher:
         names = list(world.objects())
         self._truth = WorldState(names=names, poses=[PoseMessage() for _ in names])
         self._truth.header.stamp = stamp
-        self._truth.header.frame_id = frame_prefix + reference_frame(world)
+        self._truth.header.frame_id = frame_prefix + world.task.reference_frame(world.robot.base_frame)
         self._clock = Clock(clock=stamp)
         self._clock_period_ns = round(1e9 / clock_max_rate)
         self._next_clock_ns = 0

@@ -111,6 +111,10 @@ class ArmTask:
         """A pose in the frame of an arm's base in that of the world; itself where there is a single one."""
         return self.arms[arm].pose.compose(pose) if self.arms else pose
 
+    def reference_frame(self, base_frame: str) -> str:
+        """Name of the frame of everything that is not one arm's: the base's, or that in which two bases stand."""
+        return "world" if self.arms else base_frame
+
     def asked_widths(self) -> dict[str, float]:
         """Every opening of the gripper that the task asks for [m], by the key of its file that says so."""
         widths = {
