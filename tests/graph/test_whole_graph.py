@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from running_training import chunks, online, pids, tombstones, wait_for
 from sensor_msgs.msg import Image
 from serl_launch.graph_session import GraphSession
@@ -134,7 +134,9 @@ def test_demonstrations_recorded_once_are_learned_from_with_another_encoder(proc
     assert online(run, spec) >= 60
 
 
-def test_an_e_stop_pauses_training_until_it_is_released(ros: Any, processes: Any, tmp_path: Path) -> None:
+def test_an_e_stop_and_a_driver_in_fault_pause_training_until_that_is_over(
+    ros: Any, processes: Any, tmp_path: Path
+) -> None:
     run = tmp_path / "runs" / "stop"
     paused_reports: list[str] = []
 
@@ -142,10 +144,12 @@ def test_an_e_stop_pauses_training_until_it_is_released(ros: Any, processes: Any
         paused_reports.extend(
             status.message
             for status in message.status
-            if status.name == "actor: job" and status.message.startswith("paused by the e-stop")
+            if status.name == "actor: job" and status.message.startswith("paused by ")
         )
 
-    ros.node().create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
+    node = ros.node()
+    node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
+    driver = node.create_publisher(DiagnosticStatus, "driver/status", LATCHED)
     training = train(processes, tmp_path, TASK.name, "--name", "stop", "--max-steps", "100000")
     wait_for(lambda: online(run, SPEC) > 60, training)
     assert processes.start(*SERL, "estop", "--graph", "stop").wait() == 0
@@ -154,7 +158,21 @@ def test_an_e_stop_pauses_training_until_it_is_released(ros: Any, processes: Any
     said = len(paused_reports)
     ros.spin_until(lambda: len(paused_reports) >= said + 2, 30.0, "the actor to say so twice more")
     assert online(run, SPEC) == paused
+    assert all(report.startswith("paused by the e-stop") for report in paused_reports)
     assert processes.start(*SERL, "reset-estop", "--graph", "stop").wait() == 0
+    wait_for(lambda: online(run, SPEC) > paused + 60, training)
+
+    paused_reports.clear()
+    state = KeyValue(key="state", value="fault")
+    driver.publish(DiagnosticStatus(level=DiagnosticStatus.ERROR, message="arm: fault: no cable", values=[state]))
+    ros.spin_until(lambda: len(paused_reports) >= 2, 30.0, "the actor to say on /diagnostics that it is paused")
+    assert paused_reports[-1] == (
+        "paused by the driver, which moves nothing: arm: fault: no cable; see to that, then ./serl driver connect"
+    )
+    paused = online(run, SPEC)
+    ros.spin_until(lambda: len(paused_reports) >= 4, 30.0, "the actor to say so twice more")
+    assert online(run, SPEC) == paused
+    driver.publish(DiagnosticStatus(level=DiagnosticStatus.OK, message="arm: holding"))
     wait_for(lambda: online(run, SPEC) > paused + 60, training)
 
 

@@ -16,13 +16,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from serl_config.text import printable
 from serl_ros.arrays import from_array
-from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics, driver_problem
 from serl_ros.execution.faults import describe, report_fault
 from serl_ros.frames import declare_frame_prefix
 from serl_ros.node import run_node
@@ -118,13 +119,14 @@ class ArmControllerNode(Node):
             self.create_subscription(
                 ActionCommand, "teleop/action", guarded("topic teleop/action", self._on_teleop), LOOP_10
             ),
+            self.create_subscription(
+                DiagnosticStatus, "driver/status", guarded("topic driver/status", self._on_driver), LATCHED
+            ),
             self.create_service(SetBool, "arm/estop", self._on_estop),
             self.create_service(Trigger, "arm/reset_estop", self._on_reset_estop),
             # local time: a world that stands still must not silence the watchdogs
             self.create_timer(
-                _TIMER_PERIOD,
-                guarded("timer", self._on_timer),
-                clock=Clock(clock_type=ClockType.STEADY_TIME),
+                _TIMER_PERIOD, guarded("timer", self._on_timer), clock=Clock(clock_type=ClockType.STEADY_TIME)
             ),
         ]
         self._kept += self._pair.listen(lambda: None if self._broken else self._controller, self._publish, guarded)
@@ -309,6 +311,10 @@ class ArmControllerNode(Node):
                 message.episode, running=running, human_expected=message.human_expected, now=time.monotonic()
             )
         )
+
+    def _on_driver(self, message: DiagnosticStatus) -> None:
+        if not self._broken:
+            self._publish(self._controller.on_driver(driver_problem(message), time.monotonic()))
 
     def _on_estop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data:

@@ -280,14 +280,16 @@ class ActorNode(Node):
     # What the actor asks of its host
 
     def check(self) -> None:
-        """See `JobHost`: the episode is left when the arm is stopped."""
+        """See `JobHost`: the episode is left when the arm is stopped, or its driver moves nothing."""
         self._jobs.check()
         if self._env.estop:
             raise EpisodeLost("the e-stop was pressed")
+        if self._env.driver_problem:
+            raise EpisodeLost(self._env.driver_problem)
         self._person.check()
 
     def wait_until_ready(self) -> None:
-        """See `JobHost`: no arm learns that a person has paused or stopped, or one of whose cameras is silent."""
+        """See `JobHost`: no arm learns that is paused or stopped, has no driver, or one of whose cameras is silent."""
         self._person.end()
         if self._obstacle():
             self._wait_out_obstacles()
@@ -303,6 +305,8 @@ class ActorNode(Node):
             return "a person: waiting for episode/pause with data false"
         if self._env.estop:
             return "the e-stop: waiting for arm/reset_estop"
+        if self._env.driver_problem:
+            return self._env.driver_problem
         stale = self._env.stale_cameras()
         return f"cameras: waiting for pictures on {', '.join(stale)}" if stale else ""
 

@@ -213,6 +213,12 @@ class ArmController:
         """The arm beside this one is stopped, or no longer: this one stops with it, and is released by itself."""
         return self.on_estop() if self._other is not None and self._other.begins_to_stop(stopped=stopped) else None
 
+    def on_driver(self, problem: str, now: float) -> Command | None:
+        """The arm's driver says why it moves nothing; empty: it does what is commanded."""
+        self._now = now
+        self._watchdog.hear_driver(problem, self.measured)
+        return self._go_on_holding(now) if problem else None
+
     def on_timer(self, now: float) -> Command | None:
         """Notices what does not come; to be called some fifty times a second of local time."""
         self._now = now
@@ -291,8 +297,8 @@ class ArmController:
             raise MoveRejected(f"velocity_scaling: expected a value in (0, 1], found {scaling}")
         if self._leaders.leading(now) is not None:
             raise MoveRejected("a person leads the arm")
-        if measured is None or self._watchdog.states_lost:
-            raise MoveRejected("there are no joint_states")
+        if measured is None or self._watchdog.obstacle:
+            raise MoveRejected(self._watchdog.obstacle or "there are no joint_states")
         self._motions.begin(plan, measured, done)
         self._leaders.policy.pending = None
         return self._drive_motion(measured, now)
@@ -313,6 +319,10 @@ class ArmController:
             policy.pending = None
             self.safety.refuse("joint_states", "policy/action refused: there are no joint_states")
             return None
+        if self._watchdog.driver:
+            policy.pending = None
+            self.safety.refuse("driver", "policy/action refused: the driver moves nothing")
+            return None
         if not self._may_go_on(measured):
             return None
         if self.safety.estop:
@@ -331,7 +341,7 @@ class ArmController:
     def _drive_person(self, now: float) -> Command | None:
         """Lets the person's device drive while no policy asks for steps."""
         measured = self.measured
-        if measured is None or self._watchdog.states_lost or self.safety.estop or self._motions.under_way:
+        if measured is None or self._watchdog.obstacle or self.safety.estop or self._motions.under_way:
             return None
         turn = self._leaders.turn_of_person(measured, now)
         if turn is None or not self._may_go_on(measured) or not self._commands.may_start(measured):

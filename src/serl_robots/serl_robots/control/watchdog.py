@@ -15,6 +15,7 @@ class Watchdog:
 
     Attributes:
         states_lost: whether joint states have stopped, so that nothing may move.
+        driver: why the arm's driver moves nothing; empty while it does what is commanded, and where there is none.
     """
 
     def __init__(
@@ -37,8 +38,14 @@ class Watchdog:
         self._commands, self._leaders, self._motions, self._safety = commands, leaders, motions, safety
         self._pacing, self._limits = commands.pacing, limits
         self.states_lost = False
+        self.driver = ""
         self._looked_at = -1e9  # local time [s]
         self._slept = False  # this process stood still before it looked last
+
+    @property
+    def obstacle(self) -> str:
+        """Why nothing may move; empty while it may."""
+        return "there are no joint_states" if self.states_lost else self.driver
 
     def was_asleep(self, now: float) -> bool:
         """Whether it was this process that stood still until `now` [s]: what came meanwhile is to be read first."""
@@ -50,6 +57,19 @@ class Watchdog:
         """Joint states came, so much state time after the ones before."""
         if self.states_lost and elapsed_ns != 0:
             self.states_lost = False
+            self._safety.clear()
+            if self.driver:
+                self._safety.hold("driver", self.driver)
+
+    def hear_driver(self, problem: str, measured: Measured | None) -> None:
+        """The arm's driver says why it moves nothing; empty: it does what is commanded, from where the arm is now."""
+        before, self.driver = self.driver, problem
+        if problem and not before:
+            self._hold_arm("the driver moves nothing", measured)
+        if problem:
+            self._safety.acted(("driver",))
+            self._safety.hold("driver", problem)
+        elif before:
             self._safety.clear()
 
     def look(self, measured: Measured, now: float) -> None:
@@ -87,12 +107,18 @@ class Watchdog:
 
     def _lose_states(self, reason: str, measured: Measured) -> None:
         """No motion without knowing where the arm is."""
-        self.states_lost = self._commands.resync = True
+        self.states_lost = True
+        self._hold_arm("joint_states stopped", measured)
+        self._safety.acted(("joint_states",))
+        self._safety.hold("joint_states", reason)
+
+    def _hold_arm(self, reason: str, measured: Measured | None) -> None:
+        """Whoever leads no longer does; what comes next begins at the measured pose."""
+        self._commands.resync = True
         self._leaders.policy.pending = None
-        self._motions.end("timeout", "joint_states stopped", measured)
+        if measured is not None:
+            self._motions.end("timeout", reason, measured)
         if not self._safety.estop:
             self._safety.mode = Source.IDLE
         if self._pacing.started:
             self._commands.make_hold()
-        self._safety.acted(("joint_states",))
-        self._safety.hold("joint_states", reason)

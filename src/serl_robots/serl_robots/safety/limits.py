@@ -16,6 +16,7 @@ LIMIT_NAMES: Final = (
     "estop",  # latched stop
     "fault",  # latched stop because of an error of the controller itself
     "joint_states",  # no measured state, or too old
+    "driver",  # the arm's driver moves nothing
     "action",  # refused: wrong length, not finite or outside [-1, 1]
     "stale_command",  # refused because it answers an old state, or the arm is held because no command came
     "rate",  # refused: more commands than control periods
@@ -44,6 +45,7 @@ LIMIT_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "estop": "e-stop",
         "fault": "error of the arm's controller",
         "joint_states": "no fresh joint states",
+        "driver": "the arm's driver moves nothing",
         "action": "action refused: wrong length, or out of range",
         "stale_command": "no fresh command",
         "rate": "commands come too fast",

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 from controller_rig import BACK, FORWARD, PERIOD, SCALE, Rig
+from serl_robots.control.move_to import MoveRejected
 from serl_robots.model.pose import Pose
 from serl_robots.safety.source import Source
 
@@ -123,3 +124,43 @@ def test_a_stop_answers_the_step_that_waited_for_a_person(lockstep: Rig) -> None
     command = lockstep.controller.on_estop()
     assert command is not None
     assert (command.source, command.episode, command.step) == (Source.ESTOP, 1, 0)
+
+
+def test_where_the_driver_moves_nothing_the_arm_is_held_and_nobody_leads_it(paced: Rig) -> None:
+    for k in range(3):
+        paced.policy(1, k, *FORWARD)
+        paced.states(PERIOD)
+    paced.take(paced.controller.on_driver("the driver, which moves nothing: fault: no cable", paced.now))
+    paced.blocked = True
+    before = len(paced.commands)
+    paced.states(1.0)
+    for k in range(3, 6):
+        assert paced.policy(1, k, *FORWARD) is None
+        assert paced.teleop(*BACK) is None
+        paced.states(PERIOD)
+    assert paced.safety.mode == Source.IDLE
+    assert "fault: no cable" in paced.safety.reason and "policy/action refused" in paced.safety.reason
+    assert all(command.source == Source.IDLE for command in paced.commands[before:])
+    paced.teleop(*BACK, active=False)
+    paced.states(PERIOD)
+    with pytest.raises(MoveRejected, match="no cable"):
+        paced.controller.move_to_pose(paced.tcp, 1.0, lambda _: None, paced.now)
+    paced.take(paced.controller.on_estop())
+    assert paced.safety.estop, "a stop is answered all the same"
+    paced.controller.reset_estop()
+
+    paced.controller.on_driver("", paced.now)
+    paced.states(PERIOD)
+    paced.policy(1, 6, *FORWARD)
+    assert paced.x == pytest.approx(paced.tcp.position[0] + SCALE), "it goes on from where the arm is"
+    assert paced.safety.reason == ""
+
+
+def test_a_motion_ends_where_the_driver_moves_nothing(paced: Rig) -> None:
+    goal = Pose(paced.tcp.position + [0.1, 0.0, 0.0], paced.tcp.quaternion)
+    paced.take(paced.controller.move_to_pose(goal, 1.0, paced.outcomes.append, paced.now))
+    paced.states(2 * PERIOD)
+    paced.take(paced.controller.on_driver("the driver, which moves nothing: limp", paced.now))
+    paced.states(1.0)
+    assert [outcome.termination_reason for outcome in paced.outcomes] == ["timeout"]
+    assert paced.commands[-1].source == Source.IDLE

@@ -257,6 +257,11 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
         return self.inputs.safety is not None and bool(self.inputs.safety.estop)
 
     @property
+    def driver_problem(self) -> str:
+        """Why the driver of an arm moves nothing; empty while it does what is commanded, and where there is none."""
+        return self.inputs.driver
+
+    @property
     def episode(self) -> int:
         """Number of the running episode."""
         return self.inputs.episode

@@ -6,12 +6,14 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import WrenchStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
 from serl_config.text import printable
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import load_robot
+from serl_ros.diagnostics import driver_problem
 from serl_ros.incoming import subscribe
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10
 from serl_tasks.arm_sample import ArmSample, arm_topic
@@ -54,6 +56,7 @@ class GraphInputs:
         executed: `arm/executed` of the step that is asked for, None until it comes; of two arms both in one.
         reward: newest `reward` since the episode began.
         safety: newest `arm/safety`; of two arms that of one that is stopped, if one is.
+        driver: why the driver of an arm moves nothing; empty while it does what is commanded, and where there is none.
         problem: why the simulated world cannot move until it is reset; empty while it can.
         episode: number of the running episode.
         task: name of the task that it is of, whose judge counts.
@@ -84,6 +87,8 @@ class GraphInputs:
         self.executed: ExecutedAction | None = None
         self.reward: Reward | None = None
         self.safety: SafetyStatus | None = None
+        self.driver = ""
+        self._drivers: dict[str, str] = {}
         self.problem = ""
         self.episode = self.step = 0
         self.task = task.name
@@ -100,6 +105,9 @@ class GraphInputs:
                 subscribe(node, ArmState, state, on_state, LOOP_1, MessageError),
                 subscribe(node, ExecutedAction, executed, on_executed, LOOP_10, MessageError),
                 node.create_subscription(SafetyStatus, safety, partial(self._on_safety, arm), LATCHED),
+                node.create_subscription(
+                    DiagnosticStatus, arm_topic(arm, "driver/status"), partial(self._on_driver, arm), LATCHED
+                ),
             ]
         self.observes_wrench = task.observes_wrench
         if task.observes_wrench:
@@ -192,6 +200,10 @@ class GraphInputs:
     def _on_safety(self, arm: str, message: SafetyStatus) -> None:
         self._safety[arm] = message
         self.safety = next((each for each in self._safety.values() if each.estop), message)
+
+    def _on_driver(self, arm: str, message: DiagnosticStatus) -> None:
+        self._drivers[arm] = driver_problem(message)
+        self.driver = next((problem for problem in self._drivers.values() if problem), "")
 
     def _on_problem(self, message: String) -> None:
         self.problem = printable(message.data)
