@@ -120,6 +120,7 @@ class TaskEnv(gym.Env[Any, Any]):
         self._steps += 1
         for name, integrator in self._integrators.items():
             own = self.world.sample_of(name)
+            integrator.see(own.tcp)
             integrator.observe(own.tcp, self.task.control_period, own.joint_positions)
         objects = self.world.objects()
         judgement = self.task.judge(objects)

@@ -72,7 +72,8 @@ class CommandIntegrator:
         if self.acts_on_joints and kinematics is None:
             raise ValueError("action.names: expected deltas of the tool, because there are no kinematics, found joints")
         gripper = GripperFilter(limits, period)
-        self.filter = ToolFilter(limits, period, gripper, keep_apart)
+        turns_freely = kinematics is None or len(kinematics.joints) >= FREE_TOOL
+        self.filter = ToolFilter(limits, period, gripper, keep_apart, turns_freely=turns_freely)
         self._tool = ToolIntegrator(action, self.filter, frame)
         self._joints: JointIntegrator | None = None
         self.joint_filter: JointFilter | None = None
@@ -80,7 +81,7 @@ class CommandIntegrator:
             self.joint_filter = JointFilter(kinematics, limits, period, gripper)
             self._joints = JointIntegrator(action, kinematics.joints, self.joint_filter)
         self._leader: JointIntegrator | None = self._joints if self.acts_on_joints else None  # None: the tool
-        self._tracking = TrackingMonitor(limits, turns_freely=kinematics is None or len(kinematics.joints) >= FREE_TOOL)
+        self._tracking = TrackingMonitor(limits, turns_freely=turns_freely)
         self._was_stuck = False
 
     # State
@@ -151,6 +152,12 @@ class CommandIntegrator:
         if self._leader is not None and joints is not None:
             self._leader.resync(joints)
         self._clear_tracking()
+
+    def see(self, measured: Pose) -> None:
+        """Call with every newly measured tool pose: what is commanded next stays near it."""
+        self.filter.see(measured)
+        if self.joint_filter is not None:
+            self.joint_filter.see(measured)
 
     def observe(self, measured: Pose, elapsed: float, joints: Joints | None = None) -> bool:
         """Call with everything newly measured, `elapsed` [s] after the one before; `joints` are (n_joints,) [rad].

@@ -129,6 +129,7 @@ class ArmController:
         self._watchdog.hear_states(elapsed_ns)
         if pacing.is_doubtful:
             return None  # nothing is commanded on a pose that only one message has told
+        self._integrator.see(measured.tcp)
         moved = pacing.is_void or pacing.is_displaced
         if moved or (self._commands.fresh and pacing.world_moved(measured)):
             self._motions.end("preempted", "the world was reset, or something else moved the arm", measured)

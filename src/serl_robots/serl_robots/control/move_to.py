@@ -20,9 +20,9 @@ from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose, Quaternion, Vector3, quaternion_exp, quaternion_multiply
 from serl_robots.safety.braking import braked, stoppable_speed
 from serl_robots.safety.joint_filter import joint_speed_limit
-from serl_robots.safety.keep_out import KeepOut
 from serl_robots.safety.limits import SafetyLimits
 from serl_robots.safety.tool_filter import ToolFilter
+from serl_robots.safety.walls import KeepOut
 
 _PATH_RESOLUTION: Final = 0.02  # [rad] of the fastest joint between two checked points of a path
 _CHORD_MARGIN: Final = 1.01  # the tool's speed is sampled by chords, which are a little shorter than the path

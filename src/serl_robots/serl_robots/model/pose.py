@@ -233,3 +233,22 @@ def _quaternion(pose: Pose) -> Quaternion:
 def _rotation_between(start: Pose, end: Pose) -> Vector3:
     x, y, z, w = start.quaternion.tolist()
     return quaternion_log(quaternion_multiply(_quaternion(end), (-x, -y, -z, w)))
+
+
+def angle_between(a: Quaternion, b: Quaternion) -> float:
+    """Rotation angle between two orientations [rad], exact for small ones."""
+    ax, ay, az, aw = a
+    bx, by, bz, bw = b
+    dot = ax * bx + ay * by + az * bz + aw * bw
+    sign = 1.0 if dot >= 0.0 else -1.0
+    # 2 atan2(|a - b|, |a + b|) for the nearer of b and -b gives the half angle (Kahan)
+    minus = math.sqrt((ax - sign * bx) ** 2 + (ay - sign * by) ** 2 + (az - sign * bz) ** 2 + (aw - sign * bw) ** 2)
+    plus = math.sqrt((ax + sign * bx) ** 2 + (ay + sign * by) ** 2 + (az + sign * bz) ** 2 + (aw + sign * bw) ** 2)
+    return 4.0 * math.atan2(minus, plus)
+
+
+def normalized(q: Quaternion) -> Quaternion:
+    """The unit quaternion of a quaternion that is not zero."""
+    x, y, z, w = q
+    length = math.sqrt(x * x + y * y + z * z + w * w)
+    return x / length, y / length, z / length, w / length

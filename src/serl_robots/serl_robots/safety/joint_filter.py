@@ -23,13 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_robots.model.kinematics import Kinematics
-from serl_robots.model.pose import Quaternion, Vector3, quaternion_log, quaternion_multiply
+from serl_robots.model.pose import Pose, Quaternion, Vector3, angle_between, quaternion_log, quaternion_multiply
 from serl_robots.safety.filter import Limited, SafetyFilter
 from serl_robots.safety.gripper_filter import GripperFilter
-from serl_robots.safety.keep_out import KeepOut
 from serl_robots.safety.limits import SafetyLimits
-from serl_robots.safety.tool_filter import angle_between
 from serl_robots.safety.tool_target import ToolTarget
+from serl_robots.safety.walls import KeepOut
 
 Positions = NDArray[np.float64]
 
@@ -85,6 +84,7 @@ class JointFilter(SafetyFilter[Positions]):
         x, y, z, w = limits.reference_orientation
         length = math.sqrt(x * x + y * y + z * z + w * w)
         self._reference: Quaternion = (x / length, y / length, z / length, w / length)
+        self._measured: Vector3 | None = None  # position of the tool [m]
         self._last: _Step | None = None
         self._stop: list[_Step] = []  # what is commanded, period by period, when the arm brakes from now on
 
@@ -98,7 +98,13 @@ class JointFilter(SafetyFilter[Positions]):
             raise ValueError(f"expected {len(self._lower)} finite joint positions, found {positions}")
         self.gripper.reset(gripper_width)
         self._last = _standing(positions.copy(), self._tool(positions))
+        self._measured = None
         self._stop = []
+
+    def see(self, measured: Pose) -> None:
+        """The tool was measured here; the next targets lead it no farther away than `max_reference_error`."""
+        x, y, z = measured.position.tolist()
+        self._measured = (x, y, z)
 
     @property
     def target(self) -> Positions:
@@ -315,6 +321,12 @@ class JointFilter(SafetyFilter[Positions]):
             if not min(least, start) - _ROUNDING <= value <= max(most, start) + _ROUNDING:
                 broken.append("workspace")
                 break
+        if self._measured is not None:
+            error, near = limits.max_reference_error + _ROUNDING, self._measured
+            for value, start, middle in zip(step.tool.position, before.tool.position, near, strict=True):
+                if abs(value - middle) > max(error, abs(start - middle) + _ROUNDING):
+                    broken.append("reference_error")
+                    break
         if not self._keep_out.allows(before.tool.position, step.tool.position):
             broken.append("keep_out")
         cone = max(limits.orientation_cone, angle_between(self._reference, before.tool.quaternion))

@@ -9,7 +9,7 @@ from typing import Final
 from serl_config.schema import Field, config, model_validator
 
 from serl_robots.model.pose import Quaternion, Vector3
-from serl_robots.safety.keep_out import NUMBERS
+from serl_robots.safety.walls import NUMBERS
 
 # Every limit, by the name under which it shows in `arm/safety`.
 LIMIT_NAMES: Final = (
@@ -36,6 +36,7 @@ LIMIT_NAMES: Final = (
     "joint_step",
     "joint_velocity",
     "joint_acceleration",
+    "reference_error",  # distance of target and tool
     "tracking_error",  # target set back to the measured pose
     "keep_apart",  # distance of the hands of two arms
 )
@@ -65,6 +66,7 @@ LIMIT_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "joint_step": "distance of a joint per step",
         "joint_velocity": "speed of a joint",
         "joint_acceleration": "acceleration of a joint",
+        "reference_error": "target far from the tool",
         "tracking_error": "the arm lags behind its target",
         "keep_apart": "distance to the other arm",
     }
@@ -115,6 +117,12 @@ class SafetyLimits:
     )
     joint_state_timeout: float = Field(
         default=0.25, gt=0.0, le=10.0, description="no motion on joint states older than this, local time [s]"
+    )
+    max_reference_error: float = Field(
+        default=0.1, gt=0.0, le=1.0, description="of the target from where the tool is measured, on each axis [m]"
+    )
+    max_reference_rotation_error: float = Field(
+        default=0.5, gt=0.0, lt=CONVEX_ANGLE, description="the same for rotation [rad]"
     )
     tracking_error: float = Field(
         default=0.05, gt=0.0, le=1.0, description="distance of target and tool that may not last [m]"

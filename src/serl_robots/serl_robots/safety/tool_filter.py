@@ -23,7 +23,9 @@ from serl_robots.model.pose import (
     Pose,
     Quaternion,
     Vector3,
+    angle_between,
     between,
+    normalized,
     quaternion_exp,
     quaternion_log,
     quaternion_multiply,
@@ -33,9 +35,9 @@ from serl_robots.safety.braking import braked, braking_distance, stoppable_speed
 from serl_robots.safety.filter import Limited, SafetyFilter
 from serl_robots.safety.gripper_filter import GripperFilter
 from serl_robots.safety.keep_apart import KeepApart, Wall
-from serl_robots.safety.keep_out import KeepOut, Room
 from serl_robots.safety.limits import SafetyLimits
 from serl_robots.safety.tool_target import ToolTarget
+from serl_robots.safety.walls import Bounds, KeepOut, Room, least, most, name, part
 
 # Below this relative excess a limit has not acted: it is rounding.
 _SLACK: Final = 1e-9
@@ -58,6 +60,8 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         period: float,
         gripper: GripperFilter | None = None,
         keep_apart: KeepApart | None = None,
+        *,
+        turns_freely: bool = True,
     ) -> None:
         """Keep `limits` in control periods of `period` [s]; `gripper` is shared with the arm's other filter.
 
@@ -66,6 +70,7 @@ class ToolFilter(SafetyFilter[ToolTarget]):
             period: of control [s].
             gripper: shared with the arm's other filter.
             keep_apart: from another arm, if there is one.
+            turns_freely: whether the arm can turn its tool as it likes; else it may be turned otherwise.
 
         Raises:
             ValueError: the period is not a positive number.
@@ -83,8 +88,12 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         self._axis_drop = self._velocity_change / _SQRT3
         self._turn_limit = min(limits.max_angular_velocity, limits.max_rotation_step / period)
         self._turn_change = limits.max_angular_acceleration * period
-        self._reference = _normalized(limits.reference_orientation)
+        self._reference = normalized(limits.reference_orientation)
+        self._turns_freely = turns_freely
         self._started = False
+        self._measured_position: Vector3 | None = None
+        self._measured_quaternion: Quaternion | None = None  # None where it may be turned otherwise
+        self._farthest = math.inf  # [rad] from there that the commanded orientation may come to rest
         self._position: Vector3 = (0.0, 0.0, 0.0)
         self._quaternion: Quaternion = self._reference
         self._velocity: Vector3 = (0.0, 0.0, 0.0)
@@ -104,6 +113,15 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         self._velocity = (0.0, 0.0, 0.0)
         self._turn = (0.0, 0.0, 0.0)
         self._started = True
+        self._measured_position = self._measured_quaternion = None
+
+    def see(self, measured: Pose) -> None:
+        """The tool was measured here; the next targets are no farther away than `max_reference_error`."""
+        x, y, z = measured.position.tolist()
+        qx, qy, qz, qw = measured.quaternion.tolist()
+        self._measured_position = (x, y, z)
+        if self._turns_freely:
+            self._measured_quaternion = (qx, qy, qz, qw)
 
     @property
     def position(self) -> Vector3:
@@ -242,25 +260,13 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         limits, period, drop = self.limits, self.period, self._axis_drop
         vx, vy, vz = self._velocity
         px, py, pz = self._position
-        (lx, ly, lz), (hx, hy, hz) = limits.workspace_min, limits.workspace_max
-        # outside the box it reaches out to the tool, and no further
-        lx, ly, lz = min(lx, px), min(ly, py), min(lz, pz)
-        hx, hy, hz = max(hx, px), max(hy, py), max(hz, pz)
         dx, dy, dz = desired
+        before = len(acted)
         if math.isfinite(dx + dy + dz):
-            # the part of the desire that lies in the box, so that a tool pushed against a wall slides along it
-            cx, cy, cz = min(max(dx, lx), hx), min(max(dy, ly), hy), min(max(dz, lz), hz)
-            unchanged = abs(cx - dx) + abs(cy - dy) + abs(cz - dz) <= _SLACK
-            if not unchanged:
-                acted.append("workspace")
-            box = (lx, ly, lz), (hx, hy, hz)
-            if self.keep_out.boxes:
-                (lx, ly, lz), (hx, hy, hz) = self.keep_out.room(self._position, self._rest, (cx, cy, cz), box)
-                kx, ky, kz = min(max(cx, lx), hx), min(max(cy, ly), hy), min(max(cz, lz), hz)
-                if abs(kx - cx) + abs(ky - cy) + abs(kz - cz) > _SLACK:
-                    acted.append("keep_out")
-                    unchanged = False
-                cx, cy, cz = kx, ky, kz
+            # the part of the desire that lies in the room, so that a tool pushed against a wall slides along it
+            (cx, cy, cz), walls = self._room_for(desired, acted)
+            (lx, ly, lz), (hx, hy, hz) = walls[-1].room
+            unchanged = len(acted) == before
             wx, wy, wz = (cx - px) / period, (cy - py) / period, (cz - pz) / period
             speed = math.sqrt(wx * wx + wy * wy + wz * wz)
             if speed > self._speed_limit:
@@ -284,10 +290,11 @@ class ToolFilter(SafetyFilter[ToolTarget]):
             by = min(max(wy, -stoppable_speed(py - ly, drop, period)), stoppable_speed(hy - py, drop, period))
             bz = min(max(wz, -stoppable_speed(pz - lz, drop, period)), stoppable_speed(hz - pz, drop, period))
             if abs(bx - wx) + abs(by - wy) + abs(bz - wz) > _SLACK:
-                self._name_walls((wx, wy, wz), ((lx, ly, lz), (hx, hy, hz)), box, acted)
+                self._name_walls((wx, wy, wz), walls, acted)
                 unchanged = False
                 wx, wy, wz = self._affordable(bx, by, bz)
         else:
+            (lx, ly, lz), (hx, hy, hz) = self._box
             unchanged = False
             wx, wy, wz = braked(vx, drop), braked(vy, drop), braked(vz, drop)
         if unchanged:
@@ -308,15 +315,43 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         )
         return x, y, z
 
-    def _name_walls(self, wanted: Vector3, room: Room, box: Room, acted: list[str]) -> None:
-        """Names whose walls slow the wanted velocity [m/s] down: those of `room`, or of the `box` round it."""
+    @property
+    def _box(self) -> Room:
+        """The workspace box; outside of it it reaches out to the tool, and no further."""
+        (px, py, pz), (lx, ly, lz), (hx, hy, hz) = self._position, self.limits.workspace_min, self.limits.workspace_max
+        return (min(lx, px), min(ly, py), min(lz, pz)), (max(hx, px), max(hy, py), max(hz, pz))
+
+    def _room_for(self, desired: Vector3, acted: list[str]) -> tuple[Vector3, list[Bounds]]:
+        """The part of a desired position [m] that the walls leave, and the walls; the last one says the room.
+
+        In each room the tool is, and comes to rest when it brakes from now on.
+        """
+        room = self._box
+        walls = [Bounds("workspace", room)]
+        rest = self._rest
+        if self._measured_position is not None:
+            (mx, my, mz), error = self._measured_position, self.limits.max_reference_error
+            low, high = (mx - error, my - error, mz - error), (mx + error, my + error, mz + error)
+            desired = part(desired, Bounds("reference_error", (low, high)), acted)
+            low, high = least(low, self._position, rest), most(high, self._position, rest)
+            walls.append(Bounds("reference_error", (low, high)))
+            desired = part(desired, walls[0], acted)
+            room = most(room[0], low), least(room[1], high)
+        else:
+            desired = part(desired, walls[0], acted)
+        if self.keep_out.boxes:
+            room = self.keep_out.room(self._position, rest, desired, room)
+        walls.append(Bounds("keep_out", room))
+        return part(desired, walls[-1], acted) if self.keep_out.boxes else desired, walls
+
+    def _name_walls(self, wanted: Vector3, walls: list[Bounds], acted: list[str]) -> None:
+        """Names the walls that slow the wanted velocity [m/s] down."""
         drop, period = self._axis_drop, self.period
         for axis, (place, speed) in enumerate(zip(self._position, wanted, strict=True)):
-            side, way = (1, room[1][axis] - place) if speed > 0.0 else (0, place - room[0][axis])
-            if abs(speed) > stoppable_speed(way, drop, period):
-                name = "workspace" if room[side][axis] == box[side][axis] else "keep_out"
-                if name not in acted:
-                    acted.append(name)
+            side = 1 if speed > 0.0 else 0
+            bound = walls[-1].room[side][axis]
+            if abs(speed) > stoppable_speed(abs(bound - place), drop, period):
+                name(next(each.limit for each in walls if each.room[side][axis] == bound), acted)
 
     def _affordable(self, x: float, y: float, z: float) -> Vector3:
         """The velocity itself when the change to it is allowed, else the part of the way to it from braking that is.
@@ -339,21 +374,29 @@ class ToolFilter(SafetyFilter[ToolTarget]):
     def _step_orientation(self, desired: Quaternion, acted: list[str]) -> None:
         limits, period = self.limits, self.period
         velocity = self._turn
-        if desired == self._quaternion and velocity == (0.0, 0.0, 0.0):
+        near, error = self._measured_quaternion, limits.max_reference_rotation_error
+        is_near = near is None or angle_between(near, self._quaternion) <= error
+        if desired == self._quaternion and velocity == (0.0, 0.0, 0.0) and is_near:
             return
         length = math.sqrt(sum([value * value for value in desired]))
         if not 0.5 < length < 2.0:  # also false for NaN
-            if "finite" not in acted:
-                acted.append("finite")
+            name("finite", acted)
             self._turn_by(_braked_vector(velocity, self._turn_change))
             return
-        desired = _normalized(desired)
+        desired = normalized(desired)
         unchanged = True
+        if near is not None:
+            if angle_between(near, desired) > error + _SLACK:
+                name("reference_error", acted)
+                unchanged = False
+                desired = _onto_cone(desired, near, error)
+            stop = self._stop(_braked_vector(velocity, self._turn_change))  # farther than that braking does not lead
+            self._farthest = max(error, angle_between(near, self._quaternion), angle_between(near, stop)) + _SLACK
         cone = max(limits.orientation_cone, angle_between(self._reference, self._quaternion))
         if angle_between(self._reference, desired) > cone + _SLACK:
             acted.append("orientation")
             unchanged = False
-            desired = self._onto_cone(desired, cone)
+            desired = _onto_cone(desired, self._reference, cone)
         x, y, z, w = self._quaternion
         rx, ry, rz = quaternion_log(quaternion_multiply(desired, (-x, -y, -z, w)))
         wanted = (rx / period, ry / period, rz / period)
@@ -375,8 +418,7 @@ class ToolFilter(SafetyFilter[ToolTarget]):
             unchanged = False
             wanted = between(velocity, wanted, self._turn_change / change)
         if not self._can_stop(wanted):
-            if "orientation" not in acted:
-                acted.append("orientation")
+            name("orientation" if not self._keeps_cone(wanted) else "reference_error", acted)
             unchanged = False
             wanted = self._nearest_stoppable(_braked_vector(velocity, self._turn_change), wanted)
         if unchanged:
@@ -387,10 +429,24 @@ class ToolFilter(SafetyFilter[ToolTarget]):
 
     def _turn_by(self, velocity: Vector3) -> None:
         turn = quaternion_exp(scaled(velocity, self.period))
-        self._quaternion = _normalized(quaternion_multiply(turn, self._quaternion))
+        self._quaternion = normalized(quaternion_multiply(turn, self._quaternion))
         self._turn = velocity
 
+    def _stop(self, velocity: Vector3) -> Quaternion:
+        """Where a tool that turns with this velocity for a period comes to rest when it brakes after it."""
+        speed = math.hypot(*velocity)
+        if speed < _REST:
+            return self._quaternion
+        total = speed * self.period + braking_distance(speed, self._turn_change, self.period)
+        return quaternion_multiply(quaternion_exp(scaled(velocity, total / speed)), self._quaternion)
+
     def _can_stop(self, velocity: Vector3) -> bool:
+        """Does the tool stay in the cone, and near to where it is measured, until it has come to rest?"""
+        near = self._measured_quaternion
+        is_near = near is None or angle_between(near, self._stop(velocity)) <= self._farthest
+        return is_near and self._keeps_cone(velocity)
+
+    def _keeps_cone(self, velocity: Vector3) -> bool:
         """Does the tool stay in the cone in this period and while it brakes after it, always about the same axis?
 
         Outside the cone: does it get no further out, period by period, until it is inside?
@@ -431,29 +487,12 @@ class ToolFilter(SafetyFilter[ToolTarget]):
                 unsafe = middle
         return between(brake, wanted, safe)
 
-    def _onto_cone(self, orientation: Quaternion, cone: float) -> Quaternion:
-        """Nearest orientation in the cone: the same rotation away from the reference, but only as far as allowed."""
-        x, y, z, w = self._reference
-        away = quaternion_log(quaternion_multiply(orientation, (-x, -y, -z, w)))
-        return quaternion_multiply(quaternion_exp(scaled(away, cone / math.hypot(*away))), self._reference)
 
-
-def angle_between(a: Quaternion, b: Quaternion) -> float:
-    """Rotation angle between two orientations [rad], exact for small ones."""
-    ax, ay, az, aw = a
-    bx, by, bz, bw = b
-    dot = ax * bx + ay * by + az * bz + aw * bw
-    sign = 1.0 if dot >= 0.0 else -1.0
-    # 2 atan2(|a - b|, |a + b|) for the nearer of b and -b gives the half angle (Kahan)
-    minus = math.sqrt((ax - sign * bx) ** 2 + (ay - sign * by) ** 2 + (az - sign * bz) ** 2 + (aw - sign * bw) ** 2)
-    plus = math.sqrt((ax + sign * bx) ** 2 + (ay + sign * by) ** 2 + (az + sign * bz) ** 2 + (aw + sign * bw) ** 2)
-    return 4.0 * math.atan2(minus, plus)
-
-
-def _normalized(q: Quaternion) -> Quaternion:
-    x, y, z, w = q
-    length = math.sqrt(x * x + y * y + z * z + w * w)
-    return x / length, y / length, z / length, w / length
+def _onto_cone(orientation: Quaternion, reference: Quaternion, cone: float) -> Quaternion:
+    """Nearest orientation in a cone: the same rotation away from its reference, but only as far as allowed."""
+    x, y, z, w = reference
+    away = quaternion_log(quaternion_multiply(orientation, (-x, -y, -z, w)))
+    return quaternion_multiply(quaternion_exp(scaled(away, cone / math.hypot(*away))), reference)
 
 
 def _braked_vector(velocity: Vector3, drop: float) -> Vector3:

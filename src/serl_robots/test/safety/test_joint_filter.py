@@ -218,3 +218,15 @@ def test_both_filters_have_the_same_face() -> None:
 def test_a_control_period_that_is_not_positive_is_refused(period: float) -> None:
     with pytest.raises(ValueError, match="positive control period"):
         JointFilter(panda()[1], LIMITS, period)
+
+
+def test_joints_of_a_blocked_arm_keep_their_tool_within_the_reference_error() -> None:
+    values = {f: getattr(LIMITS, f) for f in LIMITS.__dataclass_fields__}
+    safety, blocked = started(SafetyLimits(**{**values, "max_reference_error": 0.03})), panda()[1].tcp(HOME)
+    named: set[str] = set()
+    for _ in range(30):
+        safety.see(blocked)
+        named |= {*safety.limit(safety.target + 0.02, 0.04).limits}
+        assert np.abs(panda()[1].tcp(safety.target).position - blocked.position).max() <= 0.03 + 1e-9
+    assert "reference_error" in named
+    assert safety.at_rest

@@ -394,3 +394,46 @@ def test_a_width_that_was_measured_beyond_the_limits_is_not_commanded(width: flo
 def test_every_limit_has_words_of_its_own():
     assert tuple(LIMIT_WORDS) == LIMIT_NAMES
     assert len(set(LIMIT_WORDS.values())) == len(LIMIT_NAMES)
+
+
+@given(seed=st.integers(0, 2**32 - 1), period=st.sampled_from([0.01, 0.1]), error=st.floats(0.005, 0.3))
+@settings(max_examples=60, deadline=None)
+def test_a_tool_that_is_blocked_keeps_its_target_within_the_reference_error(
+    seed: int, period: float, error: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    limits = replace(LIMITS, max_reference_error=error, max_reference_rotation_error=error)
+    safety, blocked = started(limits, period=period), Pose(CENTRE, DOWN)
+    watch = Watch(limits, period, blocked, 0.04)
+    named: set[str] = set()
+    for step in range(120):
+        safety.see(blocked)
+        if step % 20 == 0:
+            way, turn = rng.uniform(-1.0, 1.0, 3), rng.uniform(-1.0, 1.0, 3)
+        position = tuple((np.array(safety.position) + way * limits.max_step).tolist())
+        quaternion = tuple(
+            (Rotation.from_rotvec(0.2 * turn) * Rotation.from_quat(safety.quaternion)).as_quat().tolist()
+        )
+        result = safety.limit(ToolTarget(position, quaternion), 0.04)
+        watch.check(result)
+        named |= {*result.limits}
+        assert np.abs(np.array(result.target.position) - CENTRE).max() <= error + SLACK
+        assert watch.angle(Rotation.from_quat(result.target.quaternion)) <= error + 1e-7
+    assert "reference_error" in named or error > 0.15
+
+
+def test_a_target_that_the_tool_was_moved_away_from_comes_near_within_the_limits() -> None:
+    limits = replace(LIMITS, max_reference_error=0.03, max_reference_rotation_error=0.1)
+    safety = started(limits)
+    for _ in range(4):
+        safety.limit(ToolTarget((safety.position[0] + 0.01, 0.0, 0.15), DOWN), 0.04)
+    turned = Rotation.from_rotvec([0.0, 0.0, 0.3]) * Rotation.from_quat(DOWN)
+    pushed = Pose((0.38, 0.0, 0.15), turned.as_quat())
+    watch = Watch(limits, PERIOD, Pose(safety.position, safety.quaternion), 0.04)
+    watch.velocity = np.array(safety.velocity[0])
+    for _ in range(25):
+        safety.see(pushed)
+        result = safety.limit(safety.target, 0.04)
+        watch.check(result)
+    assert 0.38 < result.target.position[0] <= 0.41 + SLACK
+    assert 0.0 < pushed.angle(Pose(*result.target)) <= 0.1 + 1e-7

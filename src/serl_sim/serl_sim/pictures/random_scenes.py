@@ -155,6 +155,7 @@ def _moments(world: World, scenes: SceneRange, rng: np.random.Generator) -> Iter
                 world.step(command.target, command.gripper_width)
             except SimulationError:
                 break
+            integrator.see(world.arm_sample().tcp)
             integrator.observe(world.arm_sample().tcp, task.control_period)
             yield
 

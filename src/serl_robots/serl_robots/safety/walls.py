@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes that the tool keeps out of.
+"""The walls of the room in which the tool may move, and boxes that it keeps out of.
 
-A box is convex, so a tool outside of it is on the free side of one of its six faces at least. For each step the filter
-of the tool takes one of these faces for each box, and what is beyond it is no part of the room for that step. The face
-is one on whose free side the tool also comes to rest when it brakes from now on, so there always is one, and that of
-the step before is among them. Two poses on the free side of one face have no part of the box between them: nothing is
-jumped over. Along a face the tool slides, and round an edge it gets by changing the face.
+A box that is kept out of is convex, so a tool outside of it is on the free side of one of its six faces at least. For
+each step the filter of the tool takes one of these faces for each box, and what is beyond it is no part of the room for
+that step. The face is one on whose free side the tool also comes to rest when it brakes from now on, so there always is
+one, and that of the step before is among them. Two poses on the free side of one face have no part of the box between
+them: nothing is jumped over. Along a face the tool slides, and round an edge it gets by changing the face.
 
 A tool that starts inside is not pulled out, but it gets no deeper below the face that is nearest.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -21,6 +22,13 @@ _SLACK: Final = 1e-9  # [m]
 
 Room = tuple[Vector3, Vector3]
 """Lower and upper corner [m]."""
+
+
+class Bounds(NamedTuple):
+    """What one limit leaves of the room."""
+
+    limit: str
+    room: Room
 
 
 class _Face(NamedTuple):
@@ -113,3 +121,30 @@ def _enters(faces: tuple[_Face, ...], before: Sequence[float], after: Sequence[f
         elif end >= 0.0:
             last = min(last, start / (start - end))
     return first < last
+
+
+def name(limit: str, acted: list[str]) -> None:
+    """A limit acts."""
+    if limit not in acted:
+        acted.append(limit)
+
+
+def part(desired: Vector3, bounds: Bounds, acted: list[str]) -> Vector3:
+    """The part of a desired position [m] within bounds, whose limit is named where it acts."""
+    (x, y, z), ((lx, ly, lz), (hx, hy, hz)) = desired, bounds.room
+    part = min(max(x, lx), hx), min(max(y, ly), hy), min(max(z, lz), hz)
+    if part != desired and math.dist(part, desired) > _SLACK:
+        name(bounds.limit, acted)
+    return part
+
+
+def least(a: Vector3, *others: Vector3) -> Vector3:
+    """The least of the values on each axis."""
+    x, y, z = map(min, a, *others)
+    return x, y, z
+
+
+def most(a: Vector3, *others: Vector3) -> Vector3:
+    """The largest of the values on each axis."""
+    x, y, z = map(max, a, *others)
+    return x, y, z
