@@ -13,7 +13,7 @@ ALLOWED = {
     "serl_teleop/devices/leader/servo_leader.py": (1, "names of folders in which LeRobot keeps calibrations"),
     "serl_cli/commands/train.py": (2, "examples of --robot"),
     "serl_cli/commands/repair.py": (1, "an example of --robot"),
-    "serl_bench/registry.py": (4, "numbers that are of one arm"),
+    "serl_bench/arm_benchmarks.py": (4, "numbers that are of one arm"),
     "serl_bench/library/motion.py": (1, "the arm of these numbers"),
     "serl_bench/safety/wire.py": (1, "the arm of these numbers"),
     "serl_bench/graph/training_runs.py": (2, "the arm of one of these numbers"),

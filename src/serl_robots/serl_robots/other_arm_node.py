@@ -11,12 +11,13 @@ from serl_ros.qos import LATCHED, LOOP_1
 
 from serl_interfaces.msg import ArmState, SafetyStatus
 from serl_robots.arm_messages_node import read_pose
+from serl_robots.control.arm_command import keep_apart_of
 from serl_robots.control.arm_controller import ArmController
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.control_step import Command
-from serl_robots.control.other_arm import OtherArm
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import PoseError
+from serl_robots.safety.other_arm import OtherArm
 from serl_ros import log as logs
 
 _REPEAT_AFTER = 5.0  # [s] between two log lines
@@ -53,7 +54,8 @@ class ArmOfPair:
 
     def other(self, kinematics: Kinematics, *, lockstep: bool) -> OtherArm | None:
         """What an `ArmController` knows of the other arm, which is nothing yet; None where there is none."""
-        return OtherArm(self._both, self._arm, kinematics, lockstep=lockstep) if self._arm else None
+        keep_apart = keep_apart_of(self._both, self._arm, kinematics)
+        return None if keep_apart is None else OtherArm(keep_apart, lockstep=lockstep)
 
     def listen(
         self,

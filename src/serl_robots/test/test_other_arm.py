@@ -9,13 +9,14 @@ from controller_rig import PERIOD, panda
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serl_robots.control.arbitration import ActionInput
+from serl_robots.control.arm_command import keep_apart_of
 from serl_robots.control.arm_controller import ArmController
 from serl_robots.control.arm_task import ArmTask, load_arm_task
 from serl_robots.control.control_step import Command, Measured
 from serl_robots.control.move_to import MoveRejected
-from serl_robots.control.other_arm import OtherArm
 from serl_robots.model.pose import Pose
 from serl_robots.safety.keep_apart import nearest_points
+from serl_robots.safety.other_arm import OtherArm
 from serl_robots.safety.source import Source
 
 TICK = 0.01  # [s] between joint states in real time
@@ -32,7 +33,9 @@ class Arm:
     def __init__(self, name: str, *, lockstep: bool, task: ArmTask = TASK) -> None:
         robot, kinematics = panda()
         self.name = name
-        self.other = OtherArm(task, name, kinematics, lockstep=lockstep)
+        keep_apart = keep_apart_of(task, name, kinematics)
+        assert keep_apart is not None
+        self.other = OtherArm(keep_apart, lockstep=lockstep)
         self.controller = ArmController(task.of_arm(name), robot, kinematics, lockstep=lockstep, other=self.other)
         self.joints = np.array(robot.named_configurations["home"])
         self.tcp = self.commanded = STARTS[name]
@@ -177,11 +180,3 @@ def test_motions_of_the_joints_are_refused_beside_another_arm() -> None:
     arm.state(5_000_000_000, 100.0)
     with pytest.raises(MoveRejected, match="keep their hands apart"):
         arm.controller.move_to_joints(arm.joints, 1.0, lambda _: None, 100.0)
-
-
-def test_an_arm_that_the_task_does_not_have_is_refused() -> None:
-    kinematics = panda()[1]
-    with pytest.raises(ValueError, match="expected one of left, right, found 'middle'"):
-        OtherArm(TASK, "middle", kinematics, lockstep=True)
-    with pytest.raises(ValueError, match="expected none, as the task is of a single one"):
-        OtherArm(load_arm_task("pick_cube"), "left", kinematics, lockstep=True)

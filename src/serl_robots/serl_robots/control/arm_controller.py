@@ -24,11 +24,11 @@ from serl_robots.control.control_step import Command, CommandResult, Measured
 from serl_robots.control.leaders import Leaders, Turn
 from serl_robots.control.motions import Motions, Plan
 from serl_robots.control.move_to import MoveOutcome, MoveRejected
-from serl_robots.control.other_arm import OtherArm
 from serl_robots.control.watchdog import Watchdog
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
+from serl_robots.safety.other_arm import OtherArm
 from serl_robots.safety.safety_state import SafetyState
 from serl_robots.safety.source import Source
 

@@ -99,8 +99,12 @@ class KeepApart:
         self._to_base = base.inverse()
         self._other: Pose | None = None
         self._margin = 0.0
-        self.hand_speed = speed + turn * float(np.linalg.norm(self._wrist))
+        self.reach = float(np.linalg.norm(self._wrist))
+        """Length of a hand [m]."""
+        self.hand_speed = speed + turn * self.reach
         """Of any point of a hand, at most [m/s]."""
+        self.period, self.patience = period, limits.joint_state_timeout
+        """Of control, and how long the other arm may say nothing [s]."""
 
     @property
     def is_known(self) -> bool:

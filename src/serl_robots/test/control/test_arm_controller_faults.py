@@ -291,6 +291,7 @@ def test_errors_in_what_is_rclpys_own_stop_no_arm_and_all_others_do(make_graph: 
     graph = make_graph(lockstep=False)
     controller = graph.controller
     own = {"/episode", "/joint_states", "/policy/action", "/teleop/action", "/arm/estop", "/arm/reset_estop"}
+    own.add("/driver/status")
     served = [*controller.subscriptions, *controller.services]
     names = {describe(entity).split(" ", 1)[1] for entity in served}
     assert own < names and any(name.endswith("set_parameters") for name in names)

@@ -157,7 +157,8 @@ def test_where_the_driver_moves_nothing_the_arm_is_held_and_nobody_leads_it(pace
 
 
 def test_a_motion_ends_where_the_driver_moves_nothing(paced: Rig) -> None:
-    goal = Pose(paced.tcp.position + [0.1, 0.0, 0.0], paced.tcp.quaternion)
+    x, y, z = paced.tcp.position.tolist()
+    goal = Pose((x + 0.1, y, z), paced.tcp.quaternion)
     paced.take(paced.controller.move_to_pose(goal, 1.0, paced.outcomes.append, paced.now))
     paced.states(2 * PERIOD)
     paced.take(paced.controller.on_driver("the driver, which moves nothing: limp", paced.now))

@@ -110,7 +110,7 @@ class EnvironmentWorld:
         self._told = self.joint_positions[:3].copy()
 
     def readings(self, arm: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Positions, velocities and efforts of the only arm's joints, see above."""
+        """Positions, velocities and efforts of the only arm's joints, float64 (n,) each, see above."""
         return self.joint_positions, self.joint_velocities, self.joint_efforts
 
     def step(self, position: NDArray[np.float64], width: float) -> None:

@@ -3,12 +3,8 @@
 
 from typing import Final
 
-import numpy as np
-
-from serl_robots.control.arm_command import keep_apart_of
-from serl_robots.control.arm_task import ArmTask
-from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
+from serl_robots.safety.keep_apart import KeepApart
 
 _LOOK: Final = 0.02  # [s] of local time between two looks, at most
 
@@ -22,33 +18,13 @@ class OtherArm:
     Once the other one has been silent for `limits.joint_state_timeout` the tool brakes and stands.
 
     Attributes:
-        name: prefix of its actions.
         keep_apart: what the tool's filter asks.
     """
 
-    def __init__(self, task: ArmTask, arm: str, kinematics: Kinematics, *, lockstep: bool) -> None:
-        """Know nothing of it yet.
-
-        Args:
-            task: of two arms.
-            arm: prefix of the arm that is controlled here.
-            kinematics: of either arm.
-            lockstep: whether the world moves for commands only.
-
-        Raises:
-            ValueError: the task has no such arm or is of a single one, or its limits do not let a tool stop within a
-                control period.
-        """
-        if arm not in task.arms:
-            expected = f"one of {', '.join(task.arms)}" if task.arms else "none, as the task is of a single one"
-            raise ValueError(f"arm: expected {expected}, found {arm!r}")
-        keep_apart = keep_apart_of(task, arm, kinematics)
-        assert keep_apart is not None
-        self.name = next(name for name in task.arm_names if name != arm)
+    def __init__(self, keep_apart: KeepApart, *, lockstep: bool) -> None:
+        """Know nothing of it yet; `lockstep` says whether the world moves for commands only."""
         self.keep_apart = keep_apart
-        self._lockstep, self._period = lockstep, task.control_period
-        self._timeout = task.limits.joint_state_timeout
-        self._reach = float(np.linalg.norm(kinematics.wrist))
+        self._lockstep = lockstep
         self._target: Pose | None = None
         self._lag, self._stamp_ns, self._heard_at = 0.0, -1, -1e9
         self._stopped = False
@@ -63,7 +39,7 @@ class OtherArm:
             now: local time [s].
         """
         self._target, self._stamp_ns, self._heard_at = target, stamp_ns, now
-        self._lag = 0.0 if self._lockstep else target.distance(tcp) + self._reach * target.angle(tcp)
+        self._lag = 0.0 if self._lockstep else target.distance(tcp) + self.keep_apart.reach * target.angle(tcp)
         self.look(now)
 
     def look(self, now: float) -> None:
@@ -73,10 +49,10 @@ class OtherArm:
         age = now - self._heard_at
         if self._lockstep:
             self.keep_apart.see(self._target)
-        elif age > self._timeout:
+        elif age > self.keep_apart.patience:
             self.keep_apart.forget()
         else:
-            since = age + self._period + _LOOK
+            since = age + self.keep_apart.period + _LOOK
             self.keep_apart.see(self._target, self.keep_apart.hand_speed * since + self._lag)
 
     def allows(self, stamp_ns: int) -> bool:
