@@ -26,6 +26,9 @@ class DriverConfig:
     gripper_speed: float = Field(default=0.2, gt=0.0, le=2.0, description="largest speed of the opening [m/s]")
     limp_at_end: bool = Field(default=False, description="switch the torque off when the node ends")
     settings: dict[str, Any] = Field(default_factory=dict, description="of the device, see its own schema")
+    gripper: dict[str, Any] = Field(
+        default_factory=dict, description="`device` and settings of a gripper that is not the arm's own; empty: none"
+    )
 
 
 def driver_names() -> list[str]:

@@ -17,6 +17,7 @@ from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
 
 from serl_drivers.device import ArmDevice, DriverError, Joints, Reading
+from serl_drivers.gripper import Activates
 from serl_drivers.motion import Clamp, JointMotion, Motion, ToolMotion
 
 
@@ -98,7 +99,7 @@ class Driver:
         )  # fmt: skip
         self._lock = threading.Lock()
         self._wanted = _Wanted()
-        self._asked: str | None = None  # "release", "hold" or "connect"
+        self._asked: str | None = None  # what `ask` takes
         self._state, self._reason = State.UNCONFIGURED, "not connected yet"
         self._joints: Joints | None = None  # commanded last; None: nothing since the arm was told to hold
         self._width = self._wanted_width = 0.0
@@ -146,13 +147,17 @@ class Driver:
             self._wanted.width, self._wanted.at = float(width), now
 
     def ask(self, what: str) -> None:
-        """Ask for `release` (torque off), `hold` (here, with torque) or `connect` (anew, after a fault).
+        """Ask for `release` (torque off), `hold` (here, with torque), `connect` (anew, after a fault) or `activate`.
+
+        The last is for a gripper whose fingers have to open and close before it takes commands, and moves them at once.
 
         Raises:
             ValueError: it is none of them, or cannot be in this state; says what can.
         """
-        if what not in ("release", "hold", "connect"):
-            raise ValueError(f"expected release, hold or connect, found {what!r}")
+        if what not in ("release", "hold", "connect", "activate"):
+            raise ValueError(f"expected release, hold, connect or activate, found {what!r}")
+        if what == "activate" and not isinstance(self._device, Activates):
+            raise ValueError(f"nothing of {self._device.description} has to be activated")
         state = self._state
         if state is State.UNCONFIGURED and what != "connect":
             raise ValueError(f"there is no connection: {self._reason}")
@@ -160,6 +165,8 @@ class Driver:
             raise ValueError(f"in fault, ask for connect: {self._reason}")
         if state not in (State.UNCONFIGURED, State.FAULT) and what == "connect":
             raise ValueError(f"it is connected, and {state.value}")
+        if state is State.ACTIVE and what == "activate":
+            raise ValueError("it follows commands; ask for that while it holds")
         with self._lock:
             self._asked = what
 
@@ -203,6 +210,11 @@ class Driver:
             self._hold("connected")
         if asked == "release":
             self._release()
+        if asked == "activate" and isinstance(self._device, Activates):
+            try:
+                self._device.activate()
+            except DriverError as error:
+                self._say(f"{self._device.description}: cannot be activated: {error}")
         reading = self._device.read()
         if reading.faults and self._state is not State.FAULT:
             self._fault("; ".join(reading.faults))

@@ -42,6 +42,7 @@ from serl_drivers.config import driver_names, load_driver
 from serl_drivers.device import Reading
 from serl_drivers.device_kinds import make_device
 from serl_drivers.driver import Driver, DriverSettings, State
+from serl_drivers.gripper import ArmWithGripper, make_gripper
 from serl_ros import log as logs
 
 _GRIPPER_TOPIC = "gripper_controller/commands"
@@ -77,6 +78,8 @@ class DriverNode(Node):
         robot = load_robot(task.robot)
         self._robot, self._limp_at_end = robot, config.limp_at_end
         device = make_device(config.device, robot, {**config.settings, **given}, f"driver {name!r}: settings")
+        if config.gripper:
+            device = ArmWithGripper(device, make_gripper(config.gripper, robot, f"driver {name!r}: gripper"))
         self._description = device.description
         kinematics = Kinematics(robot)
         settings = DriverSettings(
@@ -102,7 +105,7 @@ class DriverNode(Node):
             self.create_service(
                 Trigger, f"driver/{what}", lambda _, response, what=what: self._on_request(what, response)
             )
-            for what in ("connect", "hold", "release")
+            for what in ("connect", "hold", "release", "activate")
         ]
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(_STATUS_PERIOD, self._diagnose, clock=steady)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The serial port that a bus of servos hangs at."""
+"""The serial port that a bus of servos, or a gripper, hangs at."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ADVICE: Final = {
 
 
 class Port(Protocol):
-    """Bytes to the servos and back."""
+    """Bytes to the devices and back."""
 
     @property
     def name(self) -> str:
@@ -50,18 +50,22 @@ class Port(Protocol):
 
 
 class SerialPort:
-    """A serial port of Linux, or a pseudo-terminal, of 8 bits at 1,000,000 baud; see `Port`."""
+    """A serial port of Linux, or a pseudo-terminal, of 8 bits without parity and one stop bit; see `Port`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, baud: int = BAUD) -> None:
         """Open it, for this object alone.
 
         Two who speak at once on a bus garble each other's packets. So who locks the port as well (flock), or opens it
         later without being root, is refused; who has it open already without a lock is not noticed.
 
+        Args:
+            path: of the device file.
+            baud: speed [bit/s], one that Linux has a name for.
+
         Raises:
             PortError: there is none, it may not be read, another process uses it, or it is no serial port.
         """
-        self._path = path
+        self._path, self._baud = path, baud
         try:
             self._file = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -74,7 +78,7 @@ class SerialPort:
             raise PortError(f"{path}: another process uses it, or this one twice; end that one") from error
         except (OSError, termios.error) as error:
             self.close()
-            raise PortError(f"{path}: it is no serial port of {BAUD} baud: {error.args[-1]}") from error
+            raise PortError(f"{path}: it is no serial port of {baud} baud: {error.args[-1]}") from error
 
     @property
     def name(self) -> str:
@@ -91,7 +95,7 @@ class SerialPort:
         attributes = termios.tcgetattr(self._file)
         attributes[0] = attributes[1] = attributes[3] = 0  # nothing is translated, echoed or waited for
         attributes[2] = termios.CS8 | termios.CREAD | termios.CLOCAL
-        attributes[4] = attributes[5] = termios.B1000000
+        attributes[4] = attributes[5] = getattr(termios, f"B{self._baud}")
         attributes[6][termios.VMIN] = attributes[6][termios.VTIME] = 0
         termios.tcsetattr(self._file, termios.TCSANOW, attributes)
         termios.tcflush(self._file, termios.TCIOFLUSH)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An emulated bus at a pseudo-terminal, which any program opens as the serial port of an arm."""
+"""An emulated bus at a pseudo-terminal, which any program opens as the serial port of an arm or a gripper."""
 
 from __future__ import annotations
 
@@ -12,18 +12,29 @@ import tty
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
-
-from serl_feetech.emulated.bus import EmulatedBus
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 _READ_AT_ONCE: Final = 4096  # [bytes]
 _IDLE: Final = 0.02  # [s] after which the servos move on although nobody asks
 
 
-class PseudoTerminal:
+class Wire(Protocol):
+    """What is at the other end of a serial port."""
+
+    def talk(self, data: bytes) -> bytes:
+        """What comes back when these bytes, of which the last may be half a packet, are sent."""
+
+    def advance(self) -> None:
+        """Let time pass until now."""
+
+
+W = TypeVar("W", bound=Wire)
+
+
+class PseudoTerminal(Generic[W]):
     """Serves an emulated bus in a thread of its own until it is closed, which is as if it were unplugged."""
 
-    def __init__(self, bus: EmulatedBus, link: Path | None = None) -> None:
+    def __init__(self, bus: W, link: Path | None = None) -> None:
         """Open it.
 
         Args:
@@ -41,7 +52,7 @@ class PseudoTerminal:
             link.unlink(missing_ok=True)
             link.symlink_to(self.path)
         self._wake, self._stop = os.pipe()
-        self._thread = threading.Thread(target=self._serve, name="emulated bus", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="emulated port", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -52,7 +63,7 @@ class PseudoTerminal:
     ) -> None:
         self.close()
 
-    def change(self, what: Callable[[EmulatedBus], None]) -> None:
+    def change(self, what: Callable[[W], None]) -> None:
         """Do something to the bus while it is served: plant a fault, take an arm by the hand."""
         with self._lock:
             self.bus.advance()
