@@ -217,6 +217,30 @@ def test_damage_says_that_what_was_discarded_may_have_come_back(tmp_path, make_s
     assert "may have come back" in line
 
 
+@pytest.mark.parametrize("place", ["payload", "size", "header"])
+def test_damage_in_the_very_last_record_of_a_run_is_told_and_a_torn_one_is_not(
+    tmp_path, make_spec, make_episode, place
+):
+    spec = make_spec()
+    episodes = [make_episode(spec, seed, stamped=False) for seed in range(3)]
+    ends = run_with(tmp_path, spec, episodes, [])
+    (segment,) = (tmp_path / "journal").glob("*.segment")
+    whole = segment.read_bytes()
+    told: list[RecordingError] = []
+    segment.write_bytes(whole[: ends[2] - 5])  # as a crash leaves it
+    assert len(list(open_recording(tmp_path).episodes(told.append))) == 2
+    assert told == []
+    data = bytearray(whole)
+    if place == "header":  # of the segment that comes last
+        (tmp_path / "journal" / "00000001.segment").write_bytes(data[:30])
+    else:
+        data[ends[1] if place == "size" else ends[2] - 5] ^= 1
+    segment.write_bytes(data)
+    assert len(list(open_recording(tmp_path).episodes(told.append))) == (3 if place == "header" else 2)
+    (line,) = map(str, told)
+    assert "its end is damaged" in line and "segment" in line and "\n" not in line
+
+
 def test_what_is_no_recording_is_refused_in_one_line(tmp_path, make_spec):
     (tmp_path / "file").write_text("something")
     with pytest.raises(RecordingError, match="expected a recording, found none of serl"):

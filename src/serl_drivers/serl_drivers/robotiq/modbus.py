@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As much of Modbus RTU as a gripper needs: input registers are read, holding registers written, a packet at a time."""
+"""The part of Modbus RTU that a gripper needs: input registers are read and holding registers written."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Scale:
     closed_count: int
     """Where they touch."""
     opening: float
-    """At `open_count` [m]."""
+    """Widest opening [m], at `open_count`."""
 
     def width(self, count: int) -> float:
         """Opening [m] at a count, no less than 0."""

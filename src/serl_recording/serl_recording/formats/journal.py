@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serl_rl.spec import DataError
 from serl_rl.storage.chunk import decode_chunk
-from serl_rl.storage.journal import journal_spec, salvage
+from serl_rl.storage.journal import damaged_end, journal_spec, salvage
 from serl_rl.storage.segment import SegmentError
 from serl_rl.storage.tombstone import Cuts, is_tombstone
 
@@ -79,3 +79,10 @@ class JournalReader(Reader):
                 continue
             if chunk is not None:
                 yield Piece(chunk, f"{record.actor_id}/{record.session_id}")
+        if whole and (problem := damaged_end(self._path)):
+            report(
+                RecordingError(
+                    f"{self._path}: its end is damaged, episodes that end there are left out, and what a person "
+                    f"discarded there may have come back: {problem}"
+                )
+            )

@@ -252,6 +252,23 @@ def salvage(path: Path) -> Iterator[Salvaged]:
             yield Salvaged(Position(index, before), again, unbroken)
 
 
+def damaged_end(path: Path) -> str:
+    """What is wrong behind the last record of a journal that can be read; empty where nothing is.
+
+    A last record that a crash, or a learner that writes it now, has left half is none. Where something else before it
+    is damaged, that is said; `salvage` tells of it, too.
+    """
+    segments = sorted(entry for entry in path.iterdir() if _NAME.fullmatch(entry.name))
+    if not segments:
+        return ""
+    try:
+        for _ in segment.scan(segments[-1], _KIND, torn_tail=True):
+            pass
+    except SegmentError as error:
+        return str(error)
+    return ""
+
+
 def journal_spec(path: Path) -> TransitionSpec:
     """The specification of a journal: that of the first segment whose header can be read.
 
