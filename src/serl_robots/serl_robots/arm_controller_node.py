@@ -34,6 +34,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from serl_interfaces.msg import ActionCommand, ArmState, EpisodeStatus, ExecutedAction, SafetyStatus
+from serl_robots.arm_markers_node import ArmMarkers
 from serl_robots.arm_messages_node import action_input, called, fill_pose
 from serl_robots.control.arbitration import NOBODY, Sender
 from serl_robots.control.arm_controller import ArmController
@@ -41,21 +42,21 @@ from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.control_step import Command, Measured
 from serl_robots.control.move_to import MoveRejected
 from serl_robots.control.task_robot import robot_of
+from serl_robots.loads_node import LoadListener
 from serl_robots.model.joint_states import JointStateError, JointStateReader
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.move_to_server_node import MoveToServer
 from serl_robots.other_arm_node import ArmOfPair
-from serl_robots.other_commanders_node import other_commanders
+from serl_robots.other_commanders_node import report_other_commanders
 from serl_robots.safety.limits import LIMIT_NAMES
 from serl_robots.safety.source import Source
-from serl_robots.safety.stop_signal import StopSignal
+from serl_robots.stop_signal import StopSignal
 from serl_robots.task_parameters_node import declare_task
 from serl_ros import log as logs
 
 _TIMER_PERIOD = 0.02  # [s]
 _STATUS_PERIOD = 1.0  # [s]
 _REFUSALS_PERIOD = 0.1  # [s] between two messages on arm/safety that tell of nothing but refusals
-_COMMANDERS_AFTER = 30.0  # [s] between two log lines about others who command
 _REPEAT_AFTER = 5.0  # [s] between two log lines about the same reason
 
 
@@ -101,8 +102,11 @@ class ArmControllerNode(Node):
         self._joints_publisher = self.create_publisher(
             JointTrajectory, "joint_trajectory_controller/joint_trajectory", RELIABLE_1
         )
+        self._commanders = self._pose_publisher, self._gripper_publisher, self._joints_publisher
+        self._markers = ArmMarkers(self, task.limits, self._base_frame)
         self._diagnostics = Diagnostics(self, robot.name)
         self._move_to = MoveToServer(self, robot, self._base_frame, self._control, self._publish)
+        self._loads = LoadListener(self, task.limits, lockstep=self._lockstep)  # heard before joint_states
         guarded = self._guarded
         self._episodes = self.create_subscription(
             EpisodeStatus, self._pair.topic("episode"), guarded("topic episode", self._on_episode), LATCHED
@@ -259,7 +263,8 @@ class ArmControllerNode(Node):
             stamp = self.get_clock().now().to_msg()
             stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
         tcp, velocity = self._kinematics.tcp_state(reading.positions, reading.velocities)
-        measured = Measured(stamp_ns, tcp, reading.positions, reading.gripper_width, time.monotonic())
+        now, loads = time.monotonic(), self._loads.loads(reading.efforts)
+        measured = Measured(stamp_ns, tcp, reading.positions, reading.gripper_width, now, loads)
         # the stamps of what is commanded next are those of the state it starts from
         self._pose.header.stamp = self._state.header.stamp = stamp
         self._measured = measured
@@ -361,11 +366,13 @@ class ArmControllerNode(Node):
         now = time.monotonic()
         if self._unsent is not None:
             self._send_hold(self._unsent)
+        shown = self._measured, self._commanded, self._what_to_show()[0], self._state.header.stamp
+        self._try(lambda: self._markers.show(*shown))
         if not self._broken:
             self._publish(self._controller.on_timer(now))
             self._move_to.publish_feedback(now)
         if now >= self._status_due_at:
-            self._set_commanders()
+            report_other_commanders(self, self._commanders, self._diagnostics)
             self._set_diagnostics(now)
             self._publish_safety()
         elif now - self._shown_at >= _REFUSALS_PERIOD:
@@ -462,16 +469,6 @@ class ArmControllerNode(Node):
             # a pause between episodes is nothing to worry about
             level = logs.INFO if key == "stale_command" else logs.WARN
             logs.log(self, level, status.reason, throttle=_REPEAT_AFTER, key=("reason", key))
-
-    def _set_commanders(self) -> None:
-        """Say who commands the arm beside this node: what it does is not known here, nor kept within the limits."""
-        others = other_commanders(self, (self._pose_publisher, self._gripper_publisher, self._joints_publisher))
-        if not others:
-            self._diagnostics.set("commands", OK, "from this node alone")
-            return
-        text = f"the arm is commanded past the safety filter by {others}; end what should not be there"
-        self._diagnostics.set("commands", ERROR, text)
-        logs.log(self, logs.ERROR, text, throttle=_COMMANDERS_AFTER, key="commands")
 
     def _set_diagnostics(self, now: float) -> None:
         mode, stopped, leader, _ = self._what_to_show()

@@ -6,6 +6,22 @@ from collections.abc import Iterable
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
+from serl_ros.diagnostics import ERROR, OK, Diagnostics
+
+from serl_ros import log as logs
+
+_AGAIN_AFTER = 30.0  # [s] between two log lines
+
+
+def report_other_commanders(node: Node, publishers: Iterable[Publisher], diagnostics: Diagnostics) -> None:
+    """Say who commands the arm beside `node`: what it does is not known here, nor kept within the limits."""
+    others = other_commanders(node, publishers)
+    if not others:
+        diagnostics.set("commands", OK, "from this node alone")
+        return
+    text = f"the arm is commanded past the safety filter by {others}; end what should not be there"
+    diagnostics.set("commands", ERROR, text)
+    logs.log(node, logs.ERROR, text, throttle=_AGAIN_AFTER, key="commands")
 
 
 def other_commanders(node: Node, publishers: Iterable[Publisher]) -> str:

@@ -15,6 +15,7 @@ from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel, load_robot
 from serl_robots.safety.limits import SafetyLimits
+from serl_robots.safety.overload import NO_LOADS
 from serl_robots.safety.safety_state import SafetyState
 
 PERIOD = 0.1
@@ -68,6 +69,7 @@ class Rig:
         self.now = 100.0
         self.stamp_ns = 5_000_000_000
         self.blocked = False
+        self.loads = NO_LOADS
         self.commands: list[Command] = []
         self.outcomes: list[MoveOutcome] = []
         self.controller.on_timer(self.now)
@@ -101,7 +103,8 @@ class Rig:
             seconds = PERIOD if self.lockstep else 0.1 * PERIOD
         self.stamp_ns += round(seconds * 1e9)
         self.now += 0.001 if self.lockstep else seconds
-        return self.take(self.controller.on_state(Measured(self.stamp_ns, self.tcp, self.joints, self.width, self.now)))
+        measured = Measured(self.stamp_ns, self.tcp, self.joints, self.width, self.now, self.loads)
+        return self.take(self.controller.on_state(measured))
 
     def states(self, seconds: float) -> list[Command]:
         """Joint states for so long, in real time; the commands that they led to."""

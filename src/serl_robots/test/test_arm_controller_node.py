@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node among others: a pretended bridge moves a pretended arm; everything else is real."""
 
+import math
 import os
 import time
 from array import array
@@ -14,7 +15,7 @@ import pytest
 pytest.importorskip("rclpy")
 from arm_graph import PERIOD_NS, Graph
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, WrenchStamped
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from serl_config.schema import fields
@@ -23,6 +24,7 @@ from serl_robots.safety.limits import LIMIT_NAMES, SafetyLimits
 from serl_ros.parameters import ParameterError
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
 from std_srvs.srv import SetBool, Trigger
+from visualization_msgs.msg import MarkerArray
 
 from serl_interfaces.action import MoveTo
 from serl_interfaces.msg import ActionCommand, EpisodeStatus, ExecutedAction, SafetyStatus
@@ -280,6 +282,48 @@ def test_the_boxes_and_posts_of_a_scene_are_kept_out_of(make_graph: Callable[...
     assert table == [-0.25, -0.5, -0.04, 0.85, 0.5, 0.0]
     assert left == pytest.approx([0.42, 0.22, 0.0, 0.48, 0.28, 0.6])
     assert right == pytest.approx([0.42, -0.28, 0.0, 0.48, -0.22, 0.6])
+
+
+def test_a_wrench_that_is_too_large_stops_the_arm_and_one_that_stops_holds_it(make_graph: Callable[..., Graph]) -> None:
+    graph = make_graph(lockstep=False, start=False, **{"limits.max_force": 30.0})
+    publisher = graph.node.create_publisher(WrenchStamped, "wrench", RELIABLE_1)
+    message = WrenchStamped()
+
+    def said(text: str, force: float) -> bool:
+        message.wrench.force.y = force
+        publisher.publish(message)
+        graph.bridge.publish(10_000_000)
+        return any(text in status.reason for status in graph.safety[-1:])
+
+    graph.ros.spin_until(lambda: said("no fresh wrench", math.nan), timeout=30.0)
+    graph.ros.spin_until(lambda: said("", 5.0) and not graph.safety[-1].reason, timeout=30.0)
+    graph.ros.spin_until(lambda: said("force 60.0 N at the tool, at most 30 N", 60.0), timeout=30.0)
+    assert graph.safety[-1].estop and "force" in graph.safety[-1].active_limits
+
+
+def test_rviz_is_shown_the_boxes_the_target_and_who_leads(make_graph: Callable[..., Graph]) -> None:
+    box = [0.6, -0.1, 0.0, 0.7, 0.1, 0.4]
+    graph = make_graph(lockstep=False, **{"limits.keep_out": box})
+    seen: list[MarkerArray] = []
+    graph.node.create_subscription(MarkerArray, "arm/markers", seen.append, RELIABLE_1)
+
+    def shown(text: str) -> bool:
+        return bool(seen) and any(marker.text == text for marker in seen[-1].markers)
+
+    graph.ros.spin_until(lambda: shown("idle"), timeout=30.0)
+    graph.call(SetBool, "arm/estop", SetBool.Request(data=True))
+    graph.ros.spin_until(lambda: shown("estop"), timeout=30.0)
+    by_name = {marker.ns: marker for marker in seen[-1].markers}
+    assert {*by_name} == {"workspace", "keep_out", "keep_out_distance", "trail", "target", "leader"}
+    size, middle = by_name["keep_out"].scale, by_name["keep_out"].pose.position
+    assert np.allclose([size.x, size.y, size.z, middle.x, middle.y, middle.z], [0.1, 0.2, 0.4, 0.65, 0.0, 0.2])
+    corners = np.array([[point.x, point.y, point.z] for point in by_name["workspace"].points])
+    assert np.allclose([corners.min(0), corners.max(0)], [[0.25, -0.3, 0.02], [0.7, 0.3, 0.5]])
+    edges = corners.reshape(12, 2, 3)
+    assert np.all(np.count_nonzero(edges[:, 0] != edges[:, 1], axis=1) == 1), "each along one axis"
+    target, state = by_name["target"].pose.position, graph.states[-1].target_pose.position
+    assert [target.x, target.y, target.z] == pytest.approx([state.x, state.y, state.z], abs=1e-6)
+    assert by_name["target"].color.r == pytest.approx(0.9), "the colour of the e-stop"
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ class EmulatedArm(Node):
             return
         self._now()
         self._scene.publish_frames()
-        self._scene.publish_markers({})
+        self._scene.publish_markers()
         self._scene.publish_images()
 
     def _on_reset(self, request: ResetWorld.Request, response: ResetWorld.Response) -> ResetWorld.Response:
@@ -131,7 +131,6 @@ class EmulatedArm(Node):
                 response.message = str(error)
                 return response
         self._episode, self._began_ns = request.episode, self._now()
-        self._scene.clear_trail()
         self._publish()
         response.success = True
         response.stamp = Time(sec=self._stamp.sec, nanosec=self._stamp.nanosec)

@@ -12,6 +12,7 @@ They command through the same safety filter as the arm controller, so that they 
 
 import copy
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from serl_robots.control.arm_command import CommandIntegrator, keep_apart_of
 from serl_robots.control.control_step import CommandResult
 from serl_robots.model.pose import Pose
+from serl_robots.safety.overload import NO_LOADS, Loads
 
 from serl_sim.rendering import PRETTY
 from serl_sim.scene.scene import OVERVIEW
@@ -121,6 +123,7 @@ class TaskEnv(gym.Env[Any, Any]):
         for name, integrator in self._integrators.items():
             own = self.world.sample_of(name)
             integrator.see(own.tcp)
+            integrator.feel(_loads(own), own.tcp, own.joint_positions, self.task.control_period)
             integrator.observe(own.tcp, self.task.control_period, own.joint_positions)
         objects = self.world.objects()
         judgement = self.task.judge(objects)
@@ -205,3 +208,11 @@ class TaskEnv(gym.Env[Any, Any]):
         for name, view in self.task.cameras.items():
             observation[name] = view.apply(world.render(name, *world.picture_size(name)))
         return observation
+
+
+def _loads(sample: ArmSample) -> Loads:
+    """What an arm pushes with, as its controller hears it."""
+    if sample.wrench is None:
+        return NO_LOADS
+    values = sample.wrench.tolist()
+    return Loads(math.hypot(*values[:3]), math.hypot(*values[3:]))

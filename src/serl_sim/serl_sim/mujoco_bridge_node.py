@@ -320,7 +320,6 @@ class MujocoBridge(Node):
         self._resets += 1
         self._refused.clear()
         self._image_step = -1
-        self._scene.clear_trail()
         self._states.publish_problem("")
         self._publish()
         self._states.publish_clock()
@@ -393,7 +392,7 @@ class MujocoBridge(Node):
         if not self._simulation.broken:  # else its state is none, and nobody may take it for one
             self._states.publish_clock()
             self._scene.publish_frames()
-            self._scene.publish_markers(self._simulation.targets)
+            self._scene.publish_markers()
             self._scene.publish_images_to_newcomers()
             if now - self._published_ns >= _REMINDER_PERIOD_NS:
                 self._publish_state()

@@ -1,22 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the bridge publishes of the world for who looks at it: frames, pictures, markers."""
 
-from collections.abc import Mapping
-from functools import partial
-
 import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.node import Node
 from serl_robots.model.camera_info import ideal_camera_info, optical_frame
-from serl_robots.model.pose import Pose
 from serl_ros.camera_publisher import CameraPublisher
 from serl_ros.qos import LATCHED, RELIABLE_1, RELIABLE_10
 from serl_tasks.arm_sample import arm_topic
 from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
-from serl_interfaces.msg import SafetyStatus
 from serl_sim.markers import SceneMarkers
 from serl_sim.transforms import RobotFrames, camera_transforms
 from serl_sim.world import World
@@ -76,11 +71,6 @@ class ScenePublisher:
         }
         self._markers = SceneMarkers(world.task, frame_prefix + world.task.reference_frame(world.robot.base_frame))
         self._marker_publisher = node.create_publisher(MarkerArray, "markers", RELIABLE_1)
-        self._modes = dict.fromkeys(arms, SafetyStatus.MODE_IDLE)
-        self._subscriptions = [
-            node.create_subscription(SafetyStatus, arm_topic(arm, "arm/safety"), partial(self._on_safety, arm), LATCHED)
-            for arm in arms
-        ]
 
     def publish_images(self) -> None:
         """Publish the images that somebody subscribes to."""
@@ -101,18 +91,10 @@ class ScenePublisher:
             self._transforms.transforms = [each for frames in self._frames for each in frames.moving(data, stamp)]
             self._transforms_publisher.publish(self._transforms)
 
-    def publish_markers(self, targets: Mapping[str, Pose]) -> None:
-        """Publish the markers, if somebody looks; `targets` are what is commanded, by arm, in the frame of its base."""
+    def publish_markers(self) -> None:
+        """Publish the markers, if somebody looks."""
         if self._marker_publisher.get_subscription_count() > 0:
-            markers = self._markers.build(self._world.objects(), targets, self._modes, self._stamp)
-            self._marker_publisher.publish(markers)
-
-    def clear_trail(self) -> None:
-        """Begin a new trail of the tool."""
-        self._markers.clear_trail()
+            self._marker_publisher.publish(self._markers.build(self._world.objects(), self._stamp))
 
     def _render(self, camera: str) -> NDArray[np.uint8]:
         return self._world.render(camera, *self._sizes[camera])
-
-    def _on_safety(self, arm: str, status: SafetyStatus) -> None:
-        self._modes[arm] = status.mode

@@ -91,7 +91,7 @@ class StatePublisher:
         self._wrench.header.stamp = stamp
         self._wrench.header.frame_id = frame_prefix + world.robot.tcp_frame
         self._wrench_publisher = None
-        if world.task.observes_wrench:
+        if world.task.measures_wrench:
             self._wrench_publisher = node.create_publisher(WrenchStamped, "wrench", RELIABLE_10)
         self._joints = [_JointPublisher(node, world, stamp, arm) for arm in world.task.arm_names]
         self._truth_publisher = node.create_publisher(WorldState, "truth", RELIABLE_10)

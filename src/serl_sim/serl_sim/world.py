@@ -100,7 +100,7 @@ class World:
         self._tools: dict[str, Pose] = {}  # of the arms, computed when asked for, and kept until the world moves
         self._samples: dict[str, ArmSample] = {}
         cutoff = self.robot.simulation.wrench_cutoff
-        self._wrist = WristSensor(model, cutoff) if task.observes_wrench else None
+        self._wrist = WristSensor(model, cutoff) if task.measures_wrench else None
         self._home = self._settled()
         self.reset(0)
 

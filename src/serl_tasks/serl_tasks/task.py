@@ -226,6 +226,11 @@ class Task(ArmTask):
         return self._state_vector.observed_objects
 
     @property
+    def measures_wrench(self) -> bool:
+        """Whether a force and torque sensor is needed, for an observation or for a limit."""
+        return self.observes_wrench or self.limits.max_force > 0.0 or self.limits.max_torque > 0.0
+
+    @property
     def observes_wrench(self) -> bool:
         """Whether the state vector takes force or torque at the wrist, which somebody has to measure."""
         return self._state_vector.observes_wrench

@@ -246,7 +246,7 @@ def test_rviz_gets_its_configuration_and_namespace(environment: dict[str, str], 
     assert process.command[3:5] == ("-f", "world")
 
 
-def test_rviz_shows_what_the_bridge_publishes() -> None:
+def test_rviz_shows_what_bridge_and_arm_controller_publish() -> None:
     manager = yaml.safe_load((ROOT / "config/rviz/serl.rviz").read_text())["Visualization Manager"]
     assert manager["Global Options"]["Fixed Frame"] == "world"
     topics = {
@@ -254,7 +254,8 @@ def test_rviz_shows_what_the_bridge_publishes() -> None:
         for display in manager["Displays"]
     }
     assert topics["RobotModel"] == "robot_description"
-    assert topics["MarkerArray"] == "markers"
+    arrays = [each["Topic"]["Value"] for each in manager["Displays"] if each["Class"].endswith("/MarkerArray")]
+    assert arrays == ["arm/markers", "left/arm/markers", "right/arm/markers", "markers"]
     images = [display["Topic"]["Value"] for display in manager["Displays"] if display["Class"].endswith("/Image")]
     assert images == ["front/color/image_raw", "wrist/color/image_raw"]
 

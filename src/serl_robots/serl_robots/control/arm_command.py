@@ -20,6 +20,7 @@ from serl_robots.safety.gripper_filter import GripperFilter
 from serl_robots.safety.joint_filter import JointFilter
 from serl_robots.safety.keep_apart import KeepApart
 from serl_robots.safety.limits import SafetyLimits
+from serl_robots.safety.overload import Loads, Overload, OverloadMonitor
 from serl_robots.safety.tool_filter import ToolFilter
 from serl_robots.safety.tool_target import ToolTarget
 from serl_robots.safety.tracking import TrackingMonitor
@@ -38,6 +39,8 @@ class CommandIntegrator:
         acts_on_joints: whether the action's components are joint deltas.
         filter: that of the tool.
         joint_filter: that of the joints, None without kinematics and where another arm is kept away from.
+        loads: what the arm pushes with, watched.
+        overload: the load that the arm gives way to, None while there is none.
     """
 
     def __init__(
@@ -83,6 +86,9 @@ class CommandIntegrator:
         self._leader: JointIntegrator | None = self._joints if self.acts_on_joints else None  # None: the tool
         self._tracking = TrackingMonitor(limits, turns_freely=turns_freely)
         self._was_stuck = False
+        self.loads = OverloadMonitor(limits)
+        self.overload: Overload | None = None
+        self._way_out: tuple[Pose, Joints | None] | None = None
 
     # State
 
@@ -134,7 +140,7 @@ class CommandIntegrator:
             ValueError: no joints where the action needs them, or numbers that are not finite.
         """
         self._tool.reset(measured, gripper_width)
-        self._leader = None
+        self._leader = self.overload = self._way_out = None
         if self.acts_on_joints:
             if joints is None:
                 raise ValueError("expected measured joint positions, because the action is of joints")
@@ -158,6 +164,21 @@ class CommandIntegrator:
         self.filter.see(measured)
         if self.joint_filter is not None:
             self.joint_filter.see(measured)
+
+    def feel(self, loads: Loads, measured: Pose, joints: Joints | None, elapsed: float) -> Overload | None:
+        """Call with everything newly measured, `elapsed` [s] after the one before.
+
+        While there is an overload, actions lead to where the arm is measured, and no further; results name the limit.
+
+        Args:
+            loads: what the arm pushes with.
+            measured: tool pose.
+            joints: positions (n_joints,) [rad], which an action of joints needs.
+            elapsed: [s].
+        """
+        self.overload = self.loads.update(loads, elapsed)
+        self._way_out = None if self.overload is None else (measured, joints)
+        return self.overload
 
     def observe(self, measured: Pose, elapsed: float, joints: Joints | None = None) -> bool:
         """Call with everything newly measured, `elapsed` [s] after the one before; `joints` are (n_joints,) [rad].
@@ -220,6 +241,9 @@ class CommandIntegrator:
             wanted = np.clip(wanted, np.float32(-1.0), np.float32(1.0))
             values = wanted.tolist()
             clipped = True
+        if self.overload is not None and self._way_out is not None:
+            result = self.approach(*self._way_out)
+            return result._replace(limits=(self.overload.limit, *result.limits))
         width = self.filter.gripper_width
         if self.action.gripper is not None:
             index, full = self.action.gripper
@@ -249,14 +273,16 @@ class CommandIntegrator:
             raise RuntimeError("call lead_by_joints() with the measured joint positions first")
         return self._told(self._leader.move(positions, self.gripper_width))
 
-    def approach(self, goal: Pose, joints: Joints) -> CommandResult:
+    def approach(self, goal: Pose, joints: Joints | None) -> CommandResult:
         """One control step towards a pose, or where the joints lead towards their positions (n_joints,) [rad].
 
         No faster than the arm can still stop there. The gripper keeps its command. Nobody's action: reported as the one
         that it amounts to.
         """
         leader = self._leader
-        return self._told(self._tool.approach(goal) if leader is None else leader.approach(joints))
+        if leader is None or joints is None:
+            return self._told(self._tool.approach(goal))
+        return self._told(leader.approach(joints))
 
     def brake(self) -> CommandResult:
         """One control step of braking, nobody's action: reported as the one that it amounts to."""

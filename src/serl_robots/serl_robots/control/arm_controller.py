@@ -126,16 +126,25 @@ class ArmController:
             self._commands.resync = True
             self._leaders.policy.forget_state_time()
         elapsed_ns = 0 if before is None else measured.stamp_ns - before.stamp_ns
-        self._watchdog.hear_states(elapsed_ns)
+        self._watchdog.hear_states(elapsed_ns, self._integrator.loads.missing(measured.loads), measured)
         if pacing.is_doubtful:
             return None  # nothing is commanded on a pose that only one message has told
         self._integrator.see(measured.tcp)
+        elapsed = max(elapsed_ns, 0) / _SECOND_NS
+        overload = self._integrator.feel(measured.loads, measured.tcp, measured.joints, elapsed)
         moved = pacing.is_void or pacing.is_displaced
         if moved or (self._commands.fresh and pacing.world_moved(measured)):
             self._motions.end("preempted", "the world was reset, or something else moved the arm", measured)
         self._commands.resync |= moved
         if self.safety.estop:
             return self._tick(now) or self._go_on_holding(now)
+        if overload is not None:
+            if overload.stops:
+                self.safety.overload(overload.limit, overload.text)
+                return self._hold_stopped(overload.text)
+            if self._motions.under_way:
+                self._motions.end("preempted", f"{overload.text}; the arm gives way", measured)
+                self._commands.give_way(measured)
         if self._motions.under_way:
             return self._drive_motion(measured, now)
         if self.safety.mode in (Source.POLICY, Source.HUMAN) and not self._commands.resync and elapsed_ns > 0:
@@ -363,6 +372,8 @@ class ArmController:
         missing = self._leaders.missing(now)
         if missing:
             self.safety.hold("person", missing)
+        if (overload := self._integrator.overload) is not None:
+            self.safety.hold(overload.limit, f"{overload.text}; the arm gives way")
         return self._command(turn.source, result, measured, now, turn.episode, turn.step)
 
     def _command(

@@ -195,6 +195,10 @@ class CommandSequence:
             self._hold_drives = drives
         return self.hold
 
+    def give_way(self, measured: Measured) -> None:
+        """The arm is held where it is measured, and not where it was commanded to."""
+        self.make_hold(drives=True).give_way(measured)
+
     def stop(self) -> None:
         """Begins to hold anew: says so where the arm was held before, and lets nothing else go on."""
         if self.hold is not None and not self.hold.holds_joints:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_robots.model.pose import Pose
+from serl_robots.safety.overload import NO_LOADS, Loads
 from serl_robots.safety.source import Source
 
 
@@ -20,6 +21,7 @@ class Measured:
     joints: NDArray[np.float64]  # arm joints (n_joints,) [rad]
     gripper_width: float  # [m]
     received_at: float  # local time [s]
+    loads: Loads = NO_LOADS
 
 
 class CommandResult(NamedTuple):

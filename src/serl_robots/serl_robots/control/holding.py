@@ -49,6 +49,10 @@ class Hold:
         """
         return self._integrator.braking_periods == 0 and (self.stands or not self.holds_joints)
 
+    def give_way(self, measured: Measured) -> None:
+        """Whatever holds the arm back is in its way: what is commanded goes to where the arm is measured."""
+        self._goal, self._let_go = measured, True
+
     def still(self) -> CommandResult:
         """The next command, also when nothing changes by it."""
         self.begun = True

@@ -35,6 +35,11 @@ def robot_of(task: ArmTask) -> RobotModel:
                 f"task {task.name!r}: {key}: expected at least the {gripper.min_width} m to which {robot.name!r} "
                 f"closes (gripper.min_width of {place}), found {width}; {remedy}"
             )
+    if task.limits.max_effort and len(task.limits.max_effort) != len(robot.arm_joints):
+        raise ConfigError(
+            f"task {task.name!r}: limits.max_effort: expected {len(robot.arm_joints)} numbers, one for each joint of "
+            f"{robot.name!r} (arm_joints of {place}), found {len(task.limits.max_effort)}; {remedy}"
+        )
     action = task.of_arm(task.arm_names[0]).action  # those of several arms are of one kind
     if robot.low_level == "joint" and (action.translation or action.rotation):
         raise ConfigError(

@@ -53,9 +53,12 @@ class Watchdog:
         self._slept = gap > 0.5 * self._limits.joint_state_timeout and not self._slept
         return self._slept
 
-    def hear_states(self, elapsed_ns: int) -> None:
-        """Joint states came, so much state time after the ones before."""
-        if self.states_lost and elapsed_ns != 0:
+    def hear_states(self, elapsed_ns: int, missing: str | None, measured: Measured) -> None:
+        """Joint states came, so much state time after the ones before; `missing` says what is not known beside them."""
+        if missing is not None:
+            if not self.states_lost:
+                self._lose_states(f"{missing}; holding the arm", measured)
+        elif self.states_lost and elapsed_ns != 0:
             self.states_lost = False
             self._safety.clear()
             if self.driver:

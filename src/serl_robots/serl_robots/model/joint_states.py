@@ -25,6 +25,7 @@ class JointReading(NamedTuple):
     positions: NDArray[np.float64]  # arm joints (n_joints,) [rad]
     velocities: NDArray[np.float64]  # arm joints (n_joints,) [rad/s]
     gripper_width: float  # [m]
+    efforts: tuple[float, ...] | None = None  # arm joints (n_joints,) [Nm], where they are told
 
 
 class JointStateReader:
@@ -74,7 +75,11 @@ class JointStateReader:
                 f"expected joint {self._robot.arm_joints[index]} in [{self._lowest[index]:.2f}, "
                 f"{self._highest[index]:.2f}] rad, found {arm[index]:g}"
             )
-        return JointReading(arm, speeds, width)
+        efforts = None
+        if len(message.effort) == len(positions):
+            told = np.asarray(message.effort, dtype=np.float64)[self._arm]
+            efforts = tuple(told.tolist()) if np.isfinite(told).all() else None
+        return JointReading(arm, speeds, width, efforts)
 
     def _learn(self, names: Sequence[str]) -> None:
         index = {name: number for number, name in enumerate(names)}

@@ -36,6 +36,9 @@ LIMIT_NAMES: Final = (
     "joint_step",
     "joint_velocity",
     "joint_acceleration",
+    "force",  # at the tool: the arm gives way, or is stopped
+    "torque",
+    "effort",  # the same of a joint
     "reference_error",  # distance of target and tool
     "tracking_error",  # target set back to the measured pose
     "keep_apart",  # distance of the hands of two arms
@@ -66,6 +69,9 @@ LIMIT_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "joint_step": "distance of a joint per step",
         "joint_velocity": "speed of a joint",
         "joint_acceleration": "acceleration of a joint",
+        "force": "force at the tool",
+        "torque": "torque at the tool",
+        "effort": "effort of a joint",
         "reference_error": "target far from the tool",
         "tracking_error": "the arm lags behind its target",
         "keep_apart": "distance to the other arm",
@@ -118,6 +124,21 @@ class SafetyLimits:
     joint_state_timeout: float = Field(
         default=0.25, gt=0.0, le=10.0, description="no motion on joint states older than this, local time [s]"
     )
+    max_force: float = Field(
+        default=0.0, ge=0.0, le=1000.0, description="at the tool, of `wrench`; 0: nobody looks [N]"
+    )
+    max_torque: float = Field(
+        default=0.0, ge=0.0, le=200.0, description="at the tool, of `wrench`; 0: nobody looks [Nm]"
+    )
+    max_effort: tuple[float, ...] = Field(
+        default=(), description="of each arm joint, of `joint_states`; none: nobody looks [Nm]"
+    )
+    overload_time: float = Field(
+        default=0.05, ge=0.0, le=5.0, description="over max_force, max_torque or max_effort until the arm gives way [s]"
+    )
+    overload_stop: float = Field(
+        default=1.5, ge=1.0, le=100.0, description="times these limits, from which on the arm is stopped"
+    )
     max_reference_error: float = Field(
         default=0.1, gt=0.0, le=1.0, description="of the target from where the tool is measured, on each axis [m]"
     )
@@ -159,6 +180,8 @@ class SafetyLimits:
                 f"expected workspace_min and workspace_max within {_FARTHEST:g} m of the base, found "
                 f"{list(self.workspace_min)} and {list(self.workspace_max)}"
             )
+        if not all(value > 0.0 for value in self.max_effort):
+            raise ValueError(f"max_effort: expected positive numbers, found {list(self.max_effort)}")
         corners = self.keep_out
         if len(corners) % NUMBERS:
             raise ValueError(f"keep_out: expected six numbers for each box, found {len(corners)} numbers")

@@ -79,6 +79,10 @@ class SafetyState:
         """Latches the stop because of an error of the controller itself."""
         self._latch("fault", f"{reason}; the arm is stopped, arm/reset_estop releases it")
 
+    def overload(self, limit: str, reason: str) -> None:
+        """Latches the stop because the arm pushes far too hard."""
+        self._latch(limit, f"{reason}; the arm is stopped, arm/reset_estop releases it")
+
     def _latch(self, key: str, reason: str) -> None:
         self.estop = True
         self.mode = Source.ESTOP

@@ -84,7 +84,7 @@ def describe_model(task: Task, robot: RobotModel, world: WorldFile) -> mujoco.Mj
         task.objects.items(), key=lambda each: each[1].joint is not None
     ):  # its base is there then
         add_object(spec, name, item, robot)
-    if task.observes_wrench:
+    if task.measures_wrench:
         add_wrist_sensor(spec, robot)
     for name, camera in {**cameras_of(world, robot, task.arm_names), OVERVIEW: world.overview}.items():
         _add_camera(spec, name, camera)
