@@ -10,7 +10,8 @@ from serl_robots.model.robot import load_robot
 
 def message(names: list[str], positions: list[float], velocities: list[float] | None = None) -> SimpleNamespace:
     speeds = [0.1 * value for value in positions] if velocities is None else velocities
-    return SimpleNamespace(name=names, position=array("d", positions), velocity=array("d", speeds))
+    efforts = array("d", [2.0 * value for value in positions])
+    return SimpleNamespace(name=names, position=array("d", positions), velocity=array("d", speeds), effort=efforts)
 
 
 ROBOT = load_robot("panda")
