@@ -98,6 +98,9 @@ def driver(processes: Any, operator: Operator, terminal: PseudoTerminal, calibra
     arguments = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
     command = str(find_executable("serl_drivers", "driver", os.environ))
     process = processes.start(command, "--ros-args", *arguments)
+    operator.wait_for("limp")
+    assert torques(terminal) == {False}
+    assert operator.ask("hold").success
     operator.wait_for("holding")
     return process
 

@@ -117,6 +117,8 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: b
     try:
         with _graph(run, plan, console) as graph:
             console.print(f"run {run.path}, ROS_DOMAIN_ID {graph.domain_id}", highlight=False, soft_wrap=True)
+            if plan.hardware != "simulated":
+                graph.switch_on()
             with _page(plan, console) if page else nullcontext():
                 result = _send_goal(graph, plan, console, helped=page or _is_helped(plan))
             wall_seconds = time.monotonic() - started
