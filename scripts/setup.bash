@@ -140,17 +140,23 @@ make_venv() {
   venv_id >"$state/venv"
 }
 
-# set_up_extra NAME: into $venv what requirements/extras/NAME.txt says. A virtual environment that is made anew lacks it.
-set_up_extra() {
-  local requirements=$root/requirements/extras/$1.txt known
-  if [[ $1 == */* || ! -f $requirements ]]; then
-    known=$(cd "$root/requirements/extras" && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | xargs)
-    die "setup $1: expected optional packages that there are: $known."
-  fi
+# set_up_extras NAME...: into $venv what requirements/extras/NAME.txt say. A virtual environment that is made anew lacks
+# them. Where one name is wrong nothing is installed.
+set_up_extras() {
+  local name requirements known
+  for name in "$@"; do
+    if [[ $name == */* || ! -f $root/requirements/extras/$name.txt ]]; then
+      known=$(cd "$root/requirements/extras" && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | xargs)
+      die "setup $name: expected optional packages that there are: $known."
+    fi
+  done
   exec 9>"$root/.serl/lock"
   flock 9
   : >"$setup_log"
-  install_packages
+  for name in "$@"; do
+    requirements=$root/requirements/extras/$name.txt
+    install_packages
+  done
   exec 9>&-
 }
 

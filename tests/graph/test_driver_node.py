@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 from serl_feetech.arm import SO_ARM
 from serl_feetech.calibration import ServoCalibration, write_calibration
@@ -98,6 +99,9 @@ def driver(processes: Any, operator: Operator, terminal: PseudoTerminal, calibra
     arguments = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
     command = str(find_executable("serl_drivers", "driver", os.environ))
     process = processes.start(command, "--ros-args", *arguments)
+    operator.wait_for("limp")
+    assert torques(terminal) == {False}
+    assert operator.ask("hold").success
     operator.wait_for("holding")
     return process
 
@@ -157,3 +161,17 @@ def test_a_second_commander_is_named_and_a_killed_driver_leaves_the_arm_at_its_l
     driver.send(signal.SIGKILL)
     driver.wait()
     assert torques(terminal) == {True}
+
+
+def test_who_else_commands_the_arm_is_named(ros: Any, driver: Any, operator: Operator) -> None:
+    intruder = ros.node("intruder")
+    intruder.create_publisher(PoseStamped, "target_pose", RELIABLE_1)
+    intruder.create_publisher(JointTrajectory, "joint_trajectory_controller/joint_trajectory", RELIABLE_1)
+
+    def said() -> str:
+        status = operator.diagnostics.get("driver: commands")
+        return "" if status is None or status.level != DiagnosticStatus.ERROR else status.message
+
+    ros.spin_until(lambda: "/intruder on" in said(), START_TIMEOUT, said)
+    assert "/operator on /joint_trajectory_controller/joint_trajectory" in said()
+    assert "target_pose" not in said(), "where there is one alone"

@@ -124,6 +124,17 @@ def test_optional_packages_are_installed_with_hashes_as_the_others(ready):
         assert f"setup {name}: expected optional packages that there are: eyes." in result.stderr
 
 
+def test_several_optional_packages_are_installed_by_one_command_or_none_of_them(ready):
+    for name in ("eyes", "ears"):
+        ready.write(f"requirements/extras/{name}.txt", f"{name}==1\n")
+    result = ready.serl("setup", "eyes", "noses")
+    assert result.returncode == 1 and "setup noses: expected" in result.stderr
+    assert ready.calls() == []
+    assert ready.serl("setup", "eyes", "ears").returncode == 0
+    install, extras = f"-I {ready.root}/scripts/install_packages.py", f"{ready.root}/requirements/extras"
+    assert ready.calls() == [f"{install} {extras}/eyes.txt", f"{install} {extras}/ears.txt"]
+
+
 def test_a_lost_file_in_the_environment_makes_a_new_one(ready):
     (ready.root / ".venv/lib/installed").unlink()
     result = ready.serl("setup")

@@ -75,6 +75,7 @@ _add("The ROS graph", "console", console.console)
 _add("The ROS graph", "doctor", repair.doctor)
 _add("Safety", "estop", stop.estop)
 _add("Safety", "reset-estop", stop.reset_estop)
+_add("Safety", "driver", stop.driver)
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,6 +10,7 @@ from serl_config.resources import listing
 from serl_config.schema import ConfigError, Field, build, config, read_yaml
 from serl_config.strict_yaml import YamlError, parse_yaml
 from serl_config.text import printable
+from serl_drivers.config import driver_names, load_driver
 from serl_launch.errors import UsageError
 from serl_rl.reward.classifier_file import read_classifier
 from serl_tasks.pair import PairError, check_pair
@@ -149,14 +150,12 @@ def check_hardware(plan: TrainingPlan) -> TrainingPlan:
 
     Raises:
         UsageError: says which option does not fit --hardware, and what to do.
-        ConfigError: the file of a task is wrong.
+        ConfigError: the file of a task or a driver is wrong.
     """
     if plan.hardware == "simulated":
         return plan
+    check_driver(plan.task, plan.hardware)
     option = f"--hardware {plan.hardware}"
-    robot, drivers = get_task(plan.task).robot, listing("config/drivers", ".yaml")
-    if robot not in drivers:
-        raise UsageError(f"{option}: no driver {robot!r} in config/drivers, where there are {', '.join(drivers)}")
     if plan.partner or plan.viewer or plan.rtf not in (0.0, 1.0):
         raise UsageError(f"{option} has neither --with, nor --viewer, nor a --rtf of its own")
     if plan.hardware == "real" and (plan.teleop == "scripted" or plan.reward == "truth"):
@@ -165,6 +164,25 @@ def check_hardware(plan: TrainingPlan) -> TrainingPlan:
             "or human"
         )
     return replace(plan, rtf=1.0)
+
+
+def check_driver(task: str, hardware: str) -> None:
+    """Refuses `--hardware` for a task whose robot has no driver, or whose emulator is not installed.
+
+    Raises:
+        UsageError: says what there is, or what brings it.
+        ConfigError: the file of the task or of the driver is wrong.
+    """
+    robot, known = get_task(task).robot, driver_names()
+    if robot not in known:
+        raise UsageError(
+            f"--hardware {hardware}: no driver {robot!r} in config/drivers, where there are {', '.join(known)}"
+        )
+    emulated = f"{robot}_emulated"
+    if hardware == "emulated" and emulated in known:
+        emulator = load_driver(emulated).emulator
+        if emulator is not None and emulator.missing:
+            raise UsageError(f"--hardware {hardware}: {robot}: {emulator.missing}")
 
 
 def check_person(plan: TrainingPlan) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,23 @@ FOLDER = "config/drivers"
 
 
 @config(kw_only=True)
+class EmulatorConfig:
+    """A program that stands for an arm that is not there."""
+
+    command: tuple[str, ...] = Field(
+        default=(), description="program and arguments, {port} for the arm's address; empty: the device brings its own"
+    )
+    modules: tuple[str, ...] = Field(default=(), description="Python modules that client and emulator need")
+    extra: str = Field(description="of ./serl setup that brings them")
+
+    @property
+    def missing(self) -> str:
+        """What is not installed, and what brings it; empty where all is there."""
+        absent = [name for name in self.modules if importlib.util.find_spec(name) is None]
+        return f"{', '.join(absent)} not installed: ./serl setup {self.extra}" if absent else ""
+
+
+@config(kw_only=True)
 class DriverConfig:
     """One way to drive a robot."""
 
@@ -25,6 +43,7 @@ class DriverConfig:
     rate: float = Field(default=100.0, ge=10.0, le=1000.0, description="of targets on the wire [Hz]")
     gripper_speed: float = Field(default=0.2, gt=0.0, le=2.0, description="largest speed of the opening [m/s]")
     limp_at_end: bool = Field(default=False, description="switch the torque off when the node ends")
+    emulator: EmulatorConfig | None = Field(default=None, description="what answers, where there is no arm")
     settings: dict[str, Any] = Field(default_factory=dict, description="of the device, see its own schema")
     gripper: dict[str, Any] = Field(
         default_factory=dict, description="`device` and settings of a gripper that is not the arm's own; empty: none"

@@ -56,6 +56,12 @@ class ArmDevice(Protocol):
             DriverError: with the cause (permission, wrong port, another firmware, no calibration) and what to do.
         """
 
+    def limp(self) -> str:
+        """Which motors have no torque, so that nothing but its weight and a hand hold the arm; empty where all have.
+
+        Asked once after `connect`. An arm that brakes where its motors are off is never limp.
+        """
+
     def read(self) -> Reading:
         """Where the arm is now."""
 

@@ -27,7 +27,7 @@ class State(enum.Enum):
     UNCONFIGURED = "unconfigured"
     """There is no connection; one is tried for."""
     LIMP = "limp"
-    """Connected, with the torque off on request."""
+    """Connected, with the torque off: on request, or because it was found so."""
     HOLDING = "holding"
     """The arm stands, with torque."""
     ACTIVE = "active"
@@ -104,7 +104,7 @@ class Driver:
         self._joints: Joints | None = None  # commanded last; None: nothing since the arm was told to hold
         self._width = self._wanted_width = 0.0
         self._motion: Motion | None = None
-        self._limp = False  # on request: nothing but a request switches the torque on again
+        self._limp = False  # nothing but a request switches the torque on again
         self._failures = 0
         self._fault_reason = ""
         self._commanded_at = -math.inf
@@ -207,7 +207,14 @@ class Driver:
             self._tried_at = now
             self._device.connect()
             self._heard_at = now
-            self._hold("connected")
+            without = self._device.limp()
+            if without:  # whoever left it so may have a hand in it
+                self._joints, self._limp = None, True
+                self._change(
+                    State.LIMP, f"connected, and found without torque at {without}; driver/hold switches it on"
+                )
+            else:
+                self._hold("connected")
         if asked == "release":
             self._release()
         if asked == "activate" and isinstance(self._device, Activates):

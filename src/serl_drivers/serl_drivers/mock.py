@@ -46,6 +46,10 @@ class MockDevice:
     def connect(self) -> None:
         """It is there."""
 
+    def limp(self) -> str:
+        """It holds when it wakes."""
+        return ""
+
     def read(self) -> Reading:
         """Where it is."""
         velocities = (self._positions - self._before) / self._settings.period

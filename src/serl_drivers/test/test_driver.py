@@ -26,8 +26,9 @@ class Bench:
         self.kinematics = Kinematics(self.robot)
         settings = {"port": port, "calibration": str(calibration), "values_every": 0.02}
         self.said: list[str] = []
+        self.device = make(self.robot, settings, "a test")
         self.driver = Driver(
-            make(self.robot, settings, "a test"),
+            self.device,
             self.robot,
             Kinematics(self.robot),
             InverseKinematics(self.robot, Kinematics(self.robot), PERIOD),
@@ -57,8 +58,43 @@ class Bench:
 @pytest.fixture
 def bench(terminal: PseudoTerminal, calibration: Path) -> Bench:
     bench = Bench(terminal.path, calibration)
+    bench.turn(bench.state(State.LIMP))
+    bench.driver.ask("hold")
     bench.turn(bench.state(State.HOLDING))
     return bench
+
+
+def test_an_arm_that_is_found_without_torque_stays_so_until_it_is_asked_to_hold(
+    terminal: PseudoTerminal, calibration: Path
+) -> None:
+    bench = Bench(terminal.path, calibration)
+    bench.turn(bench.state(State.LIMP))
+    bench.driver.open_to(0.01, time.monotonic())
+    for _ in range(20):
+        bench.driver.tick(time.monotonic())
+    assert bench.torques(terminal) == [False] * 6 and "driver/hold" in bench.driver.reason
+    bench.driver.close(limp=False)
+    assert bench.torques(terminal) == [False] * 6
+
+
+def test_a_driver_that_comes_back_after_a_kill_leaves_the_torque_as_it_finds_it(
+    bench: Bench, terminal: PseudoTerminal, calibration: Path
+) -> None:
+    bench.device.close()  # as a kill does, without a word to the servos
+    again = Bench(terminal.path, calibration)
+    again.turn(again.state(State.HOLDING))
+    assert again.torques(terminal) == [True] * 6
+    again.driver.ask("release")
+    again.turn(again.state(State.LIMP))
+    again.device.close()
+    third = Bench(terminal.path, calibration)
+    third.turn(third.state(State.LIMP))
+    assert third.torques(terminal) == [False] * 6
+    third.device.close()
+    terminal.change(lambda bus: bus.servo(2).write(40, b"\1"))  # a part of them: no reason to switch on the rest
+    fourth = Bench(terminal.path, calibration)
+    fourth.turn(fourth.state(State.LIMP))
+    assert fourth.torques(terminal) == [False, True, False, False, False, False]
 
 
 def test_it_holds_then_follows_and_holds_again_when_nobody_commands(bench: Bench, terminal: PseudoTerminal) -> None:
@@ -127,7 +163,7 @@ def test_it_says_why_it_cannot_connect_and_tries_again(
     bench.driver.tick(time.monotonic())
     assert bench.driver.state is State.UNCONFIGURED and str(port) in bench.driver.reason
     port.symlink_to(terminal.path)
-    bench.turn(bench.state(State.HOLDING))
+    bench.turn(bench.state(State.LIMP))
 
 
 def test_a_calibration_of_another_arm_is_refused(terminal: PseudoTerminal, calibration: Path) -> None:

@@ -253,7 +253,15 @@ def test_a_driver_moves_an_emulated_piper_along_a_plan_and_holds_when_it_dies():
         driver.tick(time.monotonic())
         return done()
 
-    eventually(lambda: turned(lambda: driver.state is State.HOLDING))
+    eventually(lambda: turned(lambda: driver.state is State.LIMP))
+    assert device.emulated is not None and not device.emulated.enabled
+
+    def held() -> bool:
+        if driver.state is State.LIMP:
+            driver.ask("hold")  # again, where the motors were not on in time
+        return driver.state is State.HOLDING
+
+    eventually(lambda: turned(held))
     plan = JointTrajectoryPlan([0.0, 1.0], [np.zeros(6), goal])
 
     def arrived() -> bool:
@@ -264,7 +272,6 @@ def test_a_driver_moves_an_emulated_piper_along_a_plan_and_holds_when_it_dies():
     eventually(lambda: turned(arrived))
     driver.follow_joints(JointTrajectoryPlan([0.0, 5.0], [goal, 0.5 * goal]), time.monotonic())
     eventually(lambda: turned(lambda: driver.state is State.ACTIVE))
-    assert device.emulated is not None
     device.emulated.silence()
     eventually(lambda: turned(lambda: driver.state is State.FAULT))
     assert "nothing was heard" in driver.reason

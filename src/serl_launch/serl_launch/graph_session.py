@@ -149,6 +149,16 @@ class GraphSession:
         if not alive:
             raise CommandError(f"the graph ended: {self._end}; log: {self._log_file}")
 
+    def switch_on(self) -> None:
+        """Lets the driver of the arm hold it, with torque, where it is: an arm that was found without stays so else.
+
+        Raises:
+            CommandError: there is no driver, or the arm does not do it; says why.
+        """
+        from serl_launch.clients.driver_node import bring
+
+        bring(self.client, "hold", START_TIMEOUT, self.check, needed=False)
+
     def deaths(self, executable: str) -> int:
         """How often processes of this executable have died by themselves; those that respawn are alive again."""
         return sum(death.process.startswith(f"{executable}-") for _, death in self._deaths)

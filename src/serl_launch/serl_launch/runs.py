@@ -111,6 +111,33 @@ def create_run(root: Path, name: str) -> Run:
     return run
 
 
+def begin_run(root: Path, task: str, now: float | None = None) -> Run:
+    """Makes the directory of a run that nobody has named: two that begin in one second get different ones.
+
+    Args:
+        root: folder of all runs.
+        task: name of the task.
+        now: time of its name [s since 1970]; None: the present.
+
+    Raises:
+        CommandError: it cannot be made.
+    """
+    name, number = default_name(task, now), 1
+    while True:
+        run = Run(root / (name if number == 1 else f"{name}-{number}"))
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            run.path.mkdir()
+        except FileExistsError:
+            if not root.is_dir():
+                raise CommandError(f"cannot make the run directory {run.path}: {root} is no folder") from None
+            number += 1
+        except OSError as error:
+            raise CommandError(f"cannot make the run directory {run.path}: {error.strerror}") from error
+        else:
+            return run
+
+
 def find_run(root: Path, reference: str) -> Run:
     """The run that a person means by a name below `root`, or by a path.
 

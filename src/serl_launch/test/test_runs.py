@@ -10,6 +10,7 @@ import yaml
 from serl_launch.errors import CommandError, UsageError
 from serl_launch.runs import (
     Run,
+    begin_run,
     create_run,
     default_name,
     find_run,
@@ -116,3 +117,13 @@ def test_everything_of_a_run_lies_in_its_folder(tmp_path: Path) -> None:
     run = Run(tmp_path / "x")
     files = [run.config_file, run.learning_file, run.result_file, run.log_dir, run.curve_file, run.video_file]
     assert all(file.parent == run.path for file in files)
+
+
+def test_two_runs_of_one_second_have_different_folders(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    names = [begin_run(root, "pick_cube", now=0.0).name for _ in range(3)]
+    assert names == [default_name("pick_cube", 0.0) + end for end in ("", "-2", "-3")]
+    assert sorted(path.name for path in root.iterdir()) == sorted(names)
+    (tmp_path / "file").touch()
+    with pytest.raises(CommandError, match="cannot make the run directory"):
+        begin_run(tmp_path / "file", "pick_cube")

@@ -1,31 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """Node `emulated_arm`: a robot bench without a robot, for the drivers of real ones, in real time.
 
-The arm hangs at a serial port, and only what comes over its bus moves it. What a bench has besides is here: pictures of
-cameras, and somebody who puts the objects in place (`sim/reset`). `truth` is what no bench has, for who judges.
+Either the arm hangs at a serial port, and only what comes over its bus moves it; or somebody else emulates it, and
+the arm of this world goes along with what its driver measures. What a bench has besides is here: pictures of cameras,
+and somebody who puts the objects in place (`sim/reset`). `truth` is what no bench has, for who judges.
 """
 
 import os
+import time
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose as PoseMessage
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from sensor_msgs.msg import JointState
 from serl_ros.diagnostics import ERROR, OK, Diagnostics
 from serl_ros.frames import declare_frame_prefix
+from serl_ros.incoming import subscribe
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
-from serl_ros.qos import LATCHED, RELIABLE_10
+from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_10
 from std_msgs.msg import String
 
 from serl_interfaces.msg import WorldState
 from serl_interfaces.srv import ResetWorld
 from serl_sim.emulated.bench import EmulatedBench
-from serl_sim.emulated.servo_plant import ServoPlant
+from serl_sim.emulated.following_bench import FollowingBench
 from serl_sim.scene_publisher_node import ScenePublisher
 from serl_sim.state_publisher_node import fill_pose
+from serl_sim.world import World
 from serl_tasks import get_task, task_names
+
+
+class _Bench(Protocol):
+    """What both kinds of benches can do; see there."""
+
+    view: World
+
+    def look(self) -> str: ...
+    def place_objects(self, seed: int) -> None: ...
+    def describe(self) -> tuple[str, dict[str, str]]: ...
+    def close(self) -> None: ...
 
 
 class EmulatedArm(Node):
@@ -41,6 +59,13 @@ class EmulatedArm(Node):
         super().__init__("emulated_arm")
         task = get_task(declare(self, "task", "pick_cube", "Task whose bench it is.", choices=task_names()))
         seed = declare(self, "seed", 0, "Where the objects lie until the first reset.", range=(0, 2**31))
+        moved_by = declare(
+            self,
+            "moved_by",
+            "servos",
+            "Who moves the arm: servos at a serial port, or whatever arm the driver has, by its joint_states.",
+            choices=["servos", "joint_states"],
+        )
         folder = declare(
             self,
             "folder",
@@ -55,7 +80,8 @@ class EmulatedArm(Node):
         )
         prefix = declare_frame_prefix(self)
         self._hurry()
-        self._bench = EmulatedBench(task, seed, Path(folder).absolute())
+        self._following = FollowingBench(task, seed) if moved_by == "joint_states" else None
+        self._bench: _Bench = self._following or EmulatedBench(task, seed, Path(folder).absolute())
         world = self._bench.view
         self._period = task.control_period
         self._stamp = Time()
@@ -77,7 +103,10 @@ class EmulatedArm(Node):
             self.create_timer(1.0 / picture_rate, self._publish_scene, clock=steady),
             self.create_timer(1.0, self._diagnose, clock=steady),
         ]
-        self.get_logger().info(f"{task.name} on {world.robot.name} at {Path(folder).absolute()}/follower")
+        if self._following is not None:
+            self._kept.append(subscribe(self, JointState, "joint_states", self._on_state, LOOP_1, ValueError))
+        where = "joint_states" if self._following else f"{Path(folder).absolute()}/follower"
+        self.get_logger().info(f"{task.name} on {world.robot.name} at {where}")
 
     def close(self) -> None:
         """Unplug the arms."""
@@ -136,18 +165,19 @@ class EmulatedArm(Node):
         response.stamp = Time(sec=self._stamp.sec, nanosec=self._stamp.nanosec)
         return response
 
+    def _on_state(self, message: JointState) -> None:
+        names = self._bench.view.robot.joints
+        if tuple(message.name) != names or len(message.position) != len(names) or len(message.velocity) != len(names):
+            raise ValueError(
+                f"expected positions and velocities of {', '.join(names)}, found {', '.join(message.name)}"
+            )
+        if self._following is not None:
+            self._following.follow(np.array(message.position), np.array(message.velocity), time.monotonic())
+
     def _diagnose(self) -> None:
-        with_torque = loads = ""
-
-        def ask(plant: ServoPlant) -> None:
-            nonlocal with_torque, loads
-            servos = plant.servos
-            with_torque = ", ".join(name for name, servo in servos.items() if servo.torque_enabled)
-            loads = ", ".join(f"{name} {0.1 * servo.load:.0f} %" for name, servo in servos.items())
-
-        self._bench.change(ask)
-        level, message = (ERROR, self._problem) if self._problem else (OK, f"torque: {with_torque or 'none'}")
-        self._diagnostics.set("bench", level, message, episode=self._episode, loads=loads)
+        found, values = self._bench.describe()
+        level, message = (ERROR, self._problem) if self._problem else (OK, found)
+        self._diagnostics.set("bench", level, message, episode=self._episode, **values)
 
 
 def main() -> None:

@@ -95,6 +95,7 @@ def _measured(scratch: Path, bench: Bench) -> tuple[tuple[float, ...], tuple[flo
             "learning_nodes": "false",
         }
         with GraphSession("real.launch.xml", arguments, name="bench wire", log_dir=folder / "log") as graph:
+            graph.switch_on()
             sent = _act(graph)
             goals = list(bus.goals)
     latencies = tuple(1e3 * (_moved_at(goals, moment) - moment) for moment in sent)

@@ -79,6 +79,13 @@ RobotOption = Annotated[
 ]
 RunArgument = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=complete_run)]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=LARGEST_COUNT)]
+HardwareOption = Annotated[
+    Literal["simulated", "emulated", "real"],
+    typer.Option(
+        help="The arm: a simulated one, or a driver with an emulated or a real arm behind it, in real time.",
+    ),
+]
+
 ViewerOption = Annotated[bool, typer.Option("--viewer", help="Open MuJoCo's window.")]
 RtfOption = Annotated[
     float,

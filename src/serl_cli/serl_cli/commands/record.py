@@ -9,6 +9,7 @@ from serl_launch.errors import UsageError
 
 from serl_cli.commands.options import (
     GraphOption,
+    HardwareOption,
     RobotOption,
     RtfOption,
     SeedOption,
@@ -43,6 +44,7 @@ def record(
     teleop: TeleopOption = "scripted",
     rtf: RtfOption = 0.0,
     viewer: ViewerOption = False,
+    hardware: HardwareOption = "simulated",
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     raw: Annotated[
         Path | None,
@@ -58,6 +60,7 @@ def record(
         ./serl record
         ./serl record pick_cube --episodes 5 --out five.serl
         ./serl record pick_cube --teleop spacemouse --rtf 1 --viewer --raw bag
+        ./serl record pick_cube --robot so101 --hardware emulated
     """
     from serl_cli.training_plan import on_robot
     from serl_cli.work import record_demonstrations
@@ -72,6 +75,7 @@ def record(
         teleop=teleop,
         rtf=rtf,
         viewer=viewer,
+        hardware=hardware,
         force=force,
         raw=raw,
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``serl estop`` and ``serl reset-estop``."""
+"""``serl estop``, ``serl reset-estop`` and ``serl driver``."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,3 +41,25 @@ def reset_estop(graph: GraphOption = "", namespace: NamespaceOption = "") -> Non
     from serl_launch.clients import estop_node
 
     estop_node.reset(graph, namespace)
+
+
+def driver(
+    what: Annotated[
+        Literal["hold", "release", "connect"],
+        typer.Argument(help="Torque on, where the arm is; torque off; or a new connection, after a fault."),
+    ],
+    graph: GraphOption = "",
+    namespace: NamespaceOption = "",
+) -> None:
+    """Ask the driver of an arm to switch its torque on or off, or to connect anew, and say what comes of it.
+
+    An arm that is found without torque stays limp until it is asked to hold. [bold]release[/bold] lets an arm without
+    brakes fall: hold it first.
+
+    Examples:
+        ./serl driver hold
+        ./serl driver connect --namespace left
+    """
+    from serl_launch.clients import driver_node
+
+    driver_node.ask(what, graph, namespace)

@@ -8,6 +8,7 @@ import typer
 from serl_launch.errors import UsageError
 
 from serl_cli.commands.options import (
+    HardwareOption,
     RobotOption,
     RtfOption,
     SeedOption,
@@ -135,12 +136,7 @@ def train(
             rich_help_panel=_START,
         ),
     ] = None,
-    hardware: Annotated[
-        Literal["simulated", "emulated", "real"],
-        typer.Option(
-            help="The arm: a simulated one, or a driver with an emulated or a real arm behind it, in real time.",
-        ),
-    ] = "simulated",
+    hardware: HardwareOption = "simulated",
     report: Annotated[bool, typer.Option(help="Draw the learning curve and film the policy at the end.")] = True,
 ) -> None:
     """Train a policy until it succeeds, through the whole ROS graph.

@@ -5,16 +5,17 @@ import os
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from serl_launch.errors import CommandError, Interrupted
-from serl_launch.graph_session import scratch_folder, simulated
+from serl_launch.errors import CommandError, Interrupted, UsageError
+from serl_launch.graph_session import GraphSession, around_arm, scratch_folder, simulated
 from serl_recording.episode import RecordingError
 from serl_recording.optional import require
 from serl_recording.registry import check_free, open_recording
 from serl_rl.storage.demonstrations import part_of
 
-from serl_cli.training_plan import check_arms, check_task, check_teleop
+from serl_cli.training_plan import check_arms, check_driver, check_task, check_teleop
 
 
 def record(
@@ -28,6 +29,7 @@ def record(
     rtf: float,
     viewer: bool,
     force: bool,
+    hardware: str = "simulated",
     raw: Path | None = None,
 ) -> None:
     """Records successful demonstrations of the person who leads.
@@ -42,6 +44,7 @@ def record(
         rtf: real-time factor; 0: lockstep.
         viewer: whether MuJoCo's window opens.
         force: replace an existing file.
+        hardware: simulated, or emulated or real behind its driver; of a real one a person judges.
         raw: folder of a bag of all topics, where there is nothing yet; None: none is recorded.
 
     Raises:
@@ -50,7 +53,10 @@ def record(
     """
     check_task(task)
     check_arms(task, teleop=teleop)
-    check_teleop(teleop, rtf)
+    if hardware == "simulated":
+        check_teleop(teleop, rtf)
+    else:
+        _check_arm(task, hardware, teleop, alone=not (viewer or raw))
     if path.is_dir():
         raise CommandError(f"{path} is a folder: choose a file with --out")
     if path.exists() and not force:
@@ -69,21 +75,24 @@ def record(
     try:
         with (
             scratch_folder("serl_record_") as scratch,
-            simulated(
+            _graph(
                 console,
-                name=f"record-{path.stem}",
+                path,
+                hardware,
+                rtf=rtf,
+                viewer=viewer,
+                raw=raw,
                 task=task,
                 seed=seed,
-                rtf=rtf,
                 teleop=teleop,
-                viewer=viewer,
                 run_dir=scratch,
                 log_dir=scratch / "log",
                 demonstration_pictures=pictures,
-                raw=str(raw.absolute()) if raw is not None else "",
             ) as graph,
             console.status("starting the graph") as status,
         ):
+            if hardware != "simulated":
+                graph.switch_on()
             result = graph.run_action(
                 Record,
                 "record",
@@ -106,6 +115,26 @@ def record(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _check_arm(task: str, hardware: str, teleop: str, *, alone: bool) -> None:
+    check_driver(task, hardware)
+    option = f"--hardware {hardware}"
+    if not alone:
+        raise UsageError(f"{option} has neither --viewer nor --raw")
+    if hardware == "real" and teleop == "scripted":
+        raise UsageError(f"{option}: nobody knows there where things are: choose who leads, --teleop")
+
+
+def _graph(
+    console: Console, path: Path, hardware: str, *, rtf: float, viewer: bool, raw: Path | None, **common: Any
+) -> GraphSession:
+    name = f"record-{path.stem}"
+    if hardware == "simulated":
+        bag = str(raw.absolute()) if raw is not None else ""
+        return simulated(console, name=name, rtf=rtf, viewer=viewer, raw=bag, **common)
+    judge = "human" if hardware == "real" else "truth"
+    return around_arm(console, name=name, hardware=hardware, reward=judge, **common)
 
 
 def needed_room(path: Path, done: int, wanted: int) -> str:

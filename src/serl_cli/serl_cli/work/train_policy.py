@@ -62,7 +62,8 @@ def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) ->
     plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
     learning = resolve_learning(plan.learning, plan.settings)
     check_reward(plan)
-    run = runs.create_run(runs.runs_root(), name or runs.default_name(plan.task))
+    root = runs.runs_root()
+    run = runs.create_run(root, name) if name else runs.begin_run(root, plan.task)
     runs.write_atomically(run.learning_file, yaml.safe_dump(learning, sort_keys=False))
     if plan.classifier:
         shutil.copyfile(plan.classifier, run.classifier_file)  # the run goes on with it, whatever becomes of the other
@@ -116,6 +117,8 @@ def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: b
     try:
         with _graph(run, plan, console) as graph:
             console.print(f"run {run.path}, ROS_DOMAIN_ID {graph.domain_id}", highlight=False, soft_wrap=True)
+            if plan.hardware != "simulated":
+                graph.switch_on()
             with _page(plan, console) if page else nullcontext():
                 result = _send_goal(graph, plan, console, helped=page or _is_helped(plan))
             wall_seconds = time.monotonic() - started

@@ -119,6 +119,14 @@ class ServoDevice:
         self._last = self._sent = None
         self._bend = np.zeros_like(self._bend)
 
+    def limp(self) -> str:
+        """Which servos have no torque; raises DriverError."""
+        try:
+            torque = self._connected().ask(registers.TORQUE_ENABLE)
+        except FeetechError as error:
+            raise DriverError(str(error)) from error
+        return ", ".join(name for name, on in torque.items() if not on)
+
     def read(self) -> Reading:
         """Where it is; raises DriverError."""
         arm, now = self._connected(), self._clock()

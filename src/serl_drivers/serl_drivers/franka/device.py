@@ -114,6 +114,10 @@ class FrankaDevice:
             self.close()
             raise self._error(_why(error)) from error
 
+    def limp(self) -> str:
+        """Out of control, the robot keeps its place by itself."""
+        return ""
+
     def read(self) -> Reading:
         """Where it is, by the newest state.
 

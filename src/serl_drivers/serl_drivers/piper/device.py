@@ -101,6 +101,11 @@ class PiperDevice:
             self.close()
             raise
 
+    def limp(self) -> str:
+        """Which joints have motors that are off."""
+        flags = _motor_flags(self._link())
+        return ", ".join(f"joint {number}" for number, each in zip(_NUMBERS, flags, strict=True) if not each.enabled)
+
     def read(self) -> Reading:
         """Where the arm is, by the newest frames.
 

@@ -118,6 +118,10 @@ class ServerDevice:
         self._tcp_to_ee = offset
         self._target, self._told = None, None
 
+    def limp(self) -> str:
+        """The server cannot switch the torque off."""
+        return ""
+
     def read(self) -> Reading:
         """Where it is.
 

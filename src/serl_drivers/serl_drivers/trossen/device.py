@@ -102,6 +102,10 @@ class TrossenDevice:
         self._upper = np.array([limit.position_max for limit in limits])
         self._sample, self._sampled_at = -1, self._clock()
 
+    def limp(self) -> str:
+        """Idle, its joints are braked."""
+        return ""
+
     def read(self) -> Reading:
         """Where it is, by the newest sample.
 

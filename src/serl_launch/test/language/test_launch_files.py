@@ -18,7 +18,7 @@ REAL = ROOT / "launch/real.launch.xml"
 LEARNER = ROOT / "launch/learner.launch.xml"
 EXECUTABLES = {
     "serl_sim": ["mujoco_bridge", "emulated_arm"],
-    "serl_drivers": ["driver"],
+    "serl_drivers": ["driver", "emulator"],
     "serl_cameras": ["camera"],
     "serl_robots": ["arm_controller"],
     "serl_teleop": ["scripted_human", "teleop", "console"],
@@ -314,6 +314,18 @@ def test_an_emulated_arm_is_behind_the_port_of_the_driver(environment: dict[str,
     assert (made["/driver"]["port"], made["/driver"]["calibration"]) == ("r/bench/follower", "r/bench/follower.json")
     assert (made["/actor"]["truth"], made["/actor"]["reset"]) == (True, "motion")
     assert "/front" not in made and "/scripted_human" in made and "/reward" in made
+
+
+def test_an_arm_of_others_has_its_vendors_emulator_and_the_bench_goes_along(environment: dict[str, str]) -> None:
+    made = plan(REAL, environment, task="pick_cube", robot="trossen", hardware="emulated", port="127.0.0.7")
+    values = parameters(made)
+    assert (values["/driver"]["driver"], values["/driver"]["port"]) == ("trossen_emulated", "127.0.0.7")
+    assert values["/emulated_arm"]["moved_by"] == "joint_states"
+    emulator = next(each for each in made.processes if each.node == "/emulator")
+    assert emulator.command[1:3] == ("trossen_emulated", "127.0.0.7") and not emulator.respawn
+    made = plan(REAL, environment, task="pick_cube", robot="so101", hardware="emulated")
+    assert parameters(made)["/emulated_arm"]["moved_by"] == "servos"
+    assert "/emulator" not in {each.node for each in made.processes}
 
 
 def test_without_a_robot_the_arm_is_a_mock_and_ros2_control_needs_no_driver(environment: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from controller_rig import BACK, FORWARD, PERIOD, STILL, Rig, panda
+from controller_rig import BACK, FORWARD, PERIOD, SCALE, STILL, Rig, panda
 from serl_robots.control.arbitration import ActionInput
 from serl_robots.control.control_step import Measured
 from serl_robots.model.pose import Pose
@@ -119,6 +119,21 @@ def test_stamps_that_jump_to_and_fro_give_no_command_too_early(paced: Rig) -> No
         if command is not None and command.executed is not None:
             given.append(paced.now)
     assert all(b - a >= 0.85 * PERIOD for a, b in pairwise(given))
+
+
+@pytest.mark.parametrize("jump", [1000.0, -5.0])
+def test_a_clock_that_jumps_makes_no_step_larger_and_the_arm_goes_on(paced: Rig, jump: float) -> None:
+    steps = 12
+    for k in range(steps):
+        if k == steps // 2:
+            paced.stamp_ns += round(jump * 1e9)
+        paced.policy(1, k, *FORWARD)
+        paced.states(PERIOD)
+    ways = np.diff([command.target.position[0] for command in paced.commands])
+    assert ways.min() >= 0.0 and ways.max() <= SCALE + 1e-9
+    assert sum(command.executed is not None for command in paced.commands) >= steps - 2, "a step is lost at most"
+    assert paced.commands[-1].executed is not None
+    assert not paced.safety.estop and paced.safety.reason == ""
 
 
 def test_one_garbled_pose_moves_nothing(paced: Rig) -> None:

@@ -98,6 +98,19 @@ class EmulatedBench:
         """Do something to arm and world while they are served: plant a fault, place things."""
         self.follower.change(lambda _bus: what(self.plant))
 
+    def describe(self) -> tuple[str, dict[str, str]]:
+        """How it is, for people, and what there is to know beside that."""
+        with_torque = loads = ""
+
+        def ask(plant: ServoPlant) -> None:
+            nonlocal with_torque, loads
+            servos = plant.servos
+            with_torque = ", ".join(name for name, servo in servos.items() if servo.torque_enabled)
+            loads = ", ".join(f"{name} {0.1 * servo.load:.0f} %" for name, servo in servos.items())
+
+        self.change(ask)
+        return f"torque: {with_torque or 'none'}", {"loads": loads}
+
     def hold_leader(self, angles: list[float] | None) -> None:
         """Take the leader's joints by the hand and bring them to angles [rad], in their order; None: let go."""
 
