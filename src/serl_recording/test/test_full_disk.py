@@ -3,8 +3,11 @@
 
 import importlib.util
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from serl_recording.convert import convert
 from serl_recording.episode import RecordingError
 from serl_recording.registry import create_recording, open_recording
 
@@ -35,3 +38,33 @@ def test_complete_episodes_outlive_a_full_disk(tmp_path, make_spec, make_episode
     part = path.with_name(f"{path.name}.part")
     found = list(open_recording(part if part.exists() else path).episodes(lambda _: None))
     assert [episode.number for episode in found] == list(range(appended))
+
+
+@contextmanager
+def full_behind(size: int) -> Iterator[None]:
+    """No file becomes larger than `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_for_the_viewer_that_has_no_room_is_not_there_at_all(tmp_path, make_spec, make_episode):
+    """Wherever the disk is full: in the first episode, in one later, or in the last few bytes."""
+    pytest.importorskip("rerun", reason="./serl setup rerun")
+    spec, source, target = make_spec(cameras=1), tmp_path / "a.serl", tmp_path / "b.rrd"
+    with create_recording(source, "serl", spec) as writer:
+        for number in range(3):
+            writer.append(make_episode(spec, number, steps=6))
+    convert(source, target)
+    whole = target.stat().st_size
+    target.unlink()
+    for size in (0, whole // 2, whole - 2000):
+        with pytest.raises(RecordingError, match=r"b\.rrd: .*is the disk full\?") as caught, full_behind(size):
+            convert(source, target)
+        assert "\n" not in str(caught.value)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.serl"]
+    convert(source, target)
+    assert abs(target.stat().st_size - whole) < 100

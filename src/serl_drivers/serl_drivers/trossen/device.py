@@ -9,6 +9,7 @@ empty vectors; when the controller falls silent its getters go on to answer the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from serl_config.text import printable
 from serl_robots.model.robot import RobotModel
 
 from serl_drivers.device import DriverError, Joints, Reading
+from serl_drivers.grip import Grip
 
 JOINTS: Final = 6
 FINGERS: Final = 2
@@ -40,6 +42,12 @@ class TrossenSettings:
     clear_error: bool = Field(default=False, description="clear an error of the controller when connecting")
     feedback_timeout: float = Field(
         default=0.05, gt=0.0, le=5.0, description="time after which the same sample is an old one [s]"
+    )
+    squeeze: float = Field(
+        default=0.02,
+        ge=0.0,
+        le=0.1,
+        description="how much narrower than what it holds the gripper is sent, at most [m]",
     )
     connect_timeout: float = Field(default=3.0, gt=0.0, le=9.0, description="time that the controller has [s]")
 
@@ -64,6 +72,7 @@ class TrossenDevice:
         self._lower = self._upper = np.zeros(JOINTS + 1)
         self._sample, self._sampled_at = -1, -math.inf
         self._follows = False
+        self._grip, self._width = Grip(settings.squeeze), 0.0
 
     @property
     def description(self) -> str:
@@ -131,10 +140,12 @@ class TrossenDevice:
         ):
             values[f"temperature of joint {joint} [degC]"] = float(motor)
             values[f"temperature of the driver of joint {joint} [degC]"] = float(electronics)
+        values["gripper holds something [1]"] = float(self._grip.holds)
+        self._width = width_of(float(positions[JOINTS]))
         return Reading(
             positions=positions[:JOINTS],
             velocities=np.array(every.velocities)[:JOINTS],
-            width=width_of(float(positions[JOINTS])),
+            width=self._width,
             efforts=np.array(every.efforts)[:JOINTS],
             values=values,
         )
@@ -142,6 +153,8 @@ class TrossenDevice:
     def hold(self) -> None:
         """Stand where the arm is, in the mode of positions; raises DriverError."""
         reading, driver = self.read(), self._connected()
+        if self._grip.holds:  # it goes on to hold what it has
+            reading = dataclasses.replace(reading, width=max(0.0, reading.width - self._settings.squeeze))
         if not self._follows:
             with self._asking():
                 driver.set_all_modes(self._sdk.Mode.position)
@@ -154,7 +167,8 @@ class TrossenDevice:
         Raises:
             DriverError: the controller is lost, or one of them is no number; then nothing is sent.
         """
-        wanted = np.append(positions, finger_of(width))
+        held = self._grip.target(width, self._width, self._clock())
+        wanted = np.append(positions, finger_of(held))
         if wanted.size != JOINTS + 1 or not np.isfinite(wanted).all():
             raise self._error(
                 f"a target was refused: expected {JOINTS} finite positions and a finite width, found "
@@ -169,6 +183,7 @@ class TrossenDevice:
         """Make the joints idle, which brakes them: no motor holds any longer; raises DriverError."""
         driver = self._connected()
         self._follows = False
+        self._grip.forget()
         with self._asking():
             driver.set_all_modes(self._sdk.Mode.idle)
 

@@ -7,10 +7,12 @@ file: convert from the recording that it was made of.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from serl_config.text import printable
 from serl_rl.storage.pictures import encode_jpeg, encode_png
 
 from serl_recording.episode import Episode, RecordingError, RecordingSpec
@@ -46,7 +48,10 @@ class RerunWriter(Writer):
         except OSError as error:
             raise RecordingError(f"{path}: cannot be created: {error.strerror}") from error
         self._stream = rerun.RecordingStream(f"serl {spec.task}".strip(), recording_id=path.stem)
-        self._stream.save(path)
+        try:
+            self._stream.save(path)
+        except RuntimeError as error:
+            raise RecordingError(f"{path}: {printable(str(error), 200)}; is the disk full?") from error
         self._curves = {
             name: list(spec.entry_names(name))
             for name, entry in spec.transitions.observation.items()
@@ -82,14 +87,43 @@ class RerunWriter(Writer):
         stream.set_time("time", timestamp=np.datetime64(int(episode.stamp[0]), "ns"))
         stream.log("episode", rerun.TextLog(words))
         before = self._path.stat().st_size
-        stream.flush()
+        try:
+            stream.flush()
+        except RuntimeError as error:
+            raise RecordingError(f"{self._path}: {printable(str(error), 200)}; is the disk full?") from error
         if self._path.stat().st_size == before:
             raise RecordingError(f"{self._path}: the file has not grown; is the disk full?")
         self._step, self._episode = self._step + n + 1, self._episode + 1
 
     def close(self, finished: bool) -> None:
-        """Close the file; it is complete behind every episode."""
+        """Close the file; it is complete behind every episode.
+
+        Raises:
+            RecordingError: rerun, which says nothing of a full disk, has not written everything.
+        """
         self._stream.disconnect()
+        if finished:
+            self._check()
+
+    def _check(self) -> None:
+        """Read what was written, and count it."""
+        found: Counter[str] = Counter()
+        try:
+            for part in require("rerun.chunk", NAME, SETUP).RrdReader(self._path).stream():
+                if not part.is_static:
+                    found[part.entity_path.strip("/").replace("\\", "")] += part.num_rows
+        except (RuntimeError, OSError, ValueError) as error:
+            raise RecordingError(
+                f"{self._path}: cannot be read again, is the disk full? {printable(str(error), 200)}"
+            ) from error
+        moments, acts = self._step, self._step - self._episode
+        expected = dict.fromkeys((*self._curves, *self._spec.cameras), moments)
+        expected |= dict.fromkeys(("action", "reward", "person leads"), acts) | {"episode": self._episode}
+        for name, rows in expected.items():
+            if found[name] != rows:
+                raise RecordingError(
+                    f"{self._path}: {name}: expected {rows} rows, found {found[name]}; is the disk full?"
+                )
 
     def _send(self, name: str, episode: Episode, steps: Any, kind: Any, rows: Any) -> None:
         """One entry of a whole episode at once: rows (m, k) at `steps` (m,) of it."""
