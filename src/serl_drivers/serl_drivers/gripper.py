@@ -87,6 +87,10 @@ class ArmWithGripper:
         self._arm.connect()
         self._gripper.connect()
 
+    def limp(self) -> str:
+        """Which motors of the arm have no torque; raises DriverError."""
+        return self._arm.limp()
+
     def read(self) -> Reading:
         """Where the arm is, with the opening of the gripper, and the faults of both; raises DriverError."""
         arm, gripper = self._arm.read(), self._gripper.read()
