@@ -13,5 +13,10 @@ setup(
     ],
     zip_safe=True,
     extras_require={"test": ["pytest"]},  # colcon looks here whether there are tests
-    entry_points={"console_scripts": ["driver = serl_ros.console:serl_drivers.driver_node"]},
+    entry_points={
+        "console_scripts": [
+            "driver = serl_ros.console:serl_drivers.driver_node",
+            "mock_hardware = serl_ros.console:serl_drivers.mock_hardware_node",
+        ]
+    },
 )
