@@ -99,6 +99,7 @@ class DriverNode(Node):
         robot = load_robot(task.robot)
         self._robot, self._limp_at_end = robot, config.limp_at_end
         device = make_device(config.device, robot, {**config.settings, **given}, f"driver {name!r}: settings")
+        talks_ros = device if isinstance(device, RosDevice) else None
         if config.gripper:
             device = ArmWithGripper(device, make_gripper(config.gripper, robot, f"driver {name!r}: gripper"))
         self._description = device.description
@@ -111,9 +112,7 @@ class DriverNode(Node):
         self._limits = np.column_stack([kinematics.lower, kinematics.upper])
         self._base_frame = declare_frame_prefix(self) + robot.base_frame
         self._device_node = (
-            device.open_node(self.context, self.get_namespace(), self._base_frame)
-            if isinstance(device, RosDevice)
-            else None
+            talks_ros.open_node(self.context, self.get_namespace(), self._base_frame) if talks_ros else None
         )
         self._reading: Reading | None = None
         self._late = 0  # turns of the loop that began more than half a period late

@@ -49,7 +49,7 @@ class Measured(Protocol):
 
     @property
     def finger_speed(self) -> float:
-        """Of the fastest finger [m/s]."""
+        """Speed of the fastest finger [m/s]."""
 
 
 class CommandedArm(Protocol):

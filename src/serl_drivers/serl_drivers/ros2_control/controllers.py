@@ -41,7 +41,7 @@ class Switch:
 
     @property
     def command(self) -> str:
-        """The same, as a person would have it done."""
+        """The command by which a person would have it done."""
         words = ["ros2 control switch_controllers"]
         words += [f"--activate {' '.join(self.activate)}"] if self.activate else []
         words += [f"--deactivate {' '.join(self.deactivate)}"] if self.deactivate else []
