@@ -17,6 +17,7 @@ setup(
         "console_scripts": [
             "driver = serl_ros.console:serl_drivers.driver_node",
             "emulator = serl_ros.console:serl_drivers.emulator",
+            "mock_hardware = serl_ros.console:serl_drivers.mock_hardware_node",
         ]
     },
 )

@@ -188,7 +188,7 @@ def test_the_architecture_names_every_package_and_folder():
         inside = {
             folder.removeprefix(f"{package}.").replace(".", "/") for folder in folders() if f"{package}." in folder
         }
-        named = set(re.findall(r"`([a-z_/]+)/`", row.rpartition(" | ")[2])) if package != "serl_bringup" else set()
+        named = set(re.findall(r"`([a-z0-9_/]+)/`", row.rpartition(" | ")[2])) if package != "serl_bringup" else set()
         assert named == inside, package
 
 

@@ -41,7 +41,10 @@ class DriverConfig:
     robot: str = Field(default="", description="file in config/robots that it drives; empty: any")
     device: str = Field(description="kind of device; docs/drivers.md lists them")
     rate: float = Field(default=100.0, ge=10.0, le=1000.0, description="of targets on the wire [Hz]")
-    gripper_speed: float = Field(default=0.2, gt=0.0, le=2.0, description="largest speed of the opening [m/s]")
+    gripper_speed: float = Field(default=0.2, gt=0.0, le=100.0, description="largest speed of the opening [m/s]")
+    publish_joint_states: bool = Field(
+        default=True, description="false: somebody else does, as joint_state_broadcaster"
+    )
     limp_at_end: bool = Field(default=False, description="switch the torque off when the node ends")
     emulator: EmulatorConfig | None = Field(default=None, description="what answers, where there is no arm")
     settings: dict[str, Any] = Field(default_factory=dict, description="of the device, see its own schema")

@@ -16,6 +16,7 @@ KINDS: Final[Mapping[str, str]] = {
     "feetech": "serl_drivers.feetech.device",
     "franka": "serl_drivers.franka.device",
     "piper": "serl_drivers.piper.device",
+    "ros2_control": "serl_drivers.ros2_control.device_node",
     "serl_server": "serl_drivers.serl_server.device",
     "trossen": "serl_drivers.trossen.device",
 }

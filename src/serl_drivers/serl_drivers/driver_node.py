@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from typing import Any
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
+from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
@@ -43,6 +44,7 @@ from serl_drivers.device import Reading
 from serl_drivers.device_kinds import make_device
 from serl_drivers.driver import Driver, DriverSettings, State
 from serl_drivers.gripper import ArmWithGripper, make_gripper
+from serl_drivers.ros2_control.settings import LowLevel
 from serl_ros import log as logs
 
 _GRIPPER_TOPIC = "gripper_controller/commands"
@@ -50,6 +52,20 @@ _TRAJECTORY_TOPIC = "joint_trajectory_controller/joint_trajectory"
 _LEVELS = {State.HOLDING: OK, State.ACTIVE: OK, State.LIMP: WARN, State.UNCONFIGURED: WARN, State.FAULT: ERROR}
 _STATUS_PERIOD = 1.0  # [s]
 _JOIN_PATIENCE = 1.0  # [s] that the end waits for the arm
+
+
+@runtime_checkable
+class RosDevice(Protocol):
+    """A device that itself talks ROS, by a node that is served beside the driver's."""
+
+    def open_node(self, context: Context, namespace: str, base_frame: str) -> Node:
+        """Make that node; it is destroyed with the driver's.
+
+        Args:
+            context: of the driver's node.
+            namespace: of the driver's node.
+            base_frame: full name of the frame of tool poses.
+        """
 
 
 class DriverNode(Node):
@@ -74,10 +90,16 @@ class DriverNode(Node):
             )
         port = declare(self, "port", "", "Port or address of the arm; empty: that of the driver's file.")
         calibration = declare(self, "calibration", "", "Calibration of the arm; empty: that of the driver's file.")
-        given = {key: value for key, value in (("port", port), ("calibration", calibration)) if value}
+        low_level = declare(
+            self, "low_level", "", "Of ros2_control: what its controller takes; empty: what the driver's file says.",
+            choices=["", *get_args(LowLevel)],
+        )  # fmt: skip
+        options = (("port", port), ("calibration", calibration), ("low_level", low_level))
+        given = {key: value for key, value in options if value}
         robot = load_robot(task.robot)
         self._robot, self._limp_at_end = robot, config.limp_at_end
         device = make_device(config.device, robot, {**config.settings, **given}, f"driver {name!r}: settings")
+        talks_ros = device if isinstance(device, RosDevice) else None
         if config.gripper:
             device = ArmWithGripper(device, make_gripper(config.gripper, robot, f"driver {name!r}: gripper"))
         self._description = device.description
@@ -89,11 +111,16 @@ class DriverNode(Node):
         self._driver = Driver(device, robot, kinematics, inverse, settings, self._on_change)
         self._limits = np.column_stack([kinematics.lower, kinematics.upper])
         self._base_frame = declare_frame_prefix(self) + robot.base_frame
+        self._device_node = (
+            talks_ros.open_node(self.context, self.get_namespace(), self._base_frame) if talks_ros else None
+        )
         self._reading: Reading | None = None
         self._late = 0  # turns of the loop that began more than half a period late
 
         self._state = JointState(name=list(robot.joints))
-        self._states = self.create_publisher(JointState, "joint_states", RELIABLE_10)
+        self._states = (
+            self.create_publisher(JointState, "joint_states", RELIABLE_10) if config.publish_joint_states else None
+        )
         self._statuses = self.create_publisher(DiagnosticStatus, "driver/status", LATCHED)
         self._diagnostics = Diagnostics(self, robot.name)
         self._commands: list[Subscription] = [
@@ -118,12 +145,22 @@ class DriverNode(Node):
             RuntimeError: that thread has ended, and nobody moves the arm any more.
         """
         loop = threading.Thread(target=self._loop, args=(stop,), name="arm", daemon=True)
+        if self._device_node is not None:
+            executor.add_node(self._device_node)
         loop.start()
         while not stop.is_set() and loop.is_alive():
             executor.spin_once(timeout_sec=0.1)
-        loop.join(_JOIN_PATIENCE)
+        deadline = time.monotonic() + _JOIN_PATIENCE
+        while loop.is_alive() and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.05)  # the arm may have something to give back
         if not stop.is_set():
             raise RuntimeError("the thread of the arm has ended by an error of its own, which is told above")
+
+    def destroy_node(self) -> None:
+        """Take back what the driver and its device have offered."""
+        if self._device_node is not None:
+            self._device_node.destroy_node()
+        super().destroy_node()
 
     def _loop(self, stop: threading.Event) -> None:
         period, due = self._driver.settings.period, time.monotonic()
@@ -143,6 +180,8 @@ class DriverNode(Node):
 
     def _publish(self, reading: Reading) -> None:
         self._reading = reading
+        if self._states is None:
+            return
         gripper, state = self._robot.gripper, self._state
         state.header.stamp = self.get_clock().now().to_msg()
         fingers = [gripper.position(reading.width)] * len(gripper.joints)

@@ -21,6 +21,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
 from rclpy.task import Future
+from serl_robots.controller_actions_node import ControllerActions
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_robots.model.pose import Pose
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
@@ -38,7 +39,6 @@ from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from serl_interfaces.srv import ResetWorld, StepWorld
-from serl_sim.controller_actions_node import ControllerActions
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP
 from serl_sim.scene_publisher_node import ScenePublisher
 from serl_sim.simulation import TIMESTEP_NS, CommandRefused, Simulation

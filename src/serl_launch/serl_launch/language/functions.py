@@ -42,7 +42,8 @@ def check(template: Template) -> None:
         function = _FUNCTIONS.get(part.name)
         if function is None:
             supported = ", ".join(known.signature for known in _FUNCTIONS.values())
-            raise SubstitutionError(f"$({part.name} ...) is not supported; supported are {supported}")
+            remedy = "; it runs a program: use `ros2 launch` of a native ROS 2" if part.name == "command" else ""
+            raise SubstitutionError(f"$({part.name} ...) is not supported{remedy}; supported are {supported}")
         if len(part.arguments) not in function.counts:
             raise SubstitutionError(f"expected {function.signature}, found {len(part.arguments)} arguments")
         if part.name == "equals" and () in part.arguments:

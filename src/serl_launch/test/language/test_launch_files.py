@@ -18,7 +18,7 @@ REAL = ROOT / "launch/real.launch.xml"
 LEARNER = ROOT / "launch/learner.launch.xml"
 EXECUTABLES = {
     "serl_sim": ["mujoco_bridge", "emulated_arm"],
-    "serl_drivers": ["driver", "emulator"],
+    "serl_drivers": ["driver", "emulator", "mock_hardware"],
     "serl_cameras": ["camera"],
     "serl_robots": ["arm_controller"],
     "serl_teleop": ["scripted_human", "teleop", "console"],
@@ -295,6 +295,7 @@ def test_the_graph_around_a_real_arm(environment: dict[str, str]) -> None:
         "driver": "so101",
         "port": "/dev/ttyACM0",
         "calibration": "",
+        "low_level": "",
     }
     assert made["/arm_controller"] == {"task": "pick_cube_so101", "scene": "", "lockstep": False}
     assert {"/front", "/wrist", "/teleop", "/console", "/reward_human", "/learner"} < set(made)
@@ -331,6 +332,27 @@ def test_an_arm_of_others_has_its_vendors_emulator_and_the_bench_goes_along(envi
 def test_without_a_robot_the_arm_is_a_mock_and_ros2_control_needs_no_driver(environment: dict[str, str]) -> None:
     assert parameters(plan(REAL, environment, reward="human"))["/driver"]["driver"] == "mock"
     assert "/driver" not in parameters(plan(REAL, environment, driver="none", reward="human"))
+
+
+INSIDE = ("target_pose:=driver/target_pose", "joint_trajectory_controller/joint_trajectory:=driver/joint_trajectory")
+
+
+def test_controllers_have_one_commander_which_is_told_by_other_names(environment: dict[str, str]) -> None:
+    made = plan(REAL, environment, task="pick_cube", hardware="mock", low_level="forward_position", reward="human")
+    found = parameters(made)
+    assert found["/driver"]["driver"] == "ros2_control" and found["/driver"]["low_level"] == "forward_position"
+    commands = {process.node: process.command for process in made.processes}
+    for name in INSIDE:
+        assert name in commands["/arm_controller"] and name in commands["/driver"]
+        assert name not in commands["/mock_hardware"]
+    for arguments in ({"driver": "mock"}, {"driver": "none"}, {"robot": "so101"}):
+        for process in plan(REAL, environment, reward="human", **arguments).processes:
+            assert not {*INSIDE} & {*process.command}
+
+
+def test_ros2_control_itself_needs_a_native_ros(environment: dict[str, str]) -> None:
+    with pytest.raises(LaunchError, match=r"command .*is not supported; it runs a program: use `ros2 launch`"):
+        plan(REAL, environment, task="pick_cube", hardware="mock_components", reward="human")
 
 
 def test_a_driver_that_ends_comes_back_and_the_filter_does_not(environment: dict[str, str]) -> None:

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver by ros2_control's topics, actions and services, which an arm without physics offers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from patience import PATIENCE, eventually
+
+pytest.importorskip("rclpy")
+from control_msgs.action import ParallelGripperCommand
+from rclpy.action import ActionServer, GoalResponse
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from serl_drivers.device import DriverError
+from serl_drivers.driver import Driver, DriverSettings, State
+from serl_drivers.mock_hardware.controllers import CARTESIAN, FORWARD, TRAJECTORY
+from serl_drivers.mock_hardware_node import MockHardwareNode
+from serl_drivers.ros2_control.controllers import Controller
+from serl_drivers.ros2_control.device_node import Ros2ControlDevice
+from serl_drivers.ros2_control.gripper_node import ActionGripper
+from serl_drivers.ros2_control.settings import Ros2ControlSettings
+from serl_planning.inverse_kinematics import InverseKinematics
+from serl_robots.model.joint_trajectory import JointTrajectoryPlan
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.robot import load_robot
+from serl_ros.execution.executor import FastExecutor
+from serl_ros.qos import RELIABLE_10
+
+pytestmark = pytest.mark.graph
+
+PERIOD = 0.01
+CONTROLLERS = {"joint_trajectory": TRAJECTORY, "forward_position": FORWARD, "cartesian": CARTESIAN}
+
+
+class Graph:
+    """Nodes of one test, spun by a thread, and a driver that the test turns."""
+
+    def __init__(self, ros: Any) -> None:
+        self._context = ros.context
+        self._executor = FastExecutor(context=ros.context)
+        self._nodes: list[Node] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self.robot = load_robot("panda")
+        self.namespace = "/"
+        self.statuses: dict[str, str] = {}
+        listener = self.add(Node("listener", context=ros.context))
+        listener.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE_10)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while not self._over.is_set():
+            self._executor.spin_once(0.05)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.statuses |= {status.name: status.message for status in message.status}
+
+    def add(self, node: Node) -> Node:
+        self._nodes.append(node)
+        self._executor.add_node(node)
+        return node
+
+    def hardware(self, **parameters: Any) -> MockHardwareNode:
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        node = MockHardwareNode(
+            context=self._context,
+            namespace=self.namespace,
+            parameter_overrides=[*overrides, Parameter("frame_prefix", value="")],
+        )
+        self.add(node)
+        return node
+
+    def device(self, **settings: Any) -> Ros2ControlDevice:
+        device = Ros2ControlDevice(self.robot, Ros2ControlSettings(**settings))
+        self.add(device.open_node(self._context, self.namespace, self.robot.base_frame))
+        return device
+
+    def driver(self, device: Ros2ControlDevice) -> Driver:
+        kinematics = Kinematics(self.robot)
+        inverse = InverseKinematics(self.robot, Kinematics(self.robot), PERIOD)
+        return Driver(device, self.robot, kinematics, inverse, DriverSettings(period=PERIOD, gripper_speed=100.0))
+
+    def remove(self, node: Node) -> None:
+        self._executor.remove_node(node)
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+        self._executor.shutdown()
+        while self._nodes:
+            self._nodes.pop().destroy_node()
+
+
+@pytest.fixture
+def graph(ros: Any) -> Iterator[Graph]:
+    graph = Graph(ros)
+    yield graph
+    graph.close()
+
+
+def turn(driver: Driver, until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not until():
+        now = time.monotonic()
+        assert now < deadline, driver.reason
+        driver.tick(now)
+        time.sleep(max(0.0, now + PERIOD - time.monotonic()))
+
+
+def active(hardware: MockHardwareNode) -> set[str]:
+    controllers: tuple[Controller, ...] = hardware.controllers.all
+    return {each.name for each in controllers if each.state == "active"} & set(CONTROLLERS.values())
+
+
+@pytest.mark.parametrize(
+    ("low_level", "gripper"),
+    [
+        ("joint_trajectory", "ParallelGripperCommand"),
+        ("forward_position", "GripperCommand"),
+        ("cartesian", "ParallelGripperCommand"),
+    ],
+)
+def test_each_controller_takes_the_arm_where_it_is_told_and_is_given_back(
+    graph: Graph, low_level: str, gripper: str
+) -> None:
+    graph.namespace = f"/{gripper.lower()}"  # a process that knows an action by one type takes no other
+    first = FORWARD if low_level == "joint_trajectory" else TRAJECTORY
+    hardware = graph.hardware(active=first, gripper_action=gripper)
+    driver = graph.driver(graph.device(low_level=low_level))
+    turn(driver, lambda: driver.state is State.HOLDING)
+    assert active(hardware) == {CONTROLLERS[low_level]}
+    home = graph.robot.configuration("home")
+    assert hardware.arm.reading.positions == pytest.approx(home)  # nothing has moved it
+    goal = home + np.array([0.15, 0.1, -0.05, 0.1, 0.05, 0.1, 0.2])
+    kinematics = Kinematics(graph.robot)
+    wanted = kinematics.tcp(goal)
+
+    def is_there() -> bool:
+        tool = kinematics.tcp(hardware.arm.reading.positions)
+        near = np.linalg.norm(tool.position - wanted.position) < 0.002 and tool.angle(wanted) < 0.01
+        return bool(near and abs(hardware.arm.gripper_width - 0.03) < 0.001)
+
+    def arrived() -> bool:
+        driver.follow_joints(JointTrajectoryPlan([0.0, 0.1], [home, goal]), time.monotonic())
+        driver.open_to(0.03, time.monotonic())
+        return is_there()
+
+    turn(driver, arrived)
+    assert driver.state is State.ACTIVE
+    turn(driver, lambda: driver.state is State.HOLDING)
+    assert is_there()
+    if low_level != "cartesian":  # whose elbow is its own
+        assert hardware.arm.reading.positions == pytest.approx(goal, abs=0.002)
+    driver.close(limp=False)
+    assert active(hardware) == {first}
+
+
+def test_a_controller_that_somebody_else_has_switched_off_is_a_fault_by_name_and_stays_theirs(graph: Graph) -> None:
+    hardware = graph.hardware()
+    driver = graph.driver(graph.device(low_level="forward_position"))
+    turn(driver, lambda: driver.state is State.HOLDING)
+    assert hardware.controllers.switch([TRAJECTORY], [FORWARD]) == ""
+    turn(driver, lambda: driver.state is State.FAULT)
+    assert "'forward_position_controller' is inactive" in driver.reason
+    driver.close(limp=False)
+    assert active(hardware) == {TRAJECTORY}
+
+
+def test_hardware_that_falls_silent_is_a_fault(graph: Graph) -> None:
+    hardware = graph.hardware()
+    driver = graph.driver(graph.device())
+    turn(driver, lambda: driver.state is State.HOLDING)
+    graph.remove(hardware)
+    turn(driver, lambda: driver.state is State.FAULT)
+    assert "/joint_states" in driver.reason
+
+
+def test_what_is_missing_is_said_by_name_with_what_to_do(graph: Graph) -> None:
+    device = graph.device(forward_position_controller="forward_controller", low_level="forward_position")
+    with pytest.raises(DriverError, match=r"no /controller_manager/list_controllers .*ros2_control started"):
+        device.connect()
+    graph.hardware()
+    with pytest.raises(DriverError, match=r"no controller 'forward_controller'.*spawner forward_controller --inactive"):
+        device.connect()
+    with pytest.raises(DriverError, match=r"no gripper action /hand/gripper_cmd .*gripper_action"):
+        graph.device(gripper_action="hand/gripper_cmd").connect()
+    with pytest.raises(DriverError, match=r"is inactive: switch it, `ros2 control switch_controllers --activate for"):
+        graph.device(low_level="forward_position", switch=False).connect()
+
+
+def test_a_grip_that_stalls_is_told_and_is_no_fault(graph: Graph) -> None:
+    hardware = graph.hardware(object_width=0.04)
+    driver = graph.driver(graph.device())
+    turn(driver, lambda: driver.state is State.HOLDING)
+
+    def told() -> bool:
+        driver.open_to(0.0, time.monotonic())
+        return "stalled" in graph.statuses.get("ros2_control_client: gripper", "")
+
+    turn(driver, told)
+    text = graph.statuses["ros2_control_client: gripper"]
+    assert "/gripper_controller/gripper_cmd stalled on the way to 0.000 m, at 0.040 m" in text
+    assert driver.state is State.ACTIVE and hardware.arm.gripper_width == pytest.approx(0.04)
+
+
+def test_a_grip_that_is_refused_is_told(graph: Graph) -> None:
+    node = graph.hardware()
+    ActionServer(
+        node, ParallelGripperCommand, "hand/gripper_cmd", lambda _: ParallelGripperCommand.Result(),
+        goal_callback=lambda _: GoalResponse.REJECT,
+    )  # fmt: skip
+    told: list[tuple[bool, str]] = []
+    gripper = ActionGripper(
+        node, "hand/gripper_cmd", graph.robot.gripper, lambda *each: told.append(each), effort=5.0, tolerance=0.001
+    )
+    gripper.find(PATIENCE)
+    gripper.move_to(0.02)
+    eventually(lambda: bool(told))
+    assert told == [(True, "/hand/gripper_cmd refused to open to 0.020 m; its log says why")]
