@@ -35,6 +35,14 @@ def test_two_arms_lift_the_bar(env):
     assert sum(expert_episode(env, seed, noise=0.3)[2]["success"] for seed in range(5)) >= 4
 
 
+def test_two_widowx_that_face_each_other_lift_the_bar():
+    env = serl_sim.make("lift_bar_trossen")
+    assert env.world.robot.name == "trossen"
+    assert all(expert_episode(env, seed)[2]["success"] for seed in range(5))
+    assert sum(expert_episode(env, seed, noise=0.3)[2]["success"] for seed in range(5)) >= 4
+    env.close()
+
+
 def test_an_episode_repeats_bit_for_bit(env):
     once, again = (expert_episode(env, 3, noise=0.3)[0] for _ in range(2))
     assert np.array_equal(once, again)
