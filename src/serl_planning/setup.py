@@ -13,4 +13,5 @@ setup(
     ],
     zip_safe=True,
     extras_require={"test": ["pytest"]},  # colcon looks here whether there are tests
+    entry_points={"console_scripts": ["planner = serl_ros.console:serl_planning.planner_node"]},
 )

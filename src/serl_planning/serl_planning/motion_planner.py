@@ -68,6 +68,7 @@ class MotionPlanner:
         seed: int = 0,
         patience: float = 5.0,
         allowed: Allowed | None = None,
+        straight: bool = False,
     ) -> Way:
         """A way (p, n) [rad] from `start` (n,) to `goal`: straight from point to point, free everywhere.
 
@@ -77,6 +78,7 @@ class MotionPlanner:
             seed: of what is tried by chance; OMPL's own choices differ from run to run all the same.
             patience: time that may be spent [s].
             allowed: whether the tool may have a pose, base frame; it may at the start.
+            straight: whether no other way than the straight one is looked for.
 
         Raises:
             PlanningError: the start or the goal is not free, or there is no way that was found in time.
@@ -96,11 +98,13 @@ class MotionPlanner:
                 )
         else:
             self._admit(goal, "the goal")
-            self._check_limits(goal)
+            self.check_limits(goal)
             ends = [goal]
         for end in ends:
             if self._is_free_between(start, end):
                 return np.array([start, end])
+        if straight:
+            raise PlanningError("the straight way is not free; launch with planner:=ompl, which goes round")
         for left in range(len(ends), 0, -1):  # each has its share of the time that is left
             now = time.monotonic()
             way = self._search(start, ends[-left], (deadline - now) / left)
@@ -112,6 +116,16 @@ class MotionPlanner:
         """Whether all shapes keep their clearance where the arm's joints are (n,) [rad]."""
         self._shapes.place(positions)
         return not self._shapes.any_nearer(self._pairs, np.full(len(self._pairs), CLEARANCE))
+
+    def check_limits(self, goal: Vector) -> None:
+        """Refuse joint positions (n,) [rad] that are too near to the limits of joints.
+
+        Raises:
+            PlanningError: with the joint.
+        """
+        for name, value, low, high in zip(self._joints, goal, self._lower, self._upper, strict=True):
+            if not low - 1e-9 <= value <= high + 1e-9:
+                raise PlanningError(f"joint {name}: expected a position in [{low:.4f}, {high:.4f}], found {value:.4f}")
 
     # Inside
 
@@ -139,11 +153,6 @@ class MotionPlanner:
             self._clearances[index] = min(self._clearances[index], max(gap - _SLACK, 0.0))
         if not self._allowed(self._tool()):
             raise PlanningError(f"{what} is outside of where the tool may be")
-
-    def _check_limits(self, goal: Vector) -> None:
-        for name, value, low, high in zip(self._joints, goal, self._lower, self._upper, strict=True):
-            if not low - 1e-9 <= value <= high + 1e-9:
-                raise PlanningError(f"joint {name}: expected a position in [{low:.4f}, {high:.4f}], found {value:.4f}")
 
     def _is_free_between(self, start: Vector, end: Vector) -> bool:
         """Whether the straight line is free; its middle is looked at first, where obstacles are met soonest."""

@@ -105,7 +105,8 @@ class ArmControllerNode(Node):
         self._commanders = self._pose_publisher, self._gripper_publisher, self._joints_publisher
         self._markers = ArmMarkers(self, task.limits, self._base_frame)
         self._diagnostics = Diagnostics(self, robot.name)
-        self._move_to = MoveToServer(self, robot, self._base_frame, self._control, self._publish)
+        period = task.control_period
+        self._move_to = MoveToServer(self, robot, self._base_frame, self._control, self._publish, period)
         self._loads = LoadListener(self, task.limits, lockstep=self._lockstep)  # heard before joint_states
         guarded = self._guarded
         self._episodes = self.create_subscription(
@@ -370,7 +371,7 @@ class ArmControllerNode(Node):
         self._try(lambda: self._markers.show(*shown))
         if not self._broken:
             self._publish(self._controller.on_timer(now))
-            self._move_to.publish_feedback(now)
+            self._move_to.look(now)
         if now >= self._status_due_at:
             report_other_commanders(self, self._commanders, self._diagnostics)
             self._set_diagnostics(now)

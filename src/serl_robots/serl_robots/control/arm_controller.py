@@ -25,6 +25,7 @@ from serl_robots.control.leaders import Leaders, Turn
 from serl_robots.control.motions import Motions, Plan
 from serl_robots.control.move_to import MoveOutcome, MoveRejected
 from serl_robots.control.watchdog import Watchdog
+from serl_robots.control.ways.way_move import AwaitedWay
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
@@ -292,6 +293,27 @@ class ArmController:
         if self._integrator.joint_filter is None:
             raise MoveRejected("two arms keep their hands apart, which no motion of the joints knows of; give a pose")
         return self._begin_motion(self._commands.plan_joints(goal, scaling), scaling, done, now)
+
+    def move_along_way(
+        self,
+        way: AwaitedWay,
+        error: Callable[[Measured], float],
+        done: Callable[[MoveOutcome], None],
+        now: float,
+    ) -> Command | None:
+        """Moves the arm along a way that is asked for once it stands, else as `move_to_pose`; `error` is what is left.
+
+        Raises:
+            MoveRejected: not now, or not there.
+        """
+        return self._begin_motion(self._commands.await_way(way, error), 1.0, done, now)
+
+    def on_way(self, now: float) -> Command | None:
+        """The way that a motion waited for was answered, or its goal was canceled meanwhile."""
+        self._now = now
+        if self.measured is None or self.safety.estop:
+            return None
+        return self._drive_motion(self.measured, now)
 
     def cancel_move(self) -> None:
         """Brakes the motion under way; its `done` is called once it stands."""

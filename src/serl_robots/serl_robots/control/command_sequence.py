@@ -11,15 +11,20 @@ from serl_robots.control.arm_command import CommandIntegrator
 from serl_robots.control.arm_task import ArmTask
 from serl_robots.control.control_step import CommandResult, Measured
 from serl_robots.control.holding import Hold
-from serl_robots.control.move_to import Ending, JointMove, Motion, MoveRejected, PoseMove
+from serl_robots.control.move_to import POSITION_TOLERANCE, Ending, JointMove, Motion, Move, MoveRejected, PoseMove
 from serl_robots.control.pacing.lockstep import Lockstep
 from serl_robots.control.pacing.pacing import Pacing
 from serl_robots.control.pacing.real_time import RealTime
+from serl_robots.control.ways.way_move import AwaitedMove, AwaitedWay, WayMove
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.safety.keep_apart import KeepApart
+from serl_robots.safety.tracking import TrackingMonitor
 
 _SETTLING_PERIODS: Final = 5  # that the tool may take to arrive before a motion in joint space begins
+
+
+_STUCK_TIME: Final = 2.0  # [s] in which the filter lets a motion go no further, after which it ends
 
 
 class CommandSequence:
@@ -48,6 +53,8 @@ class CommandSequence:
         kind = Lockstep if lockstep else RealTime
         self.pacing: Pacing = kind(self.integrator, task.limits, task.control_period)
         self.hold: Hold | None = None
+        self._tracking, self._tracked_ns = TrackingMonitor(task.limits), 0  # of a motion along a way
+        self._stuck = 0.0  # time [s] that it has stood still
         self.fresh = True
         self.resync = False
         self._hold_drives = False  # in lockstep: the world moves on for the hold, not only for steps of the policy
@@ -127,17 +134,68 @@ class CommandSequence:
 
         return plan
 
-    def drive(self, motion: Motion, measured: Measured) -> CommandResult | Ending:
-        """The next increment of a motion, or how it ends."""
+    def await_way(
+        self, way: AwaitedWay, error: Callable[[Measured], float]
+    ) -> Callable[[Measured], AwaitedMove | WayMove]:
+        """Planner of a motion along a way that is asked for once the arm stands; `error` tells what is left.
+
+        Raises:
+            MoveRejected: as `plan_pose`, or there is no way.
+        """
+
+        def plan(measured: Measured) -> AwaitedMove | WayMove:
+            joint_filter, start = self.integrator.joint_filter, self.integrator.joint_positions
+            if joint_filter is None:
+                raise MoveRejected("the joints cannot be commanded beside another arm; launch with planner:=straight")
+            if start is None or not (self.pacing.started and self.integrator.at_rest):
+                return AwaitedMove(error, asked=False)
+            points = way.of(start)
+            if points is None:
+                return AwaitedMove(error, asked=True)
+            self._tracking = TrackingMonitor(self._limits)
+            self._tracked_ns, self._stuck = measured.stamp_ns, 0.0
+            return WayMove(self._kinematics, self.integrator.filter, start, points, joint_filter.admits)
+
+        return plan
+
+    def drive(self, motion: Motion, measured: Measured) -> CommandResult | Ending | None:
+        """The next increment of a motion, or how it ends; None while the arm stands and waits for a way."""
         if not motion.begun:
             try:
                 waiting = self._begin(motion, measured)
             except MoveRejected as error:
                 return Ending("rejected", str(error))
-            if waiting is not None:
-                return waiting
+            if not motion.begun:
+                stops = motion.move.stopping and isinstance(motion.move, AwaitedMove) and self.integrator.at_rest
+                return Ending("canceled", "the motion was canceled before it began") if stops else waiting
+        if isinstance(motion.move, WayMove):
+            broken = self._problem_of(motion.move, measured)
+            if broken is not None:
+                return broken
         ending = motion.advance(measured)
         return self._follow(motion.move) if ending is None else ending
+
+    def _problem_of(self, move: WayMove, measured: Measured) -> Ending | None:
+        """How a motion along a way ends before its goal, if it does."""
+        integrator = self.integrator
+        if move.stopping and integrator.at_rest:
+            return Ending("canceled", "the motion was canceled")
+        if move.is_lost:
+            return Ending("tracking", "the safety filter braked the arm off its way; send the goal again")
+        if self._stuck >= _STUCK_TIME:
+            behind = integrator.target.distance(measured.tcp)
+            if behind > POSITION_TOLERANCE:
+                return Ending("tracking", f"the tool stays {behind:.3f} m behind; look what holds the arm back")
+            return Ending("timeout", "the safety filter lets the arm go no further; arm/safety names the limit")
+        elapsed, self._tracked_ns = 1e-9 * (measured.stamp_ns - self._tracked_ns), measured.stamp_ns
+        if self._tracking.update(integrator.target, measured.tcp, elapsed):
+            distance = integrator.target.distance(measured.tcp)
+            return Ending(
+                "tracking",
+                f"the tool has been {distance:.3f} m from its target for {self._limits.tracking_timeout:g} s "
+                "(limits.tracking_timeout) without getting nearer; look what holds the arm back",
+            )
+        return None
 
     def _begin(self, motion: Motion, measured: Measured) -> CommandResult | None:
         """Begins a motion, or gives the next command of what has to come to rest before it.
@@ -148,7 +206,7 @@ class CommandSequence:
         integrator = self.integrator
         self.hold = None
         self._sync(measured)
-        if isinstance(motion.move, JointMove):
+        if not isinstance(motion.move, PoseMove):
             apart = integrator.target.distance(measured.tcp) > self._limits.tracking_progress
             if not integrator.at_rest or (apart and motion.waited < _SETTLING_PERIODS):
                 motion.waited += 1
@@ -160,11 +218,22 @@ class CommandSequence:
         motion.begin(measured)
         return None
 
-    def _follow(self, move: PoseMove | JointMove) -> CommandResult:
+    def _follow(self, move: Move) -> CommandResult:
         """Where a motion is now."""
+        integrator = self.integrator
         if isinstance(move, PoseMove):
-            return self.integrator.move(*move.desired, self.integrator.gripper_width)
-        return self.integrator.move_joints(move.positions)
+            return integrator.move(*move.desired, integrator.gripper_width)
+        if isinstance(move, JointMove):
+            return integrator.move_joints(move.positions)
+        positions = move.positions if isinstance(move, WayMove) else None
+        if positions is not None:
+            self._stuck = 0.0
+            return integrator.move_joints(positions)
+        result = integrator.brake()
+        if isinstance(move, WayMove) and result.joint_positions is not None:
+            move.rejoin(result.joint_positions)
+            self._stuck += integrator.filter.period
+        return result
 
     def leave(self, motion: Motion) -> None:
         """A motion is over; one that is broken off brakes, and so does what it has waited for."""

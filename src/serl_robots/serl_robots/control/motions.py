@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 from serl_robots.control.command_sequence import CommandSequence
 from serl_robots.control.control_step import CommandResult, Measured
-from serl_robots.control.move_to import Ending, JointMove, Motion, MoveOutcome, PoseMove
+from serl_robots.control.move_to import Ending, Motion, Move, MoveOutcome
+from serl_robots.control.ways.way_move import AwaitedMove
 from serl_robots.safety.safety_state import SafetyState
 from serl_robots.safety.source import Source
 
-Plan = Callable[[Measured], PoseMove | JointMove]
+Plan = Callable[[Measured], Move]
 """Makes a motion from where the arm is when it begins."""
 
 
@@ -25,6 +26,11 @@ class Motions:
     def under_way(self) -> bool:
         """Whether there is one."""
         return self._motion is not None
+
+    @property
+    def awaits_way(self) -> bool:
+        """Whether a way is being planned for one; in lockstep the world stands meanwhile."""
+        return self._motion is not None and isinstance(self._motion.move, AwaitedMove) and self._motion.move.asked
 
     def error(self, measured: Measured) -> float:
         """Distance that it has left [m] or [rad]; 0 without one."""

@@ -27,7 +27,7 @@ from serl_robots.safety.walls import KeepOut
 _PATH_RESOLUTION: Final = 0.02  # [rad] of the fastest joint between two checked points of a path
 _CHORD_MARGIN: Final = 1.01  # the tool's speed is sampled by chords, which are a little shorter than the path
 _CURVE_MARGIN: Final = 1.1  # the same for its change of direction
-_INSIDE: Final = 1e-6
+INSIDE: Final = 1e-6
 POSITION_TOLERANCE: Final = 0.005  # [m]
 ANGLE_TOLERANCE: Final = 0.03  # [rad]
 JOINT_TOLERANCE: Final = 0.02  # [rad]
@@ -83,6 +83,8 @@ class MoveOutcome:
 class Move(ABC):
     """A planned motion under way."""
 
+    is_there = True  # False of what stands for a move that is still to come
+
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self.stopping = False
@@ -119,8 +121,8 @@ class PoseMove(Move):
             MoveRejected: the goal is outside workspace box or orientation cone, or a keep-out box is in the way.
         """
         limits = safety.limits
-        _check_goal(limits, goal)
-        _check_way(safety.keep_out, (start, goal))
+        check_goal(limits, goal)
+        check_way(safety.keep_out, (start, goal))
         self._start_position = start.position
         self._offset = goal.position - start.position
         self._turn = start.rotation_vector_to(goal)
@@ -187,9 +189,9 @@ class JointMove(Move):
         largest = float(np.abs(self._delta).max())
         count = 2 + math.ceil(largest / _PATH_RESOLUTION)
         poses = [kinematics.tcp(start + share * self._delta) for share in np.linspace(0.0, 1.0, count)]
-        _check_goal(limits, poses[-1])
-        _check_path(limits, poses)
-        _check_way(safety.keep_out, poses)
+        check_goal(limits, poses[-1])
+        check_path(limits, poses)
+        check_way(safety.keep_out, poses)
         steps = [(a.position_to(b), a.rotation_vector_to(b)) for a, b in itertools.pairwise(poses)]
         length, bend = path_derivatives([step for step, _ in steps])
         angle, twist = path_derivatives([turn for _, turn in steps])
@@ -234,7 +236,7 @@ class Motion:
     """
 
     def __init__(
-        self, plan: Callable[[Measured], PoseMove | JointMove], measured: Measured, done: Callable[[MoveOutcome], None]
+        self, plan: Callable[[Measured], Move], measured: Measured, done: Callable[[MoveOutcome], None]
     ) -> None:
         """`plan` makes the move from where the arm is; `done` is called once, when the motion is over.
 
@@ -250,7 +252,7 @@ class Motion:
         self._rests = 0  # periods in which its end was commanded
 
     def begin(self, measured: Measured) -> None:
-        """Plans anew, from where the arm came to rest.
+        """Plans anew, from where the arm came to rest; it has begun unless its move is still to come.
 
         Raises:
             MoveRejected: there is no way from here.
@@ -258,7 +260,7 @@ class Motion:
         stopping = self.move.stopping
         self.move = self._plan(measured)
         self.move.stopping = stopping
-        self.begun = True
+        self.begun = self.move.is_there
 
     def advance(self, measured: Measured) -> Ending | None:
         """One control period on. When it is over: how it ends; then nothing is to be commanded."""
@@ -302,33 +304,46 @@ def _reference(limits: SafetyLimits) -> Pose:
     return Pose((0.0, 0.0, 0.0), limits.reference_orientation)
 
 
-def _check_goal(limits: SafetyLimits, goal: Pose) -> None:
+def check_goal(limits: SafetyLimits, goal: Pose) -> None:
+    """Refuses a goal of the tool, base frame, that is outside box or cone.
+
+    Raises:
+        MoveRejected: with the reason.
+    """
     _check_position("the goal is", goal.position, np.array(limits.workspace_min), np.array(limits.workspace_max))
     angle = _reference(limits).angle(goal)
-    if angle > limits.orientation_cone + _INSIDE:
+    if angle > limits.orientation_cone + INSIDE:
         raise MoveRejected(
             f"the goal is outside the orientation cone: {angle:.3f} rad from the reference orientation, at most "
             f"{limits.orientation_cone:.3f} rad allowed"
         )
 
 
-def _check_path(limits: SafetyLimits, poses: Sequence[Pose]) -> None:
-    """Every pose is inside, or no further out than the first one."""
+def check_path(limits: SafetyLimits, poses: Sequence[Pose]) -> None:
+    """Refuses a way of the tool unless every pose is inside box and cone, or no further out than the first one.
+
+    Raises:
+        MoveRejected: with the reason.
+    """
     start, reference = poses[0], _reference(limits)
     low = np.minimum(limits.workspace_min, start.position)
     high = np.maximum(limits.workspace_max, start.position)
     cone = max(limits.orientation_cone, reference.angle(start))
     for pose in poses:
         _check_position("the way to the goal goes", pose.position, low, high)
-        if reference.angle(pose) > cone + _INSIDE:
+        if reference.angle(pose) > cone + INSIDE:
             raise MoveRejected(
                 f"the way to the goal leaves the orientation cone: {reference.angle(pose):.3f} rad from the reference "
                 f"orientation, at most {cone:.3f} rad allowed"
             )
 
 
-def _check_way(keep_out: KeepOut, poses: Sequence[Pose]) -> None:
-    """From pose to pose no keep-out box is in the way."""
+def check_way(keep_out: KeepOut, poses: Sequence[Pose]) -> None:
+    """Refuses a way of the tool with a keep-out box between two poses.
+
+    Raises:
+        MoveRejected: with the box.
+    """
     for before, after in itertools.pairwise(pose.position.tolist() for pose in poses):
         box = keep_out.crossed(before, after)
         if box is not None:
@@ -343,7 +358,7 @@ def _check_position(
     what: str, position: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> None:
     for axis, value, least, most in zip("xyz", position.tolist(), low.tolist(), high.tolist(), strict=True):
-        if not least - _INSIDE <= value <= most + _INSIDE:
+        if not least - INSIDE <= value <= most + INSIDE:
             raise MoveRejected(
                 f"{what} outside the workspace box: {axis} = {value:.3f} m, allowed {least:.3f} to {most:.3f} m"
             )

@@ -78,7 +78,7 @@ class Watchdog:
     def look(self, measured: Measured, now: float) -> None:
         """Says what has stopped, and ends what cannot go on without it."""
         gone = self._pacing.end_of_world(measured, now)
-        if gone is not None:
+        if gone is not None and not self._motions.awaits_way:
             self._motions.end("timeout", gone, measured)
         leads = self._safety.mode in (Source.POLICY, Source.HUMAN) and self._leaders.policy.pending is None
         if leads and self._pacing.is_pause(measured, now):  # the next command goes on from the last, no hold is needed

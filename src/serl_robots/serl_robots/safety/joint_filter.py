@@ -142,6 +142,17 @@ class JointFilter(SafetyFilter[Positions]):
         here = self._state.positions
         return self._limit(desired, gripper_width, np.minimum(self._lower, here), np.maximum(self._upper, here))
 
+    def admits(self, desired: Positions) -> bool:
+        """Whether `limit` would command these finite positions (n,) [rad] as they are. Nothing is commanded.
+
+        Raises:
+            RuntimeError: `reset` was not called.
+        """
+        here = self._state.positions
+        low, high = np.minimum(self._lower, here), np.maximum(self._upper, here)
+        wanted, exact = self._affordable(desired, low, high, [])
+        return exact and not self._plan(wanted, desired, low, high)[1]
+
     def approach(self, goal: Positions) -> Limited[Positions]:
         """One step towards `goal` (n,) [rad], so that the arm stops there and goes no further; the width stays.
 
