@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
+from rclpy.logging import LoggingSeverity
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
@@ -135,11 +136,12 @@ class Ros2ControlDevice:
             newest, lost = self._newest, self._lost
         if newest is None or time.monotonic() - newest[0] > _STALE:
             raise self._no_states()
-        _, (positions, velocities, width) = newest
+        positions, velocities, width, efforts = newest[1]
         faults = [lost] if lost else []
         if self._gripper is not None and not self._gripper.is_offered:
             faults.append(f"gripper action {self._gripper.name} is not offered any more")
-        return Reading(positions, velocities, width, faults=tuple(faults))
+        told = None if efforts is None else np.array(efforts)
+        return Reading(positions, velocities, width, efforts=told, faults=tuple(faults))
 
     def hold(self) -> None:
         """Stay at the last target where the arm is there, else where it is measured.
@@ -153,7 +155,7 @@ class Ros2ControlDevice:
             self._last = None
         if newest is None or last is None or self._output is None:
             return
-        _, (positions, _, width) = newest
+        positions, _, width, _ = newest[1]
         if time.monotonic() - last[0] < _RECENT and self._is_near(last[1], positions):
             _, positions, width = last
         self._output.send(positions, width)
@@ -259,7 +261,7 @@ class Ros2ControlDevice:
         values = {each.name: each.state for each in controllers}
         self._diagnostics.set("controllers", ERROR if self._lost else OK, self._lost or "as they should be", **values)
 
-    def _log(self, level: logs.LoggingSeverity, text: str) -> None:
+    def _log(self, level: LoggingSeverity, text: str) -> None:
         if self._node is not None:
             logs.log(self._node, level, text, throttle=2.0, key=text)
 
