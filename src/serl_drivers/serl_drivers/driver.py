@@ -206,6 +206,7 @@ class Driver:
                 return None
             self._tried_at = now
             self._device.connect()
+            self._device.read()  # one that cannot be read, as with two servos of one id, is not connected
             self._heard_at = now
             without = self._device.limp()
             if without:  # whoever left it so may have a hand in it

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver with an arm of emulated servos behind a serial port, which speaks the true protocol in real time."""
 
+import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from serl_drivers.driver import Driver, DriverSettings, State
 from serl_drivers.feetech.device import make
+from serl_feetech.calibration import read_calibration, write_calibration
+from serl_feetech.emulated.bus import EmulatedBus
 from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
+from serl_feetech.emulated.servo import EmulatedServo
 from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
@@ -202,3 +207,54 @@ def test_what_cannot_be_asked_for_is_refused_with_what_can(bench: Bench, tmp_pat
     nowhere.driver.tick(time.monotonic())
     with pytest.raises(ValueError, match=r"there is no connection: .*port"):
         nowhere.driver.ask("release")
+
+
+@pytest.mark.parametrize(
+    ("servos", "said"),
+    [([1, 2, 4, 5, 6], r"servo 3 \(elbow_flex\)"), ([1, 2, 2, 3, 4, 5, 6], r"servo 2 \(shoulder_lift\).*the same id")],
+)
+def test_a_servo_that_is_missing_and_two_of_one_id_are_named_and_nothing_is_switched_on(
+    calibration: Path, servos: list[int], said: str
+) -> None:
+    places = [EmulatedServo(number, 2048.0 + 20 * at) for at, number in enumerate(servos)]
+    with PseudoTerminal(EmulatedBus(places)) as terminal:
+        bench = Bench(terminal.path, calibration)
+        bench.turn(lambda: len(bench.said) > 0)
+        assert bench.driver.state is State.UNCONFIGURED
+        assert re.search(said, bench.driver.reason), bench.driver.reason
+        with pytest.raises(ValueError, match="there is no connection"):
+            bench.driver.ask("hold")
+        assert not any(bench.torques(terminal))
+        bench.driver.close(limp=False)
+
+
+def test_a_cable_that_is_pulled_in_motion_is_a_fault_and_leaves_the_servos_at_their_last_goal(
+    bench: Bench, terminal: PseudoTerminal
+) -> None:
+    plan = JointTrajectoryPlan([0.0, 3.0], [np.zeros(5), np.full(5, 0.4)])
+    bench.driver.follow_joints(plan, time.monotonic())
+    bench.turn(lambda: terminal.bus.servo(1).position > 2060.0)
+    terminal.close()
+    bench.turn(bench.state(State.FAULT))
+    assert "the connection is lost" in bench.driver.reason and terminal.path in bench.driver.reason
+    assert bench.torques(terminal) == [True] * 6
+    goals = [servo.goal for servo in terminal.bus.servos]
+    bench.driver.follow_joints(plan, time.monotonic())
+    for _ in range(20):
+        bench.driver.tick(time.monotonic())
+    assert bench.driver.state is State.FAULT
+    assert [servo.goal for servo in terminal.bus.servos] == goals
+    bench.driver.close(limp=False)
+
+
+def test_an_arm_with_another_calibration_in_it_gets_this_one_and_is_limp_until_it_is_asked_to_hold(
+    bench: Bench, terminal: PseudoTerminal, calibration: Path
+) -> None:
+    bench.device.close()
+    offsets = read_calibration(calibration)
+    write_calibration(calibration, {name: replace(each, homing_offset=100) for name, each in offsets.items()})
+    again = Bench(terminal.path, calibration)
+    again.turn(again.state(State.LIMP))
+    assert again.torques(terminal) == [False] * 6
+    assert [servo.offset for servo in terminal.bus.servos] == [100] * 6
+    again.driver.close(limp=False)
