@@ -374,9 +374,7 @@ class ToolFilter(SafetyFilter[ToolTarget]):
     def _step_orientation(self, desired: Quaternion, acted: list[str]) -> None:
         limits, period = self.limits, self.period
         velocity = self._turn
-        near, error = self._measured_quaternion, limits.max_reference_rotation_error
-        is_near = near is None or angle_between(near, self._quaternion) <= error
-        if desired == self._quaternion and velocity == (0.0, 0.0, 0.0) and is_near:
+        if desired == self._quaternion and velocity == (0.0, 0.0, 0.0):
             return
         length = math.sqrt(sum([value * value for value in desired]))
         if not 0.5 < length < 2.0:  # also false for NaN
@@ -385,13 +383,16 @@ class ToolFilter(SafetyFilter[ToolTarget]):
             return
         desired = normalized(desired)
         unchanged = True
+        near = self._measured_quaternion
         if near is not None:
+            # one that the tool was turned away from stays: actions that do not turn could not bring it back
+            error = max(limits.max_reference_rotation_error, angle_between(near, self._quaternion))
             if angle_between(near, desired) > error + _SLACK:
                 name("reference_error", acted)
                 unchanged = False
                 desired = _onto_cone(desired, near, error)
             stop = self._stop(_braked_vector(velocity, self._turn_change))  # farther than that braking does not lead
-            self._farthest = max(error, angle_between(near, self._quaternion), angle_between(near, stop)) + _SLACK
+            self._farthest = max(error, angle_between(near, stop)) + _SLACK
         cone = max(limits.orientation_cone, angle_between(self._reference, self._quaternion))
         if angle_between(self._reference, desired) > cone + _SLACK:
             acted.append("orientation")
