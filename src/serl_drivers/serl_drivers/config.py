@@ -9,6 +9,7 @@ from typing import Any
 
 from serl_config.named_files import load_named
 from serl_config.schema import ConfigError, Field, config, suggestion
+from serl_robots.control.arm_task import ArmTask
 
 from serl_config import resources
 from serl_drivers.device_kinds import KINDS
@@ -69,3 +70,26 @@ def load_driver(name: str) -> DriverConfig:
     if driver.device not in KINDS:
         raise ConfigError(f"{file}: 'device': unknown device {driver.device!r}" + suggestion(driver.device, [*KINDS]))
     return driver
+
+
+def check_driver(driver: DriverConfig, task: ArmTask, namespace: str) -> None:
+    """Refuse a task that is not one of the arm that a driver moves.
+
+    Args:
+        driver: of one arm.
+        task: that the graph is started for.
+        namespace: of the node: of two arms each has a driver in a namespace of its own.
+
+    Raises:
+        ConfigError: the task is of another robot, or of two arms and this is neither.
+    """
+    if driver.robot not in ("", task.robot):
+        raise ConfigError(
+            f"driver {driver.name!r}: expected one that drives the robot of task {task.name!r}, {task.robot!r}, "
+            f"found one that drives {driver.robot!r}"
+        )
+    if task.arms and namespace.rpartition("/")[2] not in task.arm_names:
+        raise ConfigError(
+            f"driver {driver.name!r}: it moves one arm, and task {task.name!r} has two: expected the namespace of one, "
+            f"{' or '.join(task.arm_names)}, found {namespace!r}; or choose a task of one arm"
+        )

@@ -32,14 +32,14 @@ from serl_ros.execution.executor import FastExecutor
 from serl_ros.frames import declare_frame_prefix
 from serl_ros.incoming import subscribe
 from serl_ros.node import run_node
-from serl_ros.parameters import ParameterError, declare
+from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_1, RELIABLE_10
 from serl_tasks.messages import MessageError, pose_from_message
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from serl_drivers.config import driver_names, load_driver
+from serl_drivers.config import check_driver, driver_names, load_driver
 from serl_drivers.device import Reading
 from serl_drivers.device_kinds import make_device
 from serl_drivers.driver import Driver, DriverSettings, State
@@ -83,11 +83,7 @@ class DriverNode(Node):
         )
         name = declare(self, "driver", "mock", "Driver: a file in config/drivers.", choices=driver_names())
         config = load_driver(name)
-        if config.robot not in ("", task.robot):
-            raise ParameterError(
-                f"parameter 'driver' of node '{self.get_name()}': expected one that drives the task's robot, "
-                f"{task.robot!r}, found {name!r}, which drives {config.robot!r}"
-            )
+        check_driver(config, task, self.get_namespace())
         port = declare(self, "port", "", "Port or address of the arm; empty: that of the driver's file.")
         calibration = declare(self, "calibration", "", "Calibration of the arm; empty: that of the driver's file.")
         low_level = declare(
