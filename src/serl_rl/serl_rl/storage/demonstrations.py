@@ -10,6 +10,7 @@ Where it is known when the observations of a chunk were made, their stamps are a
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -90,13 +91,14 @@ class DemonstrationFile:
         self._path = path
         self._part = part_of(path)
         self._spec = spec
-        _keep_older(path, self._part)
         self._count = 0
         jpeg = pictures == "jpeg" and bool(jpeg_names(spec))
         self._encode = encode_picture_chunk if jpeg else encode_chunk
         own = _CLOSED | (_JPEG if jpeg else {})
-        segment.create(self._part, _KIND, with_spec(spec, own | ({_ABOUT: dict(about)} if about else {})))
-        self._lock = _locked(self._part)
+        with _alone_in(path.absolute().parent):  # who begins the same file now finds this one, and is refused
+            _keep_older(path, self._part)
+            segment.create(self._part, _KIND, with_spec(spec, own | ({_ABOUT: dict(about)} if about else {})))
+            self._lock = _locked(self._part)
         try:
             self._writer = SegmentWriter(self._part, _KIND)
         except BaseException:
@@ -142,6 +144,22 @@ class DemonstrationFile:
 def part_of(path: Path) -> Path:
     """Where a demonstration file is until it is complete."""
     return path.with_name(path.name + ".part")
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until nobody else begins a file in a folder; where there are no locks, or no folder, go on without."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    except OSError:  # what is wrong with it is said where the file is created
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _keep_older(path: Path, part: Path) -> None:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Demonstration files: whole or not at all, and nothing but data."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from serl_rl.spec import ArraySpec, TransitionSpec
+from serl_rl.storage import segment
 from serl_rl.storage.chunk import Chunk
 from serl_rl.storage.demonstrations import (
     DemonstrationError,
@@ -91,6 +93,33 @@ def test_two_recordings_do_not_write_one_file(tmp_path: Path) -> None:
             DemonstrationFile(path, SPEC)
         file.append(episode(1, 5))
     assert [chunk.episode for chunk in read_demonstrations(path, SPEC)] == [0, 1]
+
+
+def test_two_recordings_that_begin_one_file_at_one_moment_do_not_replace_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    path, original = tmp_path / "demos.serl", segment.create
+
+    def other() -> None:
+        try:
+            DemonstrationFile(path, SPEC).close(False)
+        except DemonstrationError as error:
+            refused.append(str(error))
+
+    def slow(*args: object) -> None:  # the other one begins as this one has seen that there is no file yet
+        monkeypatch.setattr(segment, "create", original)
+        thread.start()
+        thread.join(0.3)
+        original(*args)  # type: ignore[arg-type]
+
+    thread = threading.Thread(target=other)
+    monkeypatch.setattr(segment, "create", slow)
+    with DemonstrationFile(path, SPEC) as file:
+        thread.join()
+        file.append(episode(0, 4))
+    (line,) = refused
+    assert "another recording" in line and path.exists()
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "changed", "foreign", "pickle"])
