@@ -31,6 +31,8 @@ def test_a_task_of_two_arms_is_refused_where_the_driver_is_of_neither() -> None:
 @pytest.mark.parametrize("name", driver_names())
 def test_every_file_can_be_made_a_device_of(name: str) -> None:
     driver = load_driver(name)
+    if driver.device == "ros2_control":
+        pytest.importorskip("controller_manager_msgs", reason="comes with a native ROS 2")
     robot = load_robot(driver.robot or "fr3")
     assert make_device(driver.device, robot, driver.settings, name).description
     if driver.gripper:
