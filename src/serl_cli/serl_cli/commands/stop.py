@@ -45,8 +45,11 @@ def reset_estop(graph: GraphOption = "", namespace: NamespaceOption = "") -> Non
 
 def driver(
     what: Annotated[
-        Literal["hold", "release", "connect"],
-        typer.Argument(help="Torque on, where the arm is; torque off; or a new connection, after a fault."),
+        Literal["hold", "release", "connect", "activate"],
+        typer.Argument(
+            help="Torque on, where the arm is; torque off; a new connection, after a fault; or the activation of a "
+            "gripper, whose fingers open and close."
+        ),
     ],
     graph: GraphOption = "",
     namespace: NamespaceOption = "",

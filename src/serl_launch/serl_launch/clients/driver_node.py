@@ -18,14 +18,19 @@ from serl_launch.errors import CommandError
 
 _ASK_AGAIN: Final = 1.0  # [s] after which an arm that is not there yet is asked once more
 _PATIENCE: Final = 10.0  # [s] for a driver that runs already
-_WANTED: Final = {"hold": ("holding", "active"), "release": ("limp",), "connect": ("holding", "active", "limp")}
+_WANTED: Final = {
+    "hold": ("holding", "active"),
+    "release": ("limp",),
+    "connect": ("holding", "active", "limp"),
+    "activate": ("fault", "holding", "active", "limp"),
+}
 
 
 def ask(what: str, graph: str, namespace: str) -> None:
     """Asks the driver of one arm, and prints in which state it is then.
 
     Args:
-        what: hold, release or connect.
+        what: hold, release, connect or activate.
         graph: running graph that is meant; empty: the only one.
         namespace: of the arm.
 
@@ -34,7 +39,8 @@ def ask(what: str, graph: str, namespace: str) -> None:
     """
     domain.join(graph)
     with Client(namespace) as client:
-        typer.echo(bring(client, what, _PATIENCE))
+        said = bring(client, what, _PATIENCE)
+    typer.echo(said if what != "activate" else "it is being activated; when the fingers stand: ./serl driver connect")
 
 
 def bring(
@@ -44,7 +50,7 @@ def bring(
 
     Args:
         client: a node in the arm's namespace.
-        what: hold, release or connect.
+        what: hold, release, connect or activate.
         patience: longest wait [s].
         tick: called at least ten times a second.
         needed: ask once in any case; False: not where the arm is so already.
