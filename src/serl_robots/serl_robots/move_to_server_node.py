@@ -14,6 +14,7 @@ from sensor_msgs.msg import JointState
 from serl_config.schema import suggestion
 from serl_ros.action_server import GuardedActionServer
 from serl_ros.log import WARN, log
+from serl_ros.parameters import declare
 
 from serl_interfaces.action import MoveTo
 from serl_interfaces.srv import PlanMotion
@@ -24,10 +25,28 @@ from serl_robots.control.move_to import MoveOutcome, MoveRejected
 from serl_robots.control.ways.way_move import AwaitedWay
 from serl_robots.model.pose import Pose, PoseError
 from serl_robots.model.robot import RobotModel
-from serl_robots.way_client_node import WayClient, declare_planner
+from serl_robots.way_client_node import WayClient
 
 _FEEDBACK_PERIOD = 0.1  # [s]
 _REPEAT_AFTER = 1.0  # [s] between two log lines
+
+
+def declare_planner(node: Node, joints: tuple[str, ...], period: float) -> WayClient | None:
+    """Who plans for the arm controller, by its parameters; None where its motions go straight.
+
+    Args:
+        node: the arm controller's.
+        joints: the arm's joints.
+        period: of control [s].
+
+    Raises:
+        ParameterError: a parameter cannot be used.
+    """
+    planned = declare(
+        node, "planned_motions", False, "arm/move_to asks the node planner for ways; else it goes straight."
+    )
+    patience = declare(node, "planner_timeout", 8.0, "Longest wait for a way of the planner [s].", range=(0.1, 60.0))
+    return WayClient(node, joints, period, patience) if planned else None
 
 
 class MoveToServer:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from serl_config.text import printable
-from serl_ros.parameters import declare
 
 from serl_interfaces.srv import PlanMotion
 from serl_robots.control.move_to import MoveRejected
@@ -22,24 +21,6 @@ _LONGEST: Final = 20_000  # points of a way
 
 Positions = NDArray[np.float64]
 Take = Callable[[Positions | MoveRejected], None]
-
-
-def declare_planner(node: Node, joints: tuple[str, ...], period: float) -> "WayClient | None":
-    """Who plans for the arm controller, by its parameters; None where its motions go straight.
-
-    Args:
-        node: the arm controller's.
-        joints: the arm's joints.
-        period: of control [s].
-
-    Raises:
-        ParameterError: a parameter cannot be used.
-    """
-    planned = declare(
-        node, "planned_motions", False, "arm/move_to asks the node planner for ways; else it goes straight."
-    )
-    patience = declare(node, "planner_timeout", 8.0, "Longest wait for a way of the planner [s].", range=(0.1, 60.0))
-    return WayClient(node, joints, period, patience) if planned else None
 
 
 class WayClient:

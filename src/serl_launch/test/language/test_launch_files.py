@@ -20,6 +20,7 @@ EXECUTABLES = {
     "serl_sim": ["mujoco_bridge", "emulated_arm"],
     "serl_drivers": ["driver", "emulator", "mock_hardware"],
     "serl_cameras": ["camera"],
+    "serl_planning": ["planner"],
     "serl_robots": ["arm_controller"],
     "serl_teleop": ["scripted_human", "teleop", "console"],
     "serl_training": ["reward", "actor", "learner", "reward_human"],
@@ -77,7 +78,12 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
             "headless": True,
             "publish_robot_state": True,
         },
-        "/arm_controller": {"task": "pick_cube_vision", "lockstep": True},
+        "/arm_controller": {
+            "task": "pick_cube_vision",
+            "scene": "",
+            "lockstep": True,
+            "planned_motions": False,
+        },
         "/reward": {"task": "pick_cube_vision"},
         "/scripted_human": {"task": "pick_cube_vision", "seed": 0, "interventions": False},
         "/learner": {
@@ -105,7 +111,7 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
     reward = next(process for process in made.processes if process.node == "/reward")
     assert reward.command == (
         *(f"{tmp_path}/lib/serl_training/reward", "--ros-args", "-r", "__node:=reward", "-r", "__ns:=/"),
-        *("-p", "use_sim_time:=True", "--params-file", "/log/reward-3-0.yaml", "-r", "/clock:=clock"),
+        *("-p", "use_sim_time:=True", "--params-file", "/log/reward-3-0.yaml", "-r", "/clock:=/clock"),
     )
 
 
@@ -269,7 +275,7 @@ def test_every_argument_is_described_and_closed_sets_have_choices(file: Path, en
 
 
 def test_every_program_is_installed_by_its_package() -> None:
-    for package in ("serl_sim", "serl_robots", "serl_drivers", "serl_teleop", "serl_training"):
+    for package in ("serl_sim", "serl_planning", "serl_robots", "serl_drivers", "serl_teleop", "serl_training"):
         setup = (ROOT / "src" / package / "setup.py").read_text()
         for name in EXECUTABLES[package]:
             assert f'"{name} = serl_ros.console:{package}.' in setup
@@ -288,6 +294,15 @@ def test_every_parameter_is_declared_by_its_node(environment: dict[str, str]) ->
         assert values.keys() <= declared, f"{node} does not declare {values.keys() - declared}"
 
 
+@pytest.mark.parametrize("file", [SIM, REAL])
+def test_a_planner_plans_for_the_arm_controller_round_the_same_scene(file: Path, environment: dict[str, str]) -> None:
+    options = {"task": "pick_cube", "reward": "human"}
+    made = parameters(plan(file, environment, planner="ompl", scene="table", **options))
+    assert made["/planner"] == {"task": "pick_cube", "scene": "table", "planner": "ompl"}
+    assert made["/arm_controller"]["planned_motions"] is True and made["/arm_controller"]["scene"] == "table"
+    assert "/planner" not in parameters(plan(file, environment, **options))
+
+
 def test_the_graph_around_a_real_arm(environment: dict[str, str]) -> None:
     made = parameters(plan(REAL, environment, task="pick_cube", robot="so101", port="/dev/ttyACM0", reward="human"))
     assert made["/driver"] == {
@@ -297,7 +312,12 @@ def test_the_graph_around_a_real_arm(environment: dict[str, str]) -> None:
         "calibration": "",
         "low_level": "",
     }
-    assert made["/arm_controller"] == {"task": "pick_cube_so101", "scene": "", "lockstep": False}
+    assert made["/arm_controller"] == {
+        "task": "pick_cube_so101",
+        "scene": "",
+        "lockstep": False,
+        "planned_motions": False,
+    }
     assert {"/front", "/wrist", "/teleop", "/console", "/reward_human", "/learner"} < set(made)
     assert "/scripted_human" not in made and "/emulated_arm" not in made
     actor = made["/actor"]
