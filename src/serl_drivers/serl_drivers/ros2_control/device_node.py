@@ -50,6 +50,19 @@ _NEAR_TOOL: Final = 0.05  # [m], the same of the tool, which has the joints' ang
 _RECENT: Final = 1.0  # [s] for which it is
 
 
+class _ClientNode(Node):
+    """A node that takes back what it cannot find among its own entities."""
+
+    def __init__(self, context: Context, namespace: str) -> None:
+        super().__init__("ros2_control_client", context=context, namespace=namespace, use_global_arguments=False)
+        self.gripper: ActionGripper | None = None
+
+    def destroy_node(self) -> None:
+        if self.gripper is not None:
+            self.gripper.destroy()
+        super().destroy_node()
+
+
 class Ros2ControlDevice:
     """See `serl_drivers.device.ArmDevice`. Its node is `open_node`'s, and another thread spins that."""
 
@@ -84,7 +97,7 @@ class Ros2ControlDevice:
             base_frame: full name of the frame of tool poses.
         """
         settings = self._settings
-        node = Node("ros2_control_client", context=context, namespace=namespace, use_global_arguments=False)
+        node = _ClientNode(context, namespace)
         self._node, self._base_frame = node, base_frame
         self._diagnostics = Diagnostics(node, self._robot.name)
         self._states: Subscription = subscribe(
@@ -99,6 +112,7 @@ class Ros2ControlDevice:
             if settings.gripper_action
             else None
         )  # fmt: skip
+        node.gripper = self._gripper
         self._timer = node.create_timer(_WATCH, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
         return node
 
@@ -130,18 +144,22 @@ class Ros2ControlDevice:
             self._gripper.find(_PATIENCE)
         self._last = None
 
+    def limp(self) -> str:
+        """The controller that is active now holds the arm."""
+        return ""
+
     def read(self) -> Reading:
         """The newest joint states."""
         with self._lock:
             newest, lost = self._newest, self._lost
         if newest is None or time.monotonic() - newest[0] > _STALE:
             raise self._no_states()
-        positions, velocities, width, efforts = newest[1]
+        reading = newest[1]
+        efforts = None if reading.efforts is None else np.array(reading.efforts)
         faults = [lost] if lost else []
         if self._gripper is not None and not self._gripper.is_offered:
             faults.append(f"gripper action {self._gripper.name} is not offered any more")
-        told = None if efforts is None else np.array(efforts)
-        return Reading(positions, velocities, width, efforts=told, faults=tuple(faults))
+        return Reading(reading.positions, reading.velocities, reading.gripper_width, efforts, faults=tuple(faults))
 
     def hold(self) -> None:
         """Stay at the last target where the arm is there, else where it is measured.
@@ -155,7 +173,7 @@ class Ros2ControlDevice:
             self._last = None
         if newest is None or last is None or self._output is None:
             return
-        positions, _, width, _ = newest[1]
+        positions, width = newest[1].positions, newest[1].gripper_width
         if time.monotonic() - last[0] < _RECENT and self._is_near(last[1], positions):
             _, positions, width = last
         self._output.send(positions, width)

@@ -288,8 +288,12 @@ def test_every_parameter_is_declared_by_its_node(environment: dict[str, str]) ->
         folder = ROOT / "src" / packages[name] / packages[name]
         source = (folder / f"{name}_node.py").read_text()
         # what it declares, and what the modules of its package declare for it that it imports by name
-        parts = re.findall(rf"^from {packages[name]}\.(\w+) import", source, re.MULTILINE)
-        sources = [source, *((folder / f"{part}.py").read_text() for part in parts)]
+        sources, read = [source], {name}
+        for text in sources:
+            for part in re.findall(rf"^from {packages[name]}\.(\w+) import", text, re.MULTILINE):
+                if part not in read:
+                    read.add(part)
+                    sources.append((folder / f"{part}.py").read_text())
         declared = {name for text in sources for name in re.findall(r'declare\(\s*(?:self|node),\s*"(\w+)"', text)}
         assert values.keys() <= declared, f"{node} does not declare {values.keys() - declared}"
 
