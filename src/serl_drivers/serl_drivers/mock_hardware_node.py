@@ -81,6 +81,11 @@ class MockHardwareNode(Node):
             refusal=lambda: self._refusal(TRAJECTORY),
         )
 
+    def destroy_node(self) -> None:
+        """Take everything back that it offered."""
+        self._actions.destroy()
+        super().destroy_node()
+
     # Commands
 
     def _refusal(self, controller: str) -> str:

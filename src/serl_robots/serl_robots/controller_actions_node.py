@@ -151,6 +151,11 @@ class ControllerActions:
             ),
         ]
 
+    def destroy(self) -> None:
+        """Take the actions back; before the node is destroyed, which they would keep."""
+        for server in self._servers:
+            server.destroy()
+
     # Gripper: the position of its first joint, one finger [m] or a jaw's hinge [rad].
 
     def _check_grip(self, goal: Any) -> GoalResponse:

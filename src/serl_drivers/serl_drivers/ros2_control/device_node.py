@@ -50,6 +50,19 @@ _NEAR_TOOL: Final = 0.05  # [m], the same of the tool, which has the joints' ang
 _RECENT: Final = 1.0  # [s] for which it is
 
 
+class _ClientNode(Node):
+    """A node that takes back what it cannot find among its own entities."""
+
+    def __init__(self, context: Context, namespace: str) -> None:
+        super().__init__("ros2_control_client", context=context, namespace=namespace, use_global_arguments=False)
+        self.gripper: ActionGripper | None = None
+
+    def destroy_node(self) -> None:
+        if self.gripper is not None:
+            self.gripper.destroy()
+        super().destroy_node()
+
+
 class Ros2ControlDevice:
     """See `serl_drivers.device.ArmDevice`. Its node is `open_node`'s, and another thread spins that."""
 
@@ -84,7 +97,7 @@ class Ros2ControlDevice:
             base_frame: full name of the frame of tool poses.
         """
         settings = self._settings
-        node = Node("ros2_control_client", context=context, namespace=namespace, use_global_arguments=False)
+        node = _ClientNode(context, namespace)
         self._node, self._base_frame = node, base_frame
         self._diagnostics = Diagnostics(node, self._robot.name)
         self._states: Subscription = subscribe(
@@ -99,6 +112,7 @@ class Ros2ControlDevice:
             if settings.gripper_action
             else None
         )  # fmt: skip
+        node.gripper = self._gripper
         self._timer = node.create_timer(_WATCH, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
         return node
 

@@ -82,6 +82,11 @@ class ActionGripper:
                 )
             time.sleep(_LOOK)
 
+    def destroy(self) -> None:
+        """Take the action's client back; before the node is destroyed, which it would keep."""
+        if self._client is not None:
+            self._client.destroy()
+
     def move_to(self, width: float) -> None:
         """Go to an opening [m] soon."""
         with self._lock:
