@@ -21,6 +21,14 @@ def braked(speed: float, drop: float) -> float:
     return speed + drop if speed < -drop else 0.0
 
 
+def braked_vector(velocity: tuple[float, float, float], drop: float) -> tuple[float, float, float]:
+    """Next velocity when braking fully, along itself."""
+    x, y, z = velocity
+    speed = math.hypot(x, y, z)
+    share = 1.0 - drop / speed if speed > drop else 0.0
+    return share * x, share * y, share * z
+
+
 def stoppable_speed(distance: float, drop: float, period: float) -> float:
     """Largest speed to command now so that this period's motion and the braking after it stay within `distance` >= 0.
 

@@ -31,7 +31,7 @@ from serl_robots.model.pose import (
     quaternion_multiply,
     scaled,
 )
-from serl_robots.safety.braking import braked, braking_distance, stoppable_speed
+from serl_robots.safety.braking import braked, braked_vector, braking_distance, stoppable_speed
 from serl_robots.safety.filter import Limited, SafetyFilter
 from serl_robots.safety.gripper_filter import GripperFilter
 from serl_robots.safety.keep_apart import KeepApart, Wall
@@ -180,11 +180,14 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         """
         if not self._started:
             raise RuntimeError("call reset() with the measured pose before brake()")
+        self._brake()
+        self.gripper.keep()
+
+    def _brake(self) -> None:
         if self._velocity != (0.0, 0.0, 0.0):
             self._step_position(_NOWHERE, [])
         if self._turn != (0.0, 0.0, 0.0):
-            self._turn_by(_braked_vector(self._turn, self._turn_change))
-        self.gripper.keep()
+            self._turn_by(braked_vector(self._turn, self._turn_change))
 
     def stand(self) -> None:
         """The commanded pose has been standing for longer than anybody called: nothing is left to be braked."""
@@ -220,8 +223,7 @@ class ToolFilter(SafetyFilter[ToolTarget]):
             self._step_orientation(quaternion, acted)
         elif not self.keep_apart.is_known:
             acted.append("keep_apart")
-            self._step_position(_NOWHERE, [])
-            self._turn_by(_braked_vector(self._turn, self._turn_change))
+            self._brake()
         else:
             self._step_behind(self.keep_apart.wall(self.target), position, quaternion, acted)
         self.gripper.limit(gripper_width, acted)
@@ -379,7 +381,7 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         length = math.sqrt(sum([value * value for value in desired]))
         if not 0.5 < length < 2.0:  # also false for NaN
             name("finite", acted)
-            self._turn_by(_braked_vector(velocity, self._turn_change))
+            self._turn_by(braked_vector(velocity, self._turn_change))
             return
         desired = normalized(desired)
         unchanged = True
@@ -391,7 +393,7 @@ class ToolFilter(SafetyFilter[ToolTarget]):
                 name("reference_error", acted)
                 unchanged = False
                 desired = _onto_cone(desired, near, error)
-            stop = self._stop(_braked_vector(velocity, self._turn_change))  # farther than that braking does not lead
+            stop = self._stop(braked_vector(velocity, self._turn_change))  # farther than that braking does not lead
             self._farthest = max(error, angle_between(near, stop)) + _SLACK
         cone = max(limits.orientation_cone, angle_between(self._reference, self._quaternion))
         if angle_between(self._reference, desired) > cone + _SLACK:
@@ -421,7 +423,7 @@ class ToolFilter(SafetyFilter[ToolTarget]):
         if not self._can_stop(wanted):
             name("orientation" if not self._keeps_cone(wanted) else "reference_error", acted)
             unchanged = False
-            wanted = self._nearest_stoppable(_braked_vector(velocity, self._turn_change), wanted)
+            wanted = self._nearest_stoppable(braked_vector(velocity, self._turn_change), wanted)
         if unchanged:
             self._quaternion = desired
             self._turn = wanted
@@ -494,8 +496,3 @@ def _onto_cone(orientation: Quaternion, reference: Quaternion, cone: float) -> Q
     x, y, z, w = reference
     away = quaternion_log(quaternion_multiply(orientation, (-x, -y, -z, w)))
     return quaternion_multiply(quaternion_exp(scaled(away, cone / math.hypot(*away))), reference)
-
-
-def _braked_vector(velocity: Vector3, drop: float) -> Vector3:
-    speed = math.hypot(*velocity)
-    return scaled(velocity, 1.0 - drop / speed) if speed > drop else (0.0, 0.0, 0.0)
