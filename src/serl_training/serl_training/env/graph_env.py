@@ -375,7 +375,9 @@ class GraphEnv(gym.Env[Observation, NDArray[np.float32]]):
     def _unheard(self) -> str:
         """Topics that an arm controller has not subscribed to."""
         publishers = (*self._action_publishers.values(), self._episode_publisher)
-        return " and ".join(each.topic_name for each in publishers if each.get_subscription_count() == 0)
+        names = [each.topic_name for each in publishers if each.get_subscription_count() == 0]
+        namespace = self.connection.node.get_namespace().rstrip("/") + "/"
+        return " and ".join(name.removeprefix(namespace) for name in names)
 
     def _publish(self, action: NDArray[np.float32]) -> None:
         action = np.asarray(action, dtype=np.float32)
