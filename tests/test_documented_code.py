@@ -16,6 +16,7 @@ TESTS = Path(__file__).parent
 # Blocks that are shown and not run: each with its reason, so that they stay few.
 NOT_RUN = {
     "add_a_robot.md: a part of another robot's file",
+    "drivers.md: a part of a driver's file",
     "metaworld.md: installs packages",
     "other_worlds.md: installs packages",
     "other_worlds.md: needs a virtual environment of its own",

@@ -18,6 +18,7 @@ TYPES = {
     "/wrist/color/camera_info": "sensor_msgs/CameraInfo",
     "/robot_description": "std_msgs/String",
     "/markers": "visualization_msgs/MarkerArray",
+    "/arm/markers": "visualization_msgs/MarkerArray",
     "/target_pose": "geometry_msgs/PoseStamped",
     "/joint_states": "sensor_msgs/JointState",
     "/wrench": "geometry_msgs/WrenchStamped",

@@ -172,7 +172,7 @@ def test_joint_states_of_the_arm_tell_its_width(name, sign):
     reader = JointStateReader(robot, Kinematics(robot))
     message = Message()
     message.name = list(robot.joints)
-    message.velocity = [0.0] * 6
+    message.velocity = message.effort = [0.0] * 6
     for angle in ANGLES[1:-1] + 0.01:
         message.position = [0.0] * 5 + [sign * angle]
         assert reader.read(message).gripper_width == pytest.approx(opening(angle), abs=1e-4)
