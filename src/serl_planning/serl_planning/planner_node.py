@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Node `planner`: answers `plan_motion` by a way round the scene. It commands nothing; the arm controller follows."""
 
-import math
 import time
 from typing import Any, get_args
 
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 from serl_config.text import printable
+from serl_robots.arm_messages_node import read_joints
 from serl_robots.control.task_robot import robot_of
 from serl_robots.model.pose import Pose, PoseError
 from serl_robots.task_parameters_node import declare_task
@@ -109,16 +109,10 @@ class PlannerNode(Node):
 
     def _positions(self, what: str, message: Any) -> NDArray[np.float64]:
         """Positions (n,) [rad] of the arm's joints in a message, in order."""
-        names, positions = list(message.name), list(message.position)
-        if sorted(names) != sorted(self._joints) or len(positions) != len(names):
-            raise PlanningError(
-                f"{what}: expected one position for each of {', '.join(self._joints)}, found {len(positions)} "
-                f"for {', '.join(names) or 'no joints'}"
-            )
-        if not all(map(math.isfinite, positions)):
-            raise PlanningError(f"{what}: expected finite positions, found {positions}")
-        known = dict(zip(names, positions, strict=True))
-        return np.array([known[name] for name in self._joints])
+        try:
+            return read_joints(message, self._joints)
+        except ValueError as error:
+            raise PlanningError(f"{what}: {error}") from error
 
     def _message(self, way: TimedWay) -> JointTrajectory:
         points = []

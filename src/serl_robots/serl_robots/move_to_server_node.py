@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The action `arm/move_to`, answered by the arm controller."""
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,7 @@ from serl_ros.parameters import declare
 
 from serl_interfaces.action import MoveTo
 from serl_interfaces.srv import PlanMotion
-from serl_robots.arm_messages_node import fill_pose, read_pose
+from serl_robots.arm_messages_node import fill_pose, read_joints, read_pose
 from serl_robots.control.arm_controller import ArmController
 from serl_robots.control.control_step import Command, Measured
 from serl_robots.control.move_to import MoveOutcome, MoveRejected
@@ -197,17 +196,10 @@ class MoveToServer:
             raise MoveRejected(f"pose: {error}") from error
 
     def _joints(self, message: Any) -> NDArray[np.float64]:
-        names, positions = list(message.name), list(message.position)
-        expected = self._robot.arm_joints
-        if sorted(names) != sorted(expected) or len(positions) != len(names):
-            raise MoveRejected(
-                f"joints: expected one position for each of {', '.join(expected)}, found {len(positions)} positions "
-                f"for {', '.join(names) or 'no joints'}"
-            )
-        if not all(map(math.isfinite, positions)):
-            raise MoveRejected(f"joints: expected finite positions, found {positions}")
-        goal = dict(zip(names, positions, strict=True))
-        return np.array([goal[name] for name in expected])
+        try:
+            return read_joints(message, self._robot.arm_joints)
+        except ValueError as error:
+            raise MoveRejected(f"joints: {error}") from error
 
     def _cancel(self, goal: Any) -> CancelResponse:
         if goal is self._active:
