@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parent
 # Above what a person uses by hand, below the ids whose ports leave the range that is free everywhere.
 DOMAIN_IDS = range(60, 100)
 STOP_TIMEOUT = 5.0  # [s] that a process has to end after SIGINT
+LEAVE_TIMEOUT = 10.0  # [s] after which a test that has ended must be out of its ROS domain
 
 MOST_MAPPINGS = 25_000  # of memory in this process, before compiled functions are forgotten
 
@@ -203,12 +204,17 @@ class Processes:
 
 @pytest.fixture
 def ros_domain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
-    """A ROS domain id that no other test on this machine has, in the environment of this test and of its children."""
+    """A ROS domain id that nobody else on this machine has, in the environment of this test and of its children."""
+    from serl_launch.domain import used_domains
+
     for domain_id in DOMAIN_IDS:
         lock = open(Path(tempfile.gettempdir()) / f"ros_domain_{domain_id}.lock", "w")  # noqa: SIM115, PTH123
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            lock.close()
+            continue
+        if domain_id in used_domains(own=False):  # by what is left of other tests, or by a person
             lock.close()
             continue
         monkeypatch.setenv("ROS_DOMAIN_ID", str(domain_id))
@@ -218,8 +224,27 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]
             monkeypatch.setenv(f"{name}_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
         with lock:
             yield domain_id
+            _leave(domain_id)
         return
     pytest.fail(f"all ROS domain ids {DOMAIN_IDS.start}..{DOMAIN_IDS.stop - 1} are in use by other tests")
+
+
+def _leave(domain_id: int) -> None:
+    """Wait until nobody is in the domain of a test that has ended: the next test takes it, and would meet them there.
+
+    A node that a test did not destroy stays for as long as Python keeps it, and processes take a moment to die.
+    """
+    from serl_launch.domain import used_domains
+
+    deadline = time.monotonic() + LEAVE_TIMEOUT
+    collected = False
+    while domain_id in used_domains(own=False):
+        if not collected:
+            gc.collect()
+            collected = True
+        if time.monotonic() > deadline:
+            pytest.fail(f"a node or process of this test is in ROS domain {domain_id} still: destroy it, or end it")
+        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ ALLOWED = {
     "serl_cli/commands/repair.py": (1, "an example of --robot"),
     "serl_bench/arm_benchmarks.py": (4, "numbers that are of one arm"),
     "serl_bench/library/motion.py": (1, "the arm of these numbers"),
+    "serl_bench/safety/deaths.py": (1, "the arm of these numbers"),
     "serl_bench/safety/wire.py": (1, "the arm of these numbers"),
     "serl_bench/graph/training_runs.py": (2, "the arm of one of these numbers"),
     "serl_bench/fuzz/hostile_messages.py": (2, "texts that pass for those of the graph that is attacked"),

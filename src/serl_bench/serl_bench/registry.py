@@ -222,12 +222,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         "death_to_hold_s",
-        "from kill -9 of who leads (policy, device, answering person, joint states) until the arm is commanded to "
-        "hold, real time, worst of 30 each; the goal is stale_timeout and one control period",
+        "from the death of policy, device, answering person, joint states, driver, cable or what is behind it until "
+        "the arm is commanded to hold, real time, worst of 30 each",
         "s",
         "less",
-        0.35,
-        "serl_bench.safety.stopping:death_to_hold_s",
+        0.25,
+        "serl_bench.safety.deaths:death_to_hold_s",
     ),
     Benchmark(
         "acceleration_ratio",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks of what keeps the arm safe: how soon it is held, and what the commands amount to."""
+"""Benchmarks of what keeps the arm safe: how soon an e-stop holds it, and what the commands amount to."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +37,6 @@ from serl_tasks import get_task
 
 TASK = "pick_cube"
 STOPS = 200
-DEATHS = 30
 EVENTS = 1_000_000
 START_TIMEOUT = 20.0  # [s]
 AFTERWARDS = 0.6  # [s] for which commands are watched after a stop
@@ -129,7 +128,11 @@ class Arm:
 
     def start(self, role: str) -> subprocess.Popen[bytes]:
         """A peer that lasts as long as the arm, unless it is killed."""
-        process = start(peer(role))
+        return self.run(peer(role))
+
+    def run(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        """A process that lasts as long as the arm, unless it is killed."""
+        process = start(command)
         self._peers.callback(_end, process)
         return process
 
@@ -140,17 +143,18 @@ class Arm:
 
 
 @contextmanager
-def an_arm(name: str, *, lockstep: bool = False) -> Iterator[Arm]:
-    """An arm controller of its own."""
+def an_arm(name: str, *, lockstep: bool = False, task: str = TASK, has_body: bool = True) -> Iterator[Arm]:
+    """An arm controller of its own; without a body somebody else says where the arm is."""
     controller = str(find_executable("serl_robots", "arm_controller", os.environ))
-    parameters = ["-p", f"task:={TASK}", "-p", f"lockstep:={str(lockstep).lower()}"]
+    parameters = ["-p", f"task:={task}", "-p", f"lockstep:={str(lockstep).lower()}"]
     with domain.claim(name), ExitStack() as peers:
         process = start([controller, "--ros-args", *parameters])
         peers.callback(lambda: stop(process))
         with Client() as client:
             arm = Arm(client, peers)
             try:
-                arm.body = arm.start("body-lockstep" if lockstep else "body")
+                if has_body:
+                    arm.body = arm.start("body-lockstep" if lockstep else "body")
                 arm.wait(lambda: arm.safety, "its first message on arm/safety")
                 arm.wait(arm.estop.service_is_ready, "arm/estop")
                 yield arm
@@ -184,7 +188,7 @@ def estop_ms(bench: Bench) -> Measurement:
     def led(role: str, mode: int) -> Callable[[Arm], None]:
         def begin(arm: Arm) -> None:
             leaders.append(arm.start(role))
-            _wait_led(arm, mode, role)
+            wait_led(arm, mode, role)
 
         return begin
 
@@ -230,54 +234,14 @@ def estop_ms(bench: Bench) -> Measurement:
     return Measurement(value, spread, {"largest": worst})
 
 
-def death_to_hold_s(bench: Bench) -> Measurement:
-    """Seconds from the kill of whoever leads until the arm is commanded to hold, the worst of all."""
-    rng = random.Random(0)
-    worst: dict[str, float] = {}
-    with an_arm("bench deaths") as arm:
-        for name, role, mode in (
-            ("policy", "policy", SafetyStatus.MODE_POLICY),
-            ("device", "device", SafetyStatus.MODE_HUMAN),
-            # a person who answers the policy's steps lives on, and has the last state to answer for ever
-            ("answered policy", "policy", SafetyStatus.MODE_HUMAN),
-        ):
-            bench.say(f"{DEATHS} deaths: {name}")
-            person = arm.start("answerer") if name == "answered policy" else None
-            for _ in range(DEATHS):
-                victim = arm.start(role)
-                _wait_led(arm, mode, name)
-                arm.watch(rng.uniform(0.1, 0.4))
-                _kill(arm, victim, name, worst)
-                arm.wait(lambda: arm.safety[-1].mode == SafetyStatus.MODE_IDLE, "idle")
-            if person is not None:
-                stop(person)
-        bench.say(f"{DEATHS} deaths: joint_states")
-        arm.start("policy")
-        for _ in range(DEATHS):
-            _wait_led(arm, SafetyStatus.MODE_POLICY, "policy")
-            arm.watch(rng.uniform(0.1, 0.4))
-            _kill(arm, arm.body, "joint_states", worst)
-            arm.body = arm.start("body")
-    value = max(worst.values())
-    spread = ", ".join(f"{role} {seconds:.3f}" for role, seconds in worst.items())
-    return Measurement(value, f"worst of {DEATHS} each: {spread}", worst)
-
-
-def _wait_led(arm: Arm, mode: int, role: str) -> None:
+def wait_led(arm: Arm, mode: int, role: str) -> None:
+    """Wait until somebody leads the arm, which moves."""
     arm.wait(lambda: arm.safety[-1].mode == mode and arm.commands.moves, f"{role} leads")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         stop(process)
-
-
-def _kill(arm: Arm, victim: subprocess.Popen[bytes], role: str, worst: dict[str, float]) -> None:
-    died = time.monotonic()
-    victim.kill()
-    victim.wait()
-    arm.watch(1.0)
-    worst[role] = max(worst.get(role, 0.0), arm.commands.held_after(died))
 
 
 def acceleration_ratio(bench: Bench) -> Measurement:

@@ -119,10 +119,10 @@ class SafetyLimits:
     max_gripper_width: float = Field(gt=0.0, le=1.0, description="widest opening that is commanded [m]")
     max_gripper_velocity: float = Field(default=0.1, gt=0.0, le=10.0, description="change of width [m/s]")
     stale_timeout: float = Field(
-        default=0.25, gt=0.0, le=10.0, description="a source that is silent for longer no longer leads, local time [s]"
+        default=0.2, gt=0.0, le=10.0, description="a source that is silent for longer no longer leads, local time [s]"
     )
     joint_state_timeout: float = Field(
-        default=0.25, gt=0.0, le=10.0, description="no motion on joint states older than this, local time [s]"
+        default=0.2, gt=0.0, le=10.0, description="no motion on joint states older than this, local time [s]"
     )
     max_force: float = Field(
         default=0.0, ge=0.0, le=1000.0, description="at the tool, of `wrench`; 0: nobody looks [N]"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from serl_robots.control.arbitration import ActionInput, Person
 from serl_robots.safety.source import Source
 
-TIMEOUT = 0.25
+TIMEOUT = 0.2
 
 
 def led(rig: Rig) -> list[float]:

@@ -97,7 +97,7 @@ def test_stops_and_releases_by_the_hundred_keep_nobody_waiting_afterwards(paced:
         paced.controller.reset_estop()
         paced.state()
     paced.policy(1, 1, *FORWARD)
-    assert [command.source for command in paced.states(2 * PERIOD)] == [Source.POLICY]
+    assert [command.source for command in paced.states(1.5 * PERIOD)] == [Source.POLICY]
 
 
 def test_a_stop_before_anything_is_measured_holds_as_soon_as_it_is() -> None:

@@ -44,7 +44,7 @@ def test_a_refusal_does_not_hide_why_the_arm_is_held(paced: Rig) -> None:
     paced.states(0.5)
     paced.policy(1, 1, math.nan, 0.0, 0.0, 0.0)
     assert paced.safety.key == "stale_command"
-    assert "no command for 0.25 s" in paced.safety.reason and "found nan" in paced.safety.reason
+    assert "no command for 0.2 s" in paced.safety.reason and "found nan" in paced.safety.reason
 
 
 @pytest.mark.parametrize("stamps", ["frozen", "backwards"])
