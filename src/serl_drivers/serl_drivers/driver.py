@@ -104,6 +104,8 @@ class Driver:
         self._joints: Joints | None = None  # commanded last; None: nothing since the arm was told to hold
         self._width = self._wanted_width = 0.0
         self._motion: Motion | None = None
+        self._dispute = ""  # why nobody is followed
+        self._stands_for = ""  # the same, of the turn that is done now
         self._limp = False  # nothing but a request switches the torque on again
         self._failures = 0
         self._fault_reason = ""
@@ -128,6 +130,16 @@ class Driver:
     def failures(self) -> int:
         """How many turns the arm has not answered, or has not taken what it was told, since the start."""
         return self._failures
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether it stands because more than one commands it; then `reason` says who."""
+        return self._state is State.HOLDING and self._reason == self._stands_for
+
+    def dispute(self, why: str) -> None:
+        """Hold, and follow nobody, for a reason; empty: follow commands again."""
+        with self._lock:
+            self._dispute, self._wanted = why, _Wanted()
 
     def follow_joints(self, plan: JointTrajectoryPlan, now: float) -> None:
         """Go along `plan` from `now` on [s]; it begins where the joints are commanded then, not at its first point."""
@@ -177,10 +189,11 @@ class Driver:
         with self._lock:
             wanted, self._wanted = self._wanted, _Wanted()
             asked, self._asked = self._asked, None
+            dispute = self._dispute
         period = min(max(now - self._ticked_at, 0.0), 2.0 * self.settings.period)
         self._ticked_at = now
         try:
-            return self._tick(now, period, wanted, asked)
+            return self._tick(now, period, wanted, asked, dispute)
         except DriverError as error:
             self._failed(now, error)
             return None
@@ -196,7 +209,8 @@ class Driver:
             self._device.close()
             self._change(State.UNCONFIGURED, "closed")
 
-    def _tick(self, now: float, period: float, wanted: _Wanted, asked: str | None) -> Reading | None:
+    def _tick(self, now: float, period: float, wanted: _Wanted, asked: str | None, dispute: str) -> Reading | None:
+        before, self._stands_for = self._stands_for, dispute
         if asked == "connect" and self._state in (State.FAULT, State.UNCONFIGURED):
             self._device.close()
             self._change(State.UNCONFIGURED, "connecting anew")
@@ -228,6 +242,10 @@ class Driver:
             self._fault("; ".join(reading.faults))
         if asked == "hold" and self._state in (State.LIMP, State.HOLDING, State.ACTIVE):
             self._hold("as was asked for")
+        elif dispute and self._state is State.ACTIVE:
+            self._hold(dispute)
+        elif self._state is State.HOLDING and (dispute or before):
+            self._change(State.HOLDING, dispute or "one alone commands again")
         elif self._state in (State.HOLDING, State.ACTIVE):
             self._move(now, period, wanted, reading)
         self._heard_at = now

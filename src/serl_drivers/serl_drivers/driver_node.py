@@ -18,7 +18,6 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
 from rclpy.node import Node
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from serl_config.text import printable
 from serl_planning.inverse_kinematics import InverseKinematics
@@ -30,7 +29,6 @@ from serl_robots.model.robot import load_robot
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.frames import declare_frame_prefix
-from serl_ros.incoming import subscribe
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_1, RELIABLE_10
@@ -39,6 +37,7 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from serl_drivers.commands_node import CommandTopics
 from serl_drivers.config import check_driver, driver_names, load_driver
 from serl_drivers.device import Reading
 from serl_drivers.device_kinds import make_device
@@ -50,6 +49,7 @@ from serl_ros import log as logs
 _GRIPPER_TOPIC = "gripper_controller/commands"
 _TRAJECTORY_TOPIC = "joint_trajectory_controller/joint_trajectory"
 _LEVELS = {State.HOLDING: OK, State.ACTIVE: OK, State.LIMP: WARN, State.UNCONFIGURED: WARN, State.FAULT: ERROR}
+_ONE_COMMANDER = "from one node at most"
 _STATUS_PERIOD = 1.0  # [s]
 _JOIN_PATIENCE = 1.0  # [s] that the end waits for the arm
 
@@ -71,13 +71,13 @@ class RosDevice(Protocol):
 class DriverNode(Node):
     """See the module and `serl_drivers.driver.Driver`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **node_arguments: Any) -> None:
         """Declare parameters; the arm is connected to by `run`.
 
         Raises:
             ValueError: a parameter or a file cannot be used.
         """
-        super().__init__("driver")
+        super().__init__("driver", **node_arguments)
         task = load_arm_task(
             declare(self, "task", "pick_cube", "Task: a file in config/tasks.", choices=[*task_files()])
         )
@@ -119,11 +119,11 @@ class DriverNode(Node):
         )
         self._statuses = self.create_publisher(DiagnosticStatus, "driver/status", LATCHED)
         self._diagnostics = Diagnostics(self, robot.name)
-        self._commands: list[Subscription] = [
-            subscribe(self, PoseStamped, "target_pose", self._on_pose, LOOP_1, MessageError),
-            subscribe(self, Float64MultiArray, _GRIPPER_TOPIC, self._on_gripper, LOOP_1, ValueError),
-            subscribe(self, JointTrajectory, _TRAJECTORY_TOPIC, self._on_trajectory, RELIABLE_1, TrajectoryError),
-        ]
+        self._diagnostics.set("commands", OK, _ONE_COMMANDER)
+        self._commands = CommandTopics(self, self._on_dispute)
+        self._commands.listen(PoseStamped, "target_pose", self._on_pose, LOOP_1, MessageError)
+        self._commands.listen(Float64MultiArray, _GRIPPER_TOPIC, self._on_gripper, LOOP_1, ValueError)
+        self._commands.listen(JointTrajectory, _TRAJECTORY_TOPIC, self._on_trajectory, RELIABLE_1, TrajectoryError)
         self._services_kept = [
             self.create_service(
                 Trigger, f"driver/{what}", lambda _, response, what=what: self._on_request(what, response)
@@ -213,15 +213,23 @@ class DriverNode(Node):
             response.success, response.message = True, f"{what}: asked for; driver/status says what comes of it"
         return response
 
+    def _on_dispute(self, why: str) -> None:
+        self._driver.dispute(why)
+        self._diagnostics.set("commands", ERROR if why else OK, why or _ONE_COMMANDER)
+
     # What people see
 
     def _on_change(self, text: str) -> None:
         """Tell of another state; from any thread."""
-        state = self._driver.state
-        level = logs.ERROR if state is State.FAULT else logs.WARN if state is State.UNCONFIGURED else logs.INFO
+        state, disputed = self._driver.state, self._driver.is_disputed
+        wrong = state is State.FAULT or disputed
+        level = logs.ERROR if wrong else logs.WARN if state is State.UNCONFIGURED else logs.INFO
         logs.log(self, level, text, throttle=5.0, key=text)
         status = DiagnosticStatus(
-            level=_LEVELS[state], name="driver", hardware_id=self._description, message=printable(text)
+            level=ERROR if disputed else _LEVELS[state],
+            name="driver",
+            hardware_id=self._description,
+            message=printable(text),
         )
         status.values = [KeyValue(key="state", value=state.value)]
         self._statuses.publish(status)
@@ -231,24 +239,12 @@ class DriverNode(Node):
         values: dict[str, Any] = {} if reading is None else {key: f"{each:g}" for key, each in reading.values.items()}
         self._diagnostics.set(
             "arm",
-            _LEVELS[driver.state],
+            ERROR if driver.is_disputed else _LEVELS[driver.state],
             f"{driver.state.value}: {driver.reason}",
             late_targets=self._late,
             unanswered=driver.failures,
             **values,
         )
-        others = [
-            f"{info.node_namespace.rstrip('/')}/{info.node_name} on {each.topic_name}"
-            for each in self._commands
-            if len(infos := self.get_publishers_info_by_topic(each.topic_name)) > 1
-            for info in infos
-        ]
-        if others:
-            text = f"the arm is commanded by more than one: {', '.join(others)}; end what should not be there"
-            self._diagnostics.set("commands", ERROR, text)
-            logs.log(self, logs.ERROR, text, throttle=30.0, key="commands")
-        else:
-            self._diagnostics.set("commands", OK, "from one node at most")
 
 
 def main() -> None:

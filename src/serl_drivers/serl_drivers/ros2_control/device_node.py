@@ -36,6 +36,7 @@ from serl_drivers.ros2_control.controllers import (
     switch_to,
 )
 from serl_drivers.ros2_control.gripper_node import ActionGripper
+from serl_drivers.ros2_control.other_commanders_node import OtherCommanders
 from serl_drivers.ros2_control.outputs_node import ForwardPositionOutput, JointTrajectoryOutput, Output, PoseOutput
 from serl_drivers.ros2_control.settings import Ros2ControlSettings
 from serl_ros import log as logs
@@ -78,6 +79,8 @@ class Ros2ControlDevice:
         self._inactive = 0
         self._node: Node | None = None
         self._output: Output | None = None
+        self._outputs: dict[tuple[str, ...], Output] = {}  # by the order of joints, each made once
+        self._others = ""  # who else commands the arm
         self._made = Switch()
         self._last: tuple[float, Joints, float] | None = None
 
@@ -113,6 +116,12 @@ class Ros2ControlDevice:
             else None
         )  # fmt: skip
         node.gripper = self._gripper
+        self._commanders = OtherCommanders(node)
+        if settings.low_level == "joint_trajectory":  # our trajectories are sent on its topic
+            action = f"{settings.joint_trajectory_controller}/follow_joint_trajectory"
+            self._commanders.watch_action(node.resolve_service_name(action))
+        if self._gripper is not None:
+            self._commanders.watch_action(self._gripper.name, self._gripper.is_own)
         self._timer = node.create_timer(_WATCH, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
         return node
 
@@ -134,7 +143,11 @@ class Ros2ControlDevice:
                 names = self._take(self._manager)
             except ControllerError as error:
                 raise DriverError(f"{self._manager.name}: {error}") from error
-        self._output = self._make_output(node, names)
+        if names not in self._outputs:
+            self._outputs[names] = self._make_output(node, names)
+        self._output = self._outputs[names]
+        self._commanders.forget()
+        self._others = ""
         deadline = time.monotonic() + _PATIENCE
         while not self._is_fresh():
             if time.monotonic() > deadline:
@@ -156,7 +169,7 @@ class Ros2ControlDevice:
             raise self._no_states()
         reading = newest[1]
         efforts = None if reading.efforts is None else np.array(reading.efforts)
-        faults = [lost] if lost else []
+        faults = [each for each in (lost, self._others) if each]
         if self._gripper is not None and not self._gripper.is_offered:
             faults.append(f"gripper action {self._gripper.name} is not offered any more")
         return Reading(reading.positions, reading.velocities, reading.gripper_width, efforts, faults=tuple(faults))
@@ -268,6 +281,9 @@ class Ros2ControlDevice:
         self._log(logs.WARN if is_wrong else logs.INFO, text)
 
     def _watch(self) -> None:
+        output = self._output
+        self._others = "" if output is None else self._commanders.say(output.topic)
+        self._diagnostics.set("commands", ERROR if self._others else OK, self._others or "from this driver alone")
         controllers = None if self._manager is None or self._output is None else self._manager.look()
         if controllers is None or self._output is None:
             return

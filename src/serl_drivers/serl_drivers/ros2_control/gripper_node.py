@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ from rclpy.action import ActionClient
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from serl_robots.model.gripper import Gripper
+from unique_identifier_msgs.msg import UUID
 
 from serl_drivers.device import DriverError
 
@@ -24,6 +27,7 @@ _TYPES: Final = {
 _PERIOD = 0.02  # [s] in which an opening that stays the same is one to go to
 _LONGEST_WAIT = 0.1  # [s] that a changing one is waited for
 _LOOK = 0.05  # [s]
+_REMEMBERED = 100  # goals: far more than can be under way at once
 
 
 class ActionGripper:
@@ -55,12 +59,17 @@ class ActionGripper:
         self._changed_at: float | None = None
         self._sent: float | None = None
         self._goals = 0
+        self._own: deque[bytes] = deque(maxlen=_REMEMBERED)
         self._timer = node.create_timer(_PERIOD, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property
     def is_offered(self) -> bool:
         """Whether somebody offers the action now."""
         return self._client is not None and self._client.server_is_ready()
+
+    def is_own(self, goal: bytes) -> bool:
+        """Whether a goal of the action, by its identifier (16 bytes), was sent from here."""
+        return goal in self._own
 
     def find(self, timeout: float) -> None:
         """Look which of the two actions is offered.
@@ -129,7 +138,9 @@ class ActionGripper:
             goal.command.effort = [self._effort] if self._effort else []
         else:
             goal.command.position, goal.command.max_effort = position, self._effort
-        future = self._client.send_goal_async(goal)
+        name = uuid.uuid4().bytes
+        self._own.append(name)
+        future = self._client.send_goal_async(goal, goal_uuid=UUID(uuid=list(name)))
         future.add_done_callback(lambda done: self._on_answer(number, width, done.result()))
 
     def _on_answer(self, number: int, width: float, handle: Any) -> None:

@@ -14,8 +14,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from patience import PATIENCE, eventually
 
 pytest.importorskip("rclpy")
-from control_msgs.action import ParallelGripperCommand
-from rclpy.action import ActionServer, GoalResponse
+from builtin_interfaces.msg import Duration
+from control_msgs.action import FollowJointTrajectory, ParallelGripperCommand
+from rclpy.action import ActionClient, ActionServer, GoalResponse
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from serl_drivers.device import DriverError
@@ -32,6 +33,8 @@ from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.robot import load_robot
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.qos import RELIABLE_10
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 pytestmark = pytest.mark.graph
 
@@ -138,7 +141,7 @@ def test_each_controller_takes_the_arm_where_it_is_told_and_is_given_back(
     driver = graph.driver(graph.device(low_level=low_level))
     turn(driver, lambda: driver.state is State.HOLDING)
     assert active(hardware) == {CONTROLLERS[low_level]}
-    home = graph.robot.configuration("home")
+    home = np.array(graph.robot.configuration("home"))
     assert hardware.arm.reading.positions == pytest.approx(home)  # nothing has moved it
     goal = home + np.array([0.15, 0.1, -0.05, 0.1, 0.05, 0.1, 0.2])
     kinematics = Kinematics(graph.robot)
@@ -172,6 +175,61 @@ def test_a_controller_that_somebody_else_has_switched_off_is_a_fault_by_name_and
     assert "'forward_position_controller' is inactive" in driver.reason
     driver.close(limp=False)
     assert active(hardware) == {TRAJECTORY}
+
+
+@pytest.mark.parametrize("low_level", ["joint_trajectory", "forward_position"])
+def test_a_second_one_on_the_controller_s_topic_is_a_fault_by_name_until_somebody_connects_anew(
+    graph: Graph, low_level: str
+) -> None:
+    hardware = graph.hardware()
+    driver = graph.driver(graph.device(low_level=low_level))
+    turn(driver, lambda: driver.state is State.HOLDING)
+    kind, name = (
+        (JointTrajectory, "joint_trajectory") if low_level == "joint_trajectory" else (Float64MultiArray, "commands")
+    )
+    publisher = hardware.create_publisher(kind, f"{CONTROLLERS[low_level]}/{name}", RELIABLE_10)
+    turn(driver, lambda: driver.state is State.FAULT)
+    assert f"others too: /mock_hardware on {publisher.topic_name};" in driver.reason
+    driver.ask("connect")
+    turn(driver, lambda: driver.state is State.HOLDING)
+    turn(driver, lambda: driver.state is State.FAULT)  # it is still there
+    hardware.destroy_publisher(publisher)
+    eventually(lambda: "alone" in graph.statuses["ros2_control_client: commands"])
+    driver.ask("connect")
+    turn(driver, lambda: driver.state is State.HOLDING)
+
+
+@pytest.mark.parametrize(
+    "action", ["joint_trajectory_controller/follow_joint_trajectory", "gripper_controller/gripper_cmd"]
+)
+def test_a_goal_of_somebody_else_at_the_controllers_is_a_fault_and_own_ones_are_none(graph: Graph, action: str) -> None:
+    hardware = graph.hardware()
+    driver = graph.driver(graph.device())
+    turn(driver, lambda: driver.state is State.HOLDING)
+    home = np.array(graph.robot.configuration("home"))
+
+    def gripped() -> bool:
+        driver.follow_joints(JointTrajectoryPlan([0.0, 0.1], [home, home + 0.05]), time.monotonic())
+        driver.open_to(0.03, time.monotonic())
+        return abs(hardware.arm.gripper_width - 0.03) < 0.001
+
+    turn(driver, gripped)
+    assert driver.state is State.ACTIVE
+    if "gripper" in action:
+        kind: Any = ParallelGripperCommand
+        goal = kind.Goal()
+        goal.command.position = [0.001]
+    else:
+        kind = FollowJointTrajectory
+        goal = kind.Goal()
+        point = JointTrajectoryPoint(positions=[*home], time_from_start=Duration(sec=30))
+        goal.trajectory = JointTrajectory(joint_names=list(graph.robot.arm_joints), points=[point])
+    client = ActionClient(hardware, kind, action)
+    graph.at_end.append(client.destroy)
+    eventually(client.server_is_ready)
+    client.send_goal_async(goal)
+    turn(driver, lambda: driver.state is State.FAULT)
+    assert f"a goal of /{action} that is none of this driver's" in driver.reason
 
 
 def test_hardware_that_falls_silent_is_a_fault(graph: Graph) -> None:
