@@ -263,3 +263,14 @@ def test_only_a_picture_becomes_a_message(array):
     for make in (image_message, compressed_message):
         with pytest.raises(ImageError, match="expected a picture"):
             make(array, STAMP, "")
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "mono8", "rgba8", "bgra8"])
+def test_cv_bridge_of_a_native_ros_2_sees_the_same_picture(encoding):
+    bridge = pytest.importorskip("cv_bridge", reason="cv_bridge is of a native ROS 2").CvBridge()
+    channels = {"mono8": 1, "rgba8": 4, "bgra8": 4}.get(encoding, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 9, channels), np.uint8)
+    message = raw(pixels, encoding, padding=3)
+    np.testing.assert_array_equal(rgb_from_message(message), bridge.imgmsg_to_cv2(message, "rgb8"))
+    ours = image_message(pixels[..., :3] if channels > 1 else np.repeat(pixels, 3, -1), STAMP, "")
+    np.testing.assert_array_equal(bridge.imgmsg_to_cv2(ours, "rgb8"), rgb_from_message(ours))
