@@ -24,6 +24,17 @@ ARM_BENCHMARKS: tuple[Benchmark, ...] = (
         by_default=False,
     ),
     Benchmark(
+        "vendor_episodes",
+        "of 20 episodes of pick_cube that a scripted person leads in real time, through the graph, the driver and the "
+        "vendor's client at its emulator, those that succeed; fewest of all arms with such an emulator; needs the extras "
+        "of docs/drivers.md",
+        "of 20",
+        "more",
+        18,
+        "serl_bench.graph.vendor_episodes:vendor_episodes",
+        by_default=False,
+    ),
+    Benchmark(
         "wire_latency_ms",
         "from a policy's action until the first target on the wire of an emulated arm of servos that goes where it "
         "says, p99 of 100; the graph of real.launch.xml, policy at 10 Hz, targets at 100 Hz",

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +19,9 @@ from patience import eventually, fails
 from serl_config.schema import ConfigError
 from serl_drivers.device import DriverError
 from serl_drivers.driver import Driver, State
+from serl_drivers.franka import session
 from serl_drivers.franka.device import FrankaDevice, clipped_error, make
-from serl_drivers.franka.session import SessionError, within
+from serl_drivers.franka.session import HandThread, SessionError, within
 from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
@@ -31,7 +34,7 @@ ROBOT = load_robot("fr3")
 WAKES = np.array([0.0, 0.0, 0.0, -1.57, 0.0, 1.57, 0.785])
 # Its ports are fixed: an address of this process alone keeps two test runs on a machine apart.
 ADDRESS = f"127.{os.getpid() >> 16 & 0x3F | 0x80}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF or 1}"
-SETTINGS = {"port": ADDRESS, "realtime": False, "feedback_timeout": 5.0}
+SETTINGS = {"port": ADDRESS, "realtime": False, "feedback_timeout": 5.0, "hand_stops": False}
 FRANKY_SIM = [sys.executable, "-c", "from franky_sim.run_server import main; main()", "-s", "mujoco"]
 
 
@@ -126,6 +129,49 @@ def test_it_goes_where_it_is_told(simulator, control):
     with pytest.raises(DriverError, match="ask it to hold first"):
         device.write(goal, 0.02)
     device.hold()
+    device.close()
+
+
+class StuckHand:
+    """A hand that never comes back from a motion, as the simulator's that was stopped in one."""
+
+    def __init__(self) -> None:
+        self.state, self.freed = SimpleNamespace(width=0.04), threading.Event()
+
+    def move_async(self, width: float, speed: float) -> None:
+        self.freed.wait()
+
+
+def test_a_hand_that_never_comes_back_is_a_fault(monkeypatch):
+    monkeypatch.setattr(session, "_HAND_PATIENCE", 0.2)
+    hand = StuckHand()
+    thread = HandThread(hand, (RuntimeError,), 0.1, 30.0, stops=True)
+    assert thread.problem is None
+    thread.open_to(0.08)
+    eventually(lambda: thread.problem is not None)
+    assert "hand: no answer for" in str(thread.problem)
+    hand.freed.set()
+    thread.close()
+
+
+@needs_sdk
+def test_a_hand_that_is_told_another_width_on_its_way_goes_there(simulator):
+    device = connected()
+    device.hold()
+    for wanted in (0.0, 0.08, 0.02):  # each for a shorter time than the way takes
+
+        def moves(goal: float = wanted) -> bool:
+            start = device.read().width
+            device.write(WAKES, goal)
+            return abs(device.read().width - start) > 1e-4 or abs(start - goal) < 5e-3
+
+        eventually(moves)
+
+    def there() -> bool:
+        device.write(WAKES, 0.02)
+        return abs(device.read().width - 0.02) < 3e-3
+
+    eventually(there)
     device.close()
 
 

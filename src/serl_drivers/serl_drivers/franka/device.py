@@ -35,6 +35,9 @@ class FrankaSettings:
     hand: bool = Field(default=True, description="a Franka hand is at the arm")
     grasp_force: float = Field(default=30.0, gt=0.0, le=70.0, description="with which it closes [N]")
     hand_speed: float = Field(default=0.1, gt=0.0, le=0.3, description="of the opening [m/s]")
+    hand_stops: bool = Field(
+        default=True, description="a motion of the hand is stopped for a newer width; false: it ends first"
+    )
     joint_stiffness: tuple[float, ...] = Field(
         default=(600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0),
         min_length=JOINTS,
@@ -195,7 +198,8 @@ class FrankaDevice:
         hand = self._franky.Gripper(self._settings.port)
         if hand.state.max_width < 0.01:
             raise SessionError("the hand has not been homed; home it in Desk")
-        return HandThread(hand, self._failures, self._settings.hand_speed, self._settings.grasp_force)
+        settings = self._settings
+        return HandThread(hand, self._failures, settings.hand_speed, settings.grasp_force, stops=settings.hand_stops)
 
     def _new_motion(self, posture: Joints) -> Any:
         settings, franky = self._settings, self._franky

@@ -22,6 +22,7 @@ _PERIOD: Final = 0.002  # [s] between two looks at the state
 _HAND_PERIOD: Final = 0.02  # [s]
 _END_PATIENCE: Final = 1.5  # [s] for threads
 _NEAR: Final = 1e-3  # [m] from the width that was asked for: not worth another motion
+_HAND_PATIENCE: Final = 3.0  # [s] for one call; the longest way takes the hand less than one
 
 
 class SessionError(Exception):
@@ -122,14 +123,13 @@ class RobotWatcher:
 class HandThread:
     """Brings a Franka hand to the newest width that was asked for, and holds what is between the fingers.
 
-    A hand cannot be told another width while it moves, so a newer one ends the motion first. It closes by grasping:
-    with a force, and wherever it meets something.
-
-    Attributes:
-        problem: why it no longer follows; None while it does.
+    A hand cannot be told another width while it moves, so for a newer one the motion is stopped, or waited for. It
+    closes by grasping: with a force, and wherever it meets something.
     """
 
-    def __init__(self, hand: Any, failures: tuple[type[Exception], ...], speed: float, force: float) -> None:
+    def __init__(
+        self, hand: Any, failures: tuple[type[Exception], ...], speed: float, force: float, *, stops: bool
+    ) -> None:
         """Begin with a `franky.Gripper`.
 
         Args:
@@ -137,11 +137,14 @@ class HandThread:
             failures: that it raises.
             speed: of the opening [m/s].
             force: with which it grasps [N].
+            stops: whether a motion is stopped for a newer width.
         """
         self._hand, self._failures, self._speed, self._force = hand, failures, speed, force
+        self._stops = stops
         self._width: float = hand.state.width
         self._wanted: float | None = None
-        self.problem: str | None = None
+        self._problem: str | None = None
+        self._answered = time.monotonic()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="franky: hand", daemon=True)
         self._thread.start()
@@ -150,6 +153,14 @@ class HandThread:
     def width(self) -> float:
         """Opening that was measured last [m]."""
         return self._width
+
+    @property
+    def problem(self) -> str | None:
+        """Why it no longer follows; None while it does."""
+        silent = time.monotonic() - self._answered
+        if self._problem is None and silent > _HAND_PATIENCE:
+            return f"hand: no answer for {silent:.0f} s; look at it, and at what else commands it"
+        return self._problem
 
     def open_to(self, width: float) -> None:
         """Ask for an opening [m]."""
@@ -164,12 +175,15 @@ class HandThread:
         told: float | None = None
         moving: Any = None
         while not self._end.wait(_HAND_PERIOD):
+            self._answered = time.monotonic()
             try:
                 self._width = self._hand.state.width
                 if moving is not None and moving.wait(0.0):
                     moving = None
                 wanted = self._wanted
                 if wanted is None or abs(wanted - (self._width if told is None else told)) < _NEAR:
+                    continue
+                if moving is not None and not self._stops:
                     continue
                 if moving is not None:
                     self._hand.stop()
@@ -179,7 +193,7 @@ class HandThread:
                     moving = self._hand.move_async(wanted, self._speed)
                 told = wanted
             except self._failures as error:
-                self.problem = f"hand: {said(error)}"
+                self._problem = f"hand: {said(error)}"
                 return
 
 
