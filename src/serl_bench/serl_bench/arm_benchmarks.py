@@ -26,7 +26,7 @@ ARM_BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark(
         "vendor_episodes",
         "of 20 episodes of pick_cube that a scripted person leads in real time, through the graph, the driver and the "
-        "vendor's client at its emulator, those that succeed; fewest of all arms with such an emulator; needs the extras "
+        "vendor's client at its emulator, those that succeed; fewest of all arms that have one; needs the extras "
         "of docs/drivers.md",
         "of 20",
         "more",

@@ -37,7 +37,7 @@ class PickCube(Task):
     expert_knows_command: bool = Field(
         default=False,
         description="the scripted person goes by where the tool is commanded to be, and not by what its speed tells of "
-        "that: for arms that follow later than the simulated Panda",
+        "that, as where an arm follows later than within 0.05 s",
     )
 
     @model_validator(mode="after")
