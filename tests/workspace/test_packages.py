@@ -40,7 +40,8 @@ ROSDEP_KEYS = {
 ROS_PACKAGES = {
     "action_msgs", "ament_cmake", "ament_cmake_python", "ament_index_python", "builtin_interfaces", "control_msgs",
     "controller_manager", "controller_manager_msgs", "cv_bridge", "diagnostic_msgs", "geometry_msgs",
-    "rcl_interfaces", "rclpy", "realsense2_camera", "robot_state_publisher", "ros2launch", "rosgraph_msgs", "rosidl_default_generators",
+    "rcl_interfaces", "rclpy", "realsense2_camera", "robot_state_publisher", "ros2launch",
+    "rosgraph_msgs", "rosidl_default_generators",
     "rosidl_default_runtime", "rviz2", "sensor_msgs", "std_msgs",
     "std_srvs", "tf2_msgs", "trajectory_msgs", "unique_identifier_msgs", "usb_cam", "visualization_msgs", "xacro",
 }  # fmt: skip
