@@ -2,6 +2,7 @@
 """The program ``serl``: its commands, and how every error and every Ctrl-C ends."""
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -33,6 +34,7 @@ from serl_cli.commands import (
 from serl_cli.commands.help import documented
 
 PROGRAM = "serl"
+_LAUNCH_ARGUMENT = re.compile(r"(?P<name>[a-z][a-z0-9_]*):=(?P<value>.*)", re.DOTALL)
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 app = typer.Typer(
@@ -99,6 +101,7 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status; every error is one line on stderr."""
     arguments, debug = _take_debug(list(sys.argv[1:] if arguments is None else arguments))
+    arguments = _as_options(arguments)
     signal.signal(signal.SIGTERM, _leave)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
         signal.signal(signal.SIGHUP, _leave)
@@ -134,6 +137,22 @@ def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
         os.environ["SERL_DEBUG"] = "1"  # the nodes show their traces, too
     kept = [argument for argument in arguments[:end] if argument != "--debug"]
     return kept + arguments[end:], os.environ.get("SERL_DEBUG") == "1"
+
+
+def _as_options(arguments: list[str]) -> list[str]:
+    """Options from words as launch files take them: `robot:=so101` is `--robot=so101`, `console:=true` is `--console`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    if arguments[:1] == ["launch"]:  # which takes them as they are
+        return arguments
+    return [_as_option(word) for word in arguments[:end]] + arguments[end:]
+
+
+def _as_option(word: str) -> str:
+    found = _LAUNCH_ARGUMENT.fullmatch(word)
+    if found is None:
+        return word
+    name, value = found["name"].replace("_", "-"), found["value"]
+    return {"true": f"--{name}", "false": f"--no-{name}"}.get(value, f"--{name}={value}")
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
