@@ -231,6 +231,15 @@ def _load_camera(file: Path) -> None:
         raise PageError(f"{file}: the node camera knows no source {given['source']}")
 
 
+def _load_driver(file: Path) -> None:
+    from serl_drivers.config import load_driver
+    from serl_drivers.device_kinds import make_device
+    from serl_robots.model.robot import load_robot
+
+    driver = load_driver(file.stem)
+    make_device(driver.device, load_robot(driver.robot), driver.settings, str(file))
+
+
 _LOADERS: dict[str, Callable[[Path], None]] = {
     "tasks": _load_task,
     "robots": _load_robot,
@@ -238,6 +247,7 @@ _LOADERS: dict[str, Callable[[Path], None]] = {
     "learning": _load_learning,
     "encoders": _load_recipe,
     "cameras": _load_camera,
+    "drivers": _load_driver,
 }
 
 
