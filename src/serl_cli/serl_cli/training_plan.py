@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person decides about a training, and which of it may change when a run is continued."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -261,6 +261,23 @@ def resolve_learning(name: str, settings: Sequence[str]) -> dict[str, Any]:
             raise UsageError(str(error)) from error
         raise
     return values
+
+
+def check_policies(plan: TrainingPlan, learning: Mapping[str, Any]) -> None:
+    """Refuses a policy for each arm where there is one arm.
+
+    Args:
+        plan: names the tasks.
+        learning: the learning configuration, as of `resolve_learning`.
+
+    Raises:
+        UsageError: says what to leave out.
+        ConfigError: the file of a task is wrong.
+    """
+    if learning.get("policies") == "per_arm":
+        for task in plan.tasks:
+            if not get_task(task).arms:
+                raise UsageError(f"policies=per_arm is for two arms, and {task} has one: leave it out")
 
 
 def continued(before: TrainingPlan, wanted: TrainingPlan, given: set[str]) -> TrainingPlan:

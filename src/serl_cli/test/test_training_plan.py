@@ -214,6 +214,14 @@ def test_what_is_for_one_arm_is_refused_for_two(options: dict[str, Any], message
         training_plan.check_arms("lift_bar", **options)
 
 
+def test_a_policy_for_each_arm_is_refused_where_there_is_one_arm() -> None:
+    values = training_plan.resolve_learning("rlpd_state", ["policies=per_arm"])
+    training_plan.check_policies(replace(PLAN, task="lift_bar"), values)
+    training_plan.check_policies(PLAN, training_plan.resolve_learning("rlpd_state", []))
+    with pytest.raises(UsageError, match=f"policies=per_arm is for two arms, and {PLAN.task} has one"):
+        training_plan.check_policies(PLAN, values)
+
+
 def test_on_resume_the_partner_cannot_change() -> None:
     with pytest.raises(UsageError, match="--with cannot change"):
         training_plan.continued(BY_TURNS, PLAN, {"partner"})

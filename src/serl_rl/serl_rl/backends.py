@@ -46,7 +46,7 @@ def make_policy(snapshot: PolicySnapshot, encoder: Encoder | None = None) -> Num
     frames = snapshot.frames
     if frames is None or not frames.pictures:
         return NumpyPolicy(snapshot)
-    from serl_rl.jax.picture_encoder import PictureEncoder
+    from serl_rl.jax.pictures.picture_encoder import PictureEncoder
 
     return NumpyPolicy(snapshot, PictureEncoder(snapshot.encoder(encoder)))
 

@@ -292,6 +292,9 @@ class LearningConfig:
 
     agent: Literal["sac", "drqv2", "hybrid", "vice", "bc"] = "sac"
     """The algorithm; its settings are under its name. See docs/algorithms.md."""
+    policies: Literal["one", "per_arm"] = "one"
+    """Of a task with two arms: one policy that acts for both, or one for each arm, all learned from the same
+    transitions."""
     sac: SACConfig = Field(default_factory=SACConfig)
     """Also of the soft actor-critic in hybrid and vice."""
     drqv2: DrQv2Config = Field(default_factory=DrQv2Config)
@@ -322,6 +325,19 @@ class LearningConfig:
             raise ValueError(
                 "agent: vice compares demonstrations with own experience; expected updates_before_acting 0 and "
                 f"training_starts of 1 or more, found {self.updates_before_acting} and {self.training_starts}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_arm_can_learn_alone(self) -> Self:
+        if self.policies == "per_arm" and self.agent == "hybrid":
+            raise ValueError(
+                "policies: hybrid chooses for all grippers at once; expected one with hybrid, found per_arm"
+            )
+        if self.policies == "per_arm" and not self.vision.encoder.frozen:
+            raise ValueError(
+                "policies: two policies do not train one encoder; expected vision.encoder.frozen with per_arm, found "
+                "one that is trained"
             )
         return self
 

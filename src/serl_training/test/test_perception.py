@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from serl_config.schema import ConfigError
 from serl_rl.config import EncoderConfig, LearningConfig, VisionConfig
 from serl_rl.encoders.file import EncoderError
 from serl_rl.spec import TransitionSpec
@@ -44,6 +45,14 @@ def test_each_arm_has_the_task_from_cameras_with_weights_that_real_cameras_may_h
     assert find_encoder(task, own, simulated=False) is not None
     shipped = load_learning("rlpd_vision", task)
     assert replace(own, vision=replace(own.vision, encoder=shipped.vision.encoder)) == shipped
+
+
+def test_a_policy_for_each_arm_is_for_tasks_of_two(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("policies: per_arm\n")
+    assert load_learning(str(file), get_task("lift_bar")).policies == "per_arm"
+    with pytest.raises(ConfigError, match=rf"own\.yaml: policies: expected one for {STATE.name}, which has one arm"):
+        load_learning(str(file), STATE)
 
 
 def test_a_task_without_cameras_needs_no_encoder():

@@ -24,6 +24,7 @@ from serl_cli.training_plan import (
     check_arms,
     check_hardware,
     check_partner,
+    check_policies,
     check_reward,
     check_task,
     check_teleop,
@@ -61,6 +62,7 @@ def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) ->
     person_settings(plan.person)
     plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
     learning = resolve_learning(plan.learning, plan.settings)
+    check_policies(plan, learning)
     check_reward(plan)
     root = runs.runs_root()
     run = runs.create_run(root, name) if name else runs.begin_run(root, plan.task)

@@ -10,8 +10,9 @@ from serl_rl.config import LearningConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.bc import BCAgent
 from serl_rl.jax.drqv2 import DrQv2Agent
-from serl_rl.jax.frozen_encoder import FrozenEncoderAgent
 from serl_rl.jax.hybrid import HybridAgent
+from serl_rl.jax.per_arm import PerArmAgent
+from serl_rl.jax.pictures.frozen_encoder import FrozenEncoderAgent
 from serl_rl.jax.sac import SACAgent
 from serl_rl.jax.vice import VICEAgent
 from serl_rl.jax.vision import has_pictures
@@ -24,14 +25,22 @@ def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encode
     """A new agent of the configured algorithm, as `serl_rl.backends.create_agent`."""
     if has_pictures(spec) and config.vision.encoder.frozen:
 
-        def create(spec: TransitionSpec, vision: VisionConfig) -> Algorithm:
+        def create(spec: TransitionSpec, vision: VisionConfig) -> Algorithm | PerArmAgent:
             return _create(seed, spec, replace(config, vision=vision), None)
 
         return FrozenEncoderAgent.create(create, spec, config.vision, encoder)
     return _create(seed, spec, config, encoder)
 
 
-def _create(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None) -> Algorithm:
+def _create(
+    seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None
+) -> Algorithm | PerArmAgent:
+    if config.policies == "per_arm":
+        return PerArmAgent.create(seed, spec, lambda seed, spec: _create_one(seed, spec, config, encoder))
+    return _create_one(seed, spec, config, encoder)
+
+
+def _create_one(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None) -> Algorithm:
     match config.agent:
         case "sac":
             return SACAgent.create(seed, spec, config.sac, config.vision, encoder, config.acting)

@@ -52,6 +52,9 @@ class Update(Generic[AgentT]):
 
     Without pictures all of it is one compiled loop. With them each step is a call, because XLA computes convolutions
     inside loops slowly on CPUs.
+
+    Attributes:
+        step, last_step, entries: what it was made of.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Update(Generic[AgentT]):
             entries: of a batch that the steps look at; None stands for all.
         """
         last_step = last_step or _no_step
-        self._entries = entries
+        self.step, self.last_step, self.entries = step, last_step, entries
         self._single, self._last = jax.jit(step, donate_argnums=0), jax.jit(last_step, donate_argnums=0)
 
         def environment_step(agent: AgentT, minibatches: Batch) -> tuple[AgentT, Info]:
@@ -115,7 +118,7 @@ class Update(Generic[AgentT]):
         return agent, {name: jnp.mean(jnp.stack(values)) for name, values in collected.items()}
 
     def _looked_at(self, batch: Batch) -> Batch:
-        return batch if self._entries is None else {name: batch[name] for name in self._entries}
+        return batch if self.entries is None else {name: batch[name] for name in self.entries}
 
 
 def _no_step(agent: AgentT, batch: Batch) -> tuple[AgentT, Info]:

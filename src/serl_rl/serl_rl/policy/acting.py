@@ -123,17 +123,40 @@ class ArmAndGrasp:
     kind: Literal["arm_and_grasp"] = "arm_and_grasp"
 
 
-Actor = Annotated[SquashedGaussian | NoisyMean | ActionChunk | ArmAndGrasp, Field(discriminator="kind")]
+OneActor = Annotated[SquashedGaussian | NoisyMean | ActionChunk | ArmAndGrasp, Field(discriminator="kind")]
 
 
-def make_acting(actor: Actor, read: ReadNetwork) -> Acting:
+@dataclass(frozen=True, config=_STRICT)
+class ArmActor:
+    """What acts for one of several arms. The names of its arrays begin with that of the arm."""
+
+    arm: Annotated[str, Field(min_length=1, max_length=200)]
+    """Name of the arm."""
+    components: Annotated[tuple[Annotated[int, Field(ge=0, lt=1000)], ...], Field(min_length=1)]
+    """Places of its components in the action."""
+    actor: OneActor
+    """What the outputs of its networks mean."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PerArm:
+    """Each arm has networks of its own, which see the whole observation and choose its components of the action."""
+
+    arms: Annotated[tuple[ArmActor, ...], Field(min_length=2, max_length=16)]
+    kind: Literal["per_arm"] = "per_arm"
+
+
+Actor = Annotated[SquashedGaussian | NoisyMean | ActionChunk | ArmAndGrasp | PerArm, Field(discriminator="kind")]
+
+
+def make_acting(actor: OneActor, read: ReadNetwork) -> Acting:
     """What acts as described, with the networks that `read` gives; raises DataError if they do not fit."""
     if actor.execute > actor.chunk:
         raise DataError("execute", f"at most {actor.chunk}, the actions of a chunk", str(actor.execute))
     return Acting(_make_planner(actor, read), actor.execute)
 
 
-def _make_planner(actor: Actor, read: ReadNetwork) -> Planner:
+def _make_planner(actor: OneActor, read: ReadNetwork) -> Planner:
     match actor:
         case SquashedGaussian():
             return _SquashedGaussian(actor, read)

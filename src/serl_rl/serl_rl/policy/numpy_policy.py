@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_rl.encoders.architecture import PICTURE_CHANNELS
-from serl_rl.policy.acting import Acting, make_acting
+from serl_rl.policy.acting import Acting, Observation, OneActor, PerArm, make_acting
+from serl_rl.policy.arms import check_components
 from serl_rl.policy.network import CameraHead, Network, PolicyArrays
-from serl_rl.policy.snapshot import ENCODER, EXPLORING, FrameInput, PolicySnapshot
+from serl_rl.policy.snapshot import ARMS, ENCODER, EXPLORING, FrameInput, PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec, kind_of
+
+Cameras = Mapping[str, CameraHead]
+Encode = Callable[[Cameras, Observation], NDArray[np.float32]]
 
 
 class PictureEncoder(Protocol):
@@ -49,11 +53,11 @@ class NumpyPolicy:
         if not self._widths and not shapes:
             raise DataError("observation", "at least one entry", "none")
         best, exploring = _split(snapshot.arrays)
-        self._best = _Networks(snapshot, best, shapes, self._widths)
+        self._best = _networks(snapshot, best, shapes, self._widths)
         self._exploring = self._best
         if exploring:
-            self._exploring = _Networks(snapshot, {**best, **exploring}, shapes, self._widths)
-        if (found := self._exploring.acting.action_dim) != self.action_dim:
+            self._exploring = _networks(snapshot, {**best, **exploring}, shapes, self._widths)
+        if (found := self._exploring.action_dim) != self.action_dim:
             raise DataError(EXPLORING, f"actions of {self.action_dim} values, as the best ones have", str(found))
 
     def _feature_shape(self, frames: FrameInput, name: str) -> tuple[int, int, int]:
@@ -69,7 +73,7 @@ class NumpyPolicy:
     @property
     def action_dim(self) -> int:
         """Number of action components A."""
-        return self._best.acting.action_dim
+        return self._best.action_dim
 
     def check(self, spec: TransitionSpec) -> None:
         """Raise DataError unless the policy is for observations and actions of `spec`."""
@@ -86,7 +90,7 @@ class NumpyPolicy:
             raise DataError("frame_stack", str(spec.frame_stack), str(self._frames.frame_stack))
         if self.action_dim != spec.action_dim:
             raise DataError("action_dim", str(spec.action_dim), str(self.action_dim))
-        self._best.acting.planner.check(spec)
+        self._best.check(spec)
         if self._meaning and spec.meaning and self._meaning != spec.meaning:
             difference = spec.difference(replace(spec, meaning=self._meaning))
             raise DataError("policy", "one of the same task", f"another: {difference}")
@@ -94,12 +98,12 @@ class NumpyPolicy:
     @property
     def planned(self) -> int:
         """Actions that it will execute before it looks again; `reset` makes it look at once."""
-        return max(self._best.acting.planned, self._exploring.acting.planned)
+        return max(self._best.planned, self._exploring.planned)
 
     def reset(self) -> None:
         """Begin an episode, or go on after somebody else has moved the arm: forget what was planned."""
-        self._best.acting.reset()
-        self._exploring.acting.reset()
+        self._best.reset()
+        self._exploring.reset()
 
     def act(
         self, observation: Mapping[str, NDArray[Any]], *, deterministic: bool, rng: np.random.Generator | None = None
@@ -112,13 +116,11 @@ class NumpyPolicy:
         if not deterministic and rng is None:
             raise ValueError("rng: expected a generator for a sampled action, found None")
         networks = self._best if deterministic else self._exploring
-        return networks.acting.act(
-            observation, lambda: self._encode(networks, observation), None if deterministic else rng
-        )
+        return networks.act(observation, self._encode, None if deterministic else rng)
 
-    def _encode(self, networks: _Networks, observation: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def _encode(self, cameras: Cameras, observation: Observation) -> NDArray[np.float32]:
         """The vector (D,) that networks take: what is seen, camera by camera, then the entries that are vectors."""
-        parts = [camera(self._features(name, observation[name])) for name, camera in networks.cameras.items()]
+        parts = [camera(self._features(name, observation[name])) for name, camera in cameras.items()]
         return np.concatenate([*parts, *(observation[name] for name in self._widths)])
 
     def _features(self, name: str, frame: NDArray[Any]) -> NDArray[np.float32]:
@@ -135,6 +137,7 @@ class _Networks:
     def __init__(
         self,
         snapshot: PolicySnapshot,
+        actor: OneActor,
         named: Mapping[str, NDArray[Any]],
         shapes: Mapping[str, tuple[int, int, int]],
         widths: Mapping[str, int],
@@ -143,14 +146,87 @@ class _Networks:
         if snapshot.frames is not None and snapshot.frames.pictures:
             arrays.pass_over(ENCODER)
         pooling = snapshot.frames.pooling if snapshot.frames else "average"
-        self.cameras = {name: CameraHead(arrays, name, shape, pooling) for name, shape in shapes.items()}
-        width = sum(camera.width for camera in self.cameras.values()) + sum(widths.values())
+        self._cameras = {name: CameraHead(arrays, name, shape, pooling) for name, shape in shapes.items()}
+        width = sum(camera.width for camera in self._cameras.values()) + sum(widths.values())
 
         def network(prefix: str, outputs: int | None) -> Network:
             return Network(arrays, prefix, width, snapshot.activation, outputs)
 
-        self.acting: Acting = make_acting(snapshot.actor, network)
+        self._acting: Acting = make_acting(actor, network)
         arrays.expect_all_used()
+
+    @property
+    def action_dim(self) -> int:
+        return self._acting.action_dim
+
+    @property
+    def planned(self) -> int:
+        return self._acting.planned
+
+    def reset(self) -> None:
+        self._acting.reset()
+
+    def check(self, spec: TransitionSpec) -> None:
+        self._acting.planner.check(spec)
+
+    def act(self, observation: Observation, encode: Encode, rng: np.random.Generator | None) -> NDArray[np.float32]:
+        return self._acting.act(observation, lambda: encode(self._cameras, observation), rng)
+
+
+class _NetworksOfArms:
+    """The same for several arms, each with networks of its own."""
+
+    def __init__(
+        self,
+        snapshot: PolicySnapshot,
+        actor: PerArm,
+        named: Mapping[str, NDArray[Any]],
+        shapes: Mapping[str, tuple[int, int, int]],
+        widths: Mapping[str, int],
+    ) -> None:
+        self.action_dim = check_components(tuple(each.components for each in actor.arms))
+        self._arms: list[tuple[NDArray[np.intp], _Networks]] = []
+        rest = dict(named)
+        for each in actor.arms:
+            prefix = f"{ARMS}/{each.arm}/"
+            own = {name.removeprefix(prefix): rest.pop(name) for name in tuple(rest) if name.startswith(prefix)}
+            networks = _Networks(snapshot, each.actor, own, shapes, widths)
+            if networks.action_dim != len(each.components):
+                expected = f"{len(each.components)} actions, as many as the arm has components"
+                raise DataError(f"{prefix}head/kernel", expected, str(networks.action_dim))
+            self._arms.append((np.array(each.components), networks))
+        if rest:
+            raise DataError("arrays", "only those of its arms", f"also {sorted(rest)[:5]}")
+
+    @property
+    def planned(self) -> int:
+        return max(networks.planned for _, networks in self._arms)
+
+    def reset(self) -> None:
+        for _, networks in self._arms:
+            networks.reset()
+
+    def check(self, spec: TransitionSpec) -> None:
+        for _, networks in self._arms:
+            networks.check(spec)
+
+    def act(self, observation: Observation, encode: Encode, rng: np.random.Generator | None) -> NDArray[np.float32]:
+        action = np.empty(self.action_dim, np.float32)
+        for components, networks in self._arms:
+            action[components] = networks.act(observation, encode, rng)
+        return action
+
+
+def _networks(
+    snapshot: PolicySnapshot,
+    named: Mapping[str, NDArray[Any]],
+    shapes: Mapping[str, tuple[int, int, int]],
+    widths: Mapping[str, int],
+) -> _Networks | _NetworksOfArms:
+    actor = snapshot.actor
+    if isinstance(actor, PerArm):
+        return _NetworksOfArms(snapshot, actor, named, shapes, widths)
+    return _Networks(snapshot, actor, named, shapes, widths)
 
 
 def _split(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from serl_config.strict_json import parse_json
 from serl_rl.config import Activation, Pooling
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.file import EncoderError
-from serl_rl.policy.acting import Actor
+from serl_rl.policy.acting import Actor, ArmActor, PerArm
 from serl_rl.spec import DataError
 from serl_rl.storage import tensors
 
@@ -28,6 +28,9 @@ ENCODER = "vision/encoder"
 
 EXPLORING = "exploring"
 """Below this name are the arrays that take the place of others while the policy explores."""
+
+ARMS = "arms"
+"""Below this name are, below that of each arm, the arrays of a policy of several."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class PolicySnapshot:
 
     arrays: trunk/dense_I/{kernel,bias}, with normalized layers trunk/norm_I/{scale,bias}, and head/{kernel,bias}; those
         of a second network below its name; with frames those of an `ObservationEncoder` under vision/; below exploring/
-        those that take the place of others where actions explore; all float32
+        those that take the place of others where actions explore; of a policy for each arm all of this below
+        arms/NAME/, and below exploring/arms/NAME/; all float32
     observation: names and widths of the vectors that are concatenated into the input, behind what frames give
     activation: relu or tanh
     actor: what the outputs mean
@@ -126,6 +130,30 @@ class PolicySnapshot:
             return Encoder.from_weights(frames.encoder_kind, own, "policy")
         except EncoderError as error:
             raise DataError(ENCODER, "the weights of its kind of encoder", str(error)) from error
+
+
+def joined_snapshot(parts: Mapping[str, tuple[tuple[int, ...], PolicySnapshot]]) -> PolicySnapshot:
+    """One policy that acts for several arms.
+
+    Args:
+        parts: places of each arm's components in the action, and its policy, by its name; all look at the same
+            observations.
+
+    Raises:
+        ValueError: a part is made of parts itself.
+    """
+    arrays: dict[str, NDArray[np.float32]] = {}
+    actors = []
+    for arm, (components, part) in parts.items():
+        if isinstance(part.actor, PerArm):
+            raise ValueError(f"parts: expected policies of one arm, found several in {arm!r}")
+        actors.append(ArmActor(arm, components, part.actor))
+        for name, array in part.arrays.items():
+            explores = name.startswith(f"{EXPLORING}/")
+            own = name.removeprefix(f"{EXPLORING}/")
+            arrays[f"{EXPLORING}/{ARMS}/{arm}/{own}" if explores else f"{ARMS}/{arm}/{own}"] = array
+    _, first = next(iter(parts.values()))
+    return replace(first, arrays=arrays, actor=PerArm(tuple(actors)))
 
 
 _ACTOR: TypeAdapter[Actor] = TypeAdapter(Actor)

@@ -17,7 +17,7 @@ from serl_rl.config import EncoderConfig, LearningConfig, SACConfig, VisionConfi
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import sac
 from serl_rl.jax.encoders.networks import encoder_params
-from serl_rl.jax.frozen_encoder import FrozenEncoderAgent
+from serl_rl.jax.pictures.frozen_encoder import FrozenEncoderAgent
 from serl_rl.jax.sac import SACAgent
 from serl_rl.jax.update import prepared
 from serl_rl.jax.vision import encode_pictures

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serl_config.resources import find
-from serl_config.schema import load_yaml
+from serl_config.schema import ConfigError, load_yaml
 from serl_rl.config import LearningConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.loading import load_encoder
@@ -30,11 +30,15 @@ def load_learning(name: str, task: Task) -> LearningConfig:
     A discount that the task says is that of its agents.
 
     Raises:
-        ConfigError: it is missing, or holds a key or value that it cannot have.
+        ConfigError: it is missing, or holds a key or value that it cannot have, or is for another number of arms.
     """
     name = name or task.learning
     path = Path(name) if name.endswith((".yaml", ".yml")) else find(f"config/learning/{name}.yaml")
     config = load_yaml(path, LearningConfig)
+    if config.policies == "per_arm" and not task.arms:
+        raise ConfigError(
+            f"{path}: policies: expected one for {task.name}, which has one arm, found per_arm, for tasks with two"
+        )
     if task.discount is None:
         return config
     sac, drqv2 = replace(config.sac, discount=task.discount), replace(config.drqv2, discount=task.discount)
