@@ -13,12 +13,15 @@ import numpy as np
 from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.link_clearance import LinkClearance
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
 
 from serl_drivers.device import ArmDevice, DriverError, Joints, Reading
 from serl_drivers.gripper import Activates
 from serl_drivers.motion import Clamp, JointMotion, Motion, ToolMotion
+
+_FOLLOWS = "follows commands"
 
 
 class State(enum.Enum):
@@ -79,6 +82,7 @@ class Driver:
         inverse: InverseKinematics,
         settings: DriverSettings | None = None,
         say: Callable[[str], None] = lambda text: None,
+        links: LinkClearance | None = None,
     ) -> None:
         """Run `device` as `robot`.
 
@@ -89,7 +93,9 @@ class Driver:
             inverse: for tool poses.
             settings: times and distances; None: those that are the default.
             say: hears of each change of state, in one line.
+            links: boxes that the arm's links keep out of, whoever commands; None: there are none.
         """
+        self._links = links
         self._device, self._kinematics, self._inverse, self._say = device, kinematics, inverse, say
         self.settings = settings if settings is not None else DriverSettings()
         gripper = robot.gripper
@@ -107,7 +113,7 @@ class Driver:
         self._dispute = ""  # why nobody is followed
         self._stands_for = ""  # the same, of the turn that is done now
         self._limp = False  # nothing but a request switches the torque on again
-        self._failures = 0
+        self._failures = self._kept_out = 0
         self._fault_reason = ""
         self._commanded_at = -math.inf
         self._heard_at = -math.inf
@@ -130,6 +136,11 @@ class Driver:
     def failures(self) -> int:
         """How many turns the arm has not answered, or has not taken what it was told, since the start."""
         return self._failures
+
+    @property
+    def kept_out(self) -> int:
+        """How many targets have not been sent since the start, as a link would have got into a keep-out box."""
+        return self._kept_out
 
     @property
     def is_disputed(self) -> bool:
@@ -262,7 +273,8 @@ class Driver:
             if wanted.width is not None:
                 self._wanted_width = wanted.width
             self._commanded_at = wanted.at
-            self._change(State.ACTIVE, "follows commands")
+            if self._state is not State.ACTIVE:
+                self._change(State.ACTIVE, _FOLLOWS)
         if self._state is not State.ACTIVE or self._joints is None:
             return
         over = self._commanded_at if self._motion is None else max(self._commanded_at, self._motion.ends)
@@ -273,6 +285,11 @@ class Driver:
         lag = self.settings.most_lag
         goal = np.clip(goal, reading.positions - lag, reading.positions + lag)
         joints = self._clamp.joints(goal, self._joints, period)  # last: no target is faster than a joint may be
+        link = "" if self._links is None else self._links.blocked(self._joints, joints)
+        if link:
+            joints = self._joints
+            self._kept_out += 1
+        self._change(State.ACTIVE, f"stands, as {link} would get into a keep-out box" if link else _FOLLOWS)
         width = self._clamp.width(self._wanted_width, self._width, period)
         self._device.write(joints, width)
         self._joints, self._width = joints, width

@@ -21,11 +21,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from serl_config.text import printable
 from serl_planning.inverse_kinematics import InverseKinematics
-from serl_robots.control.arm_task import load_arm_task
-from serl_robots.control.task_file import task_files
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.link_clearance import LinkClearance
 from serl_robots.model.robot import load_robot
+from serl_robots.task_parameters_node import declare_task_and_scene
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.frames import declare_frame_prefix
@@ -78,9 +78,7 @@ class DriverNode(Node):
             ValueError: a parameter or a file cannot be used.
         """
         super().__init__("driver", **node_arguments)
-        task = load_arm_task(
-            declare(self, "task", "pick_cube", "Task: a file in config/tasks.", choices=[*task_files()])
-        )
+        task = declare_task_and_scene(self)
         name = declare(self, "driver", "mock", "Driver: a file in config/drivers.", choices=driver_names())
         config = load_driver(name)
         check_driver(config, task, self.get_namespace())
@@ -104,7 +102,9 @@ class DriverNode(Node):
             period=1.0 / config.rate, control_period=task.control_period, gripper_speed=config.gripper_speed
         )
         inverse = InverseKinematics(robot, kinematics, settings.period)
-        self._driver = Driver(device, robot, kinematics, inverse, settings, self._on_change)
+        limits = task.limits
+        links = LinkClearance(robot, limits.keep_out, limits.keep_out_link_distance) if limits.keep_out else None
+        self._driver = Driver(device, robot, kinematics, inverse, settings, self._on_change, links)
         self._limits = np.column_stack([kinematics.lower, kinematics.upper])
         self._base_frame = declare_frame_prefix(self) + robot.base_frame
         self._device_node = (
@@ -243,6 +243,7 @@ class DriverNode(Node):
             f"{driver.state.value}: {driver.reason}",
             late_targets=self._late,
             unanswered=driver.failures,
+            kept_out=driver.kept_out,
             **values,
         )
 

@@ -14,12 +14,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from serl_robots.model.arm_shapes import ArmShapes
 from serl_robots.model.kinematics import Joints, Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.reachable import FREE_TOOL
 from serl_robots.model.robot import HOME, READY, RobotModel
 
-from serl_planning.arm_shapes import ArmShapes
 from serl_planning.constrained_step import Infeasible, nearest_within
 
 Vector = NDArray[np.float64]

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_robots.model.arm_shapes import ArmShapes
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import HOME, READY, RobotModel
 from serl_robots.model.scene import Scene
+from serl_robots.model.scene_shapes import describe
 
-from serl_planning.arm_shapes import ArmShapes
-from serl_planning.scene import describe
 from serl_planning.way import PlanningError, Way, library
 
 Vector = NDArray[np.float64]

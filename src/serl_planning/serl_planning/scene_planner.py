@@ -169,6 +169,8 @@ class _Room:
 def scene_of(task: ArmTask) -> Scene:
     """The scene of a task, and the keep-out boxes of its limits that are in no scene.
 
+    Round posts are boxes here, as the arm controller's filter keeps all links out of those.
+
     Raises:
         ConfigError: there is no such scene, or its file is wrong.
     """
@@ -180,7 +182,8 @@ def scene_of(task: ArmTask) -> Scene:
         f"keep_out_{index}": Box(lower=(box[0], box[1], box[2]), upper=(box[3], box[4], box[5]))
         for index, box in enumerate(box for box in boxes if not _is_known(box, known))
     }
-    return Scene(name=scene.name, boxes={**scene.boxes, **others}, posts=scene.posts)
+    posts = {name: post.box for name, post in scene.posts.items()}
+    return Scene(name=scene.name, boxes={**scene.boxes, **posts, **others}, posts={})
 
 
 def _is_known(box: tuple[float, ...], known: set[tuple[float, ...]]) -> bool:

@@ -14,8 +14,8 @@ from serl_robots.safety.limits import SafetyLimits
 _NO_SCENE = "none"
 
 
-def declare_task(node: Node) -> ArmTask:
-    """The task of parameter `task`, with the limits that parameters `limits.<field>` override.
+def declare_task_and_scene(node: Node) -> ArmTask:
+    """The task of parameter `task`, that keeps out of the scene of parameter `scene`.
 
     Raises:
         ValueError: a parameter or a file cannot be used.
@@ -27,7 +27,16 @@ def declare_task(node: Node) -> ArmTask:
         "",
         f"Scene to keep out of: a file in config/scenes; empty: the task's own; {_NO_SCENE}: without.",
     )
-    task = load_arm_task(name, {"": None, _NO_SCENE: ""}.get(scene, scene))
+    return load_arm_task(name, {"": None, _NO_SCENE: ""}.get(scene, scene))
+
+
+def declare_task(node: Node) -> ArmTask:
+    """The task of `declare_task_and_scene`, with the limits that parameters `limits.<field>` override.
+
+    Raises:
+        ValueError: a parameter or a file cannot be used.
+    """
+    task = declare_task_and_scene(node)
     values = {}
     for field in fields(SafetyLimits):
         value = getattr(task.limits, field.name)

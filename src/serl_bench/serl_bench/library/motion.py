@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from serl_launch.errors import CommandError
 from serl_planning.inverse_kinematics import InverseKinematics
 from serl_planning.motion_planner import MotionPlanner
-from serl_planning.scene import describe
 from serl_planning.way import SETUP, PlanningError
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import READY, RobotModel, load_robot
 from serl_robots.model.scene import load_scene
+from serl_robots.model.scene_shapes import describe
 
 from serl_bench.benchmark import Bench, Measurement
 

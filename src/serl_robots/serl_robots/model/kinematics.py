@@ -22,6 +22,7 @@ class Kinematics:
     """Pose and velocity of the tool centre point in the base frame. Not thread-safe: it reuses its work space.
 
     Attributes:
+        robot: whose kinematics these are.
         joints: names of the arm joints, in order.
         lower: smallest arm joint positions, float64[n] [rad].
         upper: largest arm joint positions, float64[n] [rad].
@@ -34,7 +35,7 @@ class Kinematics:
     """
 
     def __init__(self, robot: RobotModel) -> None:
-        self._robot = robot
+        self.robot = robot
         self.joints = robot.arm_joints
         urdf = robot.urdf_xml()
         spec = mujoco.MjSpec.from_string(urdf)
@@ -66,7 +67,7 @@ class Kinematics:
         self.wrist: NDArray[np.float64] = self._data.xmat[self._tcp].reshape(3, 3).T @ wrist
 
     def __reduce__(self) -> Any:
-        return Kinematics, (self._robot,)  # a copy has a work space of its own
+        return Kinematics, (self.robot,)  # a copy has a work space of its own
 
     def tcp(self, positions: Joints) -> Pose:
         """Pose of the tool centre point for arm joint positions float64[n] [rad]."""
@@ -110,7 +111,7 @@ class Kinematics:
 
     def _check_limits(self) -> None:
         """Refuse joints without limits, and what the robot's file says of positions beyond them."""
-        robot = self._robot
+        robot = self.robot
         for name, low, high in zip(robot.arm_joints, self.lower, self.upper, strict=True):
             if not low < high:
                 raise ValueError(
@@ -142,7 +143,7 @@ class Kinematics:
             count = self._model.nbody if kind == mujoco.mjtObj.mjOBJ_BODY else self._model.njnt
             known = [str(mujoco.mj_id2name(self._model, kind, index)) for index in range(count)]
             raise ValueError(
-                f"robot {self._robot.name!r}: {self._robot.urdf} has no {what} {name!r}, which its file in "
+                f"robot {self.robot.name!r}: {self.robot.urdf} has no {what} {name!r}, which its file in "
                 f"config/robots names{suggestion(name, known)}"
             )
         return int(number)

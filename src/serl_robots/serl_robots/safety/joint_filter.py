@@ -8,8 +8,9 @@ period, along the line on which it moves, and every one of them has been checked
 included. A command for which no stop is found is not given; the nearest one towards braking is. Braking commands the
 next position of the stop.
 
-Where a limit of the tool is in the way, all joints are slowed alike, so a motion against a wall of the box stops there
-and does not slide along it. A joint at the end of its range keeps no other one from moving.
+Keep-out boxes hold for all links (`LinkClearance`). Where a limit of the tool is in the way, or a link would get into a
+box, all joints are slowed alike, so a motion against a wall of the box stops there and does not slide along it. A joint
+at the end of its range keeps no other one from moving.
 
 Such fail-safe trajectories are common in motion planning; see for instance Magdici and Althoff, "Fail-safe motion
 planning of autonomous vehicles", ITSC 2016.
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.link_clearance import LinkClearance
 from serl_robots.model.pose import Pose, Quaternion, Vector3, angle_between, quaternion_log, quaternion_multiply
 from serl_robots.safety.filter import Limited, SafetyFilter
 from serl_robots.safety.gripper_filter import GripperFilter
@@ -77,6 +79,9 @@ class JointFilter(SafetyFilter[Positions]):
         self.gripper = GripperFilter(limits, period) if gripper is None else gripper
         self.speed_limit = joint_speed_limit(kinematics, limits, period)
         self._keep_out = KeepOut(limits.keep_out, limits.keep_out_distance)
+        self._links = (
+            LinkClearance(kinematics.robot, limits.keep_out, limits.keep_out_link_distance) if limits.keep_out else None
+        )
         self._kinematics = kinematics
         self._lower = kinematics.lower + limits.joint_margin
         self._upper = kinematics.upper - limits.joint_margin
@@ -338,7 +343,9 @@ class JointFilter(SafetyFilter[Positions]):
                 if abs(value - middle) > max(error, abs(start - middle) + _ROUNDING):
                     broken.append("reference_error")
                     break
-        if not self._keep_out.allows(before.tool.position, step.tool.position):
+        if not self._keep_out.allows(before.tool.position, step.tool.position) or (
+            self._links is not None and self._links.blocked(before.positions, step.positions)
+        ):
             broken.append("keep_out")
         cone = max(limits.orientation_cone, angle_between(self._reference, before.tool.quaternion))
         if angle_between(self._reference, step.tool.quaternion) > cone + _ROUNDING:

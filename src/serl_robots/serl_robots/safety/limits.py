@@ -103,6 +103,12 @@ class SafetyLimits:
     keep_out_distance: float = Field(
         default=0.02, ge=0.0, le=0.5, description="that the tool centre point keeps from these boxes, on each axis [m]"
     )
+    keep_out_link_distance: float = Field(
+        default=0.005,
+        ge=0.001,
+        le=0.5,
+        description="that all links keep from these boxes where joints are commanded [m]",
+    )
     reference_orientation: Quaternion = Field(
         default=(1.0, 0.0, 0.0, 0.0), description="centre of the cone, xyzw; tool down"
     )

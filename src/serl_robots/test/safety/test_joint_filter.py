@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from serl_robots.safety.filter import SafetyFilter
 from serl_robots.safety.joint_filter import JointFilter
 from serl_robots.safety.limits import LIMIT_NAMES, SafetyLimits
+from urdf_points import UrdfPoints, outside
 
 PERIOD = 0.1
 HOME = np.array(panda()[0].configuration("home"))
@@ -189,6 +190,29 @@ def test_a_steady_push_stops_at_the_end_of_a_joint_and_the_other_joints_go_on() 
         assert safety.target[6] <= upper[6] + 1e-12
     assert safety.target[6] == pytest.approx(upper[6], abs=1e-6)
     assert safety.target[0] == pytest.approx(start[0] - 20 * 0.01, abs=0.01), "all but what speeding up took"
+
+
+def test_an_elbow_that_is_pushed_against_a_box_stops_before_it_and_comes_back() -> None:
+    robot = panda()[0]
+    shapes, box = UrdfPoints(robot, 200), np.array((-0.2, 0.16, 0.3, 0.3, 0.2, 1.0))
+    values = {f: getattr(LIMITS, f) for f in LIMITS.__dataclass_fields__}
+    safety = started(SafetyLimits(**{**values, "keep_out": tuple(box.tolist()), "orientation_cone": 1.5}))
+
+    def gap() -> float:
+        return outside(shapes.at(dict(zip(robot.arm_joints, safety.target.tolist(), strict=True))), box)
+
+    direction = np.array([0.0, 0.0, 0.05, 0.0, -0.02, 0.0, 0.0])  # the elbow swings out
+    named: set[str] = set()
+    before = gap()
+    assert before > 0.03
+    for _ in range(60):
+        named.update(safety.limit(safety.target + direction, 0.04).limits)
+        assert gap() > LIMITS.keep_out_link_distance - 1e-6
+    assert "keep_out" in named and safety.at_rest
+    assert gap() < 0.03 < np.linalg.norm(np.maximum(box[:3] - safety.tool.position, 0.0)) + 0.1
+    for _ in range(20):
+        safety.limit(safety.target - direction, 0.04)
+    assert gap() > before - 0.01
 
 
 def test_approaching_a_goal_ends_there_without_going_past_it() -> None:

@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serl_planning.arm_shapes import ArmShapes
-from serl_robots.model.robot import load_robot
+from serl_robots.model.arm_shapes import ArmShapes
+from serl_robots.model.kinematics import Kinematics
+from serl_robots.model.robot import RobotModel, load_robot
+
+
+@pytest.fixture(params=("fr3", "so101", "piper", "trossen", "panda"), scope="module")
+def arm(request: pytest.FixtureRequest) -> tuple[RobotModel, Kinematics]:
+    robot = load_robot(request.param)
+    return robot, Kinematics(robot)
 
 
 def anywhere(kinematics, seed):

@@ -2,6 +2,7 @@
 """A robot and the scene round it, as a description for MuJoCo."""
 
 import mujoco
+
 from serl_robots.model.robot import RobotModel
 from serl_robots.model.scene import Scene
 

@@ -7,6 +7,7 @@ from typing import Final
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import RobotModel
 
