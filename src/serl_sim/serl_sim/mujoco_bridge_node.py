@@ -5,6 +5,9 @@ With `real_time_factor` 0 the world moves one control period when a command is c
 width and a tool pose, or a joint trajectory, to which a width belongs where its stamp is not 0. With a factor above 0
 time runs on by itself.
 
+With `by_controllers` the arm is hardware of a ros2_control instead (`joint_commands_node`): it has its joints alone,
+and the controllers have the topics and actions.
+
 Two arms are in the namespaces of their prefixes, `left` and `right`; each is commanded by poses and widths, and a world
 in lockstep moves when both commands are complete.
 """
@@ -39,6 +42,7 @@ from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from serl_interfaces.srv import ResetWorld, StepWorld
+from serl_sim.joint_commands_node import COMMANDS, STATES, JointCommands
 from serl_sim.scene.scene import MAX_IMAGE, TIMESTEP
 from serl_sim.scene_publisher_node import ScenePublisher
 from serl_sim.simulation import TIMESTEP_NS, CommandRefused, Simulation
@@ -108,6 +112,15 @@ class MujocoBridge(Node):
             self, "publish_robot_state", True, "Publish the robot's frames and description, as robot_state_publisher."
         )
 
+        by_controllers = declare(
+            self, "by_controllers", False,
+            f"The arm is moved by ros2_control's topic-based hardware alone, by {COMMANDS} and {STATES}.",
+        )  # fmt: skip
+        if by_controllers and (factor == 0.0 or task.arms):
+            raise ParameterError(
+                f"parameter 'by_controllers' of node '{self.get_name()}': expected a real_time_factor above 0 and a "
+                f"task of one arm, as controllers do not wait for the world; found {factor:g} and {task.name!r}"
+            )
         frame_prefix = declare_frame_prefix(self)
 
         world = World(task)
@@ -131,7 +144,8 @@ class MujocoBridge(Node):
         self._report = (time.monotonic_ns(), 0)
         self._image_step = -1
 
-        self._states = StatePublisher(self, world, self._stamp, clock_rate, frame_prefix)
+        states = STATES if by_controllers else "joint_states"
+        self._states = StatePublisher(self, world, self._stamp, clock_rate, frame_prefix, states)
         self._scene = ScenePublisher(
             self,
             world,
@@ -143,7 +157,9 @@ class MujocoBridge(Node):
         self._viewer = None if headless else Viewer(world)
         self._diagnostics = Diagnostics(self)
         self._subscriptions_kept: list[Subscription] = []
-        for arm in world.arms:
+        if by_controllers:
+            self._subscriptions_kept.append(JointCommands(self, self._simulation).subscription)
+        for arm in () if by_controllers else world.arms:
             # In this order: of messages that are ready together the width is heard first, as it was sent first, and a
             # pose that is refused takes its width along.
             gripper, pose = arm_topic(arm, _GRIPPER_TOPIC), arm_topic(arm, _POSE_TOPIC)
@@ -152,7 +168,7 @@ class MujocoBridge(Node):
                 self.create_subscription(Float64MultiArray, gripper, on_gripper, LOOP_1),
                 self.create_subscription(PoseStamped, pose, on_pose, LOOP_1),
             ]
-        if not task.arms:
+        if not (task.arms or by_controllers):
             trajectories = self.create_subscription(JointTrajectory, _TRAJECTORY_TOPIC, self._on_trajectory, RELIABLE_1)
             self._subscriptions_kept.append(trajectories)
         self._services_kept = [
@@ -175,7 +191,7 @@ class MujocoBridge(Node):
             period = max(_SHORTEST_TICK, self._slice_steps * TIMESTEP / factor)
             self._drive_timer = self.create_timer(period, self._follow_wall_time, clock=steady)
         self._paced_until_ns = time.monotonic_ns()
-        self._actions = None if task.arms else ControllerActions(self, self._simulation, self._wake)
+        self._actions = None if task.arms or by_controllers else ControllerActions(self, self._simulation, self._wake)
         self._publish()
         mode = "lockstep" if self._simulation.lockstep else f"{factor:g} times real time"
         self.get_logger().info(f"{task.name} on {world.robot.name}, {mode}")

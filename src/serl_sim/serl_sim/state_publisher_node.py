@@ -48,7 +48,7 @@ class StatefulWorld(Protocol):
 class _JointPublisher:
     """Publishes `joint_states` of one arm, of several in the namespace of its prefix."""
 
-    def __init__(self, node: Node, world: StatefulWorld, stamp: Time, arm: str) -> None:
+    def __init__(self, node: Node, world: StatefulWorld, stamp: Time, arm: str, topic: str) -> None:
         self._world, self._arm = world, arm
         self._message = JointState(name=list(world.robot.joints))
         self._message.header.stamp = stamp
@@ -57,7 +57,7 @@ class _JointPublisher:
         self._values = [
             from_array(values) for values in (self._message.position, self._message.velocity, self._message.effort)
         ]
-        self._publisher = node.create_publisher(JointState, arm_topic(arm, "joint_states"), RELIABLE_10)
+        self._publisher = node.create_publisher(JointState, arm_topic(arm, topic), RELIABLE_10)
 
     def publish(self) -> None:
         for values, measured in zip(self._values, self._world.readings(self._arm), strict=True):
@@ -68,7 +68,15 @@ class _JointPublisher:
 class StatePublisher:
     """Publishes `joint_states` of each arm, `truth`, `clock`, `sim/problem`, `wrench` for a task that observes it."""
 
-    def __init__(self, node: Node, world: StatefulWorld, stamp: Time, clock_max_rate: float, frame_prefix: str) -> None:
+    def __init__(
+        self,
+        node: Node,
+        world: StatefulWorld,
+        stamp: Time,
+        clock_max_rate: float,
+        frame_prefix: str,
+        joint_states: str = "joint_states",
+    ) -> None:
         """Prepare the messages.
 
         Args:
@@ -77,6 +85,7 @@ class StatePublisher:
             stamp: of all messages; the caller changes it in place.
             clock_max_rate: most messages on `clock` in a second of wall time; every node pays for each.
             frame_prefix: before the names of frames.
+            joint_states: topic of the joints.
         """
         self._world = world
         names = list(world.objects())
@@ -93,7 +102,7 @@ class StatePublisher:
         self._wrench_publisher = None
         if world.task.measures_wrench:
             self._wrench_publisher = node.create_publisher(WrenchStamped, "wrench", RELIABLE_10)
-        self._joints = [_JointPublisher(node, world, stamp, arm) for arm in world.task.arm_names]
+        self._joints = [_JointPublisher(node, world, stamp, arm, joint_states) for arm in world.task.arm_names]
         self._truth_publisher = node.create_publisher(WorldState, "truth", RELIABLE_10)
         # Relative: in a namespace there may be other worlds beside this one, each with its own time.
         self._clock_publisher = node.create_publisher(Clock, "clock", RELIABLE_1)

@@ -311,6 +311,7 @@ def test_the_graph_around_a_real_arm(environment: dict[str, str]) -> None:
     made = parameters(plan(REAL, environment, task="pick_cube", robot="so101", port="/dev/ttyACM0", reward="human"))
     assert made["/driver"] == {
         "task": "pick_cube_so101",
+        "scene": "",
         "driver": "so101",
         "port": "/dev/ttyACM0",
         "calibration": "",
@@ -374,9 +375,10 @@ def test_controllers_have_one_commander_which_is_told_by_other_names(environment
             assert not {*INSIDE} & {*process.command}
 
 
-def test_ros2_control_itself_needs_a_native_ros(environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("hardware", ["mock_components", "topic_based"])
+def test_ros2_control_itself_needs_a_native_ros(environment: dict[str, str], hardware: str) -> None:
     with pytest.raises(LaunchError, match=r"command .*is not supported; it runs a program: use `ros2 launch`"):
-        plan(REAL, environment, task="pick_cube", hardware="mock_components", reward="human")
+        plan(REAL, environment, task="pick_cube", hardware=hardware, reward="human")
 
 
 def test_a_driver_that_ends_comes_back_and_the_filter_does_not(environment: dict[str, str]) -> None:
