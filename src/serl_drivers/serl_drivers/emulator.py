@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -50,6 +51,10 @@ def main() -> None:
     except ConfigError as error:
         print(f"fatal: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
-    print(" ".join(command) or f"{given[0]} has its arm within itself", flush=True)
     if command:
+        print(" ".join(command), flush=True)
         os.execv(command[0], command)
+    print(f"{given[0]} has its arm within itself; nothing to do until the end", flush=True)
+    ends = (signal.SIGINT, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    signal.sigwait(ends)  # the launch file starts what has ended again

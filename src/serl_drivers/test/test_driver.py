@@ -247,6 +247,32 @@ def test_a_cable_that_is_pulled_in_motion_is_a_fault_and_leaves_the_servos_at_th
     bench.driver.close(limp=False)
 
 
+def test_a_cable_that_is_plugged_in_again_is_used_when_somebody_asks_for_a_connection(
+    terminal: PseudoTerminal, calibration: Path, tmp_path: Path
+) -> None:
+    port = tmp_path / "arm"  # as /dev/serial/by-id, where an adapter has the same name each time
+    port.symlink_to(terminal.path)
+    bench = Bench(str(port), calibration)
+    bench.turn(bench.state(State.LIMP))
+    bench.driver.ask("hold")
+    bench.turn(bench.state(State.HOLDING))
+    bench.driver.follow_joints(JointTrajectoryPlan([0.0, 3.0], [np.zeros(5), np.full(5, 0.4)]), time.monotonic())
+    bench.turn(lambda: terminal.bus.servo(1).position > 2060.0)
+    terminal.close()
+    bench.turn(bench.state(State.FAULT))
+    with PseudoTerminal(terminal.bus) as again:
+        port.unlink()
+        port.symlink_to(again.path)
+        for _ in range(20):
+            bench.driver.tick(time.monotonic())
+        assert bench.driver.state is State.FAULT
+        bench.driver.ask("connect")
+        bench.turn(bench.state(State.HOLDING))  # its servos have kept their torque
+        bench.driver.follow_joints(JointTrajectoryPlan([0.0, 0.2], [np.zeros(5), np.zeros(5)]), time.monotonic())
+        bench.turn(lambda: abs(terminal.bus.servo(1).position - 2047.0) < 5.0)
+        bench.driver.close(limp=False)
+
+
 def test_an_arm_with_another_calibration_in_it_gets_this_one_and_is_limp_until_it_is_asked_to_hold(
     bench: Bench, terminal: PseudoTerminal, calibration: Path
 ) -> None:

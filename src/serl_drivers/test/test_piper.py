@@ -242,7 +242,7 @@ def test_it_is_connected_again_after_it_was_lost(arm, device):
 
 
 @needs_sdk
-def test_a_driver_moves_an_emulated_piper_along_a_plan_and_holds_when_it_dies():
+def test_a_driver_moves_an_emulated_piper_along_a_plan_and_is_connected_again_after_silence_and_a_bus_that_was_off():
     robot = load_robot("piper")
     device = make(robot, {"emulated": True, "port": f"driven{next(NAMES)}", "feedback_timeout": 0.5}, "a test")
     kinematics = Kinematics(robot)
@@ -276,6 +276,21 @@ def test_a_driver_moves_an_emulated_piper_along_a_plan_and_holds_when_it_dies():
     eventually(lambda: turned(lambda: driver.state is State.FAULT))
     assert "nothing was heard" in driver.reason
     eventually(lambda: device.emulated.speed < 1e-3)
+
+    device.emulated.speak()
+    turned(lambda: True)
+    assert driver.state is State.FAULT
+    driver.ask("connect")
+    eventually(lambda: turned(lambda: driver.state is State.HOLDING))  # its motors have kept their torque
+    driver.follow_joints(JointTrajectoryPlan([0.0, 5.0], [goal, 0.5 * goal]), time.monotonic())
+    eventually(lambda: turned(lambda: device.emulated.speed > 0.05))
+    device.emulated.bus_off()
+    eventually(lambda: turned(lambda: driver.state is State.FAULT))
+    assert "bus-off" in driver.reason and "restart-ms" in driver.reason
+    device.emulated.bus_on()
+    driver.ask("connect")
+    eventually(lambda: turned(lambda: driver.state is State.HOLDING))
+    eventually(lambda: turned(arrived))
     driver.close(limp=False)
 
 

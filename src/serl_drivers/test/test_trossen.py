@@ -189,4 +189,16 @@ def test_a_driver_moves_a_simulated_arm_along_a_plan_and_says_when_it_is_gone(si
     simulator.kill()
     eventually(lambda: turned(lambda: driver.state is State.FAULT))
     assert "the connection is lost" in driver.reason
-    driver.close(limp=False)
+    again = Simulator()
+    try:
+
+        def connected_again() -> bool:
+            if driver.state is State.FAULT:
+                driver.ask("connect")  # later it tries by itself, until the new one is there
+            return driver.state is State.HOLDING
+
+        eventually(lambda: turned(connected_again))
+        eventually(lambda: turned(arrived))
+        driver.close(limp=False)
+    finally:
+        again.kill()

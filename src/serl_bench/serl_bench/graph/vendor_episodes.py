@@ -94,17 +94,20 @@ def episodes(bench: Bench, robot: str, *, has_address: bool) -> Episodes:
 
     def count(feedback: Record.Feedback) -> None:
         nonlocal counts
-        counts = (feedback.episodes, feedback.attempts)
-        if feedback.attempts >= EPISODES or time.monotonic() - began > LONGEST:
+        if counts[1] < EPISODES:
+            counts = (feedback.episodes, feedback.attempts)
+
+    def watch() -> None:
+        if counts[1] >= EPISODES or time.monotonic() - began > LONGEST:
             raise _Enough
 
     with GraphSession("real.launch.xml", arguments, name="bench vendor", log_dir=folder / "log") as graph:
         graph.switch_on()
         goal = Record.Goal(episodes=EPISODES, seed=bench.seeds[0], path=str(folder / "picks.serl"))
         try:
-            result = graph.run_action(Record, "record", goal, executable="actor", on_feedback=count)
-            counts = (result.episodes, result.attempts)
+            result = graph.run_action(Record, "record", goal, executable="actor", on_feedback=count, tick=watch)
+            counts = counts if counts[1] >= EPISODES else (result.episodes, result.attempts)
         except _Enough:
-            pass
+            graph.check()
         successes, attempts = counts
         return Episodes(successes, attempts, time.monotonic() - began, os.getloadavg()[0])

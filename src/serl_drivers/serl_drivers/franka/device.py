@@ -51,6 +51,9 @@ class FrankaSettings:
     angular_stiffness: float = Field(default=50.0, gt=0.0, le=300.0, description="of Cartesian control [Nm/rad]")
     linear_error: float = Field(default=0.02, gt=0.0, le=0.1, description="to which the error is clipped at 1 kHz [m]")
     angular_error: float = Field(default=0.1, gt=0.0, le=0.5, description="to which it is clipped [rad]")
+    torque_step: float = Field(
+        default=1.0, gt=0.0, le=20.0, description="most that a torque changes in one turn of the control loop [Nm]"
+    )
     torque_threshold: float = Field(default=20.0, gt=0.0, le=87.0, description="from which a joint collides [Nm]")
     force_threshold: float = Field(default=30.0, gt=0.0, le=100.0, description="from which the tool collides [N]")
     feedback_timeout: float = Field(
@@ -203,7 +206,11 @@ class FrankaDevice:
 
     def _new_motion(self, posture: Joints) -> Any:
         settings, franky = self._settings, self._franky
-        limits = {"lower_joint_limits": self._kinematics.lower, "upper_joint_limits": self._kinematics.upper}
+        limits = {
+            "lower_joint_limits": self._kinematics.lower,
+            "upper_joint_limits": self._kinematics.upper,
+            "max_delta_tau": settings.torque_step,
+        }
         if settings.control == "joint":
             return franky.JointImpedanceTrackingMotion(stiffness=np.array(settings.joint_stiffness), **limits)
         return franky.CartesianImpedanceTrackingMotion(

@@ -131,6 +131,12 @@ class EmulatedPiper:
             self._deaf = True
         self.silence()
 
+    def bus_on(self) -> None:
+        """Have the controller begin anew, as after restart-ms: everything comes through again."""
+        with self._lock:
+            self._deaf = False
+        self.speak()
+
     def say(self, identifier: int, data: bytes) -> None:
         """Send a frame of whatever content."""
         self._send(identifier, data)

@@ -45,7 +45,7 @@ class Watchdog:
     @property
     def obstacle(self) -> str:
         """Why nothing may move; empty while it may."""
-        return "there are no joint_states" if self.states_lost else self.driver
+        return self.driver or ("there are no joint_states" if self.states_lost else "")
 
     def was_asleep(self, now: float) -> bool:
         """Whether it was this process that stood still until `now` [s]: what came meanwhile is to be read first."""
