@@ -348,7 +348,7 @@ def test_an_arm_of_others_has_its_vendors_emulator_and_the_bench_goes_along(envi
     assert (values["/driver"]["driver"], values["/driver"]["port"]) == ("trossen_emulated", "127.0.0.7")
     assert values["/emulated_arm"]["moved_by"] == "joint_states"
     emulator = next(each for each in made.processes if each.node == "/emulator")
-    assert emulator.command[1:3] == ("trossen_emulated", "127.0.0.7") and not emulator.respawn
+    assert emulator.command[1:3] == ("trossen_emulated", "127.0.0.7") and emulator.respawn
     made = plan(REAL, environment, task="pick_cube", robot="so101", hardware="emulated")
     assert parameters(made)["/emulated_arm"]["moved_by"] == "servos"
     assert "/emulator" not in {each.node for each in made.processes}
