@@ -140,7 +140,7 @@ def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
 
 
 def _as_options(arguments: list[str]) -> list[str]:
-    """Options of words as launch files take them: `robot:=so101` is `--robot=so101`, `viewer:=true` is `--viewer`."""
+    """Options of words as launch files take them: `seed:=1` is `--seed=1`, `viewer:=true` is `--viewer`."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     if arguments[:1] == ["launch"]:  # which takes them as they are
         return arguments

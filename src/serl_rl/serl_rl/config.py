@@ -293,8 +293,7 @@ class LearningConfig:
     agent: Literal["sac", "drqv2", "hybrid", "vice", "bc"] = "sac"
     """The algorithm; its settings are under its name. See docs/algorithms.md."""
     policies: Literal["one", "per_arm"] = "one"
-    """Of a task with two arms: one policy that acts for both, or one for each arm, all learned from the same
-    transitions."""
+    """Whether two arms have one policy that acts for both, or one each, learned from the same buffer."""
     sac: SACConfig = Field(default_factory=SACConfig)
     """Also of the soft actor-critic in hybrid and vice."""
     drqv2: DrQv2Config = Field(default_factory=DrQv2Config)

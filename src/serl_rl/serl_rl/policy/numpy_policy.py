@@ -174,7 +174,7 @@ class _Networks:
 
 
 class _NetworksOfArms:
-    """The same for several arms, each with networks of its own."""
+    """Acting for several arms, each with networks of its own."""
 
     def __init__(
         self,

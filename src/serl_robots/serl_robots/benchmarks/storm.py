@@ -216,6 +216,8 @@ class Storm:
             self._joints = self._home + self._rng.uniform(-0.3, 0.3, len(self._home))
             self._tcp = self._kinematics.tcp(self._joints)
         self._state(_STATE)
+        if self._watch.is_in_doubt:  # of a reset, which the controller cannot follow before the next state
+            self._watch.doubt(self._stamp_ns)
         name = str(self._rng.choice(["estop", "fault", "release", "episode", "policy_now", "move_now", "timer"]))
         self._recent.append(name)
         if name == "policy_now":

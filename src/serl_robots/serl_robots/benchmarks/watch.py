@@ -86,6 +86,11 @@ class Watch:
         """
         self._doubted_ns = stamp_ns
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether that is to be confirmed yet."""
+        return self._doubted_ns is not None
+
     def see(self, command: Command, measured: Measured, now: float, where: str) -> None:
         """A command was published at the local time `now` [s], while the newest state was `measured`."""
         limits, ratios = self._limits, self.ratios
