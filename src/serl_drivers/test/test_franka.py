@@ -21,6 +21,7 @@ from serl_drivers.device import DriverError
 from serl_drivers.driver import Driver, State
 from serl_drivers.franka import session
 from serl_drivers.franka.device import FrankaDevice, clipped_error, make
+from serl_drivers.franka.hand_intent import HandIntent
 from serl_drivers.franka.session import HandThread, SessionError, within
 from serl_planning.inverse_kinematics import InverseKinematics
 from serl_robots.model.joint_trajectory import JointTrajectoryPlan
@@ -132,14 +133,100 @@ def test_it_goes_where_it_is_told(simulator, control):
     device.close()
 
 
-class StuckHand:
+class Motion:
+    """A motion of a hand, which a caller may wait for."""
+
+    def __init__(self, hand: "Hand") -> None:
+        self._hand = hand
+
+    def wait(self, _timeout: float) -> bool:
+        return self._hand.goal is None
+
+
+class Hand:
+    """A Franka hand with something between its fingers: it moves as it is looked at, and takes no width on its way."""
+
+    def __init__(self, obstacle: float = 0.0) -> None:
+        self._obstacle = obstacle
+        self.goal: float | None = None
+        self.state_now = SimpleNamespace(width=0.08, max_width=0.08, is_grasped=False)
+        self.told: list[tuple[str, float]] = []
+
+    @property
+    def state(self) -> SimpleNamespace:
+        now, goal = self.state_now, self.goal
+        if goal is not None:
+            step = min(max(goal - now.width, -0.003), 0.003)
+            now.width = max(now.width + step, self._obstacle)
+            stalled = now.width == self._obstacle and goal < self._obstacle
+            now.is_grasped = stalled
+            if stalled or now.width == goal:
+                self.goal = None
+        return now
+
+    def _go(self, how: str, width: float) -> Motion:
+        assert self.goal is None, "it moves"
+        self.told.append((how, width))
+        self.goal, self.state_now.is_grasped = width, False
+        return Motion(self)
+
+    def move_async(self, width: float, _speed: float) -> Motion:
+        return self._go("move", width)
+
+    def grasp_async(self, width: float, _speed: float, force: float, _inner: float, _outer: float) -> Motion:
+        assert force == 30.0
+        return self._go("grasp", width)
+
+    def stop(self) -> None:
+        self.goal = None
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_hand_that_has_met_something_holds_it_and_grasps_no_more(stops):
+    hand = Hand(obstacle=0.03)
+    thread = HandThread(hand, (RuntimeError,), 0.1, 30.0, stops=stops)
+    thread.open_to(0.0)
+    eventually(lambda: thread.holds and thread.width == 0.03)
+    until = time.monotonic() + 0.5
+    eventually(lambda: time.monotonic() > until)  # nothing is pushed anew while it is held
+    assert hand.told == [("grasp", 0.0)] and thread.holds
+    thread.open_to(0.08)
+    eventually(lambda: thread.width == 0.08)
+    assert hand.told == [("grasp", 0.0), ("move", 0.08)] and not thread.holds
+    thread.close()
+
+
+def test_a_ramp_to_the_end_of_the_way_is_told_once_in_either_direction():
+    intent, now, found = HandIntent(0.08, 0.08, 0.0), 0.0, list[float | None]()
+    for width in [*np.arange(0.08, -0.0001, -0.001), *[0.0] * 100, *np.arange(0.0, 0.0801, 0.001), *[0.08] * 100]:
+        now += 0.01
+        found.append(intent.told(max(0.0, float(width)), now))
+    assert [width for width in found if width is not None] == [0.0, 0.08]
+    assert found.index(0.0) < 20 and found.index(0.08) < 81 + 100 + 20  # soon after it has begun
+
+
+def test_a_ramp_that_ends_on_the_way_is_told_by_two_widths_at_most_and_ends_there():
+    intent, now = HandIntent(0.08, 0.08, 0.0), 0.0
+    found = []
+    for turn in range(200):
+        now = 0.02 * turn
+        found.append(intent.told(max(0.04, 0.08 - 0.002 * turn), now))
+    assert [width for width in found if width is not None] == [0.0, 0.04]
+    assert intent.told(0.0395, now + 0.02) is None and intent.told(0.0395, now + 0.5) is None  # an unsteady hand
+    assert intent.told(0.01, now + 0.6) == 0.01  # a jump says where it goes
+    assert [intent.told(0.01 + 0.003 * turn, now + 0.7 + 0.02 * turn) for turn in range(6)] == [None] * 5 + [0.08]
+
+
+class StuckHand(Hand):
     """A hand that never comes back from a motion, as the simulator's that was stopped in one."""
 
     def __init__(self) -> None:
-        self.state, self.freed = SimpleNamespace(width=0.04), threading.Event()
+        super().__init__()
+        self.state_now.width, self.freed = 0.04, threading.Event()
 
-    def move_async(self, width: float, speed: float) -> None:
+    def move_async(self, width: float, speed: float) -> Motion:
         self.freed.wait()
+        return super().move_async(width, speed)
 
 
 def test_a_hand_that_never_comes_back_is_a_fault(monkeypatch):

@@ -107,6 +107,30 @@ def test_joints_and_gripper_go_where_they_are_told(arm, device):
 
 
 @needs_sdk
+def test_fingers_that_meet_something_hold_it_with_their_torque_and_are_no_fault(arm, device):
+    held(device)
+    positions = device.read().positions
+    eventually(lambda: (device.write(positions, 0.05), device.read().width > 0.049)[1])
+    arm.obstacle = 0.03
+
+    def stalled() -> bool:
+        device.write(positions, 0.0)
+        return bool(abs(device.read().width - 0.03) < 1e-4)
+
+    eventually(stalled)
+    for _ in range(50):
+        device.write(positions, 0.0)
+        reading = device.read()
+        assert reading.faults == () and reading.width == pytest.approx(0.03, abs=1e-4)
+    sent = [
+        frames.unpack_gripper_target(data) for identifier, data in arm.commands if identifier == frames.GRIPPER_TARGET
+    ]
+    assert {effort for _, effort, _ in sent} == {units.torque_count(PiperSettings().gripper_torque)}
+    arm.obstacle = 0.0  # what was held is lost
+    eventually(lambda: (device.write(positions, 0.0), device.read().width < 0.001)[1])
+
+
+@needs_sdk
 def test_no_target_beyond_the_vendors_limits_reaches_the_bus(arm, device):
     held(device)
     device.write(np.full(6, 9.0), 1.0)

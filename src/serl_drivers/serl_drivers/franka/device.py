@@ -136,6 +136,8 @@ class FrankaDevice:
         force = np.array(state.O_F_ext_hat_K)
         values = {f"force {axis} [N]": float(each) for axis, each in zip("xyz", force[:3], strict=True)}
         values["answers to commands in time [1]"] = float(state.control_command_success_rate)
+        if hand is not None:
+            values["gripper holds something [1]"] = float(hand.holds)
         return Reading(
             positions=np.array(state.q),
             velocities=np.array(state.dq),

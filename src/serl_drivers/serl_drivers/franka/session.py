@@ -16,12 +16,13 @@ from typing import Any, Final, TypeVar
 
 from serl_config.text import printable
 
+from serl_drivers.franka.hand_intent import HandIntent
+
 T = TypeVar("T")
 
 _PERIOD: Final = 0.002  # [s] between two looks at the state
 _HAND_PERIOD: Final = 0.02  # [s]
 _END_PATIENCE: Final = 1.5  # [s] for threads
-_NEAR: Final = 1e-3  # [m] from the width that was asked for: not worth another motion
 _HAND_PATIENCE: Final = 3.0  # [s] for one call; the longest way takes the hand less than one
 
 
@@ -123,8 +124,9 @@ class RobotWatcher:
 class HandThread:
     """Brings a Franka hand to the newest width that was asked for, and holds what is between the fingers.
 
-    A hand cannot be told another width while it moves, so for a newer one the motion is stopped, or waited for. It
-    closes by grasping: with a force, and wherever it meets something.
+    A hand cannot be told another width while it moves, so for a newer one the motion is stopped, or waited for; it is
+    told one for each change of what is wanted (`HandIntent`). It closes by grasping: with a force, and wherever it
+    meets something.
     """
 
     def __init__(
@@ -142,6 +144,8 @@ class HandThread:
         self._hand, self._failures, self._speed, self._force = hand, failures, speed, force
         self._stops = stops
         self._width: float = hand.state.width
+        self._holds = False
+        self._intent = HandIntent(self._width, float(hand.state.max_width), time.monotonic())
         self._wanted: float | None = None
         self._problem: str | None = None
         self._answered = time.monotonic()
@@ -153,6 +157,11 @@ class HandThread:
     def width(self) -> float:
         """Opening that was measured last [m]."""
         return self._width
+
+    @property
+    def holds(self) -> bool:
+        """Whether it has grasped something."""
+        return self._holds
 
     @property
     def problem(self) -> str | None:
@@ -172,26 +181,28 @@ class HandThread:
         self._thread.join(_END_PATIENCE)
 
     def _run(self) -> None:
-        told: float | None = None
+        due: float | None = None  # width that it has to be told as soon as it can be
         moving: Any = None
         while not self._end.wait(_HAND_PERIOD):
             self._answered = time.monotonic()
             try:
-                self._width = self._hand.state.width
+                state = self._hand.state
+                self._width, self._holds = state.width, bool(state.is_grasped)
                 if moving is not None and moving.wait(0.0):
                     moving = None
                 wanted = self._wanted
-                if wanted is None or abs(wanted - (self._width if told is None else told)) < _NEAR:
-                    continue
-                if moving is not None and not self._stops:
+                if wanted is not None:
+                    told = self._intent.told(wanted, time.monotonic())
+                    due = due if told is None else told
+                if due is None or (moving is not None and not self._stops):
                     continue
                 if moving is not None:
                     self._hand.stop()
-                if wanted < self._width:
-                    moving = self._hand.grasp_async(wanted, self._speed, self._force, 1.0, 1.0)
+                if due < self._width:
+                    moving = self._hand.grasp_async(due, self._speed, self._force, 1.0, 1.0)
                 else:
-                    moving = self._hand.move_async(wanted, self._speed)
-                told = wanted
+                    moving = self._hand.move_async(due, self._speed)
+                due = None
             except self._failures as error:
                 self._problem = f"hand: {said(error)}"
                 return
