@@ -205,3 +205,9 @@ def test_an_arm_that_does_not_follow_ends_the_motion_with_the_reason() -> None:
     rig.blocked = True
     assert finish(rig) == "tracking"
     assert "look what holds the arm back" in rig.outcomes[0].message
+
+
+def test_a_goal_where_the_arm_stands_already_is_reached_at_once(rig: Rig) -> None:
+    way = AwaitedWay(lambda start: way.answer(start[None]))  # as the planner answers: one point
+    rig.take(rig.controller.move_along_way(way, lambda _: 0.0, rig.outcomes.append, rig.now))
+    assert finish(rig) == "reached"

@@ -111,13 +111,16 @@ class WayMove(Move):
             kinematics: of the arm.
             safety: filter of the tool, which knows its limits.
             start: joint positions (n,) [rad] at which the arm stands.
-            way: joint positions (t, n) [rad], a point for each control period, at rest at both ends.
+            way: joint positions (t, n) [rad], a point for each control period, at rest at both ends; one point where
+                the arm stands at its goal already.
             admits: whether the filter of the joints commands positions (n,) [rad] as they are.
 
         Raises:
             MoveRejected: it begins elsewhere, or a point of it is outside of limits.
         """
         super().__init__(Profile(1.0, 1.0, 1.0))
+        if len(way) == 1:
+            way = np.vstack([way, way])
         off = float(np.abs(way[0] - start).max())
         if off > JOINT_TOLERANCE:
             raise MoveRejected(
