@@ -53,6 +53,8 @@ class DriverSettings:
     """Time without an answer after which the connection is lost [s]."""
     retry: float = 1.0
     """Between two attempts to connect [s]."""
+    hold_patience: float = 2.0
+    """Time for which an arm that was asked to hold is told so again, while it does not [s]."""
     most_lag: float = 0.5
     """Largest distance of a joint's command from where it is measured [rad]: an arm that is stuck does not wind up."""
     gripper_speed: float = 0.2
@@ -106,6 +108,7 @@ class Driver:
         self._lock = threading.Lock()
         self._wanted = _Wanted()
         self._asked: str | None = None  # what `ask` takes
+        self._hold_by = -math.inf  # time up to which it is told to hold, as was asked for
         self._state, self._reason = State.UNCONFIGURED, "not connected yet"
         self._joints: Joints | None = None  # commanded last; None: nothing since the arm was told to hold
         self._width = self._wanted_width = 0.0
@@ -222,6 +225,8 @@ class Driver:
 
     def _tick(self, now: float, period: float, wanted: _Wanted, asked: str | None, dispute: str) -> Reading | None:
         before, self._stands_for = self._stands_for, dispute
+        if asked is not None:
+            self._hold_by = now + self.settings.hold_patience if asked == "hold" else -math.inf
         if asked == "connect" and self._state in (State.FAULT, State.UNCONFIGURED):
             self._device.close()
             self._change(State.UNCONFIGURED, "connecting anew")
@@ -251,8 +256,8 @@ class Driver:
         reading = self._device.read()
         if reading.faults and self._state is not State.FAULT:
             self._fault("; ".join(reading.faults))
-        if asked == "hold" and self._state in (State.LIMP, State.HOLDING, State.ACTIVE):
-            self._hold("as was asked for")
+        if now <= self._hold_by and self._state in (State.LIMP, State.HOLDING, State.ACTIVE):
+            self._hold_as_asked()
         elif dispute and self._state is State.ACTIVE:
             self._hold(dispute)
         elif self._state is State.HOLDING and (dispute or before):
@@ -301,6 +306,19 @@ class Driver:
             return JointMotion(wanted.begun_from(self._joints), at)
         start = self._kinematics.tcp(self._joints)
         return ToolMotion(self._inverse, start, wanted, at, at + self.settings.control_period)
+
+    def _hold_as_asked(self) -> None:
+        """Hold; a limp arm that does not is told again in the next turn, and is no lost one: it has just been read."""
+        is_limp = self._state is State.LIMP
+        try:
+            self._hold("as was asked for")
+        except DriverError as error:
+            if not is_limp:
+                raise
+            self._failures += 1
+            self._change(State.LIMP, f"asked to hold, and does not, or not with all of it: {error}")
+        else:
+            self._hold_by = -math.inf
 
     def _hold(self, why: str) -> None:
         self._device.hold()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serl_drivers.device import DriverError, Joints
+from serl_drivers.device import DriverError, Joints, Reading
 from serl_drivers.driver import Driver, DriverSettings, State
 from serl_drivers.mock import MockDevice, MockSettings
 from serl_planning.inverse_kinematics import InverseKinematics
@@ -26,7 +26,12 @@ class Wire(MockDevice):
     def __init__(self, robot: RobotModel) -> None:
         super().__init__(robot, MockSettings(latency=0, period=PERIOD))
         self.targets: list[Joints] = []
-        self.holds, self.refuses = 0, False
+        self.holds, self.refuses, self.silent, self.stays_limp = 0, False, False, False
+
+    def read(self) -> Reading:
+        if self.silent:
+            raise DriverError("the wire: no answer")
+        return super().read()
 
     def write(self, positions: Joints, width: float) -> None:
         if self.refuses:
@@ -35,6 +40,8 @@ class Wire(MockDevice):
         super().write(positions, width)
 
     def hold(self) -> None:
+        if self.stays_limp:
+            raise DriverError("the wire: joint 2 has no torque yet")
         self.holds += 1
         super().hold()
 
@@ -136,3 +143,32 @@ def test_an_arm_that_is_pushed_away_is_followed_no_faster_than_its_joints_may_mo
     steps = np.abs(np.diff(wire.targets, axis=0))
     assert steps.max() > 0.0
     assert (steps <= KINEMATICS.velocity * PERIOD * (1 + 1e-9)).all()
+
+
+def test_a_hold_that_is_asked_for_while_the_arm_does_not_answer_is_not_forgotten() -> None:
+    wire, driver = driven()
+    driver.ask("release")
+    driver.tick(PERIOD)
+    assert driver.state is State.LIMP
+    wire.silent = True
+    driver.ask("hold")
+    driver.tick(2 * PERIOD)
+    wire.silent = False
+    driver.tick(3 * PERIOD)
+    assert driver.state is State.HOLDING
+
+
+@pytest.mark.parametrize("seconds", [1.9, 2.1])
+def test_an_arm_that_takes_time_to_hold_is_told_again_for_two_seconds_and_says_what_is_missing(seconds: float) -> None:
+    wire, driver = driven()
+    driver.ask("release")
+    driver.tick(PERIOD)
+    wire.stays_limp, now = True, PERIOD
+    driver.ask("hold")
+    while now < PERIOD + seconds:
+        now += PERIOD
+        driver.tick(now)
+        assert driver.state is State.LIMP and "joint 2 has no torque yet" in driver.reason
+    wire.stays_limp = False
+    driver.tick(now + PERIOD)
+    assert driver.state is (State.HOLDING if seconds < 2.0 else State.LIMP)
