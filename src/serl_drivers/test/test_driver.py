@@ -138,6 +138,31 @@ def test_an_arm_that_is_too_hot_is_not_commanded(bench: Bench, terminal: PseudoT
     assert "shoulder_lift" in bench.driver.reason and "degC" in bench.driver.reason
 
 
+def test_an_arm_that_cools_down_while_its_cable_is_out_is_not_too_hot_when_it_is_back(
+    bench: Bench, terminal: PseudoTerminal
+) -> None:
+    terminal.change(lambda bus: setattr(bus.servo(2), "temperature", 68.0))
+    bench.turn(bench.state(State.FAULT))
+    terminal.change(lambda bus: (setattr(bus.servo(2), "silent", True), bus.servo(2).cool_down())[0])
+    bench.driver.ask("connect")
+    bench.turn(bench.state(State.UNCONFIGURED))
+    terminal.change(lambda bus: setattr(bus.servo(2), "silent", False))
+    heard = len(bench.said)
+    bench.turn(lambda: bench.driver.state not in (State.UNCONFIGURED, State.LIMP))
+    assert bench.driver.state is State.HOLDING and "degC" not in " ".join(bench.said[heard:])
+
+
+def test_a_servo_in_fault_does_not_tell_another_opening_than_was_measured(
+    bench: Bench, terminal: PseudoTerminal
+) -> None:
+    before = bench.device.read()
+    terminal.change(lambda bus: setattr(bus.servo(2), "temperature", 90.0))
+    reading = bench.device.read()
+    while not reading.faults:
+        reading = bench.device.read()
+    assert before.width > 0.01 and reading.width == before.width
+
+
 def test_garbage_on_the_wire_moves_nothing_and_ends_nothing(bench: Bench, terminal: PseudoTerminal) -> None:
     rng = np.random.default_rng(0)
     for _ in range(30):

@@ -75,6 +75,7 @@ class ServoDevice:
         self._arm: ServoArm | None = None
         self._port = settings.port or "the only serial adapter"
         self._last: tuple[float, Joints] | None = None
+        self._width = 0.0  # that was measured last [m]
         self._velocities = np.zeros(len(robot.arm_joints))
         self._bend = np.zeros(len(robot.arm_joints))  # of the goals beyond the commands [rad]
         self._sent: tuple[float, Joints, float] | None = None  # when, positions and width that were commanded last
@@ -117,7 +118,8 @@ class ServoDevice:
             port.close()
             raise DriverError(str(error)) from error
         self._last = self._sent = None
-        self._bend = np.zeros_like(self._bend)
+        self._bend, self._velocities = np.zeros_like(self._bend), np.zeros_like(self._velocities)
+        self._values, self._asked, self._asked_at = {}, 0, -math.inf  # it may have cooled down meanwhile
 
     def limp(self) -> str:
         """Which servos have no torque; raises DriverError."""
@@ -136,9 +138,8 @@ class ServoDevice:
         except ServoFault as error:
             if self._last is None:
                 raise DriverError(str(error)) from error
-            return Reading(
-                self._last[1], np.zeros_like(self._velocities), 0.0, values=self._values, faults=(str(error),)
-            )
+            still = np.zeros_like(self._velocities)
+            return Reading(self._last[1], still, self._width, values=self._values, faults=(str(error),))
         except FeetechError as error:
             raise DriverError(str(error)) from error
         if self._last is not None and now > self._last[0]:
@@ -147,8 +148,8 @@ class ServoDevice:
             self._velocities = self._velocities + share * ((found.angles - before) / (now - then) - self._velocities)
         self._last = (now, found.angles)
         closed, opened = self._settings.jaw_range
-        width = self._jaw.width(closed + found.gripper * (opened - closed))
-        return Reading(found.angles, self._velocities, width, values=self._values, faults=faults)
+        self._width = self._jaw.width(closed + found.gripper * (opened - closed))
+        return Reading(found.angles, self._velocities, self._width, values=self._values, faults=faults)
 
     def hold(self) -> None:
         """Stand where it is, with torque; raises DriverError.
