@@ -15,6 +15,7 @@ from serl_drivers.device import DriverError
 from serl_drivers.ros2_control.controllers import Controller, Switch
 
 _SWITCH_TIME = 2  # [s] that the manager has for a switch
+_LOOK_TIME = 1.0  # [s] that it has for a look: one that has been started anew does not answer what was asked before
 
 
 class ControllerManager:
@@ -28,6 +29,7 @@ class ControllerManager:
         self.name = node.resolve_service_name(name)
         """Full name."""
         self._pending: Any = None
+        self._asked_at = 0.0  # local time [s]
         self._seen: tuple[Controller, ...] | None = None
 
     def controllers(self, timeout: float) -> tuple[Controller, ...]:
@@ -58,13 +60,19 @@ class ControllerManager:
                 f"`{switch.command}`"
             )
 
-    def look(self) -> tuple[Controller, ...] | None:
-        """What the last look has found, and begin another one; None: nothing new. From the thread that spins."""
+    def look(self, now: float) -> tuple[Controller, ...] | None:
+        """What the last look has found, and begin another one; None: nothing new.
+
+        From the thread that spins, at the local time `now` [s].
+        """
         if self._pending is not None and self._pending.done():
             answer, self._pending = self._pending.result(), None
             self._seen = None if answer is None else _controllers(answer)
+        elif self._pending is not None and now - self._asked_at > _LOOK_TIME:
+            self._list.remove_pending_request(self._pending)
+            self._pending = None
         if self._pending is None and self._list.service_is_ready():
-            self._pending = self._list.call_async(ListControllers.Request())
+            self._pending, self._asked_at = self._list.call_async(ListControllers.Request()), now
         seen, self._seen = self._seen, None
         return seen
 

@@ -81,6 +81,7 @@ class Ros2ControlDevice:
         self._output: Output | None = None
         self._outputs: dict[tuple[str, ...], Output] = {}  # by the order of joints, each made once
         self._others = ""  # who else commands the arm
+        self._tried = Switch()  # asked for since something was given back, though the answer may have been too late
         self._made = Switch()
         self._last: tuple[float, Joints, float] | None = None
 
@@ -232,9 +233,10 @@ class Ros2ControlDevice:
         if switch and not settings.switch:
             raise ControllerError(f"controller {wanted.name!r} is {wanted.state}: switch it, `{switch.command}`")
         if switch:
+            self._tried = switch
             manager.switch(switch, _PATIENCE)
-            self._made = switch
             self._log(logs.INFO, f"{manager.name}: switched: `{switch.command}`")
+        self._made, self._tried = self._tried, Switch()
         return names
 
     def _make_output(self, node: Node, names: tuple[str, ...]) -> Output:
@@ -284,7 +286,7 @@ class Ros2ControlDevice:
         output = self._output
         self._others = "" if output is None else self._commanders.say(output.topic)
         self._diagnostics.set("commands", ERROR if self._others else OK, self._others or "from this driver alone")
-        controllers = None if self._manager is None or self._output is None else self._manager.look()
+        controllers = None if self._manager is None or self._output is None else self._manager.look(time.monotonic())
         if controllers is None or self._output is None:
             return
         state = _state_of(self._settings.controller, controllers)

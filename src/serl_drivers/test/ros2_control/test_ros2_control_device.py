@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -16,13 +17,17 @@ from patience import PATIENCE, eventually
 pytest.importorskip("rclpy")
 from builtin_interfaces.msg import Duration
 from control_msgs.action import FollowJointTrajectory, ParallelGripperCommand
+from controller_manager_msgs.msg import ControllerState
+from controller_manager_msgs.srv import ListControllers
 from rclpy.action import ActionClient, ActionServer, GoalResponse
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.task import Future
 from serl_drivers.device import DriverError
 from serl_drivers.driver import Driver, DriverSettings, State
 from serl_drivers.mock_hardware.controllers import FORWARD, TRAJECTORY
 from serl_drivers.mock_hardware_node import MockHardwareNode
+from serl_drivers.ros2_control.controller_manager_node import ControllerManager
 from serl_drivers.ros2_control.controllers import Controller
 from serl_drivers.ros2_control.device_node import Ros2ControlDevice
 from serl_drivers.ros2_control.gripper_node import ActionGripper
@@ -166,6 +171,25 @@ def test_each_controller_takes_the_arm_where_it_is_told_and_is_given_back(
     assert active(hardware) == {first}
 
 
+def test_a_switch_whose_answer_comes_too_late_is_given_back_all_the_same(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hardware, device = graph.hardware(active=FORWARD), graph.device()
+    switch = ControllerManager.switch
+
+    def late(manager: ControllerManager, *arguments: Any) -> None:
+        switch(manager, *arguments)
+        monkeypatch.undo()
+        raise DriverError("it has not answered")
+
+    monkeypatch.setattr(ControllerManager, "switch", late)
+    driver = graph.driver(device)
+    turn(driver, lambda: driver.state is State.HOLDING)
+    assert active(hardware) == {TRAJECTORY}
+    driver.close(limp=False)
+    assert active(hardware) == {FORWARD}
+
+
 def test_a_controller_that_somebody_else_has_switched_off_is_a_fault_by_name_and_stays_theirs(graph: Graph) -> None:
     hardware = graph.hardware()
     driver = graph.driver(graph.device(low_level="forward_position"))
@@ -230,6 +254,18 @@ def test_a_goal_of_somebody_else_at_the_controllers_is_a_fault_and_own_ones_are_
     client.send_goal_async(goal)
     turn(driver, lambda: driver.state is State.FAULT)
     assert f"a goal of /{action} that is none of this driver's" in driver.reason
+
+
+def test_a_controller_manager_that_has_died_with_a_question_is_asked_anew_when_it_is_back() -> None:
+    client = MagicMock(call_async=lambda _: Future())  # questions that nobody answers
+    manager = ControllerManager(MagicMock(create_client=lambda *_: client), "controller_manager")
+    assert manager.look(0.0) is None
+    unanswered = manager._pending
+    assert manager.look(0.9) is None and manager._pending is unanswered
+    assert manager.look(1.1) is None
+    client.remove_pending_request.assert_called_once_with(unanswered)
+    manager._pending.set_result(ListControllers.Response(controller=[ControllerState(name="arm", state="inactive")]))
+    assert manager.look(1.6) == (Controller("arm", "inactive"),)
 
 
 def test_hardware_that_falls_silent_is_a_fault(graph: Graph) -> None:
