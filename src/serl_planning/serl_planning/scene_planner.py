@@ -26,6 +26,7 @@ Kind = Literal["ompl", "moveit", "straight"]
 _TRIES: Final = 3  # ways that are searched until one keeps the limits
 _AROUND: Final = 0.01  # [m] that ways keep from keep-out boxes beyond the distance, because their corners are cut
 _INSIDE: Final = 1e-6
+_BEYOND: Final = 0.2  # [rad] beyond its limits that a joint may be measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,7 @@ class ScenePlanner:
         Raises:
             PlanningError: there is none, with the reason and what to do.
         """
+        self._check_start(start)
         if isinstance(goal, Pose) and len(self._robot.arm_joints) < FREE_TOOL:
             goal = ReachableOrientation(self._kinematics).nearest(goal, start)
         self._check(start, goal)
@@ -108,6 +110,13 @@ class ScenePlanner:
     def _timed(self, way: Vector, scaling: float) -> TimedWay:
         limits = motion_limits(self._limits, self._kinematics, self._period, self._settings.jerk, scaling)
         return timed(way, limits, self._period, self._kinematics.tcp)
+
+    def _check_start(self, start: Vector) -> None:
+        """Refuse a start where no arm is: a way from there has no end."""
+        lowest, highest = self._kinematics.lower - _BEYOND, self._kinematics.upper + _BEYOND
+        for name, value, low, high in zip(self._robot.arm_joints, start, lowest, highest, strict=True):
+            if not low <= value <= high:
+                raise PlanningError(f"start: expected joint {name} in [{low:.2f}, {high:.2f}] rad, found {value:g}")
 
     def _check(self, start: Vector, goal: Vector | Pose) -> None:
         """Refuse a goal of the tool that the arm controller does not let it have."""

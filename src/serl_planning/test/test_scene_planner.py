@@ -161,3 +161,11 @@ def test_moveit_plans_where_it_is_installed_and_is_named_where_it_is_not(monkeyp
     assert calls["scalings"][0] == 1.0
     ways.close()
     assert calls["shutdown"]
+
+
+@pytest.mark.parametrize("turns", [1.0, 1e300])
+def test_a_start_where_no_arm_is_is_refused_at_once(turns):
+    start = HOME.copy()
+    start[2] += 2.0 * np.pi * turns
+    with pytest.raises(PlanningError, match=r"start: expected joint \S+joint3 in \[-3\.1"):
+        planner("straight").plan(start, HOME)

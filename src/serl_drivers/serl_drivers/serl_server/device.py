@@ -204,7 +204,10 @@ class ServerDevice:
     def _state(self) -> ServerState:
         try:
             if self._settings.gripper != "none":
-                return read_state(self._transport.post_for_json("/getstate"))
+                state = read_state(self._transport.post_for_json("/getstate"))
+                if state.gripper is None:
+                    raise StateError(f"gripper_pos: expected that of a {self._settings.gripper} gripper, found none")
+                return state
             # Without a gripper the server fails at /getstate, which asks for one.
             parts: dict[str, Any] = {}
             for path in _PARTS:

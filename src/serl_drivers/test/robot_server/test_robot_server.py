@@ -131,6 +131,14 @@ def test_garbage_in_a_state_is_refused_and_named(server, device, change, said):
     assert f"127.0.0.1:{server.port}" in str(raised.value) and "\n" not in str(raised.value)
 
 
+def test_a_state_without_the_gripper_that_is_there_is_no_closed_gripper(server, device):
+    state = device._transport.post_for_json("/getstate")
+    del state["gripper_pos"]
+    server.answers["/getstate"] = (200, json.dumps(state).encode())
+    with pytest.raises(DriverError, match="gripper_pos: expected that of a robotiq gripper, found none"):
+        device.read()
+
+
 def test_an_error_of_the_server_is_told_with_its_end_point(server, device):
     server.answers["/pose"] = (500, b"Traceback ...")
     with pytest.raises(DriverError, match="/pose: the server answers 500"):
