@@ -27,6 +27,7 @@ _TYPES: Final = {
 _PERIOD = 0.02  # [s] in which an opening that stays the same is one to go to
 _LONGEST_WAIT = 0.1  # [s] that a changing one is waited for
 _LOOK = 0.05  # [s]
+_AGAIN_AFTER = 1.0  # [s] after which a goal that was refused is sent again
 _REMEMBERED = 100  # goals: far more than can be under way at once
 
 
@@ -58,6 +59,7 @@ class ActionGripper:
         self._before: float | None = None
         self._changed_at: float | None = None
         self._sent: float | None = None
+        self._refused_at = -_AGAIN_AFTER
         self._goals = 0
         self._own: deque[bytes] = deque(maxlen=_REMEMBERED)
         self._timer = node.create_timer(_PERIOD, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -77,6 +79,7 @@ class ActionGripper:
         Raises:
             DriverError: neither is within `timeout` [s].
         """
+        self._sent = None  # where a gripper that was started anew is nobody knows
         deadline = time.monotonic() + timeout
         while not self.is_offered:
             kind = self._offered_type()
@@ -121,6 +124,8 @@ class ActionGripper:
             self._changed_at = None
             return
         now = time.monotonic()
+        if now - self._refused_at < _AGAIN_AFTER:
+            return
         if self._changed_at is None:
             self._changed_at = now
         if wanted == before or now - self._changed_at >= _LONGEST_WAIT:
@@ -146,6 +151,7 @@ class ActionGripper:
     def _on_answer(self, number: int, width: float, handle: Any) -> None:
         if handle is None or not handle.accepted:
             if number == self._goals:
+                self._sent, self._refused_at = None, time.monotonic()
                 self._tell(True, f"{self.name} refused to open to {width:.3f} m; its log says why")
             return
         future = handle.get_result_async()

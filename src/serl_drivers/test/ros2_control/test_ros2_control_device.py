@@ -305,18 +305,33 @@ def test_a_grip_that_stalls_is_told_and_is_no_fault(graph: Graph) -> None:
     assert driver.state is State.ACTIVE and hardware.arm.gripper_width == pytest.approx(0.04)
 
 
-def test_a_grip_that_is_refused_is_told(graph: Graph) -> None:
+def test_a_grip_that_is_refused_is_told_and_sent_again_until_it_is_taken_and_after_a_new_connection(
+    graph: Graph,
+) -> None:
     node = graph.hardware()
+    answers, taken = [GoalResponse.REJECT], []
+
+    def execute(goal: Any) -> ParallelGripperCommand.Result:
+        taken.append(goal.request.command.position[0])
+        goal.succeed()
+        return ParallelGripperCommand.Result(reached_goal=True)
+
     server = ActionServer(
-        node, ParallelGripperCommand, "hand/gripper_cmd", lambda _: ParallelGripperCommand.Result(),
-        goal_callback=lambda _: GoalResponse.REJECT,
+        node, ParallelGripperCommand, "hand/gripper_cmd", execute,
+        goal_callback=lambda _: answers.pop() if answers else GoalResponse.ACCEPT,
     )  # fmt: skip
     told: list[tuple[bool, str]] = []
     gripper = ActionGripper(
         node, "hand/gripper_cmd", graph.robot.gripper, lambda *each: told.append(each), effort=5.0, tolerance=0.001
     )
+    graph.at_end += [gripper.destroy, server.destroy]
     gripper.find(PATIENCE)
     gripper.move_to(0.02)
-    eventually(lambda: bool(told))
-    assert told == [(True, "/hand/gripper_cmd refused to open to 0.020 m; its log says why")]
-    graph.at_end += [gripper.destroy, server.destroy]
+    eventually(lambda: len(told) == 2)
+    assert told == [
+        (True, "/hand/gripper_cmd refused to open to 0.020 m; its log says why"),
+        (False, "/hand/gripper_cmd is open to 0.020 m"),
+    ]
+    assert taken == [0.01]
+    gripper.find(PATIENCE)
+    eventually(lambda: taken == [0.01, 0.01])
