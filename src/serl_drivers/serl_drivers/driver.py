@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from serl_planning.inverse_kinematics import InverseKinematics
-from serl_robots.model.joint_trajectory import JointTrajectoryPlan
+from serl_robots.model.joint_trajectory import JointTrajectoryPlan, TrajectoryError
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.link_clearance import LinkClearance
 from serl_robots.model.pose import Pose
@@ -49,6 +49,8 @@ class DriverSettings:
     """Time in which a tool pose, which comes without one, is to be reached [s]."""
     silence: float = 0.25
     """Time without commands after which the arm is told to hold [s]."""
+    longest: float = 30.0
+    """Duration of the longest trajectory that is followed [s]: up to its end the arm moves though nobody commands."""
     lost: float = 0.2
     """Time without an answer after which the connection is lost [s]."""
     retry: float = 1.0
@@ -156,7 +158,17 @@ class Driver:
             self._dispute, self._wanted = why, _Wanted()
 
     def follow_joints(self, plan: JointTrajectoryPlan, now: float) -> None:
-        """Go along `plan` from `now` on [s]; it begins where the joints are commanded then, not at its first point."""
+        """Go along `plan` from `now` on [s]; it begins where the joints are commanded then, not at its first point.
+
+        Raises:
+            TrajectoryError: it is longer than the settings allow.
+        """
+        longest = self.settings.longest
+        if plan.duration > longest:
+            raise TrajectoryError(
+                f"expected a trajectory of at most {longest:g} s, as nobody holds the arm before its end, found "
+                f"{plan.duration:g} s; send it in parts"
+            )
         with self._lock:
             self._wanted.motion, self._wanted.at = plan, now
 

@@ -16,6 +16,7 @@ from serl_feetech.registers import Register
 _TIMEOUT: Final = 0.02  # [s] for all answers to one packet: at 1,000,000 baud ten take 1 ms, an adapter's latency 16 ms
 _ATTEMPTS: Final = 3
 _MOST_STALE: Final = 1 << 16  # [bytes] that nobody has asked for: more than the buffers of a port and its adapter hold
+_LONGEST_STALE: Final = 0.1  # [s] that they may come, as many as they are: who waits longer moves no arm
 _WORDS: Final = {
     Errors.VOLTAGE: "its supply voltage is out of range; check the power supply",
     Errors.ANGLE: "its position is out of range; turn it back by hand, or calibrate the arm again",
@@ -157,10 +158,10 @@ class Bus:
         Raises:
             PortError: it does not end.
         """
-        stale = 0
+        stale, end = 0, time.monotonic() + _LONGEST_STALE
         while data := self.port.read(quiet):
             stale += len(data)
-            if stale > _MOST_STALE:
+            if stale > _MOST_STALE or time.monotonic() > end:
                 raise PortError(
                     f"{self.port.name}: {stale} bytes came that nobody has asked for, and more come; is it the port of "
                     "an arm, or does another program talk on its bus?"

@@ -4,6 +4,7 @@
 import contextlib
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,7 @@ from serl_feetech.errors import FeetechError, NoAnswer, PortError, ServoFault
 from serl_feetech.packet import Instruction
 from serl_feetech.port import SerialPort
 
+from serl_feetech import bus as bus_module
 from serl_feetech import packet, registers
 
 IDS = tuple(range(1, 7))
@@ -161,6 +163,28 @@ def test_a_port_that_streams_without_end_is_given_up(rig):
         bus.read(1, registers.MODEL_NUMBER)
     with pytest.raises(PortError, match="nobody has asked for"):
         bus.scan([1])
+
+
+class TricklingPort(EmulatedPort):
+    """Brings a byte each time that it is read, a millisecond later; gives up itself, so that a test ends."""
+
+    def __init__(self, bus, clock):
+        super().__init__(bus)
+        self.clock, self.reads = clock, 0
+
+    def read(self, timeout):
+        self.reads += 1
+        self.clock.now += 1e-3
+        if self.reads > 2_000:
+            raise AssertionError("it is read for seconds")
+        return b"\xff"
+
+
+def test_a_port_that_trickles_without_end_is_given_up_in_time(rig, monkeypatch):
+    monkeypatch.setattr(bus_module, "time", SimpleNamespace(monotonic=rig.clock))
+    with pytest.raises(PortError, match=r"the emulated bus: \d+ bytes came that nobody has asked for"):
+        Bus(TricklingPort(rig.wire, rig.clock)).read(1, registers.MODEL_NUMBER)
+    assert rig.clock.now < 100.0 + 0.2, "a driver is in fault after 0.2 s without an answer"
 
 
 def test_an_arm_reads_the_angles_that_it_was_sent_to(rig):

@@ -43,7 +43,9 @@ class MockArm:
         kinematics = Kinematics(robot)
         self.arm_limits: NDArray[np.float64] = np.column_stack([kinematics.lower, kinematics.upper])
         self._period = period
-        settings = DriverSettings(period=period, control_period=control_period, silence=_NEVER, most_lag=np.inf)
+        settings = DriverSettings(
+            period=period, control_period=control_period, silence=_NEVER, longest=np.inf, most_lag=np.inf
+        )
         device = MockDevice(robot, MockSettings(latency=latency, period=period))
         self._driver = Driver(device, robot, kinematics, InverseKinematics(robot, kinematics, period), settings)
         self._plan: JointTrajectoryPlan | None = None

@@ -26,6 +26,7 @@ EXCEPTIONS: Final = {
 _ATTEMPTS: Final = 3
 _SILENCE: Final = 0.002  # [s] between packets: 1.75 ms at 19,200 baud and more
 _MOST_STALE: Final = 1 << 16  # [bytes] that nobody has asked for
+_LONGEST_STALE: Final = 0.1  # [s] that they may come, as many as they are
 
 
 class ModbusError(Exception):
@@ -175,10 +176,10 @@ class ModbusClient:
         raise ModbusError(f"{self._where()} does not answer; look at its 24 V, its cable, and its number")
 
     def _throw_away(self, quiet: float) -> None:
-        stale = 0
+        stale, end = 0, time.monotonic() + _LONGEST_STALE
         while data := self.port.read(quiet):
             stale += len(data)
-            if stale > _MOST_STALE:
+            if stale > _MOST_STALE or time.monotonic() > end:
                 raise PortError(f"{self.port.name}: bytes come that nobody has asked for; is it the gripper's port?")
 
     def _where(self) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -28,7 +27,9 @@ _PERIOD = 0.02  # [s] in which an opening that stays the same is one to go to
 _LONGEST_WAIT = 0.1  # [s] that a changing one is waited for
 _LOOK = 0.05  # [s]
 _AGAIN_AFTER = 1.0  # [s] after which a goal that was refused is sent again
-_REMEMBERED = 100  # goals: far more than can be under way at once
+_ANSWERED = 1.0  # [s] within which a goal is taken or refused; then it is sent again
+_ENDED = 10.0  # [s] within which something becomes of one that was taken
+_REMEMBERED = 10_000  # goals: far more than can be under way at once, also where none of them ever ends
 
 
 class ActionGripper:
@@ -60,8 +61,9 @@ class ActionGripper:
         self._changed_at: float | None = None
         self._sent: float | None = None
         self._refused_at = -_AGAIN_AFTER
-        self._goals = 0
-        self._own: deque[bytes] = deque(maxlen=_REMEMBERED)
+        self._goals = self._taken = 0  # numbers of the last goals that were sent, and taken
+        self._own: dict[bytes, None] = {}  # in the order in which they were sent
+        self._awaited: tuple[float, str] | None = None  # until when, and what is said if it has not come by then
         self._timer = node.create_timer(_PERIOD, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property
@@ -120,16 +122,26 @@ class ActionGripper:
         with self._lock:
             wanted, before = self._wanted, self._before
             self._before = wanted
+        now = time.monotonic()
+        self._look_at_answers(now)
         if wanted is None or (self._sent is not None and abs(wanted - self._sent) < self._tolerance):
             self._changed_at = None
             return
-        now = time.monotonic()
         if now - self._refused_at < _AGAIN_AFTER:
             return
         if self._changed_at is None:
             self._changed_at = now
         if wanted == before or now - self._changed_at >= _LONGEST_WAIT:
             self._send(wanted)
+
+    def _look_at_answers(self, now: float) -> None:
+        """Say which answer has not come in its time; a goal that nobody has taken is sent again."""
+        if self._awaited is None or now < self._awaited[0]:
+            return
+        text, self._awaited = self._awaited[1], None
+        if self._taken != self._goals:
+            self._sent = None
+        self._tell(True, text)
 
     def _send(self, width: float) -> None:
         if self._client is None or not self._client.server_is_ready():
@@ -144,22 +156,32 @@ class ActionGripper:
         else:
             goal.command.position, goal.command.max_effort = position, self._effort
         name = uuid.uuid4().bytes
-        self._own.append(name)
+        self._own[name] = None
+        if len(self._own) > _REMEMBERED:
+            del self._own[next(iter(self._own))]
+        text = f"{self.name} has not answered for {_ANSWERED:g} s whether it opens to {width:.3f} m; it is asked again"
+        self._awaited = (time.monotonic() + _ANSWERED, text)
         future = self._client.send_goal_async(goal, goal_uuid=UUID(uuid=list(name)))
         future.add_done_callback(lambda done: self._on_answer(number, width, done.result()))
 
     def _on_answer(self, number: int, width: float, handle: Any) -> None:
+        if number == self._goals:
+            self._awaited = None
         if handle is None or not handle.accepted:
             if number == self._goals:
                 self._sent, self._refused_at = None, time.monotonic()
                 self._tell(True, f"{self.name} refused to open to {width:.3f} m; its log says why")
             return
+        if number == self._goals:
+            text = f"{self.name} has not said for {_ENDED:g} s what became of the way to {width:.3f} m; look at it"
+            self._taken, self._awaited = number, (time.monotonic() + _ENDED, text)
         future = handle.get_result_async()
         future.add_done_callback(lambda done: self._on_result(number, width, done.result()))
 
     def _on_result(self, number: int, width: float, answer: Any) -> None:
         if number != self._goals or answer is None:
             return  # a newer goal has replaced it
+        self._awaited = None
         result = answer.result
         if result.stalled:
             self._tell(
@@ -178,7 +200,6 @@ class ActionGripper:
         elif not state.position:
             return ""
         else:
-            names = list(state.name)
-            finger = self._gripper.joints[0]
-            position = state.position[names.index(finger) if finger in names else 0]
+            fingers = dict(zip(state.name, state.position, strict=False))
+            position = fingers.get(self._gripper.joints[0], state.position[0])
         return f", at {self._gripper.width([position] * len(self._gripper.joints)):.3f} m"

@@ -27,6 +27,7 @@ from serl_drivers.device import DriverError
 from serl_drivers.driver import Driver, DriverSettings, State
 from serl_drivers.mock_hardware.controllers import FORWARD, TRAJECTORY
 from serl_drivers.mock_hardware_node import MockHardwareNode
+from serl_drivers.ros2_control import gripper_node
 from serl_drivers.ros2_control.controller_manager_node import ControllerManager
 from serl_drivers.ros2_control.controllers import Controller
 from serl_drivers.ros2_control.device_node import Ros2ControlDevice
@@ -51,7 +52,7 @@ class Graph:
     """Nodes of one test, spun by a thread, and a driver that the test turns."""
 
     def __init__(self, ros: Any) -> None:
-        self._context = ros.context
+        self.context = ros.context
         self._executor = FastExecutor(context=ros.context)
         self._nodes: list[Node] = []
         self.at_end: list[Callable[[], object]] = []
@@ -79,7 +80,7 @@ class Graph:
     def hardware(self, **parameters: Any) -> MockHardwareNode:
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         node = MockHardwareNode(
-            context=self._context,
+            context=self.context,
             namespace=self.namespace,
             parameter_overrides=[*overrides, Parameter("frame_prefix", value="")],
         )
@@ -88,7 +89,7 @@ class Graph:
 
     def device(self, **settings: Any) -> Ros2ControlDevice:
         device = Ros2ControlDevice(self.robot, Ros2ControlSettings(**settings))
-        self.add(device.open_node(self._context, self.namespace, self.robot.base_frame))
+        self.add(device.open_node(self.context, self.namespace, self.robot.base_frame))
         return device
 
     def driver(self, device: Ros2ControlDevice) -> Driver:
@@ -335,3 +336,26 @@ def test_a_grip_that_is_refused_is_told_and_sent_again_until_it_is_taken_and_aft
     assert taken == [0.01]
     gripper.find(PATIENCE)
     eventually(lambda: taken == [0.01, 0.01])
+
+
+def test_a_gripper_that_never_answers_is_told_and_asked_again(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gripper_node, "_ANSWERED", 0.2)
+    stopped = Node("stopped", context=graph.context)  # offers the action, and nobody spins it
+
+    def execute(goal: Any) -> ParallelGripperCommand.Result:
+        goal.succeed()
+        return ParallelGripperCommand.Result()
+
+    server = ActionServer(stopped, ParallelGripperCommand, "hand/gripper_cmd", execute)
+    told: list[tuple[bool, str]] = []
+    gripper = ActionGripper(
+        graph.hardware(), "hand/gripper_cmd", graph.robot.gripper, lambda *each: told.append(each), effort=5.0,
+        tolerance=0.001,
+    )  # fmt: skip
+    graph.at_end += [gripper.destroy, server.destroy]
+    gripper.find(PATIENCE)
+    gripper.move_to(0.02)
+    eventually(lambda: bool(told))
+    assert told[0][0] and "has not answered for 0.2 s whether it opens to 0.020 m" in told[0][1]
+    graph.add(stopped)
+    eventually(lambda: (False, "/hand/gripper_cmd is open to 0.020 m") in told)
