@@ -13,6 +13,7 @@ in lockstep moves when both commands are complete.
 """
 
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -49,7 +50,7 @@ from serl_sim.simulation import TIMESTEP_NS, CommandRefused, Simulation
 from serl_sim.state_publisher_node import StatePublisher
 from serl_sim.viewer import Viewer
 from serl_sim.world import World
-from serl_tasks import get_task, task_names
+from serl_tasks import Task, get_task, task_names
 
 _POSE_TOPIC = "target_pose"
 _GRIPPER_TOPIC = "gripper_controller/commands"
@@ -77,6 +78,7 @@ class MujocoBridge(Node):
         # This node is where time comes from; it must not wait for its own clock.
         super().__init__("mujoco_bridge", parameter_overrides=[Parameter("use_sim_time", value=False)])
         task = get_task(declare(self, "task", "pick_cube", "Task whose world is simulated.", choices=task_names()))
+        task = self._with_loads(task)
         seed = declare(self, "seed", 0, "Start state until the first reset.", range=(0, 2**31))
         factor = declare(
             self,
@@ -195,6 +197,18 @@ class MujocoBridge(Node):
         self._publish()
         mode = "lockstep" if self._simulation.lockstep else f"{factor:g} times real time"
         self.get_logger().info(f"{task.name} on {world.robot.name}, {mode}")
+
+    def _with_loads(self, task: Task) -> Task:
+        """The task, with the limits of loads that the arm controller was given: with one the wrist is measured."""
+        limits = {
+            name: declare(
+                self, f"limits.{name}", getattr(task.limits, name),
+                f"As that of the arm controller {unit}; with one above 0 the bridge measures at the wrist.",
+                range=(0.0, 1000.0),
+            )
+            for name, unit in (("max_force", "[N]"), ("max_torque", "[Nm]"))
+        }  # fmt: skip
+        return replace(task, limits=replace(task.limits, **limits))
 
     def close(self) -> None:
         """Close the window and the OpenGL contexts."""
