@@ -112,7 +112,7 @@ class RobotiqGripper:
             port = SerialPort(path, registers.BAUD)
         except PortError as error:
             raise DriverError(str(error)) from error
-        self._held = None
+        self._held, self._problem = None, ""
         client = ModbusClient(port, settings.slave, f"Robotiq {settings.model}", settings.answer_timeout)
         try:
             self._take(registers.decode_status(client.read(registers.STATUS, registers.REGISTERS)))

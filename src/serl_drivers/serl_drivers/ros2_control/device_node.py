@@ -138,17 +138,12 @@ class Ros2ControlDevice:
         if node is None:
             raise DriverError(f"{self.description}: open_node has not been called")
         self._lost, self._inactive = "", 0
-        names = self._robot.arm_joints
+        names, switch = self._robot.arm_joints, Switch()
         if self._manager is not None:
             try:
-                names = self._take(self._manager)
+                names, switch = self._look_up(self._manager)
             except ControllerError as error:
                 raise DriverError(f"{self._manager.name}: {error}") from error
-        if names not in self._outputs:
-            self._outputs[names] = self._make_output(node, names)
-        self._output = self._outputs[names]
-        self._commanders.forget()
-        self._others = ""
         deadline = time.monotonic() + _PATIENCE
         while not self._is_fresh():
             if time.monotonic() > deadline:
@@ -156,7 +151,13 @@ class Ros2ControlDevice:
             time.sleep(0.01)
         if self._gripper is not None:
             self._gripper.find(_PATIENCE)
-        self._last = None
+        if self._manager is not None:  # last: as long as something is missing nobody's controller is switched off
+            self._take(self._manager, switch)
+        if names not in self._outputs:
+            self._outputs[names] = self._make_output(node, names)
+        self._output = self._outputs[names]
+        self._commanders.forget()
+        self._others, self._last = "", None
 
     def limp(self) -> str:
         """The controller that is active now holds the arm."""
@@ -221,8 +222,8 @@ class Ros2ControlDevice:
         except DriverError as error:
             self._log(logs.WARN, f"the controllers are not as they were before: {error}")
 
-    def _take(self, manager: ControllerManager) -> tuple[str, ...]:
-        """Make the arm's controller active; the order of its joints. Raises ControllerError, DriverError."""
+    def _look_up(self, manager: ControllerManager) -> tuple[tuple[str, ...], Switch]:
+        """Joints of the arm's controller in its order, and what makes it active. Raises ControllerError, DriverError."""
         settings = self._settings
         controllers = manager.controllers(_PATIENCE)
         wanted = named(settings.controller, controllers)
@@ -232,12 +233,15 @@ class Ros2ControlDevice:
         switch = switch_to(settings.controller, controllers)
         if switch and not settings.switch:
             raise ControllerError(f"controller {wanted.name!r} is {wanted.state}: switch it, `{switch.command}`")
+        return names, switch
+
+    def _take(self, manager: ControllerManager, switch: Switch) -> None:
+        """Make the arm's controller the active one. Raises DriverError."""
         if switch:
             self._tried = switch
             manager.switch(switch, _PATIENCE)
             self._log(logs.INFO, f"{manager.name}: switched: `{switch.command}`")
         self._made, self._tried = self._tried, Switch()
-        return names
 
     def _make_output(self, node: Node, names: tuple[str, ...]) -> Output:
         settings = self._settings

@@ -282,11 +282,13 @@ def test_what_is_missing_is_said_by_name_with_what_to_do(graph: Graph) -> None:
     device = graph.device(forward_position_controller="forward_controller", low_level="forward_position")
     with pytest.raises(DriverError, match=r"no /controller_manager/list_controllers .*ros2_control started"):
         device.connect()
-    graph.hardware()
+    hardware = graph.hardware(active=FORWARD)
     with pytest.raises(DriverError, match=r"no controller 'forward_controller'.*spawner forward_controller --inactive"):
         device.connect()
     with pytest.raises(DriverError, match=r"no gripper action /hand/gripper_cmd .*gripper_action"):
         graph.device(gripper_action="hand/gripper_cmd").connect()
+    assert active(hardware) == {FORWARD}, "nothing is switched for an arm that cannot be driven"
+    assert hardware.controllers.switch([TRAJECTORY], [FORWARD]) == ""
     with pytest.raises(DriverError, match=r"is inactive: switch it, `ros2 control switch_controllers --activate for"):
         graph.device(low_level="forward_position", switch=False).connect()
 
