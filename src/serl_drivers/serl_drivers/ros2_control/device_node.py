@@ -223,7 +223,10 @@ class Ros2ControlDevice:
             self._log(logs.WARN, f"the controllers are not as they were before: {error}")
 
     def _look_up(self, manager: ControllerManager) -> tuple[tuple[str, ...], Switch]:
-        """Joints of the arm's controller in its order, and what makes it active. Raises ControllerError, DriverError."""
+        """Joints of the arm's controller in its order, and what makes it active.
+
+        Raises ControllerError, DriverError.
+        """
         settings = self._settings
         controllers = manager.controllers(_PATIENCE)
         wanted = named(settings.controller, controllers)
