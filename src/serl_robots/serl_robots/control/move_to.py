@@ -359,6 +359,9 @@ def _check_position(
 ) -> None:
     for axis, value, least, most in zip("xyz", position.tolist(), low.tolist(), high.tolist(), strict=True):
         if not least - INSIDE <= value <= most + INSIDE:
+            beyond = 1e3 * max(least - value, value - most)
+            found = f"{value:.3f}" if abs(value) < 1e3 else f"{value:.3g}"
+            little = f", {beyond:.2g} mm beyond" if beyond < 1.0 else ""  # which three decimals do not show
             raise MoveRejected(
-                f"{what} outside the workspace box: {axis} = {value:.3f} m, allowed {least:.3f} to {most:.3f} m"
+                f"{what} outside the workspace box: {axis} = {found} m, allowed {least:.3f} to {most:.3f} m{little}"
             )

@@ -132,6 +132,7 @@ def test_a_goal_where_the_arm_is_already_is_reached(rig: Rig) -> None:
     [
         ((0.4, 0.2, 0.9), (1.0, 0.0, 0.0, 0.0), "outside the workspace box: z = 0.900 m"),
         ((0.1, 0.0, 0.2), (1.0, 0.0, 0.0, 0.0), "outside the workspace box: x = 0.100 m"),
+        ((0.4, 0.2, 1e300), (1.0, 0.0, 0.0, 0.0), r"z = 1e\+300 m, allowed 0.\d+ to 0.\d+ m$"),
         ((0.4, 0.2, 0.1), (0.0, 0.0, 0.0, 1.0), "outside the orientation cone"),
     ],
 )
@@ -141,6 +142,12 @@ def test_a_pose_outside_the_limits_is_rejected(
     with pytest.raises(MoveRejected, match=said):
         rig.move_to_pose(position, orientation=orientation)
     assert rig.commands == [] and rig.outcomes == []
+
+
+def test_a_little_outside_is_told_by_how_much(rig: Rig) -> None:
+    highest = rig.limits.workspace_max[2]
+    with pytest.raises(MoveRejected, match=r"to 0.\d+ m, 0\.3 mm beyond$"):
+        rig.move_to_pose((0.4, 0.2, highest + 0.0003), orientation=(1.0, 0.0, 0.0, 0.0))
 
 
 def test_joints_beyond_their_limits_or_a_tool_outside_are_rejected(rig: Rig) -> None:
