@@ -28,6 +28,8 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from serl_interfaces.msg import SafetyStatus
+
 pytestmark = pytest.mark.graph
 
 START_TIMEOUT = 60.0  # [s]
@@ -95,7 +97,12 @@ def operator(ros: Any) -> Operator:
 
 @pytest.fixture
 def driver(processes: Any, operator: Operator, terminal: PseudoTerminal, calibration: Path) -> Any:
-    parameters = {"task": "pick_cube_so101", "driver": "so101", "port": terminal.path, "calibration": calibration}
+    return started(processes, operator, terminal, terminal.path, calibration)
+
+
+def started(processes: Any, operator: Operator, terminal: PseudoTerminal, port: str, calibration: Path) -> Any:
+    """A driver of the arm at a port, which holds it."""
+    parameters = {"task": "pick_cube_so101", "driver": "so101", "port": port, "calibration": calibration}
     arguments = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
     command = str(find_executable("serl_drivers", "driver", os.environ))
     process = processes.start(command, "--ros-args", *arguments)
@@ -144,6 +151,40 @@ def test_an_arm_is_followed_found_faulty_connected_anew_let_go_and_left_holding(
     assert time.monotonic() - asked < 4.0  # 2 s are promised, on a machine with nothing else to do
     assert torques(terminal) == {True}
     assert "Traceback" not in driver.output()
+
+
+def test_a_cable_that_is_pulled_is_said_by_the_arm_controller_until_it_is_plugged_in_and_connected(
+    ros: Any, processes: Any, operator: Operator, terminal: PseudoTerminal, calibration: Path, tmp_path: Path
+) -> None:
+    port = tmp_path / "arm"  # as /dev/serial/by-id, where an adapter has the same name each time
+    port.symlink_to(terminal.path)
+    operator.node.destroy_publisher(operator.joints)  # the arm controller is the one that commands
+    safety: list[SafetyStatus] = []
+    operator.node.create_subscription(SafetyStatus, "arm/safety", safety.append, LATCHED)
+    controller = str(find_executable("serl_robots", "arm_controller", os.environ))
+    parameters = ("-p", "task:=pick_cube_so101", "-p", "lockstep:=false")
+    processes_of_the_arm = [
+        started(processes, operator, terminal, str(port), calibration),
+        processes.start(controller, "--ros-args", *parameters),
+    ]
+    ros.spin_until(lambda: safety and not safety[-1].reason, START_TIMEOUT, lambda: f"an arm to lead: {safety[-1:]}")
+
+    terminal.close()
+    operator.wait_for("fault")
+    ros.spin_until(lambda: "the connection is lost" in safety[-1].reason, START_TIMEOUT, lambda: f"{safety[-1:]}")
+    assert str(port) in safety[-1].reason and "./serl driver connect" in safety[-1].reason
+    assert torques(terminal) == {True}
+
+    with PseudoTerminal(terminal.bus) as again:
+        port.unlink()
+        port.symlink_to(again.path)
+        assert operator.ask("connect").success
+        operator.wait_for("holding")
+        ros.spin_until(lambda: not safety[-1].reason, START_TIMEOUT, lambda: f"an arm to lead again: {safety[-1:]}")
+        assert all(process.poll() is None for process in processes_of_the_arm)
+        assert torques(terminal) == {True}
+        for process in processes_of_the_arm:  # before the port is gone for ever
+            assert process.stop() == 0
 
 
 def test_a_second_commander_is_named_and_a_killed_driver_leaves_the_arm_at_its_last_target(
