@@ -7,6 +7,7 @@ benchmark runs, so that listing them costs nothing. To add one, write the functi
 
 from collections.abc import Iterable
 
+from serl_config.schema import nearest
 from serl_launch.errors import UsageError
 
 from serl_bench.arm_benchmarks import ARM_BENCHMARKS
@@ -450,6 +451,7 @@ def select(keys: Iterable[str], benchmarks: Iterable[Benchmark] = BENCHMARKS) ->
     benchmarks, wanted = list(benchmarks), list(keys)
     unknown = set(wanted) - {each.key for each in benchmarks}
     if unknown:
-        known = ", ".join(each.key for each in benchmarks)
-        raise UsageError(f"no benchmark {', '.join(sorted(unknown))}: there are {known}")
+        known = [each.key for each in benchmarks]
+        wrong = sorted(unknown)
+        raise UsageError(f"no benchmark {', '.join(wrong)}: there are {', '.join(known)}{nearest(wrong[0], known)}")
     return [each for each in benchmarks if (each.key in wanted if wanted else each.by_default)]

@@ -34,6 +34,7 @@ from serl_cli.commands import (
 from serl_cli.commands.help import documented
 
 PROGRAM = "serl"
+_NO_CHOICE = re.compile(r"'(?P<value>[^']*)' is not one of (?P<choices>'.*')")
 _LAUNCH_ARGUMENT = re.compile(r"(?P<name>[a-z][a-z0-9_]*):=(?P<value>.*)", re.DOTALL)
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
@@ -180,7 +181,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, typer.TyperException):
         if not error.format_message():  # a command of commands without one of them: its help has been shown
             return error.exit_code
-        _complain(error.format_message(), hint=_help_hint(error))
+        _complain(_with_nearest(error.format_message()), hint=_help_hint(error))
         return error.exit_code
     if type(error).__module__.startswith("serl_"):  # raised by us where a bad value entered
         _complain(str(error))
@@ -189,6 +190,17 @@ def _explain(error: Exception) -> int:
     else:
         _complain(f"unexpected {type(error).__name__}: {error}", hint="this is a bug; --debug shows the trace")
     return 1
+
+
+def _with_nearest(message: str) -> str:
+    """A message about a choice, with the one that is nearest to what was given."""
+    message = message.replace(": Value error, ", ": ")
+    found = _NO_CHOICE.search(message)
+    if found is None:
+        return message
+    from serl_config.schema import nearest  # the help needs none of what it brings
+
+    return message.removesuffix(".") + nearest(found["value"], re.findall("'(.*?)'", found["choices"]))
 
 
 def _help_hint(error: typer.TyperException) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serl_config.resources import listing
-from serl_config.schema import ConfigError, Field, build, config, read_yaml
+from serl_config.schema import ConfigError, Field, build, config, nearest, read_yaml
 from serl_config.strict_yaml import YamlError, parse_yaml
 from serl_config.text import printable
 from serl_drivers.config import driver_names, load_driver
@@ -61,7 +61,7 @@ def check_task(name: str) -> None:
     """Raises UsageError unless there is a task of this name."""
     tasks = task_names()
     if name not in tasks:
-        raise UsageError(f"no task {name!r}: there are {', '.join(tasks) or 'none'}")
+        raise UsageError(f"no task {name!r}: there are {', '.join(tasks) or 'none'}{nearest(name, tasks)}")
 
 
 def on_robot(name: str, robot: str) -> str:
@@ -81,7 +81,8 @@ def on_robot(name: str, robot: str) -> str:
     if robot not in known:
         raise UsageError(
             f"--robot {printable(robot, 80)}: expected a robot that there is a version of {name!r} for, one of "
-            f"{', '.join(known)}; for another one write {TASKS}/{name}_ROBOT.yaml, which extends {name!r}"
+            f"{', '.join(known)}{nearest(robot, [*known])}; for another one write {TASKS}/{name}_ROBOT.yaml, which "
+            f"extends {name!r}"
         )
     return known[robot]
 
@@ -177,6 +178,7 @@ def check_driver(task: str, hardware: str) -> None:
     if robot not in known:
         raise UsageError(
             f"--hardware {hardware}: no driver {robot!r} in config/drivers, where there are {', '.join(known)}"
+            + nearest(robot, known)
         )
     emulated = f"{robot}_emulated"
     if hardware == "emulated" and emulated in known:
@@ -204,7 +206,7 @@ def person_settings(name: str) -> Path:
     """The parameter file of a scripted person. Raises UsageError where there is none of this name."""
     known = listing("config/people", ".yaml")
     if name not in known:
-        raise UsageError(f"no person {name!r}: there are {', '.join(known) or 'none'}")
+        raise UsageError(f"no person {name!r}: there are {', '.join(known) or 'none'}{nearest(name, [*known])}")
     return known[name]
 
 
@@ -236,7 +238,9 @@ def resolve_learning(name: str, settings: Sequence[str]) -> dict[str, Any]:
 
     known = listing("config/learning", ".yaml")
     if name not in known:
-        raise UsageError(f"no learning configuration {name!r}: there are {', '.join(known) or 'none'}")
+        raise UsageError(
+            f"no learning configuration {name!r}: there are {', '.join(known) or 'none'}{nearest(name, [*known])}"
+        )
     values, _ = read_yaml(known[name])
     for setting in settings:
         key, separator, text = setting.partition("=")

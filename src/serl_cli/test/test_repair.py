@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A damaged run becomes one that can be continued."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,55 @@ def test_the_command_says_how_to_go_on(run, monkeypatch, capsys) -> None:
         list(read_journal(run.path / "journal", STATE))
     assert main(["repair", "mine"]) == 0
     out = capsys.readouterr().out
+    assert re.search(r"not read: \S+\.segment: \d+ bytes from byte \d+ on\n", out)
+    assert "left out: checkpoints of step 60, 100" in out
     assert "90 transitions, 50 of them behind the damage; checkpoint of step 30" in out
     assert "./serl train --resume mine-repaired" in out
     assert main(["repair", "mine"]) == 1
     assert "exists and is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "lost"),
+    [
+        (lambda data: data[:-1], 10),
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), 10),
+        (lambda data: data + b"\0" * 7, 0),
+        (lambda data: data + b"\0" * 4096, 0),
+    ],
+    ids=["a byte is missing", "a bit is flipped", "half a prefix", "a block of zeros"],
+)
+def test_damage_at_the_very_end_is_told(run, monkeypatch, capsys, spoil, lost) -> None:
+    """A learner that goes on drops half a record there; whoever asks for a repair hears of it."""
+    monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
+    path = max((run.path / "journal").glob("*.segment"))
+    before = path.stat().st_size
+    path.write_bytes(spoil(path.read_bytes()))
+    assert main(["repair", "mine"]) == 0
+    out = capsys.readouterr().out
+    told = re.search(rf"not read: {re.escape(str(path))}: (\d+) bytes from byte (\d+) on; half a record", out)
+    assert told is not None, out
+    assert int(told[1]) + int(told[2]) == path.stat().st_size
+    assert (int(told[2]) == before) == (lost == 0)
+    assert f"{100 - lost} transitions, 0 of them behind the damage; " in out
+    assert ("left out: checkpoints of step 100:" in out) == (lost > 0)
+
+
+def test_records_that_are_gone_without_a_trace_show_by_the_checkpoints_that_know_them(run, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
+    positions = [position for position, _ in read_journal(run.path / "journal", STATE)]
+    path = max((run.path / "journal").glob("*.segment"))
+    assert positions[-2].segment == positions[-1].segment == int(path.stem)
+    path.write_bytes(path.read_bytes()[: positions[-2].offset])
+    assert main(["repair", "mine"]) == 0
+    out = capsys.readouterr().out
+    assert "not read" not in out
+    assert "left out: checkpoints of step 100: damaged, or trained on what is no longer there" in out
+
+
+def test_a_run_without_damage_is_copied_and_that_is_said(run, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
+    assert main(["repair", "mine"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing is damaged: this is a copy" in out
+    assert "not read" not in out and "left out" not in out

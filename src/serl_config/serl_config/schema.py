@@ -131,10 +131,13 @@ def fields(cls: type) -> tuple[FieldInfo, ...]:
 
 def suggestion(name: str, known: Sequence[str]) -> str:
     """`; did you mean 'x'?`, or the known names when none is close."""
+    return nearest(name, known) or ("; known: " + ", ".join(sorted(known)) if known else "")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean 'x'?`, for behind a list of names; empty when none is close."""
     close = difflib.get_close_matches(name, known, n=2)
-    if close:
-        return "; did you mean " + " or ".join(repr(match) for match in close) + "?"
-    return "; known: " + ", ".join(sorted(known)) if known else ""
+    return "; did you mean " + " or ".join(repr(match) for match in close) + "?" if close else ""
 
 
 def _problem(cls: type, detail: dict[str, Any]) -> tuple[Location, str]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+from serl_config.schema import nearest
 
 T = TypeVar("T", bool, int, float, str, list[int], list[float], list[str])
 
@@ -59,5 +60,5 @@ def declare(
     if numbers and not (isinstance(value, list | array) and all(isinstance(each, float) for each in value)):
         raise ParameterError(f"{where}: expected a list of numbers with a decimal point, found {value!r}")
     if choices is not None and value not in choices:
-        raise ParameterError(f"{where}: '{value}' is not one of {', '.join(choices)}")
+        raise ParameterError(f"{where}: '{value}' is not one of {', '.join(choices)}{nearest(str(value), choices)}")
     return value

@@ -27,9 +27,16 @@ def launch(
         ./serl launch sim.launch.xml task:=pick_cube real_time_factor:=1.0
         ./serl launch sim.launch.xml --show-args
     """
+    from serl_launch.language.launch_plan import LaunchPlan
     from serl_launch.launch_command import main
     from serl_launch.occupants import refuse_doubles
 
-    status = main([file, *context.args], refuse_doubles)
+    from serl_cli.launch_names import check_names
+
+    def check(plan: LaunchPlan) -> None:
+        check_names(plan.file, plan.arguments)
+        refuse_doubles(plan)
+
+    status = main([file, *context.args], check)
     if status:
         raise typer.Exit(status)

@@ -20,7 +20,8 @@ def repair(
     """Save what can be read of a run whose journal is damaged.
 
     A damaged journal is refused and never changed. This writes all transitions that can be read, and the newest
-    checkpoint that was trained on nothing else, into a new run. The old one stays as it is.
+    checkpoint that was trained on nothing else, into a new run. The old one stays as it is. What could not be read is
+    said, at the journal's very end, too, where a learner drops half a record that a crash has left.
 
     Examples:
         ./serl repair pick_cube-20260101-120000
@@ -34,6 +35,14 @@ def repair(
     goes_on = (
         "no checkpoint fits them: it is trained anew" if saved.step is None else f"checkpoint of step {saved.step}"
     )
+    for gap in saved.unread:
+        half = "; half a record that a crash has left, or damage: what was behind it is lost" if gap.last else ""
+        typer.echo(f"not read: {printable(gap.file)}: {gap.size} bytes from byte {gap.offset} on{half}")
+    if saved.left_out:
+        steps = ", ".join(map(str, saved.left_out))
+        typer.echo(f"left out: checkpoints of step {steps}: damaged, or trained on what is no longer there")
+    if not (saved.unread or saved.left_out):
+        typer.echo("nothing is damaged: this is a copy")
     typer.echo(f"{saved.transitions} transitions, {saved.behind} of them behind the damage; {goes_on}")
     typer.echo(f"go on: ./serl train --resume {target.name}")
 
@@ -73,9 +82,11 @@ def doctor(
     from serl_cli.doctor.finding import Finding, Level
     from serl_cli.doctor.machine import findings
     from serl_cli.doctor.report import write_report
+    from serl_cli.launch_names import check_name, robot_names
 
     if bool(port) != bool(calibration) or (robot and not port):
         raise UsageError("--port and --calibration belong together, and --robot to both")
+    check_name("--robot ", robot, robot_names())
     bench = Bench(port=port, calibration=calibration, robot=robot, cameras=tuple(camera or ()))
     colors = {Level.GOOD: typer.colors.GREEN, Level.NOTE: typer.colors.YELLOW, Level.BAD: typer.colors.RED}
     found: list[Finding] = []

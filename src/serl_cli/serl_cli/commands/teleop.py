@@ -82,11 +82,13 @@ def lead(
         ./serl teleop lead spacemouse
         ./serl teleop lead spacemouse joy --graph my_run
     """
+    from serl_config.schema import nearest
+
     from serl_cli.work import lead_node
 
     unknown = [name for name in devices if name not in DEVICES]
     if unknown:
-        raise UsageError(f"no device {unknown[0]!r}: there are {', '.join(DEVICES)}")
+        raise UsageError(f"no device {unknown[0]!r}: there are {', '.join(DEVICES)}{nearest(unknown[0], [*DEVICES])}")
 
     lead_node.lead(devices, settings, graph, namespace)
 

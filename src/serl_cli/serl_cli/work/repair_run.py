@@ -3,10 +3,11 @@
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from serl_launch.runs import Run
 from serl_rl.checkpoint import CheckpointError
-from serl_rl.storage.journal import Journal, Position, journal_spec, salvage
+from serl_rl.storage.journal import Journal, Position, Unread, journal_spec, salvage, unread
 
 from serl_rl import checkpoint
 
@@ -20,6 +21,10 @@ class Repaired:
     """How many of the transitions lay behind the first damage."""
     step: int | None
     """Step of the newest checkpoint that fits; None: training begins anew, on all transitions."""
+    left_out: tuple[int, ...]
+    """Steps of newer checkpoints: damaged, or trained on what is damaged or no longer there."""
+    unread: tuple[Unread, ...]
+    """What could not be read of the journal."""
 
 
 def repair(run: Run, target: Run) -> Repaired:
@@ -55,7 +60,8 @@ def _repair(run: Run, target: Run) -> Repaired:
             else:
                 behind += record.count
         step = _copy_checkpoint(run, target, journal.id, places)
-    return Repaired(transitions, behind, step)
+    newer = tuple(each for each in map(_step, checkpoint.listing(run.checkpoints)) if step is None or each > step)
+    return Repaired(transitions, behind, step, newer, tuple(unread(run.journal)))
 
 
 def _copy_checkpoint(run: Run, target: Run, journal: str, places: dict[Position, Position]) -> int | None:
@@ -66,7 +72,11 @@ def _copy_checkpoint(run: Run, target: Run, journal: str, places: dict[Position,
             position = checkpoint.read_position(path)
             if position in places:
                 checkpoint.copy_elsewhere(path, target.checkpoints, journal, places[position])
-                return int(path.name.rpartition("_")[2])
+                return _step(path)
         except CheckpointError:
             continue  # damaged, too: the one before it
     return None
+
+
+def _step(checkpoint_file: Path) -> int:
+    return int(checkpoint_file.name.rpartition("_")[2])

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serl_config.schema import nearest
+
 from serl_launch.language.arguments import (
     Argument,
     absolute,
@@ -186,6 +188,7 @@ class _Planner:
         if argument.choices and value not in argument.choices:
             raise element.error(
                 f"argument '{argument.name}': expected one of {', '.join(argument.choices)}, found '{value}'"
+                + nearest(value, argument.choices)
             )
         self._set_variable(element, argument.name, value)
         self._arguments[argument.name] = value

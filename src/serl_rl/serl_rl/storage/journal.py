@@ -252,6 +252,34 @@ def salvage(path: Path) -> Iterator[Salvaged]:
             yield Salvaged(Position(index, before), again, unbroken)
 
 
+@dataclass(frozen=True)
+class Unread:
+    """Bytes of a journal that are no record."""
+
+    file: Path
+    offset: int
+    size: int
+    last: bool
+    """Whether they are the very end, where a crash may have left half a record."""
+
+
+def unread(path: Path) -> Iterator[Unread]:
+    """What `salvage` has to leave out: damaged headers and records, oldest first."""
+    segments = sorted(entry for entry in path.iterdir() if _NAME.fullmatch(entry.name))
+    for segment_path in segments:
+        size, before = segment_path.stat().st_size, 0
+        try:
+            before = read_spec_header(segment_path, _KIND).end
+            for offset, payload in segment.readable(segment_path, _KIND):
+                if offset > before:
+                    yield Unread(segment_path, before, offset - before, False)
+                before = segment.end_of(offset, payload)
+        except SegmentError:
+            pass  # all of it then, which `salvage` says with the reason
+        if size > before:
+            yield Unread(segment_path, before, size - before, segment_path == segments[-1])
+
+
 def damaged_end(path: Path) -> str:
     """What is wrong behind the last record of a journal that can be read; empty where nothing is.
 
