@@ -31,7 +31,7 @@ def launch(
     from serl_launch.launch_command import main
     from serl_launch.occupants import refuse_doubles
 
-    from serl_cli.launch_names import check_names
+    from serl_cli.names import check_names
 
     def check(plan: LaunchPlan) -> None:
         check_names(plan.file, plan.arguments)

@@ -82,7 +82,7 @@ def doctor(
     from serl_cli.doctor.finding import Finding, Level
     from serl_cli.doctor.machine import findings
     from serl_cli.doctor.report import write_report
-    from serl_cli.launch_names import check_name, robot_names
+    from serl_cli.names import check_name, robot_names
 
     if bool(port) != bool(calibration) or (robot and not port):
         raise UsageError("--port and --calibration belong together, and --robot to both")
