@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -75,6 +75,13 @@ def a_thousand_files() -> Iterator[None]:
         for file in files:
             os.close(file)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class _HasClose(Protocol):
+    def close(self) -> object: ...
+
+
+_Closes = TypeVar("_Closes", bound=_HasClose)
 
 
 class Ros:
@@ -245,6 +252,18 @@ def _leave(domain_id: int) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"a node or process of this test is in ROS domain {domain_id} still: destroy it, or end it")
         time.sleep(0.02)
+
+
+@pytest.fixture
+def opened(ros_domain: int) -> Iterator[Callable[[_Closes], _Closes]]:
+    """Keeps what a test opens, and closes it however the test ends: `env = opened(GraphEnv("pick_cube"))`."""
+    with contextlib.ExitStack() as stack:
+
+        def keep(thing: _Closes) -> _Closes:
+            stack.callback(thing.close)
+            return thing
+
+        yield keep
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How `GraphEnv` comes and goes; what it does in a graph is tested with the graph."""
 
+import contextlib
 import copy
 import os
 import pickle
@@ -22,11 +23,11 @@ def says_what_is_missing(env):
     return True
 
 
-def test_environments_do_not_end_each_other(ros_domain):
-    first, second = GraphEnv(reset_timeout=0.1), GraphEnv(namespace="left", reset_timeout=0.1)
+def test_environments_do_not_end_each_other(ros_domain, opened):
+    first, second = opened(GraphEnv(reset_timeout=0.1)), opened(GraphEnv(namespace="left", reset_timeout=0.1))
     first.close()
     assert says_what_is_missing(second)
-    third = GraphEnv(reset_timeout=0.1)
+    third = opened(GraphEnv(reset_timeout=0.1))
     second.close()
     second.close()
     assert says_what_is_missing(third)
@@ -34,25 +35,23 @@ def test_environments_do_not_end_each_other(ros_domain):
     assert not rclpy.ok(), "the default context is the program's own"
 
 
-def test_an_environment_leaves_the_programs_own_ros_alone(ros_domain):
+def test_an_environment_leaves_the_programs_own_ros_alone(ros_domain, opened):
     rclpy.init()
     try:
         GraphEnv().close()
         assert rclpy.ok()
-        env = GraphEnv(reset_timeout=0.1)
+        env = opened(GraphEnv(reset_timeout=0.1))
     finally:
         rclpy.shutdown()
     assert says_what_is_missing(env)
-    env.close()
 
 
 def test_environments_live_in_threads(ros_domain):
     answers = []
 
     def use():
-        env = GraphEnv(reset_timeout=0.1)
-        answers.append(says_what_is_missing(env))
-        env.close()
+        with contextlib.closing(GraphEnv(reset_timeout=0.1)) as env:
+            answers.append(says_what_is_missing(env))
 
     threads = [threading.Thread(target=use) for _ in range(2)]
     for thread in threads:
@@ -78,15 +77,14 @@ def test_a_forked_process_is_told_to_be_started_otherwise(ros_domain):
     os.waitpid(child, 0)
 
 
-def test_what_cannot_be_is_refused(ros):
+def test_what_cannot_be_is_refused(ros, opened):
     with pytest.raises(ValueError, match="executor="):
         GraphEnv(node=ros.node())
     with pytest.raises(ValueError, match="namespace already"):
         GraphEnv(node=ros.node("other"), executor=ros.executor, namespace="left")
     with pytest.raises(ValueError, match="namespace"):
         GraphEnv(namespace="left arm")
-    env = GraphEnv()
+    env = opened(GraphEnv())
     for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="make another one"):
             duplicate(env)
-    env.close()

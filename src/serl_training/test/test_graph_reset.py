@@ -119,11 +119,11 @@ class Down:
         return np.array([0.0, 0.0, -0.5, -1.0], np.float32), 0
 
 
-def test_episodes_with_a_person_instead_of_a_simulator(arm: Person, task: str) -> None:
+def test_episodes_with_a_person_instead_of_a_simulator(arm: Person, task: str, opened: Any) -> None:
     def reset(graph: Any, timeout: float) -> PersonReset:
         return PersonReset(graph, timeout, notice=arm.hear)
 
-    env = GraphEnv(task, lockstep=False, truth=False, reset=reset, reset_timeout=60.0, check=arm.look)
+    env = opened(GraphEnv(task, lockstep=False, truth=False, reset=reset, reset_timeout=60.0, check=arm.look))
     spec = TransitionSpec.from_spaces(env.observation_space, env.action_space)
     chunks: list[Chunk] = []
     begins = []
@@ -164,7 +164,9 @@ def test_episodes_with_a_person_instead_of_a_simulator(arm: Person, task: str) -
     assert all(call.result().success for call in arm.calls if call.done())
 
 
-def test_a_person_leads_the_arm_to_the_start_by_hand_and_says_so_by_a_button(arm: Person, task: str) -> None:
+def test_a_person_leads_the_arm_to_the_start_by_hand_and_says_so_by_a_button(
+    arm: Person, task: str, opened: Any
+) -> None:
     device = arm.node.create_publisher(ActionCommand, "teleop/action", RELIABLE_1)
     buttons = arm.node.create_publisher(TeleopEvent, "teleop/event", 10)
     heights: list[float] = []
@@ -185,7 +187,7 @@ def test_a_person_leads_the_arm_to_the_start_by_hand_and_says_so_by_a_button(arm
 
         return HandReset(graph, timeout, notice=lead, simulated=False)
 
-    env = GraphEnv(task, lockstep=False, truth=False, reset=reset, reset_timeout=60.0, check=arm.look)
+    env = opened(GraphEnv(task, lockstep=False, truth=False, reset=reset, reset_timeout=60.0, check=arm.look))
     env.reset(seed=0)
     assert env.arm_sample.tcp.position[2] < heights[0] - 0.025, "nothing has moved it but the person"
     assert said[0].startswith("a person, who leads the arm to where episode 1 begins")
@@ -194,7 +196,9 @@ def test_a_person_leads_the_arm_to_the_start_by_hand_and_says_so_by_a_button(arm
     env.close()
 
 
-def test_of_a_pair_a_person_places_the_objects_once_and_when_asked_to(arm: Person, task: str, tmp_path: Path) -> None:
+def test_of_a_pair_a_person_places_the_objects_once_and_when_asked_to(
+    arm: Person, task: str, tmp_path: Path, opened: Any
+) -> None:
     (tmp_path / "config/tasks/unfeeling.yaml").write_text("name: unfeeling\nextends: feeling\nhorizon: 5\n")
 
     def reset(graph: Any, timeout: float) -> TurnReset:
@@ -202,8 +206,10 @@ def test_of_a_pair_a_person_places_the_objects_once_and_when_asked_to(arm: Perso
         return TurnReset(graph, timeout, world, truth=False, patience=30.0)
 
     place = arm.node.create_client(Trigger, "episode/place")
-    env = GraphEnv(
-        task, partner="unfeeling", lockstep=False, truth=False, reset=reset, reset_timeout=60.0, check=arm.look
+    env = opened(
+        GraphEnv(
+            task, partner="unfeeling", lockstep=False, truth=False, reset=reset, reset_timeout=60.0, check=arm.look
+        )
     )
     turns = env._reset
     assert isinstance(turns, TurnReset)
@@ -332,15 +338,15 @@ def test_a_pause_leaves_episode_and_reset_and_the_graph_knows_of_no_episode_unti
     assert time.monotonic() - asked_at < 5.0, "a paused actor ends as any other; 2 s on a machine that is not busy"
 
 
-def test_a_person_who_does_not_come_is_waited_for_with_an_end(arm: Person, task: str) -> None:
+def test_a_person_who_does_not_come_is_waited_for_with_an_end(arm: Person, task: str, opened: Any) -> None:
     def reset(graph: Any, timeout: float) -> PersonReset:
         return PersonReset(graph, timeout, PersonResetSettings(timeout=0.5))
 
-    env = GraphEnv(task, lockstep=False, truth=False, reset=reset, reset_timeout=60.0)
+    env = opened(GraphEnv(task, lockstep=False, truth=False, reset=reset, reset_timeout=60.0))
     with pytest.raises(GraphError, match=r"waited 0\.\d s for a person, who puts .* calls episode/ready"):
         env.reset(seed=0)
     env.close()
-    env.close()
+    env.close()  # once more, which does nothing
 
 
 def test_a_motion_that_is_accepted_too_late_is_cancelled(ros: Any) -> None:
