@@ -35,6 +35,9 @@ _RESTING_PERIODS: Final = 2  # in which the end is commanded: to get there, and 
 _SETTLE_TIME: Final = 2.0  # [s] that the arm may take to arrive where it was commanded to
 
 
+_WAY_OUT: Final = "; send a goal between, lead the arm there, or launch with planner:=ompl"
+
+
 class MoveRejected(ValueError):
     """A goal that is not reachable within the limits."""
 
@@ -319,22 +322,28 @@ def check_goal(limits: SafetyLimits, goal: Pose) -> None:
         )
 
 
-def check_path(limits: SafetyLimits, poses: Sequence[Pose]) -> None:
+def check_path(limits: SafetyLimits, poses: Sequence[Pose], *, planned: bool = False) -> None:
     """Refuses a way of the tool unless every pose is inside box and cone, or no further out than the first one.
+
+    Args:
+        limits: box and cone.
+        poses: of the tool, in a row.
+        planned: whether somebody has looked for this way, so that none else is to be expected.
 
     Raises:
         MoveRejected: with the reason.
     """
     start, reference = poses[0], _reference(limits)
+    way_out = "" if planned else _WAY_OUT
     low = np.minimum(limits.workspace_min, start.position)
     high = np.maximum(limits.workspace_max, start.position)
     cone = max(limits.orientation_cone, reference.angle(start))
     for pose in poses:
-        _check_position("the way to the goal goes", pose.position, low, high)
+        _check_position("the way to the goal goes", pose.position, low, high, way_out)
         if reference.angle(pose) > cone + INSIDE:
             raise MoveRejected(
                 f"the way to the goal leaves the orientation cone: {reference.angle(pose):.3f} rad from the reference "
-                f"orientation, at most {cone:.3f} rad allowed"
+                f"orientation, at most {cone:.3f} rad allowed{way_out}"
             )
 
 
@@ -355,7 +364,11 @@ def check_way(keep_out: KeepOut, poses: Sequence[Pose]) -> None:
 
 
 def _check_position(
-    what: str, position: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+    what: str,
+    position: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    way_out: str = "",
 ) -> None:
     for axis, value, least, most in zip("xyz", position.tolist(), low.tolist(), high.tolist(), strict=True):
         if not least - INSIDE <= value <= most + INSIDE:
@@ -364,4 +377,5 @@ def _check_position(
             little = f", {beyond:.2g} mm beyond" if beyond < 1.0 else ""  # which three decimals do not show
             raise MoveRejected(
                 f"{what} outside the workspace box: {axis} = {found} m, allowed {least:.3f} to {most:.3f} m{little}"
+                f"{way_out}"
             )

@@ -137,7 +137,7 @@ class WayMove(Move):
                 )
         poses = [kinematics.tcp(positions) for positions in way]
         check_goal(limits, poses[-1])
-        check_path(limits, poses)
+        check_path(limits, poses, planned=True)
         check_way(safety.keep_out, poses)
         self._way = np.vstack([start, way[1:]])
         self.goal = self._way[-1]
