@@ -8,6 +8,7 @@ and somebody who puts the objects in place (`sim/reset`). `truth` is what no ben
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +22,9 @@ from serl_ros.diagnostics import ERROR, OK, Diagnostics
 from serl_ros.frames import declare_frame_prefix
 from serl_ros.incoming import subscribe
 from serl_ros.node import run_node
-from serl_ros.parameters import declare
+from serl_ros.parameters import ParameterError, declare
 from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_10
+from serl_tasks.arm_sample import arm_topic
 from std_msgs.msg import String
 
 from serl_interfaces.msg import WorldState
@@ -78,6 +80,11 @@ class EmulatedArm(Node):
         robot_state = declare(
             self, "publish_robot_state", False, "Publish the robot's frames and description, as robot_state_publisher."
         )
+        if task.arms and moved_by == "servos":
+            raise ParameterError(
+                f"parameter 'moved_by' of node '{self.get_name()}': expected joint_states, as {task.name!r} has two "
+                "arms and servos are those of one, found 'servos'"
+            )
         prefix = declare_frame_prefix(self)
         self._hurry()
         self._following = FollowingBench(task, seed) if moved_by == "joint_states" else None
@@ -89,7 +96,7 @@ class EmulatedArm(Node):
         self._truth = WorldState(names=list(world.objects()))
         self._truth.poses = [PoseMessage() for _ in self._truth.names]
         self._truth.header.stamp = self._stamp
-        self._truth.header.frame_id = prefix + world.robot.base_frame
+        self._truth.header.frame_id = prefix + task.reference_frame(world.robot.base_frame)
         self._truth_publisher = self.create_publisher(WorldState, "truth", RELIABLE_10)
         self._problem_publisher = self.create_publisher(String, "sim/problem", LATCHED)
         self._scene = ScenePublisher(
@@ -103,8 +110,9 @@ class EmulatedArm(Node):
             self.create_timer(1.0 / picture_rate, self._publish_scene, clock=steady),
             self.create_timer(1.0, self._diagnose, clock=steady),
         ]
-        if self._following is not None:
-            self._kept.append(subscribe(self, JointState, "joint_states", self._on_state, LOOP_1, ValueError))
+        for arm in task.arm_names if self._following else ():
+            topic, heard = arm_topic(arm, "joint_states"), partial(self._on_state, arm)
+            self._kept.append(subscribe(self, JointState, topic, heard, LOOP_1, ValueError))
         where = "joint_states" if self._following else f"{Path(folder).absolute()}/follower"
         self.get_logger().info(f"{task.name} on {world.robot.name} at {where}")
 
@@ -165,14 +173,14 @@ class EmulatedArm(Node):
         response.stamp = Time(sec=self._stamp.sec, nanosec=self._stamp.nanosec)
         return response
 
-    def _on_state(self, message: JointState) -> None:
+    def _on_state(self, arm: str, message: JointState) -> None:
         names = self._bench.view.robot.joints
         if tuple(message.name) != names or len(message.position) != len(names) or len(message.velocity) != len(names):
             raise ValueError(
                 f"expected positions and velocities of {', '.join(names)}, found {', '.join(message.name)}"
             )
         if self._following is not None:
-            self._following.follow(np.array(message.position), np.array(message.velocity), time.monotonic())
+            self._following.follow(np.array(message.position), np.array(message.velocity), time.monotonic(), arm)
 
     def _diagnose(self) -> None:
         found, values = self._bench.describe()

@@ -114,10 +114,10 @@ class ActorNode(Node):
             "hand, which leads the arm there, or the arm's motion and sim/reset of a bench that moves no arm.",
             choices=("simulator", "person", "hand", "motion"),
         )
-        if self._task.arms and self._reset_by != "simulator":
+        if self._task.arms and self._reset_by not in ("simulator", "motion"):
             raise ParameterError(
-                f"parameter 'reset' of node '{self.get_name()}': expected simulator, as {self._task.name!r} has two "
-                f"arms and nobody leads both to a start yet, found {self._reset_by!r}"
+                f"parameter 'reset' of node '{self.get_name()}': expected simulator or motion, as {self._task.name!r} "
+                f"has two arms and nobody leads both to a start yet, found {self._reset_by!r}"
             )
         self._person_reset = PersonResetSettings(
             configuration=declare(

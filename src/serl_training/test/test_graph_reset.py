@@ -374,10 +374,13 @@ def test_a_motion_that_is_accepted_too_late_is_cancelled(ros: Any) -> None:
     )
     connection = GraphConnection(client, FastExecutor(context=ros.context), "", lambda: None)
     graph: Any = SimpleNamespace(
-        connection=connection, idle=lambda: None, inputs=SimpleNamespace(arm=object(), step=0), task=None
+        connection=connection,
+        idle=lambda: None,
+        inputs=SimpleNamespace(arm=object(), step=0),
+        task=SimpleNamespace(arm_names=("",)),
     )
     reset = PersonReset(graph, 0.5)
-    ros.spin_until(reset._arm._mover.server_is_ready)
+    ros.spin_until(reset._arm._movers[""].server_is_ready)
     with pytest.raises(GraphError, match="the answer of arm/move_to"):
         reset.prepare(EpisodeStart(EpisodeMode.TRAINING, 1, seed=0))
     assert not asked
@@ -419,7 +422,9 @@ def test_who_asks_for_a_reset_while_an_episode_begins_gets_it_before_the_next_on
     relocate = get_task("relocate_forward")
     tool = relocate.middle_start
     arm = SimpleNamespace(header=SimpleNamespace(frame_id="panda_link0"))
-    inputs = SimpleNamespace(arm=arm, sample=SimpleNamespace(tcp=tool), step=0, problem="", objects={})
+    inputs = SimpleNamespace(
+        arm=arm, state_of=lambda _: arm, sample=SimpleNamespace(tcp=tool), step=0, problem="", objects={}
+    )
     graph: Any = SimpleNamespace(connection=connection, idle=lambda: None, inputs=inputs, task=relocate)
     world = Placing()
     turns = TurnReset(graph, 30.0, world, truth=True, patience=10.0)

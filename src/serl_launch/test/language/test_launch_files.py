@@ -319,6 +319,7 @@ def test_the_graph_around_a_real_arm(environment: dict[str, str]) -> None:
     }
     assert made["/arm_controller"] == {
         "task": "pick_cube_so101",
+        "arm": "",
         "scene": "",
         "lockstep": False,
         "planned_motions": False,
@@ -332,6 +333,26 @@ def test_the_graph_around_a_real_arm(environment: dict[str, str]) -> None:
         False,
         False,
     )
+
+
+def test_two_real_arms_have_a_driver_and_a_controller_each(environment: dict[str, str]) -> None:
+    ports = {"left_port": "192.168.1.2", "right_port": "192.168.1.3"}
+    task = {"task": "lift_bar", "robot": "trossen", "arms": "two"}
+    made = parameters(plan(REAL, environment, **task, namespace="cell", reward="human", **ports))
+    for arm in ("left", "right"):
+        driver, controller = made[f"/cell/{arm}/driver"], made[f"/cell/{arm}/arm_controller"]
+        assert (driver["task"], driver["driver"]) == ("lift_bar_trossen", "trossen")
+        assert driver["port"] == ports[f"{arm}_port"]
+        assert (controller["task"], controller["arm"]) == ("lift_bar_trossen", arm)
+    assert not {"/cell/driver", "/cell/arm_controller", "/cell/planner"} & set(made)
+    assert {"/cell/actor", "/cell/learner"} < set(made)
+    emulated = plan(REAL, environment, **task, hardware="emulated", **ports)
+    made = parameters(emulated)
+    assert made["/emulated_arm"]["moved_by"] == "joint_states"
+    assert {"/left/emulator", "/right/emulator"} <= set(made)
+    assert made["/left/driver"]["driver"] == "trossen_emulated"
+    made = parameters(plan(REAL, environment, task="lift_bar", arms="two", hardware="emulated", driver="mock"))
+    assert made["/right/driver"]["driver"] == "mock" and "/right/emulator" not in made
 
 
 def test_an_emulated_arm_is_behind_the_port_of_the_driver(environment: dict[str, str]) -> None:

@@ -4,6 +4,7 @@
 A vendor's emulator has an arm and no objects. Here is a second arm in a world that has them, whose joints are pulled to
 where the driver has measured the emulated ones, so that its fingers take objects along by friction and force. The
 objects do not act back: the emulated arm neither feels what it pushes nor that something is between its fingers.
+Of a task of two arms each goes along with its own driver's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_tasks.arm_sample import arm_topic
 from serl_tasks.task import Task
 
 from serl_sim.scene.scene import TIMESTEP
@@ -50,7 +52,7 @@ class FollowingBench:
         self._lead = np.array(gains.damping) / np.array(gains.stiffness)  # [s] by which a joint lags when it is pulled
         self._arm_joints = len(self._world.robot.arm_joints)
         self._broken = ""
-        self._heard = False
+        self._heard: set[str] = set()  # prefixes of arms
         self._at: float | None = None
         self._left = 0.0  # [s] that have passed and are less than a physics step
         self._lock = threading.Lock()
@@ -63,33 +65,37 @@ class FollowingBench:
     ) -> None:
         self.close()
 
-    def follow(self, positions: NDArray[np.float64], velocities: NDArray[np.float64], now: float) -> None:
+    def follow(
+        self, positions: NDArray[np.float64], velocities: NDArray[np.float64], now: float, arm: str = ""
+    ) -> None:
         """Go along with a measured arm.
 
         Args:
             positions: (n,) of its joints, in the order of ``robot.joints`` [rad], [m].
             velocities: (n,) of them [rad/s], [m/s].
             now: monotonic time [s].
+            arm: prefix of the arm, of two.
 
         Raises:
             ValueError: they are not as many, or not finite.
         """
         world = self._world
-        if positions.shape != (expected := world.joint_positions.shape) or velocities.shape != expected:
+        if positions.shape != (expected := (len(world.robot.joints),)) or velocities.shape != expected:
             raise ValueError(
                 f"expected {expected[0]} positions and velocities, found {positions.size}, {velocities.size}"
             )
         if not (np.isfinite(positions).all() and np.isfinite(velocities).all()):
             raise ValueError(f"expected finite positions and velocities, found {positions.tolist()}")
-        arm = world.arms[""]
+        own = world.arms[arm]
         with self._lock:
             self._pass_time(now)
             joints = positions[: self._arm_joints]
-            if not self._heard or np.abs(joints - world.arm_positions).max() > _ELSEWHERE:
-                arm.place(world.data, positions, velocities)
-                self._heard = True
-            world.command_joints(joints + self._lead * velocities[: self._arm_joints])
-            world.command_gripper(world.robot.gripper.width(positions[self._arm_joints :].tolist()))
+            away = np.abs(joints - own.positions(world.data)[: self._arm_joints]).max()
+            if arm not in self._heard or away > _ELSEWHERE:
+                own.place(world.data, positions, velocities)
+                self._heard.add(arm)
+            world.command_joints(joints + self._lead * velocities[: self._arm_joints], arm)
+            world.command_gripper(world.robot.gripper.width(positions[self._arm_joints :].tolist()), arm)
 
     def look(self) -> str:
         """Let `view` show the world as it is now; returns why nothing moves there any more, empty while it can."""
@@ -111,7 +117,8 @@ class FollowingBench:
 
     def describe(self) -> tuple[str, dict[str, str]]:
         """How it is, for people, and what there is to know beside that."""
-        return ("goes along with the driver's arm" if self._heard else "no joint_states of the driver yet"), {}
+        silent = [arm_topic(arm, "joint_states") for arm in self._world.arms if arm not in self._heard]
+        return (f"no {', '.join(silent)} of the driver yet" if silent else "goes along with the driver's arm"), {}
 
     def close(self) -> None:
         """Give the OpenGL contexts back. A second call does nothing."""

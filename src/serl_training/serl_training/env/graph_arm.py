@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an arm does between two episodes: it lets go, and goes to where the next one may begin."""
+"""What an arm does between two episodes: it lets go, and goes to where the next one may begin. Two do so in turn."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rclpy.task import Future
 from serl_config.text import printable
 from serl_robots.model.pose import Pose
 from serl_ros.log import INFO, log
+from serl_tasks.arm_sample import arm_topic
 
 from serl_interfaces.action import MoveTo
 from serl_tasks import Task
@@ -69,7 +70,10 @@ class ArmBetweenEpisodes:
         """
         self._graph, self._timeout, self._patience, self._notice = graph, timeout, patience, notice
         self._connection = graph.connection
-        self._mover = ActionClient(graph.connection.node, MoveTo, "arm/move_to")
+        self._movers = {
+            arm: ActionClient(graph.connection.node, MoveTo, arm_topic(arm, "arm/move_to"))
+            for arm in graph.task.arm_names
+        }
 
     def wait_for_state(self) -> None:
         """Wait until something is known of the arm.
@@ -89,7 +93,8 @@ class ArmBetweenEpisodes:
         inputs, task = self._graph.inputs, self._graph.task
         if inputs.step == 0 or inputs.arm is None:
             return ""
-        action = task.action.rest(task.start.gripper_width)
+        width = task.start.gripper_width
+        action = task.action.rest(dict.fromkeys(task.arms, width) if task.arms else width)
         for _ in range(max(1, round(_OPENING_TIME / task.control_period))):
             if np.array_equal(self._graph.rest_action, action):
                 break
@@ -98,19 +103,25 @@ class ArmBetweenEpisodes:
 
     def move_to_named(self, name: str) -> str:
         """Move to a named configuration of the robot; returns why it is not there, empty if it is."""
-        return self._move(MoveTo.Goal(kind=MoveTo.Goal.KIND_NAMED, name=name))
+        goal = MoveTo.Goal(kind=MoveTo.Goal.KIND_NAMED, name=name)
+        return next(filter(None, (self._move(arm, goal) for arm in self._movers)), "")
 
-    def move_to_pose(self, pose: Pose) -> str:
-        """Move the tool to a pose, base frame; returns why it is not there, empty if it is."""
-        goal = MoveTo.Goal(kind=MoveTo.Goal.KIND_POSE)
-        arm = self._graph.inputs.arm
-        if arm is None:
+    def move_to_pose(self, pose: Pose, arm: str = "") -> str:
+        """Move the tool to a pose, base frame; returns why it is not there, empty if it is.
+
+        Args:
+            pose: of the tool.
+            arm: prefix of the arm, of two.
+        """
+        state = self._graph.inputs.state_of(arm)
+        if state is None:
             return "nothing is known of the arm"
-        goal.pose.header.frame_id = arm.header.frame_id
+        goal = MoveTo.Goal(kind=MoveTo.Goal.KIND_POSE)
+        goal.pose.header.frame_id = state.header.frame_id
         position, orientation = goal.pose.pose.position, goal.pose.pose.orientation
         position.x, position.y, position.z = pose.position.tolist()
         orientation.x, orientation.y, orientation.z, orientation.w = pose.quaternion.tolist()
-        return self._move(goal)
+        return self._move(arm, goal)
 
     def insist(self, act: Callable[[], str], what: str) -> None:
         """Do something until there is no problem with it.
@@ -140,12 +151,12 @@ class ArmBetweenEpisodes:
         log(self._connection.node, INFO, f"waiting for {what}", throttle=_NOTICE_PERIOD, key=("waiting", what))
         self._notice(what)
 
-    def _move(self, goal: MoveTo.Goal) -> str:
-        connection = self._connection
-        connection.wait(self._mover.server_is_ready, self._timeout, lambda: "action arm/move_to (arm_controller)")
-        sending = self._mover.send_goal_async(goal)
+    def _move(self, arm: str, goal: MoveTo.Goal) -> str:
+        connection, mover, name = self._connection, self._movers[arm], arm_topic(arm, "arm/move_to")
+        connection.wait(mover.server_is_ready, self._timeout, lambda: f"action {name} (arm_controller)")
+        sending = mover.send_goal_async(goal)
         try:
-            connection.wait(sending.done, self._timeout, lambda: "the answer of arm/move_to (arm_controller)")
+            connection.wait(sending.done, self._timeout, lambda: f"the answer of {name} (arm_controller)")
         except BaseException:
             # Accepted later, it would move the arm with nobody waiting for it.
             sending.add_done_callback(_cancel_accepted)
@@ -155,7 +166,7 @@ class ArmBetweenEpisodes:
             return "the goal was not accepted"
         ending = handle.get_result_async()
         try:
-            connection.wait(ending.done, _LONGEST_MOTION, lambda: "the end of arm/move_to (arm_controller)")
+            connection.wait(ending.done, _LONGEST_MOTION, lambda: f"the end of {name} (arm_controller)")
         except BaseException:
             handle.cancel_goal_async()
             raise

@@ -143,6 +143,10 @@ class GraphInputs:
             return -1
         return min(nanoseconds(state.header.stamp) for state in self._states.values())
 
+    def state_of(self, arm: str) -> ArmState | None:
+        """Newest `arm/state` of the arm with this prefix, None until it has told."""
+        return self._states.get(arm)
+
     @property
     def gripper_targets(self) -> dict[str, float]:
         """Widths that are commanded [m], by the prefixes of the arms; 0 of an arm that has not told."""

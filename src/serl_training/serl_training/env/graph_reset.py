@@ -199,7 +199,8 @@ class PersonReset:
 class MotionReset:
     """The arm lets go and goes to where the tool starts; then `sim/reset` puts the objects in place, and moves no arm.
 
-    For a bench that places objects by itself: an emulated one, or a machine that does it.
+    Two arms let go together, and go there one after the other. It is for a bench that places objects by itself: an
+    emulated one, or a machine that does it.
     """
 
     def __init__(
@@ -229,11 +230,15 @@ class MotionReset:
         """
         self._graph.idle()
         self._arm.wait_for_state()
-        pose = self._graph.task.start_pose(np.random.default_rng(start.seed), {})
+        task, rng = self._graph.task, np.random.default_rng(start.seed)
+        poses = {arm: task.start_pose(rng, {}) for arm in task.arm_names}
+
+        def to_start() -> str:
+            return next(filter(None, (self._arm.move_to_pose(pose, arm) for arm, pose in poses.items())), "")
 
         def go() -> str:
-            problem = self._arm.let_go() or self._arm.move_to_pose(pose)
-            return problem and (self._arm.move_to_named(HOME) or self._arm.move_to_pose(pose))
+            problem = self._arm.let_go() or to_start()
+            return problem and (self._arm.move_to_named(HOME) or to_start())
 
         try:
             self._arm.insist(go, f"{named(start)}: the arm does not get to its start")
