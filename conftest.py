@@ -127,11 +127,15 @@ class Ros:
             self.executor.spin_once(timeout_sec=0.05)
 
     def close(self) -> None:
-        """Destroy the nodes and leave the domain."""
+        """Destroy the nodes, their action clients and servers as well, and leave the domain."""
         import rclpy
+        from rclpy.action import ActionClient, ActionServer
 
         self.executor.shutdown()
         for node in self._nodes:
+            for waitable in [*node.waitables]:
+                if isinstance(waitable, ActionClient | ActionServer):  # which a node leaves to themselves
+                    waitable.destroy()
             node.destroy_node()
         rclpy.shutdown(context=self.context)
 
