@@ -43,7 +43,7 @@ def check_names(file: Path, arguments: Mapping[str, str]) -> None:
     if not robot:
         check_name("task:=", task, task_names())
     elif task:
-        _check_version(task, robot)
+        _check_version(task, robot, arguments.get("own_robot", ""))
     if "/" in learning or learning.endswith(".yaml"):  # a path
         del known["learning"]
     for argument, names in known.items():
@@ -71,10 +71,11 @@ def robot_names() -> list[str]:
     return [*listing("config/robots", ".yaml")]
 
 
-def _check_version(task: str, robot: str) -> None:
-    """The rule of the launch files: a task that has the robot in its name, or TASK_ROBOT."""
+def _check_version(task: str, robot: str, own_robot: str) -> None:
+    """The rule of the launch files: TASK_ROBOT, or the task where its name has the robot or needs none."""
     tasks = task_names()
-    if (task if f"_{robot}" in task else f"{task}_{robot}") in tasks:
+    version = task if robot == own_robot or f"_{robot}" in task else f"{task}_{robot}"
+    if version in tasks and get_task(version).robot == robot:
         return
     check_name("task:=", task, tasks)
     if get_task(task).robot == robot:

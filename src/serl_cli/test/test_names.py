@@ -58,9 +58,15 @@ def test_a_name_that_nothing_has_is_refused_with_the_nearest(words, known, near,
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_robot_whose_task_it_is_anyway_needs_no_version_of_its_own(capfd) -> None:
-    assert main(["launch", "sim.launch.xml", "robot:=panda", "task:=pick_cube"]) == 2
-    assert "leave robot:= out" in capfd.readouterr().err
+@pytest.mark.parametrize("file", ["sim.launch.xml", "real.launch.xml", "bench.launch.xml"])
+def test_a_robot_whose_task_it_is_anyway_needs_no_version_of_its_own(file: str, capfd) -> None:
+    assert main(["launch", file, "robot:=panda", "task:=pick_cube", "--print"]) == 0
+    assert "pick_cube_panda" not in capfd.readouterr().out
+
+
+def test_the_robot_of_tasks_without_one_in_their_names_is_not_that_of_every_task(capfd) -> None:
+    assert main(["launch", "sim.launch.xml", "robot:=panda", "task:=pick_cube_so101"]) == 2
+    assert "expected a robot that there is a version of 'pick_cube_so101' for" in capfd.readouterr().err
 
 
 def test_a_launch_file_of_somebody_else_names_its_arguments_as_it_likes(tmp_path, capfd) -> None:

@@ -70,7 +70,13 @@ class Step:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """All that a launch file does with its arguments."""
+    """All that a launch file does with its arguments.
+
+    Attributes:
+        file: that is launched.
+        steps: in order.
+        arguments: values of what it, or only a file that it includes, declares.
+    """
 
     file: Path
     steps: tuple[Step, ...]
@@ -191,7 +197,7 @@ class _Planner:
                 + nearest(value, argument.choices)
             )
         self._set_variable(element, argument.name, value)
-        self._arguments[argument.name] = value
+        self._arguments.setdefault(argument.name, value)  # files that are included come later
 
     def _let(self, element: Element) -> None:
         self._set_variable(element, self._text(element, "name"), self._text(element, "value"))

@@ -213,6 +213,17 @@ def test_arguments_and_their_defaults(plan: MakePlan) -> None:
     assert plan(content, b="x").arguments == {"a": "1", "b": "x"}
 
 
+def test_arguments_are_those_of_the_file_whatever_it_gives_to_one_that_it_includes(
+    plan: MakePlan, write_launch: Callable[..., Path]
+) -> None:
+    write_launch('<arg name="a" default="inner"/><arg name="c" default="3"/>', "inner.launch.xml")
+    content = """
+        <arg name="a" default="1"/>
+        <include file="$(dirname)/inner.launch.xml"><arg name="a" value="given"/></include>
+    """
+    assert plan(content, a="2").arguments == {"a": "2", "c": "3"}
+
+
 def test_let_outlives_an_include_but_not_a_group(plan: MakePlan, write_launch: Callable[..., Path]) -> None:
     write_launch('<arg name="a"/><let name="b" value="$(var a)!"/><log message="$(dirname)"/>', "inner.launch.xml")
     made = plan(

@@ -164,9 +164,7 @@ def test_a_way_that_leaves_the_box_between_start_and_goal_is_rejected() -> None:
     rig.tcp = rig.kinematics.tcp(rig.joints)
     rig.state()
     # the tool would swing round the base, from right to left: both ends are inside, the middle is too far out
-    with pytest.raises(
-        MoveRejected, match=r"the way to the goal goes outside .*: x = 0\.45.*planner:=ompl"
-    ):
+    with pytest.raises(MoveRejected, match=r"the way to the goal goes outside .*: x = 0\.45.*planner:=ompl"):
         rig.move_to_joints([0.55, *rig.joints[1:]])
 
 
