@@ -101,6 +101,12 @@ class Task(ArmTask):
     )
     plausible_reward: float = Field(default=1e4, gt=0.0, description="the same of a reward")
     learning: str = Field(default="rlpd_state", description="config/learning/<learning>.yaml, where no other is named")
+    demonstration_noise: float = Field(
+        default=0.3,
+        ge=0.0,
+        le=2.0,
+        description="unsteadiness of the scripted person who demonstrates: standard deviation added to actions",
+    )
 
     @model_validator(mode="after")
     def _terms_exist(self) -> "Task":
@@ -189,7 +195,7 @@ class Task(ArmTask):
     def meaning(self) -> dict[str, Any]:
         """Everything that gives the numbers of observations, actions and rewards their meaning, as a tree for JSON.
 
-        Not what only shapes what happens: limits, start, horizon, discount, objects, errors, learning.
+        Not what only shapes what happens: limits, start, horizon, discount, objects, errors, learning, the person.
         """
         state = [
             {"name": f"{term.name}[{index}]", "shift": shift, "scale": scale} | self._particulars(term)

@@ -71,8 +71,8 @@ class ScriptedHumanNode(Node):
             demonstration_noise=declare(
                 self,
                 "demonstration_noise",
-                0.3,
-                "Standard deviation added to the normalized actions of demonstrations.",
+                task.demonstration_noise,
+                "Standard deviation added to the normalized actions of demonstrations; by default as the task says.",
                 range=(0.0, 2.0),
             ),
             interventions=declare(self, "interventions", True, "Take over while the policy drifts in training."),

@@ -237,3 +237,14 @@ def test_the_files_of_people_are_people_and_the_fresh_one_has_no_traits() -> Non
     assert people["fresh"] == Traits()
     assert set(values["fresh"]) == {field.name for field in dataclasses.fields(Traits)}
     assert people["tired"].eases_off and people["tired"].endurance > 0.0
+
+
+def test_who_demonstrates_is_as_unsteady_as_the_task_says() -> None:
+    seen = scenes(3, 30)
+
+    def demonstrated(noise: float, **more: float) -> list[tuple[float, ...] | None]:
+        task = dataclasses.replace(TASK, demonstration_noise=noise)
+        return episode(ScriptedHuman(task, 5, **more), seen, demonstrating=True)
+
+    assert demonstrated(0.1) == demonstrated(0.3, demonstration_noise=0.1)
+    assert demonstrated(0.1) != demonstrated(0.3)

@@ -41,7 +41,7 @@ class ScriptedHuman:
         task: Task,
         seed: int,
         *,
-        demonstration_noise: float = 0.3,
+        demonstration_noise: float | None = None,
         interventions: bool = True,
         traits: Traits | None = None,
     ) -> None:
@@ -51,12 +51,13 @@ class ScriptedHuman:
             task: with a scripted expert.
             seed: of the person's own randomness.
             demonstration_noise: standard deviation added to the normalized actions of demonstrations, so that they
-                show recoveries too.
+                show recoveries too; None: as the task says.
             interventions: whether the person takes over during training.
             traits: what is human about them; None: nothing.
         """
         self._task, self._seed = task, seed
-        self._noise, self._interventions = demonstration_noise, interventions
+        self._noise = task.demonstration_noise if demonstration_noise is None else demonstration_noise
+        self._interventions = interventions
         self.traits = traits if traits is not None else Traits()
         motions = [block.indices for block in task.action.blocks if block.kind is not BlockKind.GRIPPER]
         self._motions = [index for indices in motions for index in indices]  # a gripper is a button: closed or open
