@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from serl_config.interrupt import remember_interrupts, was_interrupted
 from serl_config.text import printable
 from serl_launch.errors import CommandError, Interrupted, UsageError
 from serl_launch.terminal import outlive_terminal
@@ -103,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status; every error is one line on stderr."""
     arguments, debug = _take_debug(list(sys.argv[1:] if arguments is None else arguments))
     arguments = _as_options(arguments)
+    remember_interrupts()
     signal.signal(signal.SIGTERM, _leave)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
         signal.signal(signal.SIGHUP, _leave)
@@ -129,6 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the one place where every error becomes a line
         if debug:
             traceback.print_exc()
+        if was_interrupted() and not isinstance(error, CommandError):
+            _say("interrupted")
+            return INTERRUPTED
         return _explain(error)
 
 

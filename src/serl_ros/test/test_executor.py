@@ -358,6 +358,19 @@ def test_a_deliberate_end_is_raised(graph: tuple[Node, FastExecutor]) -> None:
         executor.spin_until(lambda: False, TIMEOUT)
 
 
+def test_ctrl_c_that_came_out_as_another_error_is_raised(
+    graph: tuple[Node, FastExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it comes while rclpy converts a message."""
+    node, executor = graph
+    node.create_timer(0.001, lambda: 1 / 0)
+    executor.spin_until(lambda: fault_count(node) > 0, 5.0)
+    assert fault_count(node) > 0
+    monkeypatch.setattr("serl_ros.execution.faults.was_interrupted", lambda: True)
+    with pytest.raises(KeyboardInterrupt):
+        executor.spin_until(lambda: False, 5.0)
+
+
 def test_another_choice_is_refused(ros_domain: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CHOICE, "quick")
     context = Context()

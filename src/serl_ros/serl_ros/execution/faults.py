@@ -16,6 +16,7 @@ from rclpy.node import Node
 from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
+from serl_config.interrupt import was_interrupted
 from serl_config.text import printable
 
 from serl_ros import diagnostics
@@ -46,7 +47,12 @@ def report_fault(node: Node, where: str, error: Exception) -> None:
 
     The node comes first: an arm is held whatever becomes of the log. Never raises an :class:`Exception` itself. With
     ``SERL_DEBUG=1`` the log has the traceback.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed, and the error is what became of it.
     """
+    if was_interrupted():
+        raise KeyboardInterrupt from error
     faults = [(where, error)]
     if isinstance(node, FaultAware):
         try:
