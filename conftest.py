@@ -133,10 +133,10 @@ class Ros:
 
         self.executor.shutdown()
         for node in self._nodes:
-            for waitable in [*node.waitables]:
-                if isinstance(waitable, ActionClient | ActionServer):  # which a node leaves to themselves
-                    waitable.destroy()
             node.destroy_node()
+            for waitable in [*node.waitables]:
+                if isinstance(waitable, ActionClient | ActionServer):  # which are left where the node does not do it
+                    waitable.destroy()
         rclpy.shutdown(context=self.context)
 
 
