@@ -120,6 +120,15 @@ def test_the_arm_replays_at_the_recorded_pace_until_somebody_stops_it_or_it_is_e
             assert "is that node running?" in process.output(), process.output()
         pytest.fail(f"the graph does not keep up: {process.output()}")
 
+    def ended_replay(file: Path, *options: str) -> Any:
+        """A replay that has ended; begun anew like those that move."""
+        for _ in range(3):
+            process = replay(file, *options)
+            wait(lambda process=process: process.poll() is not None, "the replay to end")
+            if "is that node running?" not in process.output():
+                return process
+        pytest.fail(f"the graph does not keep up: {process.output()}")
+
     def assert_held(what: str) -> None:
         """Nothing is executed any more, and the commanded pose stays for a second of the arm's clock."""
         since, target = arm[-1].header.stamp.sec, arm[-1].target_pose
@@ -130,8 +139,7 @@ def test_the_arm_replays_at_the_recorded_pace_until_somebody_stops_it_or_it_is_e
 
     wait(lambda: arm and stop.service_is_ready(), "the graph")
 
-    whole = replay(path, "--json")
-    wait(lambda: whole.poll() is not None, "the replay")
+    whole = ended_replay(path, "--json")
     assert whole.poll() == 0, whole.output()
     output = whole.output()
     (outcome,) = json.loads(output[output.index("[\n") : output.rindex("]") + 1])
@@ -161,8 +169,7 @@ def test_the_arm_replays_at_the_recorded_pace_until_somebody_stops_it_or_it_is_e
     )
     assert_held("after Ctrl-C")
 
-    drifted = replay(elsewhere)
-    wait(lambda: drifted.poll() is not None, "the replay to end where the tool is elsewhere")
+    drifted = ended_replay(elsewhere)
     assert drifted.poll() == 1
     said = " ".join(drifted.output().split())
     pattern = r"behind 10 of 48 steps: expected the tool within 50 mm of .* recorded, found it (\d+) mm off"
