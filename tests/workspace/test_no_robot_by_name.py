@@ -37,7 +37,7 @@ def test_only_files_with_a_reason_name_a_robot():
 def test_launch_files_name_a_robot_only_as_the_default_of_an_argument():
     for file in (ROOT / "src/serl_bringup/launch").glob("*.xml"):
         for line in file.read_text(encoding="utf-8").splitlines():
-            default = re.match(r'\s*<arg name="(urdf|servo_arms)" default="', line)
+            default = re.match(r'\s*<arg name="(urdf|servo_arms|own_robot|own_driver)" default="', line)
             assert default or not NAMES.search(line), (file.name, line)
 
 
