@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chunks for the tests of this package."""
+"""Chunks for the tests of this package; lets them import the helpers here."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from serl_rl.storage.chunk import Chunk, TransitionSpec
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 STATE = TransitionSpec({"state": ((5,), "float32")}, action_dim=2)
 FEATURES = TransitionSpec(

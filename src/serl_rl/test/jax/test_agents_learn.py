@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from episode_chunk import episode_chunk
 from numpy.typing import NDArray
 from serl_rl.agent import Agent
 from serl_rl.backends import create_agent, make_policy
@@ -25,7 +26,7 @@ from serl_rl.config import (
 from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.replay.sampler import make_sampler
-from serl_rl.storage.chunk import Chunk, TransitionSpec, stack_observations
+from serl_rl.storage.chunk import Chunk, TransitionSpec
 
 Observation = dict[str, NDArray[Any]]
 
@@ -145,22 +146,13 @@ def run_episode(env: Reach, act: Act, *, demonstration: bool = False) -> Chunk:
         observations.append(observation)
         actions.append(action)
         rewards.append(reward)
-    n = len(actions)
-    end = np.arange(n) == n - 1
-    return Chunk(
-        observation=stack_observations(observations),
-        action=np.stack(actions).astype(np.float32),
-        reward=np.array(rewards, np.float32),
-        mask=(~(end & terminated)).astype(np.float32),
-        truncated=end & (not terminated),
-        intervention=np.zeros(n, np.bool_),
-        policy_version=np.zeros(n, np.uint64),
-        actor_id="actor",
-        episode=0,
-        first_step=0,
-        demonstration=demonstration,
-        last=True,
+    return episode_chunk(
+        observations,
+        actions,
+        rewards,
+        terminated=terminated,
         success=done,
+        demonstration=demonstration,
         encoder=env.spec.encoder,
         frame_stack=env.spec.frame_stack,
     )

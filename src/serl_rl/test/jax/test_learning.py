@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from episode_chunk import episode_chunk
 from numpy.typing import NDArray
 from serl_rl.backends import make_policy
 from serl_rl.config import SACConfig
@@ -14,7 +15,7 @@ from serl_rl.jax.sac import SACAgent
 from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.replay.sampler import SymmetricSampler
-from serl_rl.storage.chunk import Chunk, TransitionSpec, stack_observations
+from serl_rl.storage.chunk import Chunk, TransitionSpec
 
 SPEC = TransitionSpec({"state": ((4,), "float32")}, 2)
 HORIZON = 25
@@ -52,22 +53,13 @@ def run_episode(env: Point, act, *, demonstration: bool) -> Chunk:
         observations.append(observation)
         actions.append(action)
         rewards.append(reward)
-    n = len(actions)
-    ends = np.arange(n) == n - 1
-    return Chunk(
-        observation=stack_observations(observations),
-        action=np.stack(actions).astype(np.float32),
-        reward=np.array(rewards, np.float32),
-        mask=(~(ends & terminated)).astype(np.float32),
-        truncated=ends & truncated,
-        intervention=np.zeros(n, np.bool_),
-        policy_version=np.zeros(n, np.uint64),
-        actor_id="actor",
-        episode=0,
-        first_step=0,
-        demonstration=demonstration,
-        last=True,
+    return episode_chunk(
+        observations,
+        actions,
+        rewards,
+        terminated=terminated,
         success=terminated,
+        demonstration=demonstration,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from episode_chunk import episode_chunk
 from numpy.typing import NDArray
 from serl_rl.backends import create_agent, make_policy
 from serl_rl.config import EncoderConfig, LearningConfig, SACConfig, VisionConfig
@@ -16,7 +17,7 @@ from serl_rl.jax.encoders.frames import FrameEncoder
 from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.replay.sampler import SymmetricSampler
-from serl_rl.storage.chunk import Chunk, TransitionSpec, stack_observations
+from serl_rl.storage.chunk import Chunk, TransitionSpec
 
 Observation = dict[str, NDArray[Any]]
 
@@ -72,22 +73,13 @@ def run_episode(env: Square, act: Any, *, demonstration: bool = False) -> Chunk:
         actions.append(act(observations[-1]))
         observation, reached = env.step(actions[-1])
         observations.append(observation)
-    n = len(actions)
-    end = np.arange(n) == n - 1
-    return Chunk(
-        observation=stack_observations(observations),
-        action=np.stack(actions),
-        reward=(end & reached).astype(np.float32),
-        mask=(~(end & reached)).astype(np.float32),
-        truncated=end & (not reached),
-        intervention=np.zeros(n, np.bool_),
-        policy_version=np.zeros(n, np.uint64),
-        actor_id="actor",
-        episode=0,
-        first_step=0,
-        demonstration=demonstration,
-        last=True,
+    return episode_chunk(
+        observations,
+        actions,
+        [0.0] * (len(actions) - 1) + [float(reached)],
+        terminated=reached,
         success=reached,
+        demonstration=demonstration,
         encoder=env.spec.encoder,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from episode_chunk import episode_chunk
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from serl_rl.backends import create_agent, make_policy
@@ -18,7 +19,7 @@ from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.replay.sampler import make_sampler
 from serl_rl.spec import DataError, TransitionSpec
-from serl_rl.storage.chunk import Chunk, stack_observations
+from serl_rl.storage.chunk import Chunk
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
@@ -192,23 +193,13 @@ class Together:
             actions.append(act(observations[-1]))
             seen, done = self.step(actions[-1])
             observations.append(seen)
-        n = len(actions)
-        end = np.arange(n) == n - 1
-        return Chunk(
-            observation=stack_observations(observations),
-            action=np.stack(actions),
-            reward=(end & done).astype(np.float32),
-            mask=(~(end & done)).astype(np.float32),
-            truncated=end & (not done),
-            intervention=np.zeros(n, np.bool_),
-            policy_version=np.zeros(n, np.uint64),
-            actor_id="actor",
-            episode=0,
-            first_step=0,
-            demonstration=demonstration,
-            last=True,
+        return episode_chunk(
+            observations,
+            actions,
+            [0.0] * (len(actions) - 1) + [float(done)],
+            terminated=done,
             success=done,
-            encoder="",
+            demonstration=demonstration,
         )
 
 
