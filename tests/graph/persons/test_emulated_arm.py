@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_address import own_address
 from serl_drivers.config import load_driver
 from serl_launch.graph_session import GraphSession
 
@@ -51,8 +51,7 @@ def test_a_person_leads_episodes_through_a_vendors_client_at_its_emulator(
     assert emulator is not None
     if emulator.missing:
         pytest.skip(emulator.missing)
-    # The ports of emulators are fixed: an address of this process alone keeps two test runs on a machine apart.
-    address = f"127.{os.getpid() >> 16 & 0x3F | 0xC0}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF or 1}"
+    address = own_address()
     result = recorded(robot, 2, tmp_path, **({"port": address} if emulator.command else {}))
     assert result.success, result.message
     assert result.episodes == 2

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_address import own_address
 from serl_drivers.config import load_driver
 from serl_launch.graph_session import GraphSession
 
@@ -35,7 +36,7 @@ def test_an_emulator_that_is_killed_in_motion_pauses_a_recording_until_the_drive
     from serl_interfaces.action import Record
     from serl_interfaces.msg import ArmState, EpisodeStatus, SafetyStatus
 
-    address = f"127.{os.getpid() >> 16 & 0x3F | 0xC0}.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF or 1}"
+    address = own_address()
     arguments = {
         "task": "pick_cube", "robot": ROBOT, "hardware": "emulated", "port": address,
         "learner": "false", "console": "false", "run_dir": str(tmp_path / "run"),
