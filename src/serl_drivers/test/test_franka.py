@@ -8,23 +8,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from killed_simulator import follow_over_a_kill
 from patience import eventually, fails
 from serl_config.schema import ConfigError
 from serl_drivers.device import DriverError
-from serl_drivers.driver import Driver, State
 from serl_drivers.franka import session
 from serl_drivers.franka.device import FrankaDevice, clipped_error, make
 from serl_drivers.franka.hand_intent import HandIntent
 from serl_drivers.franka.session import HandThread, SessionError, within
-from serl_planning.inverse_kinematics import InverseKinematics
-from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.robot import load_robot
 
@@ -298,36 +296,13 @@ def test_a_second_program_at_the_same_robot_is_told_so(device):
 
 @needs_sdk
 def test_a_driver_moves_a_simulated_arm_along_a_plan_and_says_when_it_is_gone(simulator):
-    device = make(ROBOT, SETTINGS, "a test")
-    driver = Driver(device, ROBOT, Kinematics(ROBOT), InverseKinematics(ROBOT, Kinematics(ROBOT), 0.01))
-    goal = WAKES + np.array([0.3, 0.1, 0.0, -0.1, 0.0, 0.1, 0.0])
-    plan = JointTrajectoryPlan([0.0, 1.0], [WAKES, goal])
-
-    def turned(done: Callable[[], bool]) -> bool:
-        driver.tick(time.monotonic())
-        return done()
-
-    def arrived() -> bool:
-        if driver.state is State.HOLDING:  # again, where a slow simulator has not got there in time
-            driver.follow_joints(plan, time.monotonic())
-        return bool(np.abs(device.read().positions - goal).max() < 0.05)
-
-    eventually(lambda: turned(lambda: driver.state is State.HOLDING))
-    eventually(lambda: turned(arrived))
-    driver.follow_joints(JointTrajectoryPlan([0.0, 5.0], [goal, WAKES]), time.monotonic())
-    eventually(lambda: turned(lambda: driver.state is State.ACTIVE))
-    simulator.kill()
-    eventually(lambda: turned(lambda: driver.state is State.FAULT))
-    again = Simulator()
-    try:
-
-        def connected_again() -> bool:
-            if driver.state is State.FAULT:
-                driver.ask("connect")  # later it tries by itself, until the new one is there
-            return driver.state is State.HOLDING
-
-        eventually(lambda: turned(connected_again))
-        eventually(lambda: turned(arrived))
-        driver.close(limp=False)
-    finally:
-        again.kill()
+    follow_over_a_kill(
+        make(ROBOT, SETTINGS, "a test"),
+        ROBOT,
+        simulator,
+        Simulator,
+        start=WAKES,
+        goal=WAKES + np.array([0.3, 0.1, 0.0, -0.1, 0.0, 0.1, 0.0]),
+        away=WAKES,
+        within=0.05,
+    )

@@ -6,20 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from killed_simulator import follow_over_a_kill
 from patience import eventually, fails
 from serl_config.schema import ConfigError
 from serl_drivers.device import DriverError
-from serl_drivers.driver import Driver, State
 from serl_drivers.trossen.device import TrossenDevice, finger_of, make, width_of, within_limits
-from serl_planning.inverse_kinematics import InverseKinematics
-from serl_robots.model.joint_trajectory import JointTrajectoryPlan
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.robot import load_robot
 
@@ -169,36 +166,7 @@ def test_a_second_program_at_the_same_arm_is_told_so(device):
 @needs_sdk
 def test_a_driver_moves_a_simulated_arm_along_a_plan_and_says_when_it_is_gone(simulator):
     device = make(ROBOT, {"port": ADDRESS, "feedback_timeout": 0.5, "connect_timeout": 1.0}, "a test")
-    driver = Driver(device, ROBOT, Kinematics(ROBOT), InverseKinematics(ROBOT, Kinematics(ROBOT), 0.01))
-
-    def turned(done: Callable[[], bool]) -> bool:
-        driver.tick(time.monotonic())
-        return done()
-
-    eventually(lambda: turned(lambda: driver.state is State.HOLDING))
-    there = JointTrajectoryPlan([0.0, 1.0], [np.zeros(6), READY])
-
-    def arrived() -> bool:
-        if driver.state is State.HOLDING:  # again, where a slow simulator has not got there in time
-            driver.follow_joints(there, time.monotonic())
-        return bool(np.abs(device.read().positions - READY).max() < 0.03)
-
-    eventually(lambda: turned(arrived))
-    driver.follow_joints(JointTrajectoryPlan([0.0, 5.0], [READY, 0.5 * READY]), time.monotonic())
-    eventually(lambda: turned(lambda: driver.state is State.ACTIVE))
-    simulator.kill()
-    eventually(lambda: turned(lambda: driver.state is State.FAULT))
-    assert "the connection is lost" in driver.reason
-    again = Simulator()
-    try:
-
-        def connected_again() -> bool:
-            if driver.state is State.FAULT:
-                driver.ask("connect")  # later it tries by itself, until the new one is there
-            return driver.state is State.HOLDING
-
-        eventually(lambda: turned(connected_again))
-        eventually(lambda: turned(arrived))
-        driver.close(limp=False)
-    finally:
-        again.kill()
+    why = follow_over_a_kill(
+        device, ROBOT, simulator, Simulator, start=np.zeros(6), goal=READY, away=0.5 * READY, within=0.03
+    )
+    assert "the connection is lost" in why
