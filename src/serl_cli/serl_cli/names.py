@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments of our launch files that name a file of ours: refused in one line, before ten nodes say it one by one."""
+"""Names of files of ours, as options and as arguments of our launch files: refused in one line, before nodes say it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from serl_launch.errors import UsageError
 from serl_tasks import get_task, task_names
 
 _NO_DRIVER = "none"
+TASKS = "config/tasks"  # folder of the files of tasks
 
 
 def check_names(file: Path, arguments: Mapping[str, str]) -> None:
@@ -71,18 +72,44 @@ def robot_names() -> list[str]:
     return [*listing("config/robots", ".yaml")]
 
 
-def _check_version(task: str, robot: str, own_robot: str) -> None:
-    """The rule of the launch files: TASK_ROBOT, or the task where its name has the robot or needs none."""
+def check_task(name: str) -> None:
+    """Raises UsageError unless there is a task of this name."""
     tasks = task_names()
-    version = task if robot == own_robot or f"_{robot}" in task else f"{task}_{robot}"
-    if version in tasks and get_task(version).robot == robot:
-        return
-    check_name("task:=", task, tasks)
-    if get_task(task).robot == robot:
+    if name not in tasks:
+        raise UsageError(f"no task {name!r}: there are {', '.join(tasks) or 'none'}{nearest(name, tasks)}")
+
+
+def on_robot(name: str, robot: str, option: str = "--robot ") -> str:
+    """Name of the task that is the task `name` for `robot`: `NAME_ROBOT`, or itself where it is of that robot anyway.
+
+    Args:
+        name: of the task.
+        robot: empty: its own.
+        option: as the robot was asked for.
+
+    Raises:
+        UsageError: there is no such task, or none of it for this robot; says for which there are.
+        ConfigError: the file of a task is wrong.
+    """
+    check_task(name)
+    if not robot or get_task(name).robot == robot:
+        return name
+    known = {get_task(name).robot: name}
+    for other in task_names():
+        if other.startswith(f"{name}_") and other == f"{name}_{get_task(other).robot}":
+            known[get_task(other).robot] = other
+    if robot not in known:
+        raise UsageError(
+            f"{option}{printable(robot, 80)}: expected a robot that there is a version of {name!r} for, one of "
+            f"{', '.join(known)}{nearest(robot, [*known])}; for another one write {TASKS}/{name}_ROBOT.yaml, which "
+            f"extends {name!r}"
+        )
+    return known[robot]
+
+
+def _check_version(task: str, robot: str, own_robot: str) -> None:
+    """The launch files take TASK_ROBOT, or the task where its name has the robot or needs none: that has to be it."""
+    check_name("task:=", task, task_names())
+    taken = task if robot == own_robot or f"_{robot}" in task else f"{task}_{robot}"
+    if on_robot(task, robot, "robot:=") != taken:
         raise UsageError(f"robot:={robot}: the task {task!r} is of this robot anyway; leave robot:= out")
-    versions = [get_task(each).robot for each in tasks if each == f"{task}_{get_task(each).robot}"]
-    there = f"one of {', '.join(versions)}" if versions else "and there is none"
-    raise UsageError(
-        f"robot:={robot}: expected a robot that there is a version of {task!r} for, {there}; for another one write "
-        f"config/tasks/{task}_{robot}.yaml, which extends {task!r}"
-    )

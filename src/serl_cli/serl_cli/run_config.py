@@ -28,7 +28,8 @@ from serl_rl.storage.journal import JournalError, check_free, journal_spec
 from serl_training.link.contract import load_learning, meaning_of
 
 from serl_cli import __version__
-from serl_cli.training_plan import TASKS, TrainingPlan, check_task
+from serl_cli.names import TASKS, check_task
+from serl_cli.training_plan import TrainingPlan
 from serl_launch import runs
 from serl_tasks import get_task, task_names
 

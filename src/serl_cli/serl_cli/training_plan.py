@@ -16,12 +16,12 @@ from serl_rl.reward.classifier_file import read_classifier
 from serl_tasks.pair import PairError, check_pair
 from serl_training.reward.reward_frames import check_source, frame_source
 
+from serl_cli.names import check_task
 from serl_cli.ranges import LARGEST_COUNT, MOST_CONFIRMATIONS
-from serl_tasks import get_task, task_names
+from serl_tasks import get_task
 
 # What may change when a run is continued; the rest is in the data already.
 CHANGEABLE = frozenset({"max_steps", "goal", "confirm", "eval_every", "eval_episodes", "rtf", "viewer", "teleop"})
-TASKS = "config/tasks"  # folder of the files of tasks
 _DEEPEST_KEY = 8
 _SHOWN = {"task": "TASK", "settings": "--set", "partner": "--with"}
 
@@ -55,36 +55,6 @@ class TrainingPlan:
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that are learned: one, or two that take turns."""
         return (self.task, self.partner) if self.partner else (self.task,)
-
-
-def check_task(name: str) -> None:
-    """Raises UsageError unless there is a task of this name."""
-    tasks = task_names()
-    if name not in tasks:
-        raise UsageError(f"no task {name!r}: there are {', '.join(tasks) or 'none'}{nearest(name, tasks)}")
-
-
-def on_robot(name: str, robot: str) -> str:
-    """Name of the task that is the task `name` for `robot`: `NAME_ROBOT`, or itself where it is of that robot anyway.
-
-    Raises:
-        UsageError: there is no such task, or none of it for this robot; says for which there are.
-        ConfigError: the file of a task is wrong.
-    """
-    check_task(name)
-    if not robot or get_task(name).robot == robot:
-        return name
-    known = {get_task(name).robot: name}
-    for other in task_names():
-        if other.startswith(f"{name}_") and other == f"{name}_{get_task(other).robot}":
-            known[get_task(other).robot] = other
-    if robot not in known:
-        raise UsageError(
-            f"--robot {printable(robot, 80)}: expected a robot that there is a version of {name!r} for, one of "
-            f"{', '.join(known)}{nearest(robot, [*known])}; for another one write {TASKS}/{name}_ROBOT.yaml, which "
-            f"extends {name!r}"
-        )
-    return known[robot]
 
 
 def check_partner(plan: TrainingPlan) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serl_cli.names import check_task, on_robot
 from serl_cli.training_plan import TrainingPlan
 from serl_launch.domain import claim
 from serl_launch.errors import CommandError, UsageError
@@ -229,23 +230,23 @@ def test_on_resume_the_partner_cannot_change() -> None:
 
 def test_an_unknown_task_names_those_there_are() -> None:
     with pytest.raises(UsageError, match=r"no task 'x': there are .*pick_cube"):
-        training_plan.check_task("x")
+        check_task("x")
 
 
 def test_a_task_is_taken_in_its_version_for_another_robot() -> None:
-    assert training_plan.on_robot("pick_cube", "") == training_plan.on_robot("pick_cube", "panda") == "pick_cube"
+    assert on_robot("pick_cube", "") == on_robot("pick_cube", "panda") == "pick_cube"
     for robot in ("fr3", "so101", "piper", "trossen"):
-        name = training_plan.on_robot("pick_cube", robot)
+        name = on_robot("pick_cube", robot)
         assert get_task(name).robot == robot
-        assert training_plan.on_robot(name, robot) == name
+        assert on_robot(name, robot) == name
 
 
 def test_a_robot_that_a_task_is_not_there_for_is_one_readable_error() -> None:
     with pytest.raises(
         UsageError, match=r"--robot ur5: .* of 'pick_cube' for, one of panda, fr3, piper, so101, trossen"
     ):
-        training_plan.on_robot("pick_cube", "ur5")
+        on_robot("pick_cube", "ur5")
     with pytest.raises(UsageError, match=r"one of panda; .* write config/tasks/insert_peg_ROBOT.yaml"):
-        training_plan.on_robot("insert_peg", "fr3")
+        on_robot("insert_peg", "fr3")
     with pytest.raises(UsageError, match="no task 'pick_kube'"):
-        training_plan.on_robot("pick_kube", "fr3")
+        on_robot("pick_kube", "fr3")

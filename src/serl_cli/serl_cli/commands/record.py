@@ -62,7 +62,7 @@ def record(
         ./serl record pick_cube --teleop spacemouse --rtf 1 --viewer --raw bag
         ./serl record pick_cube --robot so101 --hardware emulated
     """
-    from serl_cli.training_plan import on_robot
+    from serl_cli.names import on_robot
     from serl_cli.work import record_demonstrations
 
     task = on_robot(task, robot)

@@ -157,7 +157,8 @@ def train(
         ./serl train relocate_forward --with relocate_backward
         ./serl train pick_cube --robot so101 --hardware emulated
     """
-    from serl_cli.training_plan import TrainingPlan, check_person, on_robot
+    from serl_cli.names import on_robot
+    from serl_cli.training_plan import TrainingPlan, check_person
     from serl_cli.work import train_policy
 
     if resume and robot:

@@ -18,8 +18,8 @@ from serl_training.env.graph_env import GraphEnv
 from serl_training.reward.graph_recorder import FrameListener, drive_episode
 from serl_training.reward.reward_frames import frame_source
 
+from serl_cli.names import check_task
 from serl_cli.reward.keys import pressed_keys
-from serl_cli.training_plan import check_task
 from serl_launch import domain
 from serl_tasks import Task, get_task
 

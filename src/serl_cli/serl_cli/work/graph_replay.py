@@ -30,9 +30,9 @@ from serl_training.env.graph_env import GraphEnv
 from serl_training.env.graph_reset import PersonReset, SimulatorReset
 from serl_training.link.contract import meaning_of
 
+from serl_cli.names import check_task
 from serl_cli.ranges import LARGEST_COUNT
 from serl_cli.run_config import read_run_config
-from serl_cli.training_plan import check_task
 from serl_launch import domain
 from serl_tasks import Task, get_task
 

@@ -15,7 +15,8 @@ from serl_recording.optional import require
 from serl_recording.registry import check_free, open_recording
 from serl_rl.storage.demonstrations import part_of
 
-from serl_cli.training_plan import check_arms, check_driver, check_task, check_teleop
+from serl_cli.names import check_task
+from serl_cli.training_plan import check_arms, check_driver, check_teleop
 
 
 def record(

@@ -16,6 +16,7 @@ from serl_launch.runs import Run
 from serl_launch.system import describe
 from serl_training.learner.run_log import RunLogError
 
+from serl_cli.names import check_task
 from serl_cli.report import autonomy, summary, turns
 from serl_cli.report.progress import TrainingStatus, make_display
 from serl_cli.run_config import check_unchanged, members, read_run_config, task_changes, write_run_config
@@ -26,7 +27,6 @@ from serl_cli.training_plan import (
     check_partner,
     check_policies,
     check_reward,
-    check_task,
     check_teleop,
     continued,
     person_settings,
