@@ -175,6 +175,13 @@ def test_an_e_stop_and_a_driver_in_fault_pause_training_until_that_is_over(
     driver.publish(DiagnosticStatus(level=DiagnosticStatus.OK, message="arm: holding"))
     wait_for(lambda: online(run, SPEC) > paused + 60, training)
 
+    paused_reports.clear()
+    driver.publish(DiagnosticStatus(level=DiagnosticStatus.ERROR, message="arm: fault: no cable", values=[state]))
+    ros.spin_until(lambda: paused_reports, 30.0, "the actor to say on /diagnostics that it is paused")
+    paused = online(run, SPEC)
+    node.destroy_publisher(driver)  # nobody is left who could take it back
+    wait_for(lambda: online(run, SPEC) > paused + 60, training)
+
 
 def test_what_a_person_takes_back_of_a_training_is_void_over_a_kill_of_the_learner(
     ros: Any, processes: Any, tmp_path: Path

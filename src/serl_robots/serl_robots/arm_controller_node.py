@@ -16,14 +16,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from serl_config.text import printable
 from serl_ros.arrays import from_array
-from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics, driver_problem
+from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from serl_ros.driver_status import DriverStatus
 from serl_ros.execution.faults import describe, report_fault
 from serl_ros.frames import declare_frame_prefix
 from serl_ros.node import run_node
@@ -112,6 +112,7 @@ class ArmControllerNode(Node):
         self._episodes = self.create_subscription(
             EpisodeStatus, self._pair.topic("episode"), guarded("topic episode", self._on_episode), LATCHED
         )
+        self._driver = DriverStatus(self, on_change=self._on_driver, guarded=guarded)
         self._kept = [
             self._episodes,
             self.create_subscription(
@@ -124,9 +125,7 @@ class ArmControllerNode(Node):
             self.create_subscription(
                 ActionCommand, "teleop/action", guarded("topic teleop/action", self._on_teleop), LOOP_10
             ),
-            self.create_subscription(
-                DiagnosticStatus, "driver/status", guarded("topic driver/status", self._on_driver), LATCHED
-            ),
+            self._driver.subscription,
             self.create_service(SetBool, "arm/estop", self._on_estop),
             self.create_service(Trigger, "arm/reset_estop", self._on_reset_estop),
             # local time: a world that stands still must not silence the watchdogs
@@ -318,9 +317,9 @@ class ArmControllerNode(Node):
             )
         )
 
-    def _on_driver(self, message: DiagnosticStatus) -> None:
+    def _on_driver(self, problem: str) -> None:
         if not self._broken:
-            self._publish(self._controller.on_driver(driver_problem(message), time.monotonic()))
+            self._publish(self._controller.on_driver(problem, time.monotonic()))
 
     def _on_estop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data:
@@ -370,6 +369,7 @@ class ArmControllerNode(Node):
         shown = self._measured, self._commanded, self._what_to_show()[0], self._state.header.stamp
         self._try(lambda: self._markers.show(*shown))
         if not self._broken:
+            self._driver.look()
             self._publish(self._controller.on_timer(now))
             self._move_to.look(now)
         if now >= self._status_due_at:

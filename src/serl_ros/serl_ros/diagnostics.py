@@ -24,15 +24,6 @@ def of(node: Node) -> "Diagnostics | None":
     return None if reference is None else reference()
 
 
-def driver_problem(status: DiagnosticStatus) -> str:
-    """Why the driver of an arm moves nothing, as a `driver/status` says; empty: it does what is commanded."""
-    if status.level == OK:
-        return ""
-    state = next((value.value for value in status.values if value.key == "state"), "")
-    advice = {"fault": "; see to that, then ./serl driver connect", "limp": "; ./serl driver hold switches it on"}
-    return printable(f"the driver, which moves nothing: {status.message}") + advice.get(state, "")
-
-
 class Diagnostics:
     """One status for each component of a node.
 

@@ -6,14 +6,13 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import WrenchStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
 from serl_config.text import printable
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import load_robot
-from serl_ros.diagnostics import driver_problem
+from serl_ros.driver_status import DriverStatus
 from serl_ros.incoming import subscribe
 from serl_ros.qos import LATCHED, LOOP_1, LOOP_10
 from serl_tasks.arm_sample import ArmSample, arm_topic
@@ -87,8 +86,7 @@ class GraphInputs:
         self.executed: ExecutedAction | None = None
         self.reward: Reward | None = None
         self.safety: SafetyStatus | None = None
-        self.driver = ""
-        self._drivers: dict[str, str] = {}
+        self._drivers = [DriverStatus(node, arm_topic(arm, "driver/status")) for arm in self._arms]
         self.problem = ""
         self.episode = self.step = 0
         self.task = task.name
@@ -105,9 +103,6 @@ class GraphInputs:
                 subscribe(node, ArmState, state, on_state, LOOP_1, MessageError),
                 subscribe(node, ExecutedAction, executed, on_executed, LOOP_10, MessageError),
                 node.create_subscription(SafetyStatus, safety, partial(self._on_safety, arm), LATCHED),
-                node.create_subscription(
-                    DiagnosticStatus, arm_topic(arm, "driver/status"), partial(self._on_driver, arm), LATCHED
-                ),
             ]
         self.observes_wrench = task.observes_wrench
         if task.observes_wrench:
@@ -115,6 +110,11 @@ class GraphInputs:
             self._subscriptions.append(subscribe(node, WrenchStamped, "wrench", self._on_wrench, LOOP_1, MessageError))
         if truth:
             self._subscriptions.append(subscribe(node, WorldState, "truth", self._on_truth, LOOP_10, MessageError))
+
+    @property
+    def driver(self) -> str:
+        """Why the driver of an arm moves nothing; empty while each does what is commanded, and where there is none."""
+        return next((driver.problem for driver in self._drivers if driver.problem), "")
 
     def begin(self, episode: int, task: str) -> None:
         """Begin an episode of a task: what was executed and judged before is not of it."""
@@ -204,10 +204,6 @@ class GraphInputs:
     def _on_safety(self, arm: str, message: SafetyStatus) -> None:
         self._safety[arm] = message
         self.safety = next((each for each in self._safety.values() if each.estop), message)
-
-    def _on_driver(self, arm: str, message: DiagnosticStatus) -> None:
-        self._drivers[arm] = driver_problem(message)
-        self.driver = next((problem for problem in self._drivers.values() if problem), "")
 
     def _on_problem(self, message: String) -> None:
         self.problem = printable(message.data)
