@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from serl_recording.registry import ReadSettings, format_of, open_recording
 from serl_recording.replay import Outcome, check_actions, check_control, compare, distance
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.demonstrations import demonstration_about
+from serl_training.actor.episode_numbers import FIRST_EVALUATION
 from serl_training.env.episode import EpisodeLost, EpisodeMode, Observation, episode_seed
 from serl_training.env.graph_env import GraphEnv
 from serl_training.env.graph_reset import PersonReset, SimulatorReset
@@ -288,7 +290,9 @@ def _replay_one(
     watch: _ArmWatch | None,
 ) -> Outcome:
     check_actions(path, episode)  # a run that goes on may have more of them than before
-    observation, _ = env.reset(seed=seed, options={"mode": EpisodeMode.EVALUATION})
+    # An arm controller drops the steps of an episode that it has heard of before, so no two replays share a number.
+    number = max(env.episode + 1, FIRST_EVALUATION + int(time.time()))
+    observation, _ = env.reset(seed=seed, options={"mode": EpisodeMode.EVALUATION, "episode": number})
     if watch is not None:
         watch.begin(observation)
     begin_ns = end_ns = env.stamp_ns
