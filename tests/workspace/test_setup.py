@@ -54,13 +54,15 @@ def test_a_change_builds_what_it_concerns(ready, changed, rebuilt):
 
 
 CHECKS = ["ruff check", "mypy ", "lint-imports "]
+PARALLEL = f"-m pytest -n {min(4, len(os.sched_getaffinity(0)))} --dist loadfile"
 
 
 @pytest.mark.parametrize(
     ("arguments", "calls"),
     [
-        ([], [*CHECKS, "-m pytest"]),  # as CI: everything
-        (["--fast"], [*CHECKS, "-m pytest -m not graph and not slow"]),
+        ([], [*CHECKS, f"{PARALLEL} -m not graph", "-m pytest -m graph"]),  # as CI: everything
+        (["--durations=9"], [f"{PARALLEL} -m not graph --durations=9", "-m pytest -m graph --durations=9"]),
+        (["--fast"], [*CHECKS, f"{PARALLEL} -m not graph and not slow"]),
         (["src/serl_rl/test", "-k", "journal"], ["-m pytest src/serl_rl/test -k journal"]),
         (["--fast", "tests"], ["-m pytest -m not graph and not slow tests"]),
         (["--mutants", "vice"], ["scripts/mutants.py vice"]),

@@ -85,7 +85,7 @@ def test_looks_differ_and_leave_the_world_as_it_is(looks_of):
         ({"camera_turn_deg": 1.0}, {"cam_quat"}),
         ({"camera_fovy_deg": 1.0}, {"cam_fovy"}),
     ],
-    ids=lambda value: next(iter(value)),
+    ids=min,
 )
 def test_each_setting_changes_what_it_says_and_nothing_else(looks_of, look, fields):
     looks, _ = looks_of(LookRange(**(dict.fromkeys(asdict(PLAIN), 0.0) | look)))
