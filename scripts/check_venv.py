@@ -2,7 +2,8 @@
 """Check the virtual environment that this runs in; name the first thing that is wrong with it.
 
 Without an argument: every file that pip installed is there. With the path of a lock: every package of the lock is
-installed, and so is everything that these packages require.
+installed, and so is everything that these packages require, but for what the files LOCK.overrides and LOCK.excludes
+beside it say otherwise about.
 """
 
 import re
@@ -32,11 +33,18 @@ def missing_file() -> Path | None:
     return None
 
 
+def named(requirements: Path) -> list[str]:
+    """Return the packages that a file of requirements names; none where there is no file."""
+    text = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
+    return re.findall(r"^[A-Za-z0-9][\w.-]*", text, re.MULTILINE)
+
+
 def hole(lock: Path) -> str | None:
     """Return one line about a package that the lock names, or that its packages require, and that is not there."""
     from packaging.requirements import Requirement
 
     found = installed()
+    otherwise = {normalized(name) for kind in ("overrides", "excludes") for name in named(lock.with_suffix(f".{kind}"))}
     # (who asks, for what, with which extra of the one who asks)
     pinned = re.findall(r"^[A-Za-z0-9][^\\\n#]*", lock.read_text(encoding="utf-8"), re.MULTILINE)
     waiting = [(str(lock), line, "") for line in pinned]
@@ -53,6 +61,8 @@ def hole(lock: Path) -> str | None:
             return f"{lock} has a hole: {asking} requires {text}, but {distribution.version} is installed"
         for extra in ("", *requirement.extras):
             for needed in distribution.requires or ():
+                if normalized(re.match(r"[\w.-]+", needed)[0]) in otherwise:  # type: ignore[index]
+                    continue  # an override is pinned by the lock itself, in the version that is wanted
                 if (entry := (f"{distribution.name} {distribution.version}", needed, extra)) not in seen:
                     seen.add(entry)
                     waiting.append(entry)

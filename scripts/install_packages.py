@@ -17,7 +17,7 @@ NETWORK = frozenset(
     " no-index proxy resume-retries retries timeout trusted-host use-deprecated use-feature".split()
 )
 # The packages without a wheel. They are built with the locked setuptools instead of whatever is the newest one today.
-BUILT_HERE = "empy,evdev"
+BUILT_HERE = "empy,evdev,feetech-servo-sdk"
 BUILDER = "setuptools"
 
 
@@ -62,8 +62,19 @@ def install(lock: Path) -> None:
     pip(*options, f"--no-binary={BUILT_HERE}", "-r", str(lock), environment=environment)
 
 
+def look_for(name: str, lock: Path) -> None:
+    """Find a package of a lock, and install nothing. Raises CalledProcessError when pip does not find that version."""
+    (entry,) = (entry for found, entry in entries(lock.read_text(encoding="utf-8")) if found == name)
+    requirement = entry.partition("\\")[0].strip()
+    options = ["install", "--dry-run", "--ignore-installed", "--no-deps", "--only-binary=:all:"]
+    pip(*options, requirement, environment=clean_environment())
+
+
 if __name__ == "__main__":
     try:
-        install(Path(sys.argv[1]))
+        if sys.argv[1] == "--look-for":
+            look_for(sys.argv[2], Path(sys.argv[3]))
+        else:
+            install(Path(sys.argv[1]))
     except subprocess.CalledProcessError as failure:
         sys.exit(failure.returncode)

@@ -140,13 +140,14 @@ make_venv() {
   venv_id >"$state/venv"
 }
 
-# set_up_extras NAME...: into $venv what requirements/extras/NAME.txt say. A virtual environment that is made anew lacks
-# them. Where one name is wrong nothing is installed.
+# set_up_extras NAME...: into $venv what requirements/extras/NAME.txt say, and what they stand on. A virtual environment
+# that is made anew lacks them. Where one name is wrong nothing is installed.
 set_up_extras() {
   local name requirements known
   for name in "$@"; do
-    if [[ $name == */* || ! -f $root/requirements/extras/$name.txt ]]; then
-      known=$(cd "$root/requirements/extras" && ls ./*.txt | sed 's,^\./,,; s/\.txt$//' | xargs)
+    if [[ $name == */* || ($name != torch && ! -f $root/requirements/extras/$name.txt) ]]; then
+      known=$(cd "$root/requirements/extras" && { ls ./*.txt; ! ls ./torch-*.txt || echo torch; } 2>/dev/null |
+        sed 's,^\./,,; s/\.txt$//' | sort | xargs)
       die "setup $name: expected optional packages that there are: $known."
     fi
   done
@@ -154,10 +155,49 @@ set_up_extras() {
   flock 9
   : >"$setup_log"
   for name in "$@"; do
-    requirements=$root/requirements/extras/$name.txt
-    install_packages
+    if grep -qs '^# Stands on: torch$' "$root/requirements/extras/$name.in" && ! find_torch; then set_up_torch; fi
+    if [ "$name" = torch ]; then set_up_torch; else set_up_extra "$name"; fi
   done
   exec 9>&-
+}
+
+set_up_extra() {
+  requirements=$root/requirements/extras/$1.txt
+  install_packages
+}
+
+# --- PyTorch: one version, two builds ---
+
+# Sets torch to the build that is in $venv, complete.
+find_torch() {
+  for torch in torch-cuda torch-cpu; do
+    if "$venv/bin/python" -I "$root/scripts/check_venv.py" "$root/requirements/extras/$torch.txt" >>"$setup_log" 2>&1; then
+      return 0
+    fi
+  done
+  return 1
+}
+
+nvidia_is_there() { nvidia-smi -L >>"$setup_log" 2>&1; }
+
+# For NVIDIA's cards where there is one; else the small build for CPUs, where pip knows of it.
+set_up_torch() {
+  local torch
+  if nvidia_is_there; then
+    say "PyTorch with CUDA, for the card that is here; ./serl setup torch-cpu brings the small build without it"
+    torch=torch-cuda
+  elif find_torch; then
+    say "PyTorch is there already: $torch"
+  elif "$venv/bin/python" -I "$root/scripts/install_packages.py" --look-for torch \
+    "$root/requirements/extras/torch-cpu.txt" >>"$setup_log" 2>&1; then
+    say "PyTorch in its build for CPUs, as no driver of NVIDIA's is here; ./serl setup torch-cuda brings the other one"
+    torch=torch-cpu
+  else
+    say "note: no driver of NVIDIA's is here, but pip finds no build of PyTorch for CPUs: so the one with CUDA comes, of" \
+      "some GB. Interrupt this and set PIP_EXTRA_INDEX_URL to PyTorch's index of builds for CPUs to have the small one."
+    torch=torch-cuda
+  fi
+  set_up_extra $torch
 }
 
 # set_up_gym NAME: a virtual environment of its own for what requirements/gym/NAME.txt says, in which that comes first

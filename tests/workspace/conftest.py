@@ -30,11 +30,14 @@ case "$*" in
       printf '#!/bin/bash\necho "%s $*" >>"$CALLS"; [ ! -e "$CALLS.%s_fails" ]\n' $tool $tool >"${!#}/bin/$tool"
       chmod +x "${!#}/bin/$tool"
     done ;;
+  *--look-for*) [ ! -e "$CALLS.no_build_for_cpus" ] ;;
   *install_packages.py*)
     echo "$*" >>"$CALLS"
     [ ! -e "$CALLS.pip_hangs" ] || sleep 60
     [ ! -e "$CALLS.pip_fails" ] || { echo "pip: the network is down"; exit 1; }
-    touch "$venv/lib/installed" ;;
+    lock=${!#}
+    touch "$venv/lib/installed" "$CALLS.${lock##*/}" ;;
+  *check_venv.py\ */extras/torch-*) lock=${!#}; [ -e "$CALLS.${lock##*/}" ] ;;
   *check_venv.py\ *) ;;
   *check_venv.py) [ -e "$venv/lib/installed" ] || { echo "serl: lib/installed is missing" >&2; exit 1; } ;;
   "-m pytest"* | scripts/mutants.py*) echo "$*" >>"$CALLS" ;;

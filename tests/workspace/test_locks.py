@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("jazzy", "kilted", "native")
+NATIVE = ROOT / "requirements/native.txt"
 NEWER = "99999"
 # What takes part in the installation itself has to be real; what has no wheel has to be built.
 REAL = ("packaging", "setuptools")
@@ -160,13 +161,47 @@ def test_a_lock_installs_while_everything_has_a_newer_version(lock, installation
 
 
 def test_a_hole_in_a_lock_is_named_in_one_line(installation, tmp_path):
-    whole = (ROOT / "requirements/native.txt").read_text()
+    whole = NATIVE.read_text()
     few = "".join(match[0] for match in ENTRY.finditer(whole) if match[1] in (*REAL, "pytest-cov", "coverage"))
     text = publish(tmp_path / "index", few)
     result = installation("".join(match[0] for match in ENTRY.finditer(text) if match[1] != "coverage"))
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if "has a hole" in line]
     assert re.search(r"lock\.txt has a hole: pytest-cov [\d.]+ requires coverage\[more\]", line)
+
+
+def test_what_is_said_beside_a_lock_is_no_hole(installation, tmp_path):
+    index = tmp_path / "index"
+    text = ""
+    for name, requires in (("acts", ["pins<1", "films", "real"]), ("pins", []), ("real", [])):
+        (index / name).mkdir(parents=True)
+        wheel(index / name, name, "2", requires)
+        (file,) = (index / name).iterdir()
+        (index / name / "index.html").write_text(f'<a href="{file.name}">{file.name}</a>')
+        text += f"{name}==2 \\\n    --hash=sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}\n"
+    text += publish(index, "".join(m[0] for m in ENTRY.finditer(NATIVE.read_text()) if m[1] in REAL))
+    (tmp_path / "lock.overrides").write_text("# newer\nPins\n")
+    assert "acts 2 requires films" in installation(text).stderr
+    (tmp_path / "lock.excludes").write_text("films\n")
+    (tmp_path / "lock.overrides").write_text("# pins\n")
+    assert "acts 2 requires pins<1" in installation(text).stderr
+    (tmp_path / "lock.overrides").write_text("Pins\n")
+    assert installation(text).returncode == 0
+
+
+@pytest.mark.parametrize("extra", sorted(path.stem for path in (ROOT / "requirements/extras").glob("*.txt")))
+def test_an_optional_package_takes_nothing_of_ours_in_another_version(extra):
+    def pins(lock: Path) -> dict[tuple[str, str], str]:
+        return {(match[1], match[3] or ""): match[2] for match in ENTRY.finditer(lock.read_text())}
+
+    ours, theirs = pins(NATIVE), pins(ROOT / f"requirements/extras/{extra}.txt")
+    assert theirs
+    names = {name for name, _ in theirs}
+    same = {pin: version for pin, version in theirs.items() if pin in ours}
+    assert same == {pin: ours[pin] for pin in same}
+    assert {ours[pin] for pin in ours if pin[0] in names} >= {
+        version for (name, _), version in theirs.items() if name in {pin[0] for pin in ours}
+    }
 
 
 def test_every_requirement_of_what_is_installed_is_in_the_lock():

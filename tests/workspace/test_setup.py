@@ -137,6 +137,38 @@ def test_several_optional_packages_are_installed_by_one_command_or_none_of_them(
     assert ready.calls() == [f"{install} {extras}/eyes.txt", f"{install} {extras}/ears.txt"]
 
 
+@pytest.mark.parametrize(
+    ("card", "found", "there", "names", "installed"),
+    [
+        (False, True, "", ["torch"], ["torch-cpu"]),
+        (False, False, "", ["torch"], ["torch-cuda"]),  # with a note
+        (True, True, "", ["torch"], ["torch-cuda"]),
+        (True, True, "torch-cpu", ["torch"], ["torch-cuda"]),
+        (False, True, "torch-cuda", ["torch"], ["torch-cuda"]),  # as somebody wanted it
+        (True, True, "", ["torch-cpu"], ["torch-cpu"]),
+        (False, True, "", ["acts", "torch"], ["torch-cpu", "acts", "torch-cpu"]),
+        (True, True, "torch-cpu", ["acts"], ["acts"]),
+        (False, True, "", ["eyes"], ["eyes"]),
+    ],
+)
+def test_which_build_of_pytorch_comes(ready, card, found, there, names, installed):
+    for name in ("acts", "eyes", "torch-cpu", "torch-cuda"):
+        ready.write(f"requirements/extras/{name}.txt", f"{name}==1\n")
+    ready.write("requirements/extras/acts.in", "# Stands on: torch\nacts==1\n")
+    tool = ready.tools / "nvidia-smi"
+    tool.write_text(f"#!/bin/bash\nexit {0 if card else 9}\n")
+    tool.chmod(0o755)
+    if not found:
+        Path(f"{ready.calls_file}.no_build_for_cpus").touch()
+    if there:
+        Path(f"{ready.calls_file}.{there}.txt").touch()
+    result = ready.serl("setup", *names, PATH=f"{ready.tools}:{ready.environment['PATH']}")
+    assert result.returncode == 0, result.stderr
+    lock = f"-I {ready.root}/scripts/install_packages.py {ready.root}/requirements/extras/"
+    assert ready.calls() == [f"{lock}{name}.txt" for name in installed]
+    assert ("set PIP_EXTRA_INDEX_URL" in result.stderr) == (not found)
+
+
 def test_a_lost_file_in_the_environment_makes_a_new_one(ready):
     (ready.root / ".venv/lib/installed").unlink()
     result = ready.serl("setup")
