@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What PyTorch's ways to pickle a tensor mean, for a machine that unpickles nothing. PyTorch is not needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, ClassVar, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serl_rl.encoders.pickle_machine import PickleMachine, Refused, kind_of
+
+MAX_DIMENSIONS: Final = 8
+
+
+class Meaning(Enum):
+    """What such a pickle may name. Nothing of it is imported."""
+
+    DICTIONARY = "OrderedDict"
+    TENSOR = "torch's _rebuild_tensor_v2"
+    FLOATS = "torch's FloatStorage"
+    INTEGERS = "torch's LongStorage"
+
+
+_DTYPES: Final[Mapping[Meaning, np.dtype[Any]]] = {
+    Meaning.FLOATS: np.dtype("<f4"),
+    Meaning.INTEGERS: np.dtype("<i8"),
+}
+
+
+class Storage(NamedTuple):
+    """Numbers that lie beside the pickle, under a key."""
+
+    key: str
+    dtype: np.dtype[Any]
+    size: int
+    """How many numbers."""
+
+
+class Tensor(NamedTuple):
+    """A view of a storage."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class TensorMachine(PickleMachine):
+    """Reads tensors of float32 and int64 in dictionaries, lists and tuples."""
+
+    names: ClassVar[Mapping[str, object]] = {
+        "collections OrderedDict": Meaning.DICTIONARY,
+        "torch._utils _rebuild_tensor_v2": Meaning.TENSOR,
+        "torch FloatStorage": Meaning.FLOATS,
+        "torch LongStorage": Meaning.INTEGERS,
+    }
+
+    def step(self, name: str, argument: Any) -> None:
+        """Do one instruction, also those of numbers, lists and storages."""
+        if name == "LONG1":
+            self.stack.append(argument)
+        elif name == "EMPTY_LIST":
+            self.stack.append([])
+        elif name in ("APPEND", "APPENDS"):
+            items = self.pop(1) if name == "APPEND" else self.pop_to_mark()
+            if not isinstance(self.stack[-1], list):
+                raise Refused(f"items appended to {kind_of(self.stack[-1])}")
+            self.stack[-1].extend(items)
+        elif name == "BINPERSID":
+            (reference,) = self.pop(1)
+            self.stack.append(_storage(reference))
+        else:
+            super().step(name, argument)
+
+    def reduce(self, function: object, arguments: object) -> object:
+        """A dictionary or a tensor. Raises Refused for every other call."""
+        match function, arguments:
+            case Meaning.DICTIONARY, ():
+                return {}
+            case Meaning.TENSOR, (Storage() as storage, int() as offset, tuple() as shape, tuple() as strides, _, {}):
+                return _tensor(storage, offset, shape, strides)
+        raise Refused(
+            f"a call of {function.value if isinstance(function, Enum) else kind_of(function)} that is not known"
+        )
+
+    def build(self, target: object, state: object) -> None:
+        """Pass over what PyTorch notes about the versions of modules."""
+        if not isinstance(target, dict) or not isinstance(state, dict) or state.keys() != {"_metadata"}:
+            raise Refused(f"the state of {kind_of(target)}")
+
+
+def view(numbers: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+    """The array that a tensor shows of the numbers of its storage, not writable."""
+    strides = tuple(stride * numbers.itemsize for stride in tensor.strides)
+    return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, strides, writeable=False)
+
+
+def _storage(reference: object) -> Storage:
+    # An archive leaves out the last entry, a view's, which is None in older files.
+    match reference:
+        case ("storage", Meaning() as kind, str() as key, str(), int() as size, None) | (
+            "storage",
+            Meaning() as kind,
+            str() as key,
+            str(),
+            int() as size,
+        ) if kind in _DTYPES and size >= 0:
+            return Storage(key, _DTYPES[kind], size)
+    raise Refused("a reference to something else than a storage")
+
+
+def _tensor(storage: Storage, offset: int, shape: tuple[Any, ...], strides: tuple[Any, ...]) -> Tensor:
+    numbers = (offset, *shape, *strides)
+    if len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in numbers):
+        raise Refused("a tensor without a shape")
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    # An element may not be shown twice either: a stride of nothing makes gigabytes of one number.
+    if 0 in shape or last >= storage.size or math.prod(shape) > storage.size:
+        raise Refused(f"a tensor {shape} that {storage.size} numbers do not hold")
+    return Tensor(storage, offset, shape, strides)
