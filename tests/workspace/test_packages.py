@@ -59,6 +59,7 @@ PIP_PACKAGES = {
 OPTIONAL = {
     "av",
     "can",
+    "draccus",
     "franky",
     "google_crc32c",
     "lerobot",

@@ -15,6 +15,7 @@ KINDS: Final[Mapping[str, str]] = {
     "mock": "serl_drivers.mock",
     "feetech": "serl_drivers.feetech.device",
     "franka": "serl_drivers.franka.device",
+    "lerobot": "serl_lerobot.robots.device",
     "piper": "serl_drivers.piper.device",
     "ros2_control": "serl_drivers.ros2_control.device_node",
     "serl_server": "serl_drivers.serl_server.device",
