@@ -74,6 +74,8 @@ OPTIONAL = {
     "ruckig",
     "scservo_sdk",
     "sdl2",
+    "torch",
+    "torchvision",
     "trossen_arm",
     "zstandard",
 }

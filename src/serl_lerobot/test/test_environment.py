@@ -34,7 +34,7 @@ def sent(robot: KinematicArm) -> np.ndarray:
 
 def test_whatever_is_asked_for_keeps_the_limits_of_joints_and_tool() -> None:
     robot, rng = arm(cameras=("front",)), np.random.default_rng(0)
-    env = SERLRobotEnvironment(robot, mapping=MAPPING, wall=Clock().wall, horizon=300, substeps=2)
+    env = SERLRobotEnvironment(robot, "so101", mapping=MAPPING, wall=Clock().wall, horizon=300, substeps=2)
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation) and observation["front"].shape == (128, 128, 3)
     assert observation["state"][:5] == pytest.approx(HOME, abs=0.02)
@@ -58,24 +58,27 @@ def test_whatever_is_asked_for_keeps_the_limits_of_joints_and_tool() -> None:
 
 
 def test_a_keep_out_box_keeps_the_tool_out() -> None:
-    clock, robot = Clock(), arm()
-    task = joint_task(SO101)
     x, y, z = Kinematics(SO101).tcp(HOME).position
-    box = (x - 0.03, y - 0.10, z - 0.05, x + 0.03, y - 0.06, z + 0.05)
-    task = replace(task, limits=replace(task.limits, keep_out=box))
-    env = SERLRobotEnvironment(robot, task=task, mapping=MAPPING, wall=clock.wall)
-    env.reset(seed=0)
-    acted: set[str] = set()
-    for _ in range(40):
-        *_, info = env.step(np.array([1, 0, 0, 0, 0, 0], np.float32))
-        acted |= set(info["limits"])
-    side = Kinematics(SO101).tcp(sent(robot)[-1]).position[1]
-    assert "keep_out" in acted and 0.005 < y - side < 0.06 - task.limits.keep_out_distance + 1e-6, (side, acted)
+    box = (x - 0.03, y - 0.12, z - 0.05, x + 0.03, y - 0.08, z + 0.05)
+    task = joint_task(SO101)
+    ways = []
+    for keep_out in ((), box):
+        robot = arm()
+        limited = replace(task, limits=replace(task.limits, keep_out=keep_out))
+        env = SERLRobotEnvironment(robot, "so101", task=limited, mapping=MAPPING, wall=Clock().wall)
+        env.reset(seed=0)
+        acted: set[str] = set()
+        for _ in range(40):
+            *_, info = env.step(np.array([1, 0, 0, 0, 0, 0], np.float32))
+            acted |= set(info["limits"])
+        ways.append(y - Kinematics(SO101).tcp(sent(robot)[-1]).position[1])
+    free, kept = ways
+    assert free > 0.065 and kept < 0.08 - task.limits.keep_out_distance + 1e-6 and "keep_out" in acted
 
 
 def test_actions_of_a_task_lead_the_tool() -> None:
     robot = arm()
-    env = SERLRobotEnvironment(robot, task="pick_cube_so101", mapping=MAPPING, wall=Clock().wall)
+    env = SERLRobotEnvironment(robot, "so101", task="pick_cube_so101", mapping=MAPPING, wall=Clock().wall)
     env.reset(seed=0)
     kinematics = Kinematics(SO101)
     before = kinematics.tcp(sent(robot)[-1]).position
@@ -88,7 +91,9 @@ def test_actions_of_a_task_lead_the_tool() -> None:
 
 def test_rewards_end_an_episode_and_a_success_is_told() -> None:
     clock = Clock()
-    env = SERLRobotEnvironment(arm(), mapping=MAPPING, wall=clock.wall, reward=lambda seen: seen["state"][0] > 0.08)
+    env = SERLRobotEnvironment(
+        arm(), "so101", mapping=MAPPING, wall=clock.wall, reward=lambda seen: seen["state"][0] > 0.08
+    )
     env.reset(seed=0)
     steps, terminated, began = 0, False, clock.now
     while not terminated:
@@ -100,7 +105,7 @@ def test_rewards_end_an_episode_and_a_success_is_told() -> None:
 
 def test_an_arm_that_does_not_answer_or_does_not_move_ends_the_episode_with_a_reason() -> None:
     robot = arm()
-    env = SERLRobotEnvironment(robot, mapping=MAPPING, wall=Clock().wall)
+    env = SERLRobotEnvironment(robot, "so101", mapping=MAPPING, wall=Clock().wall)
     env.reset(seed=0)
     robot.is_gone = True
     with pytest.raises(DriverError, match="LeRobot's kinematic_arm: ConnectionError: no status packet"):
@@ -115,11 +120,11 @@ def test_an_arm_that_does_not_answer_or_does_not_move_ends_the_episode_with_a_re
 
 def test_a_robot_with_other_joints_and_an_unknown_camera_are_refused() -> None:
     with pytest.raises(FeatureError, match=r"expected the numbers shoulder_pan.pos, .*, found a.pos, gripper.pos"):
-        SERLRobotEnvironment(KinematicArm(("a",), [0.0]))
+        SERLRobotEnvironment(KinematicArm(("a",), [0.0]), "so101")
     with pytest.raises(FeatureError, match=r"cameras among none, found .'front'"):
-        SERLRobotEnvironment(arm(), views={"front": None})  # type: ignore[dict-item]
+        SERLRobotEnvironment(arm(), "so101", views={"front": None})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="expected one of a single 'so101', found 'panda'"):
-        SERLRobotEnvironment(arm(), task="pick_cube")
+        SERLRobotEnvironment(arm(), "so101", task="pick_cube")
 
 
 def patiently(call: Callable[[], Any]) -> Any:
@@ -137,11 +142,13 @@ def test_lerobots_own_so101_goes_where_actions_lead(terminal: PseudoTerminal, ca
     follower = compat.load("lerobot.robots.so_follower")
     settings = {"port": terminal.path, "id": calibration.stem, "calibration_dir": calibration.parent}
     robot = follower.SO101Follower(follower.SO101FollowerConfig(use_degrees=True, **settings))
+    for number, angle in enumerate(SO101.configuration("ready"), start=1):
+        terminal.bus.servo(number).position = 2047 + angle * 4096 / (2 * np.pi)
     patiently(robot.bus.connect)
     robot.bus.disable_torque()  # else the registers of the calibration are locked
     robot.bus.write_calibration(robot.calibration)
     robot.bus.disconnect(disable_torque=False)
-    env = patiently(lambda: SERLRobotEnvironment(robot, mapping=MAPPING))
+    env = patiently(lambda: SERLRobotEnvironment(robot, "so101", mapping=MAPPING))
     env.reset(seed=0)
     for _ in range(4):
         observation, *_ = env.step(np.array([1, 0, 0, 0, 0, 1], np.float32))

@@ -4,8 +4,7 @@
 It talks to the robot in this process, without a graph; who wants an e-stop, a person's device or a recorder beside it
 drives the robot by the graph instead (device `lerobot` of the drivers)::
 
-    robot = SO101Follower(SO101FollowerConfig(port="/dev/ttyACM0", id="blue", use_degrees=True))
-    env = SERLRobotEnvironment(robot, "so101", reward=lambda observation: observation["state"][0] > 0.5)
+    env = SERLRobotEnvironment(robot, "NAME", reward=lambda observation: observation["state"][0] > 0.5)
     observation, info = env.reset()
     observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
 """
@@ -73,7 +72,7 @@ class SERLRobotEnvironment(gym.Env[Observation, NDArray[np.float32]]):
     def __init__(
         self,
         robot: Any,
-        model: str = "so101",
+        model: str,
         *,
         task: ArmTask | str | None = None,
         mapping: JointMapSettings | None = None,

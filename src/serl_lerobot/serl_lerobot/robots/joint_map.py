@@ -84,8 +84,8 @@ class JointMap:
         if missing or more:
             found = ", ".join(sorted(numbers)) or "none"
             raise FeatureError(
-                f"{who}: expected the numbers {', '.join(self.features)}, found {found}; say in joints and gripper which "
-                "is which"
+                f"{who}: expected the numbers {', '.join(self.features)}, found {found}; say in joints and gripper "
+                "which is which"
             )
 
     def ours(self, values: Mapping[str, Any]) -> tuple[NDArray[np.float64], float]:

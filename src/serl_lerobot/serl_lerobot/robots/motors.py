@@ -81,7 +81,7 @@ class Motors:
             serial.reset_input_buffer()
 
     def temperatures(self) -> dict[str, float]:
-        """Of each [degC]; nothing where they tell none."""
+        """Temperature of each motor [degC]; nothing where they tell none."""
         if not _has(self._bus, (_TEMPERATURE,)):
             return {}
         found = self._bus.sync_read(_TEMPERATURE, normalize=False)
