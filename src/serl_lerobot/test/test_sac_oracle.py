@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serl_lerobot import compat
 from serl_rl.foreign.lerobot_sac.policy import SacPolicy
+
+from serl_lerobot import compat
 
 pytest.importorskip("lerobot", reason="./serl setup lerobot")
 
