@@ -23,8 +23,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src"
 PLAIN_FOLDERS = {"language", "processes", "report"}
 ROS_MODULES = {"rclpy", "serl_ros", "serl_interfaces"}
-JAX_MODULES = {"jax", "jaxlib", "flax", "optax"}
-JAX_FOLDERS = ("serl_rl/jax", "serl_rl/benchmarks")  # the second one measures the first
+BACKENDS = {
+    "serl_rl/jax": {"jax", "jaxlib", "flax", "optax"},
+    "serl_rl/torch": {"torch"},
+    "serl_rl/benchmarks": {"jax", "torch"},  # measures the others
+    "serl_lerobot": {"torch"},  # LeRobot's own classes speak it
+}
 
 MOST_MODULES = 15  # in a folder
 MOST_LINES = 500  # of a file; one that needs more is two things
@@ -208,15 +212,22 @@ def test_a_plain_module_does_not_speak_ros(file):
     assert not imported_packages(file) & ROS_MODULES
 
 
-def test_only_one_folder_imports_jax():
-    """Another backend can stand beside it, and an actor or a tool without JAX loads nothing of it."""
-    places = tuple(str(SOURCES / folder.partition("/")[0] / folder) + "/" for folder in JAX_FOLDERS)
-    speakers = {file for file in python_files() if imported_packages(file) & JAX_MODULES}
-    assert len(speakers) > 10
-    assert not [module_name(file) for file in speakers if not str(file).startswith(places)]
+def test_each_backend_is_imported_in_its_own_folder_alone():
+    """They stand side by side, and an actor or a tool without them loads nothing of either."""
+    every = set().union(*BACKENDS.values())
+    speakers = {file: imported_packages(file) & every for file in python_files()}
+    assert sum(map(bool, speakers.values())) > 20
+    for file, spoken in speakers.items():
+        allowed = {
+            module
+            for folder, modules in BACKENDS.items()
+            if file.is_relative_to(SOURCES / folder.partition("/")[0] / folder)
+            for module in modules
+        }
+        assert not spoken - allowed, f"{module_name(file)} imports {sorted(spoken - allowed)}"
 
 
 @pytest.mark.parametrize("module", ["serl_training.actor_node", "serl_robots.arm_controller_node", "serl_sim.envs"])
-def test_a_process_beside_the_learner_never_loads_jax(module):
-    script = f"import sys, {module}; sys.exit('jax' in sys.modules)"
+def test_a_process_beside_the_learner_loads_no_backend(module):
+    script = f"import sys, {module}; sys.exit(not {{'jax', 'torch'}}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes what is computed by a backend: agents, policies that act on pictures, encoders of frames.
 
-The backend is JAX. It is imported by the functions here when they are called, and not before: JAX takes seconds to
-import, and whoever acts on vectors or on cached features does without.
+Agents are of JAX or of PyTorch, as the configuration says. A backend is imported by the functions here when they are
+called, and not before: that takes seconds, and whoever acts on vectors or on cached features does without.
 """
 
 from __future__ import annotations
+
+from importlib.util import find_spec
 
 from serl_rl.agent import Agent
 from serl_rl.config import EncoderConfig, LearningConfig
@@ -16,21 +18,37 @@ from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
 
 
+class BackendError(ValueError):
+    """A backend that cannot be used on this machine: says what is missing and how to get it."""
+
+
+def check_torch() -> None:
+    """Raise BackendError unless PyTorch is installed."""
+    if find_spec("torch") is None:
+        raise BackendError("backend: torch needs PyTorch, which is not installed: ./serl setup torch")
+
+
 def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None = None) -> Agent:
     """A new agent of the configured algorithm.
 
     Args:
         seed: of its parameters and of all that it draws.
         spec: of the transitions.
-        config: names the algorithm and holds its settings.
+        config: names the backend and the algorithm, and holds their settings.
         encoder: needed where observations hold pictures; the first weights of a trained one.
 
     Raises:
+        BackendError: the backend is not installed.
         DataError: the observations do not fit the configuration, or the encoder is missing or of another kind.
     """
-    from serl_rl.jax import agents
+    if config.backend == "torch":
+        check_torch()
+        from serl_rl.torch.agents import create_agent as create_torch_agent
 
-    return agents.create_agent(seed, spec, config, encoder)
+        return create_torch_agent(seed, spec, config, encoder)
+    from serl_rl.jax.agents import create_agent as create_jax_agent
+
+    return create_jax_agent(seed, spec, config, encoder)
 
 
 def make_policy(snapshot: PolicySnapshot, encoder: Encoder | None = None) -> NumpyPolicy:

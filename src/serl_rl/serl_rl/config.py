@@ -287,9 +287,26 @@ class ActingConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class TorchConfig:
+    """How the PyTorch backend computes. None of it changes what is learned, but for rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU where PyTorch finds one."""
+    compile: bool = True
+    """Compile each step of the update into one program, which takes about a minute the first time on a machine. On a
+    CPU that needs a C++ compiler; where there is none, steps are taken as they are written."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of matrix products and convolutions in training; parameters and losses are float32 with either."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class LearningConfig:
     """How a policy is learned from demonstrations and own experience."""
 
+    backend: Literal["jax", "torch"] = "jax"
+    """What computes; checkpoints and policies are the same files with both. See docs/backends.md."""
+    torch: TorchConfig = Field(default_factory=TorchConfig)
+    """With backend torch."""
     agent: Literal["sac", "drqv2", "hybrid", "vice", "bc"] = "sac"
     """The algorithm; its settings are under its name. See docs/algorithms.md."""
     policies: Literal["one", "per_arm"] = "one"

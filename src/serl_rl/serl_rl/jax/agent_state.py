@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar, cast
 
 import jax
@@ -11,12 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from serl_rl.agent_arrays import check_names, with_later_parts
 from serl_rl.spec import DataError
 
 Tree = TypeVar("Tree")
-
-_LATER = {"acting_average/actor": "actor", "acting_average/vision": "critic/vision"}
-"""Parts of the state that older checkpoints lack, and what they begin as."""
 
 
 def named_arrays(tree: Any) -> dict[str, NDArray[Any]]:
@@ -29,9 +27,7 @@ def with_named_arrays(tree: Tree, arrays: Mapping[str, NDArray[Any]]) -> Tree:
     """A tree of the same structure with leaves from `named_arrays`; raises DataError if they differ in kind."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     names = [_name(path) for path, _ in leaves]
-    if set(names) != set(arrays):
-        surplus, missing = sorted(set(arrays) - set(names)), sorted(set(names) - set(arrays))
-        raise DataError("arrays", f"{len(names)} known names", f"unknown {surplus[:3]}, missing {missing[:3]}")
+    check_names(arrays, names)
     restored = [_restored(name, arrays[name], leaf) for name, (_, leaf) in zip(names, leaves, strict=True)]
     return cast(Tree, jax.tree_util.tree_unflatten(structure, restored))
 
@@ -50,18 +46,7 @@ class NamedState:
 
         Raises DataError if names, shapes or dtypes differ.
         """
-        return with_named_arrays(self, _with_later_parts(arrays, self.arrays()))
-
-
-def _with_later_parts(arrays: Mapping[str, NDArray[Any]], names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """The arrays, and for those of `names` that came later what they begin as."""
-    completed = dict(arrays)
-    for name in names:
-        for later, earlier in _LATER.items():
-            source = name.replace(later, earlier, 1)
-            if name not in arrays and source != name and source in arrays:
-                completed[name] = arrays[source]
-    return completed
+        return with_named_arrays(self, with_later_parts(arrays, self.arrays()))
 
 
 def _name(path: Sequence[Any]) -> str:

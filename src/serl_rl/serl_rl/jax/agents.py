@@ -15,8 +15,8 @@ from serl_rl.jax.per_arm import PerArmAgent
 from serl_rl.jax.pictures.frozen_encoder import FrozenEncoderAgent
 from serl_rl.jax.sac import SACAgent
 from serl_rl.jax.vice import VICEAgent
-from serl_rl.jax.vision import has_pictures
 from serl_rl.spec import TransitionSpec
+from serl_rl.vision_inputs import has_pictures
 
 Algorithm = SACAgent | DrQv2Agent | HybridAgent | VICEAgent | BCAgent
 

@@ -20,10 +20,11 @@ from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import MLP, critic_ensemble
 from serl_rl.jax.snapshots import make_snapshot
 from serl_rl.jax.update import Batch, Info, Params, Update, trained_encoder
-from serl_rl.jax.vision import encode_observation, encoded_width, init_vision
+from serl_rl.jax.vision import encode_observation, init_vision
 from serl_rl.policy.acting import NoisyMean
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
+from serl_rl.vision_inputs import encoded_width
 
 CRITICS = 2
 

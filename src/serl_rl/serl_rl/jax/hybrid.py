@@ -32,13 +32,11 @@ from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import LOG_STD_MAX, LOG_STD_MIN, MLP
 from serl_rl.jax.sac import SACAgent, acting_snapshot
 from serl_rl.jax.update import Batch, Info, Params, Update
-from serl_rl.jax.vision import encoded_width
 from serl_rl.policy.acting import ArmAndGrasp
-from serl_rl.policy.grasps import GripperPlace, arm_components, grasp_table, locate_grippers
+from serl_rl.policy.grasps import SAME, GripperPlace, arm_components, grasp_table, locate_grippers
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
-
-_SAME = 0.1  # difference up to which two commands are the same, of a range of 2
+from serl_rl.vision_inputs import encoded_width
 
 
 class GraspCritic(nn.Module):
@@ -133,7 +131,7 @@ def matching_grasps(executed: jax.Array, held: jax.Array) -> jax.Array:
     table = jnp.asarray(grasp_table(executed.shape[-1]))
     distances = jnp.abs(jnp.where(table == 0.0, held[:, None, :], table) - executed[:, None, :])
     nearest = distances.min(axis=1, keepdims=True)
-    return jnp.all(distances <= nearest + _SAME, axis=-1).astype(jnp.float32)
+    return jnp.all(distances <= nearest + SAME, axis=-1).astype(jnp.float32)
 
 
 def taught_grasps(batch: Batch, grippers: tuple[GripperPlace, ...]) -> tuple[jax.Array, jax.Array]:
@@ -149,7 +147,7 @@ def taught_grasps(batch: Batch, grippers: tuple[GripperPlace, ...]) -> tuple[jax
 def changes(executed: jax.Array, held: jax.Array) -> jax.Array:
     """Number of grippers (B,) whose executed command is nearer to closing or opening than to staying."""
     extreme = jnp.minimum(jnp.abs(executed - 1.0), jnp.abs(executed + 1.0))
-    return jnp.sum(jnp.abs(executed - held) > extreme + _SAME, axis=-1).astype(jnp.float32)
+    return jnp.sum(jnp.abs(executed - held) > extreme + SAME, axis=-1).astype(jnp.float32)
 
 
 def grasp_values(agent: HybridAgent, grasp: Params, observation: jax.Array) -> jax.Array:

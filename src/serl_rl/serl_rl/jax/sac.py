@@ -28,10 +28,11 @@ from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianPolicy, critic_ensemble, squashed_sample
 from serl_rl.jax.snapshots import make_snapshot, with_exploring
 from serl_rl.jax.update import Batch, Info, Params, Update, trained_encoder
-from serl_rl.jax.vision import encode_observation, encoded_width, has_pictures, init_vision
+from serl_rl.jax.vision import encode_observation, init_vision
 from serl_rl.policy.acting import Actor, SquashedGaussian
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
+from serl_rl.vision_inputs import encoded_width, has_pictures
 
 
 class SACAgent(NamedState, struct.PyTreeNode):

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import jax
 from flax.traverse_util import flatten_dict
+from numpy.typing import NDArray
 
 from serl_rl.config import Activation, VisionConfig
-from serl_rl.jax.vision import frame_shapes, has_pictures
 from serl_rl.policy.acting import Actor
-from serl_rl.policy.snapshot import EXPLORING, FrameInput, PolicySnapshot
+from serl_rl.policy.assembly import assemble, exploring_with
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
 
 Params = Any
@@ -38,22 +38,10 @@ def make_snapshot(
         actor: what the outputs mean.
         further: parameters of other networks that the actor needs, by name.
     """
-    arrays = flatten_dict(jax.device_get(network["params"]), sep="/")
+    networks = _arrays(network)
     for name, params in further.items():
-        arrays |= flatten_dict({name: jax.device_get(params["params"])}, sep="/")
-    frames = None
-    if spec.frame_names:
-        arrays |= flatten_dict({"vision": jax.device_get(vision_params["params"])}, sep="/")
-        frames = FrameInput(
-            shapes=frame_shapes(spec),
-            pictures=has_pictures(spec),
-            frame_stack=spec.frame_stack,
-            pooling=vision.pooling,
-            encoder_kind=vision.encoder.kind if has_pictures(spec) else "",
-            encoder=spec.encoder,
-        )
-    widths = {name: spec.observation[name].elements for name in spec.vector_names}
-    return PolicySnapshot(arrays, widths, activation, actor, frames, spec.meaning)
+        networks |= {f"{name}/{path}": array for path, array in _arrays(params).items()}
+    return assemble(spec, vision, _arrays(vision_params), networks, activation, actor)
 
 
 def with_exploring(snapshot: PolicySnapshot, vision_params: Params, network: Params) -> PolicySnapshot:
@@ -64,6 +52,8 @@ def with_exploring(snapshot: PolicySnapshot, vision_params: Params, network: Par
         vision_params: parameters of the `ObservationEncoder` through which an exploring actor looks.
         network: parameters of the actor that explores.
     """
-    parts = {"vision": vision_params["params"]} if snapshot.frames else {}
-    exploring = flatten_dict({EXPLORING: jax.device_get({**network["params"], **parts})}, sep="/")
-    return replace(snapshot, arrays={**snapshot.arrays, **exploring})
+    return exploring_with(snapshot, _arrays(vision_params), _arrays(network))
+
+
+def _arrays(variables: Params) -> dict[str, NDArray[Any]]:
+    return dict(flatten_dict(jax.device_get(variables.get("params", {})), sep="/"))

@@ -14,8 +14,9 @@ import numpy as np
 from serl_rl.config import VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.encoders.networks import encoder_params
-from serl_rl.jax.vision import check_vision, encode_pictures, has_pictures, shift_pictures
+from serl_rl.jax.vision import encode_pictures, shift_pictures
 from serl_rl.spec import DataError, TransitionSpec
+from serl_rl.vision_inputs import check_vision, has_pictures
 
 Params = Any
 Batch = dict[str, Any]

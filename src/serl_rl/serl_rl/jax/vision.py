@@ -16,10 +16,9 @@ import jax.numpy as jnp
 
 from serl_rl.config import VisionConfig
 from serl_rl.encoders.architecture import PICTURE_CHANNELS
-from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.encoders.networks import make_encoder
 from serl_rl.jax.encoders.shift import random_shift
-from serl_rl.spec import DataError, TransitionSpec, kind_of
+from serl_rl.spec import TransitionSpec, kind_of
 
 Params = Any
 Observation = Mapping[str, jax.Array]
@@ -114,35 +113,6 @@ def encode_stack(encode: Any, pictures: jax.Array) -> jax.Array:
     return jnp.moveaxis(features.reshape(batch, stack, h, w, c), 1, 3).reshape(batch, h, w, stack * c)
 
 
-def check_vision(spec: TransitionSpec, vision: VisionConfig, encoder: Encoder | None) -> None:
-    """Raise DataError unless observations of `spec` are what the configuration expects and an encoder is there."""
-    kinds = {name: spec.observation[name].kind for name in spec.frame_names}
-    expected = "features" if vision.encoder.caches_features else "image"
-    for name, kind in kinds.items():
-        if kind != expected:
-            entry = spec.observation[name]
-            raise DataError(f"observation {name}", expected, f"{kind}: {entry.dtype} {entry.shape}")
-        if kind == "image" and spec.observation[name].shape[2] != PICTURE_CHANNELS:
-            raise DataError(f"observation {name}", "pictures with 3 channels", str(spec.observation[name].shape))
-    if kinds and spec.frame_stack != vision.frame_stack:
-        raise DataError("frame_stack", str(vision.frame_stack), str(spec.frame_stack))
-    if "image" in kinds.values():
-        if encoder is None:
-            raise DataError("encoder", "an encoder for the pictures", "none")
-        if encoder.kind != vision.encoder.kind:
-            raise DataError("encoder", vision.encoder.kind, encoder.kind)
-
-
-def has_pictures(spec: TransitionSpec) -> bool:
-    """Whether observations contain pictures, as against features or nothing but vectors."""
-    return any(spec.observation[name].kind == "image" for name in spec.frame_names)
-
-
-def frame_shapes(spec: TransitionSpec) -> dict[str, tuple[int, int, int]]:
-    """Shapes (H, W, S * 3) of pictures and (h, w, S * c) of feature maps, by the name of the entry."""
-    return {name: cast(tuple[int, int, int], spec.drawn_shape(name)) for name in spec.frame_names}
-
-
 def init_vision(key: jax.Array, spec: TransitionSpec, vision: VisionConfig, trained_encoder: Params) -> Params:
     """Parameters of an `ObservationEncoder`, drawn with the random key `key`, ().
 
@@ -155,12 +125,6 @@ def init_vision(key: jax.Array, spec: TransitionSpec, vision: VisionConfig, trai
     if trained_encoder is None:
         return params
     return {"params": params["params"] | {"encoder": trained_encoder["params"]}}
-
-
-def encoded_width(spec: TransitionSpec, vision: VisionConfig) -> int:
-    """Length D of what an `ObservationEncoder` makes of an observation."""
-    vectors = sum(spec.observation[name].elements for name in spec.vector_names)
-    return vectors + vision.width * len(spec.frame_names)
 
 
 def encode_observation(

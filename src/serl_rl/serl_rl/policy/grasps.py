@@ -17,6 +17,9 @@ from serl_rl.spec import DataError, TransitionSpec
 
 CLOSE, STAY, OPEN = -1.0, 0.0, 1.0
 
+SAME = 0.1
+"""Difference up to which two commands of a gripper are the same, of a range of 2."""
+
 
 def grasp_table(grippers: int) -> NDArray[np.float32]:
     """All grasps (M, G) of G grippers: CLOSE, STAY or OPEN for each."""

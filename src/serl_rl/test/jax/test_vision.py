@@ -12,8 +12,9 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax import vision
 from serl_rl.jax.encoders import shift as shifts
 from serl_rl.jax.encoders.networks import encoder_params
-from serl_rl.jax.vision import SpatialEmbeddings, SpatialSoftmax, check_vision, encode_stack, encoded_width
+from serl_rl.jax.vision import SpatialEmbeddings, SpatialSoftmax, encode_stack
 from serl_rl.spec import DataError, TransitionSpec
+from serl_rl.vision_inputs import check_vision, encoded_width
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 

@@ -19,9 +19,9 @@ from serl_rl.config import VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.encoders.networks import encoder_params
 from serl_rl.jax.update import Batch, Info, SteppingAgent, Update, prepared
-from serl_rl.jax.vision import check_vision, frame_shapes
 from serl_rl.policy.snapshot import PolicySnapshot
-from serl_rl.spec import ArraySpec, TransitionSpec
+from serl_rl.spec import TransitionSpec
+from serl_rl.vision_inputs import behind_frozen_encoder, check_vision, of_pictures
 
 
 class FeatureAgent(SteppingAgent, Protocol):
@@ -78,12 +78,7 @@ class FrozenEncoderAgent(struct.PyTreeNode):
         """
         check_vision(spec, vision, encoder)
         assert encoder is not None
-        features = {}
-        for name in spec.frame_names:
-            height, width, _ = spec.observation[name].shape
-            features[name] = ArraySpec((1, *encoder.feature_shape(height, width)), "float16")
-        cached = replace(vision, encoder=replace(vision.encoder, cached=True))
-        agent = create(replace(spec, observation={**spec.observation, **features}, encoder=encoder.hash), cached)
+        agent = create(*behind_frozen_encoder(spec, vision, encoder))
         return cls(agent, jax.device_put(encoder_params(encoder)), spec, vision, encoder)
 
     @property
@@ -109,5 +104,5 @@ class FrozenEncoderAgent(struct.PyTreeNode):
         """A copy of what acting needs beside the encoder, whose hash it names."""
         snapshot = self.agent.policy_snapshot()
         assert snapshot.frames is not None
-        frames = replace(snapshot.frames, shapes=frame_shapes(self.spec), pictures=True, encoder_kind=self.encoder.kind)
+        frames = replace(snapshot.frames, **of_pictures(self.spec, self.encoder))
         return replace(snapshot, frames=frames)

@@ -12,11 +12,10 @@ from serl_rl.agent import Agent
 from serl_rl.backends import create_agent
 from serl_rl.config import EncoderConfig, LearningConfig, SACConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.jax.sac import SACAgent
 from serl_rl.replay.buffer import empty_batch
 from serl_rl.spec import TransitionSpec
 
-from .reference import AFTER_ONE, AFTER_TWENTY, expect_same, expect_same_info, state_of, stirred, update
+from .reference import AFTER_ONE, AFTER_TWENTY, expect_same, expect_same_info, make_agent, state_of, update
 from .sac_reference import SACReference
 from .sight import Sight
 
@@ -48,9 +47,9 @@ def make_batch(spec: TransitionSpec, seed: int, n_steps: int = 1, utd_ratio: int
     return batch
 
 
-def both(config: SACConfig, sight: Sight, encoder: Encoder | None = None) -> tuple[Agent, SACReference]:
+def both(backend: str, config: SACConfig, sight: Sight, encoder: Encoder | None = None) -> tuple[Agent, SACReference]:
     """An agent, and what it shall do."""
-    agent = stirred(create_agent(0, sight.spec, LearningConfig(sac=config, vision=sight.vision), encoder))
+    agent = make_agent(backend, sight.spec, encoder, sac=config, vision=sight.vision)
     return agent, SACReference(state_of(agent), agent.arrays()["key"], config, sight)
 
 
@@ -67,8 +66,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_update_and_twenty(case):
-    agent, reference = both(replace(CONFIG, **CASES[case]), Sight(SPEC))
+def test_one_update_and_twenty(backend, case):
+    agent, reference = both(backend, replace(CONFIG, **CASES[case]), Sight(SPEC))
     start = dict(reference.state)
     for number in range(20):
         batch = make_batch(SPEC, number)
@@ -81,8 +80,8 @@ def test_one_update_and_twenty(case):
     expect_same_info(info, expected, AFTER_TWENTY)
 
 
-def test_deviations_beyond_their_bounds_get_no_slope():
-    agent, _ = both(CONFIG, Sight(SPEC))
+def test_deviations_beyond_their_bounds_get_no_slope(backend):
+    agent, _ = both(backend, CONFIG, Sight(SPEC))
     arrays = agent.arrays()
     bias = arrays["actor/params/head/bias"]
     agent = agent.with_arrays(arrays | {"actor/params/head/bias": bias + np.float32([0.0, 0.0, 3.0, -11.0])})
@@ -93,8 +92,8 @@ def test_deviations_beyond_their_bounds_get_no_slope():
     expect_same(agent, reference.state, start, AFTER_ONE)
 
 
-def test_a_new_agent_has_learned_nothing():
-    arrays = SACAgent.create(0, SPEC, CONFIG).arrays()
+def test_a_new_agent_has_learned_nothing(backend):
+    arrays = create_agent(0, SPEC, LearningConfig(backend=backend, sac=CONFIG)).arrays()
     assert np.exp(arrays["log_temperature"]) == pytest.approx(CONFIG.initial_temperature)
     for name, array in arrays.items():
         if name.startswith("target_critic/"):
@@ -107,8 +106,8 @@ def test_a_new_agent_has_learned_nothing():
             assert not array.any(), name
 
 
-def test_two_environment_steps_of_three_updates():
-    agent, reference = both(replace(CONFIG, backup_entropy=True), Sight(SPEC))
+def test_two_environment_steps_of_three_updates(backend):
+    agent, reference = both(backend, replace(CONFIG, backup_entropy=True), Sight(SPEC))
     start, batch = dict(reference.state), make_batch(SPEC, 0, n_steps=2, utd_ratio=3)
     agent, info = agent.update(batch)
     expect_same_info(info, update(reference, batch), AFTER_ONE)
@@ -129,7 +128,7 @@ STATE, MAPS, PICTURES = ((3,), "float32"), ((1, 3, 2, 4), "float16"), ((16, 12, 
     ],
     ids=["embeddings", "softmax", "average", "frozen encoder", "trained encoder"],
 )
-def test_updates_that_look(camera, pooling, frozen, frame_stack):
+def test_updates_that_look(backend, camera, pooling, frozen, frame_stack):
     pictures = camera is PICTURES
     entries = {"front": camera, "state": STATE, "wrist": camera}
     spec = TransitionSpec(entries, 2, encoder="" if pictures else "hash", frame_stack=frame_stack)
@@ -137,7 +136,7 @@ def test_updates_that_look(camera, pooling, frozen, frame_stack):
     vision = VisionConfig(encoder=eyes, pooling=pooling, embeddings=2, width=5, frame_stack=frame_stack)
     encoder = Encoder.random("small", 0) if pictures else None
     sight = Sight(spec, vision, encoder.weights if encoder and frozen else None)
-    agent, reference = both(replace(CONFIG, backup_entropy=True), sight, encoder)
+    agent, reference = both(backend, replace(CONFIG, backup_entropy=True), sight, encoder)
     start = dict(reference.state)
     for number in range(2):
         batch = make_batch(spec, number, n_steps=1, utd_ratio=2, size=6)

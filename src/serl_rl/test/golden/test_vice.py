@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from serl_rl.config import SACConfig, VICEConfig, VisionConfig
-from serl_rl.jax.vice import VICEAgent
 from serl_rl.replay.buffer import empty_batch
 from serl_rl.spec import TransitionSpec
 
@@ -27,9 +26,9 @@ from .reference import (
     descend,
     expect_same,
     expect_same_info,
+    make_agent,
     parameters,
     state_of,
-    stirred,
     update,
 )
 from .sac_reference import SACReference
@@ -149,10 +148,10 @@ def make_batch(spec: TransitionSpec, seed: int, size: int = 12) -> dict[str, Any
     ],
     ids=["as it comes", "log odds", "without mixup", "feature maps"],
 )
-def test_one_update_and_twenty(spec, changes, updates):
+def test_one_update_and_twenty(backend, spec, changes, updates):
     config = replace(CONFIG, **changes)
     sight = Sight(spec, VisionConfig(embeddings=2, width=5))
-    agent = stirred(VICEAgent.create(0, spec, config, SAC, sight.vision))
+    agent = make_agent(backend, spec, agent="vice", vice=config, sac=SAC, vision=sight.vision)
     arrays = agent.arrays()
     reference = VICEReference(state_of(agent), (arrays["key"], arrays["sac/key"]), config, SAC, sight)
     start = reference.state

@@ -26,6 +26,7 @@ from .reference import (
     expect_same,
     expect_same_info,
     follow,
+    make_agent,
     parameters,
     state_of,
     stirred,
@@ -138,10 +139,10 @@ def make_batch(spec: TransitionSpec, seed: int, size: int = 12) -> dict[str, Any
     ],
     ids=["one gripper", "two grippers", "feature maps"],
 )
-def test_one_update_and_twenty(spec, changes, sac_changes, updates):
+def test_one_update_and_twenty(backend, spec, changes, sac_changes, updates):
     config, sac = replace(CONFIG, **changes), replace(SAC, **sac_changes)
     sight = Sight(spec, VisionConfig(embeddings=2, width=5))
-    agent = stirred(HybridAgent.create(0, spec, config, sac, sight.vision))
+    agent = make_agent(backend, spec, agent="hybrid", hybrid=config, sac=sac, vision=sight.vision)
     reference = HybridReference(state_of(agent), agent.arrays()["sac/key"], config, sac, sight)
     start = reference.state
     for number in range(updates):

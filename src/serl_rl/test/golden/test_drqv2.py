@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from serl_rl.config import DrQv2Config, VisionConfig
-from serl_rl.jax.drqv2 import DrQv2Agent
 from serl_rl.replay.buffer import ReplayBuffer, Sampling, empty_batch
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk
@@ -29,10 +28,10 @@ from .reference import (
     expect_same,
     expect_same_info,
     follow,
+    make_agent,
     normal,
     parameters,
     state_of,
-    stirred,
     update,
     valued,
 )
@@ -133,14 +132,14 @@ def make_batch(spec: TransitionSpec, seed: int, utd_ratio: int = 1, size: int = 
     return batch
 
 
-def both(config: DrQv2Config, sight: Sight) -> tuple[DrQv2Agent, DrQv2Reference]:
-    agent = stirred(DrQv2Agent.create(0, sight.spec, config, sight.vision))
+def both(backend: str, config: DrQv2Config, sight: Sight) -> tuple[Any, DrQv2Reference]:
+    agent = make_agent(backend, sight.spec, agent="drqv2", drqv2=config, vision=sight.vision)
     return agent, DrQv2Reference(state_of(agent), agent.arrays()["key"], config, sight)
 
 
 @pytest.mark.parametrize("changes", [{}, {"hidden_sizes": (8, 6), "activation": "tanh", "layer_norm": False}])
-def test_one_update_and_twenty(changes):
-    agent, reference = both(replace(CONFIG, **changes), Sight(SPEC))
+def test_one_update_and_twenty(backend, changes):
+    agent, reference = both(backend, replace(CONFIG, **changes), Sight(SPEC))
     start = dict(reference.state)
     for number in range(20):
         batch = make_batch(SPEC, number, utd_ratio=2)
@@ -153,10 +152,10 @@ def test_one_update_and_twenty(changes):
     expect_same_info(info, expected, AFTER_TWENTY)
 
 
-def test_updates_that_look():
+def test_updates_that_look(backend):
     entries = {"front": ((1, 3, 2, 4), "float16"), "state": ((3,), "float32")}
     sight = Sight(TransitionSpec(entries, 2, encoder="hash"), VisionConfig(embeddings=2, width=5))
-    agent, reference = both(CONFIG, sight)
+    agent, reference = both(backend, CONFIG, sight)
     start, batch = dict(reference.state), make_batch(sight.spec, 0, size=6)
     agent, info = agent.update(batch)
     expect_same_info(info, update(reference, batch), AFTER_ONE)
@@ -180,7 +179,7 @@ def returns(rewards: NDArray, terminated: bool, start: int) -> tuple[float, floa
     return total, discount, 0.0 if terminated and step == len(rewards) else 1.0, step
 
 
-def test_an_update_on_episodes_that_ended_or_were_cut_off(make_chunk):
+def test_an_update_on_episodes_that_ended_or_were_cut_off(backend, make_chunk):
     buffer = ReplayBuffer(SPEC, 100)
     batch = make_batch(SPEC, 0, size=16)
     row = 0
@@ -200,7 +199,7 @@ def test_an_update_on_episodes_that_ended_or_were_cut_off(make_chunk):
             row += 1
     assert row == 16
     stored = buffer.transitions(Sampling(n_step=N_STEP, discount=DISCOUNT))
-    agent, reference = both(CONFIG, Sight(SPEC))
+    agent, reference = both(backend, CONFIG, Sight(SPEC))
     start_state = dict(reference.state)
     agent, info = agent.update(
         {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from serl_rl.backends import create_agent, make_policy
-from serl_rl.config import ActingConfig, DrQv2Config, LearningConfig, VisionConfig
+from serl_rl.config import ActingConfig, DrQv2Config, LearningConfig, TorchConfig, VisionConfig
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.replay.buffer import Sampling, empty_batch
 from serl_rl.spec import TransitionSpec
@@ -64,9 +64,11 @@ def make_batch(
     return batch
 
 
-def both(agent_name: str, spec: TransitionSpec, **changes: Any) -> tuple[Any, Reference]:
+def both(backend: str, agent_name: str, spec: TransitionSpec, **changes: Any) -> tuple[Any, Reference]:
     """An agent that plans three actions, and what it shall do."""
     config = LearningConfig(
+        backend=backend,  # type: ignore[arg-type]
+        torch=TorchConfig(device="cpu", compile=False),
         agent=agent_name,  # type: ignore[arg-type]
         sac=replace(test_sac.CONFIG, **changes) if agent_name == "sac" else test_hybrid.SAC,
         drqv2=test_drqv2.CONFIG,
@@ -113,8 +115,8 @@ def both(agent_name: str, spec: TransitionSpec, **changes: Any) -> tuple[Any, Re
         "hybrid with two grippers",
     ],
 )
-def test_updates_from_chunks(agent_name, spec, changes):
-    agent, reference = both(agent_name, spec, **changes)
+def test_updates_from_chunks(backend, agent_name, spec, changes):
+    agent, reference = both(backend, agent_name, spec, **changes)
     start = dict(reference.state)
     for number in range(8):
         batch = make_batch(spec, number, goals=agent_name == "vice")
@@ -131,9 +133,9 @@ def test_updates_from_chunks(agent_name, spec, changes):
     ("algorithm", "actor"),
     [("sac", "acting_average/actor"), ("drqv2", "actor"), ("hybrid", "sac/acting_average/actor")],
 )
-def test_policies_execute_what_they_plan_and_then_look_again(algorithm, actor):
+def test_policies_execute_what_they_plan_and_then_look_again(backend, algorithm, actor):
     spec = test_hybrid.SPEC if algorithm == "hybrid" else test_sac.SPEC
-    agent, reference = both(algorithm, spec)
+    agent, reference = both(backend, algorithm, spec)
     policy = make_policy(PolicySnapshot.from_bytes(agent.policy_snapshot().to_bytes()))
     policy.check(spec)
     network = below(parameters(reference.state, actor, "grasp"), f"{actor}/params")

@@ -10,7 +10,11 @@ import jax
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from serl_rl.backends import create_agent
+from serl_rl.config import LearningConfig, TorchConfig
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.replay.buffer import map_batch
+from serl_rl.spec import TransitionSpec
 
 from .networks import State, adam
 from .tape import Value, gradients
@@ -123,6 +127,13 @@ def follow(state: State, target: str, network: str, rate: float) -> None:
     for name in [name for name in state if name.startswith(f"{target}/")]:
         online = state[name.replace(target, network, 1)]
         state[name] = (1.0 - rate) * state[name] + rate * online
+
+
+def make_agent(backend: str, spec: TransitionSpec, encoder: Encoder | None = None, **settings: Any) -> Any:
+    """A new agent of a backend, stirred, with these settings of `LearningConfig`."""
+    computing = TorchConfig(device="cpu", compile=False)
+    config = LearningConfig(backend=backend, torch=computing, **settings)  # type: ignore[arg-type]
+    return stirred(create_agent(0, spec, config, encoder))
 
 
 def stirred(agent: AgentT, seed: int = 0, only: Iterable[str] = ("",)) -> AgentT:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ ACTORS = {
         ("vice", "average", "tanh", True),
     ],
 )
-def test_the_best_action(algorithm, pooling, activation, layer_norm):
+def test_the_best_action(backend, algorithm, pooling, activation, layer_norm):
     network: dict[str, Any] = {"hidden_sizes": (8, 6), "activation": activation, "layer_norm": layer_norm}
     config = LearningConfig(
         agent=algorithm,
@@ -63,7 +64,7 @@ def test_the_best_action(algorithm, pooling, activation, layer_norm):
         vice=VICEConfig(hidden_sizes=(8,)),
         vision=VisionConfig(pooling=pooling, embeddings=2, width=5),
     )
-    agent: Any = stirred(create_agent(0, SPEC, config))
+    agent: Any = stirred(create_agent(0, SPEC, replace(config, backend=backend)))
     policy = make_policy(PolicySnapshot.from_bytes(agent.policy_snapshot().to_bytes()))
     state, sight = state_of(agent), Sight(SPEC, config.vision)
     actor, eyes = ACTORS[algorithm]
@@ -86,7 +87,7 @@ def test_the_best_action(algorithm, pooling, activation, layer_norm):
 
 
 @pytest.mark.parametrize("algorithm", ["sac", "hybrid", "vice"])
-def test_what_explores_is_the_actor_of_the_last_update_behind_its_own_eyes(algorithm):
+def test_what_explores_is_the_actor_of_the_last_update_behind_its_own_eyes(backend, algorithm):
     config = LearningConfig(
         agent=algorithm,
         sac=SACConfig(hidden_sizes=(8, 6), acting_rate=0.1),
@@ -94,7 +95,7 @@ def test_what_explores_is_the_actor_of_the_last_update_behind_its_own_eyes(algor
         vice=VICEConfig(hidden_sizes=(8,)),
         vision=VisionConfig(pooling="spatial_embeddings", embeddings=2, width=5),
     )
-    agent: Any = stirred(create_agent(0, SPEC, config))
+    agent: Any = stirred(create_agent(0, SPEC, replace(config, backend=backend)))
     policy = make_policy(PolicySnapshot.from_bytes(agent.policy_snapshot().to_bytes()))
     state, sight = state_of(agent), Sight(SPEC, config.vision)
     actor, eyes = (part.replace("acting_average/actor", "actor") for part in ACTORS[algorithm])

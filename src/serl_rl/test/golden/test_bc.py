@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from serl_rl.config import BCConfig, VisionConfig
-from serl_rl.jax.bc import BCAgent
 from serl_rl.replay.buffer import Sampling, empty_batch
 from serl_rl.spec import TransitionSpec
 
@@ -24,8 +23,8 @@ from .reference import (
     descend,
     expect_same,
     expect_same_info,
+    make_agent,
     state_of,
-    stirred,
     update,
 )
 from .sight import Sight
@@ -80,9 +79,9 @@ def make_batch(seed: int, size: int = 12) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("changes", [{}, {"hidden_sizes": (8, 6), "activation": "tanh", "layer_norm": False}])
-def test_one_update_and_twenty(changes):
+def test_one_update_and_twenty(backend, changes):
     config = replace(CONFIG, **changes)
-    agent = stirred(BCAgent.create(0, SPEC, config, VISION))
+    agent = make_agent(backend, SPEC, agent="bc", bc=config, vision=VISION)
     reference = BCReference(state_of(agent), config, Sight(SPEC, VISION))
     start = dict(reference.state)
     for number in range(20):

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trees of tensors: dictionaries of them, and states of agents, which are dataclasses with them in some fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self, TypeVar
+
+import torch
+
+Tree = TypeVar("Tree")
+
+
+def static(**arguments: Any) -> Any:
+    """A field of a `Node` that holds no tensors, and says how they are computed with."""
+    return field(metadata={"static": True}, **arguments)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A state whose fields are trees, but for those that are `static`; these are hashable."""
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values in some fields."""
+        return replace(self, **changes)
+
+
+def children(tree: Any) -> list[tuple[str, Any]]:
+    """What a dictionary or a node holds, by name; those of a dictionary in the order of their names."""
+    if isinstance(tree, dict):
+        return sorted(tree.items())
+    return [(each.name, getattr(tree, each.name)) for each in fields(tree) if not each.metadata.get("static")]
+
+
+def named_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors, by their paths as field/.../name."""
+    if isinstance(tree, torch.Tensor):
+        yield prefix, tree
+        return
+    for name, child in children(tree):
+        yield from named_leaves(child, f"{prefix}/{name}" if prefix else name)
+
+
+def leaves(tree: Any) -> list[torch.Tensor]:
+    """All tensors, in the order of `named_leaves`."""
+    return [leaf for _, leaf in named_leaves(tree)]
+
+
+def with_leaves(tree: Tree, values: list[torch.Tensor]) -> Tree:
+    """A tree of the same structure with other leaves, in the order of `leaves`."""
+    remaining = iter(values)
+    return map_tree(lambda _: next(remaining), tree)
+
+
+def map_tree(function: Callable[..., Any], tree: Tree, *others: Any) -> Tree:
+    """A tree of the same structure, made of what a function says of the leaves at the same place of all trees."""
+    if not isinstance(tree, (dict, Node)):
+        return function(tree, *others)
+    below = [dict(children(other)) for other in others]
+    changed = {name: map_tree(function, child, *(other[name] for other in below)) for name, child in children(tree)}
+    if isinstance(tree, dict):
+        return changed  # type: ignore[return-value]
+    return tree.replace(**changed)  # type: ignore[return-value]
+
+
+def structure(tree: Any) -> Any:
+    """What two trees have in common that differ only in the values of their leaves; hashable."""
+    if isinstance(tree, torch.Tensor):
+        return (tuple(tree.shape), tree.dtype, tree.device)
+    if not isinstance(tree, (dict, Node)):
+        raise TypeError(f"tree: expected tensors, dictionaries and nodes, found {type(tree).__name__}")
+    kind = type(tree)
+    fixed: tuple[Any, ...] = ()
+    if isinstance(tree, Node):
+        fixed = tuple(getattr(tree, each.name) for each in fields(tree) if each.metadata.get("static"))
+    return (kind, fixed, tuple((name, structure(child)) for name, child in children(tree)))
