@@ -75,10 +75,7 @@ OPTIONAL = {
     "scservo_sdk",
     "sdl2",
     "torch",
-<<<<<<< HEAD
     "torchvision",
-=======
->>>>>>> a38fec8 (Agents of PyTorch beside those of JAX: the same names, files, draws and steps, chosen by the setting backend)
     "trossen_arm",
     "zstandard",
 }
