@@ -74,9 +74,9 @@ OPTIONAL = {
     "ruckig",
     "scservo_sdk",
     "sdl2",
-    "torch",
     "torchvision",
     "trossen_arm",
+    "wandb",
     "zstandard",
 }
 

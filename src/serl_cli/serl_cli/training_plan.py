@@ -21,7 +21,9 @@ from serl_cli.ranges import LARGEST_COUNT, MOST_CONFIRMATIONS
 from serl_tasks import get_task
 
 # What may change when a run is continued; the rest is in the data already.
-CHANGEABLE = frozenset({"max_steps", "goal", "confirm", "eval_every", "eval_episodes", "rtf", "viewer", "teleop"})
+CHANGEABLE = frozenset(
+    {"max_steps", "goal", "confirm", "eval_every", "eval_episodes", "rtf", "viewer", "teleop", "wandb"}
+)
 _DEEPEST_KEY = 8
 _SHOWN = {"task": "TASK", "settings": "--set", "partner": "--with"}
 
@@ -50,6 +52,7 @@ class TrainingPlan:
     partner: str = ""  # task that undoes it, learned by turns with it; empty: none
     hardware: Literal["simulated", "emulated", "real"] = "simulated"  # what the arm is
     person: str = "fresh"  # what is human about the scripted person: name of a file in config/people
+    wandb: str = ""  # project of Weights & Biases that gets its numbers, too; empty: none
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache
 from typing import Any
 
 from serl_config.named_files import load_named
+from serl_config.optional import is_installed, setup_line
 from serl_config.schema import ConfigError, Field, config, suggestion
 from serl_robots.control.arm_task import ArmTask
 
@@ -30,8 +30,8 @@ class EmulatorConfig:
     @property
     def missing(self) -> str:
         """What is not installed, and what brings it; empty where all is there."""
-        absent = [name for name in self.modules if importlib.util.find_spec(name) is None]
-        return f"{', '.join(absent)} not installed: ./serl setup {self.extra}" if absent else ""
+        absent = [name for name in self.modules if not is_installed(name)]
+        return f"{', '.join(absent)} not installed: {setup_line(self.extra)}" if absent else ""
 
 
 @config(kw_only=True)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways of an arm through joint space, and when it is where on them."""
 
-import importlib
 import itertools
 import math
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.optional import optional_module
 from serl_robots.control.move_to import path_derivatives
 from serl_robots.model.pose import Pose
 
@@ -20,7 +20,7 @@ Way = NDArray[np.float64]
 _SAMPLES: Final = 0.02  # [rad] of the fastest joint between two poses of the tool that are looked at
 _SAME: Final = 1e-9
 
-SETUP: Final = "./serl setup planning"
+EXTRA: Final = "planning"
 
 
 class PlanningError(ValueError):
@@ -63,10 +63,8 @@ def library(name: str) -> ModuleType:
     Raises:
         MissingPlanner: it is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingPlanner(f"planned motions need {name.partition('.')[0]}: {SETUP} installs it ({error})") from error
+    module: ModuleType = optional_module(name, extra=EXTRA, needed_by="a planned motion", error=MissingPlanner)
+    return module
 
 
 def timed(way: Way, limits: MotionLimits, period: float, tool: Callable[[Vector], Pose]) -> TimedWay:

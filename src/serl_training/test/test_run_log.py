@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serl_training.learner.run_log import COLUMNS, METRICS_FILE, TENSORBOARD_DIR, RunLog, RunLogError, read_metrics
+from serl_training.learner.run_log import (
+    COLUMNS,
+    METRICS_FILE,
+    TENSORBOARD_DIR,
+    Entry,
+    RunLog,
+    RunLogError,
+    entries_after,
+    read_metrics,
+)
 from tensorboardX.proto.event_pb2 import Event
 
 HEADER = ",".join(COLUMNS) + "\n"
@@ -150,3 +159,34 @@ def test_a_file_that_is_deleted_is_not_written_in_silence(tmp_path):
         (tmp_path / "metrics.csv").unlink()
         with pytest.raises(RunLogError, match=r"metrics\.csv: was deleted"):
             log.write("learner", 2, {"loss": 0.5})
+
+
+def test_who_follows_the_numbers_gets_each_once_and_no_half_of_a_line(tmp_path):
+    assert entries_after(tmp_path, 0) == ([], 0)
+    with RunLog(tmp_path) as log:
+        log.write("learner", 1, {"loss": 0.5, "q": 2.0})
+        first, position = entries_after(tmp_path, 0)
+        log.write("actor", 3, {"success": 1.0})
+        log.write("actor", 3, {"success": 0.0})
+    path = tmp_path / METRICS_FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4])
+    second, position = entries_after(tmp_path, position)
+    path.write_bytes(whole)
+    third, position = entries_after(tmp_path, position)
+    assert [(e.env_steps, e.node, e.values) for e in [*first, *second, *third]] == [
+        (1, "learner", {"loss": 0.5, "q": 2.0}),
+        (3, "actor", {"success": 1.0}),
+        (3, "actor", {"success": 0.0}),
+    ]
+    assert (position, entries_after(tmp_path, position)) == (len(whole), ([], len(whole)))
+    assert isinstance(first[0], Entry) and first[0].wall_time <= third[0].wall_time
+
+
+def test_what_is_no_such_file_is_not_followed(tmp_path):
+    (tmp_path / METRICS_FILE).write_text("step,loss\n1,2\n")
+    with pytest.raises(RunLogError, match="not a metrics file"):
+        entries_after(tmp_path, 0)
+    (tmp_path / METRICS_FILE).write_text(HEADER + "1.0,oops,actor,a,1.0\n")
+    with pytest.raises(RunLogError, match="after byte 0"):
+        entries_after(tmp_path, 0)

@@ -8,10 +8,11 @@ import time
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.optional import setup_line
 from serl_launch.errors import CommandError
 from serl_planning.inverse_kinematics import InverseKinematics
 from serl_planning.motion_planner import MotionPlanner
-from serl_planning.way import SETUP, PlanningError
+from serl_planning.way import EXTRA, PlanningError
 from serl_robots.model.kinematics import Kinematics
 from serl_robots.model.pose import Pose
 from serl_robots.model.robot import READY, RobotModel, load_robot
@@ -61,7 +62,7 @@ def plan_success(bench: Bench) -> Measurement:
         CommandError: OMPL is not installed.
     """
     if importlib.util.find_spec("ompl") is None:
-        raise CommandError(f"plan_success needs ompl: {SETUP}")
+        raise CommandError(f"plan_success needs ompl: {setup_line(EXTRA)}")
     shares, medians = {}, {}
     for seed in bench.seeds:
         found, times = _plan_all(seed)

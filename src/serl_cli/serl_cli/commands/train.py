@@ -93,8 +93,8 @@ def train(
         str,
         typer.Option(
             metavar="RUN",
-            help="Continue this run; only --max-steps, --goal, --confirm, --eval-*, --rtf, --teleop and --viewer may "
-            "change.",
+            help="Continue this run; only --max-steps, --goal, --confirm, --eval-*, --rtf, --teleop, --viewer and "
+            "--wandb may change.",
             autocompletion=complete_run,
             rich_help_panel=_START,
         ),
@@ -137,6 +137,14 @@ def train(
         ),
     ] = None,
     hardware: HardwareOption = "simulated",
+    wandb: Annotated[
+        str,
+        typer.Option(
+            metavar="PROJECT",
+            help="Send metrics, configuration, curve, film and checkpoints to this project of Weights & Biases, too "
+            "([bold]./serl setup wandb[/bold]).",
+        ),
+    ] = "",
     report: Annotated[bool, typer.Option(help="Draw the learning curve and film the policy at the end.")] = True,
 ) -> None:
     """Train a policy until it succeeds, through the whole ROS graph.
@@ -184,6 +192,7 @@ def train(
         reward=reward,
         classifier=str(classifier.absolute()) if classifier else "",
         partner=partner,
+        wandb=wandb,
     )
     if _was_given(context, "person") and not resume:
         check_person(plan)

@@ -19,6 +19,7 @@ from serl_training.learner.run_log import RunLogError
 from serl_cli.names import check_task
 from serl_cli.report import autonomy, summary, turns
 from serl_cli.report.progress import TrainingStatus, make_display
+from serl_cli.report.wandb_sink import following
 from serl_cli.run_config import check_unchanged, members, read_run_config, task_changes, write_run_config
 from serl_cli.training_plan import (
     TrainingPlan,
@@ -115,6 +116,21 @@ def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool, 
 
 def _train(run: Run, plan: TrainingPlan, report: bool, *, resumed: bool, page: bool) -> bool:
     console = Console()
+
+    def note(line: str) -> None:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    learners = [member for member, _ in members(run, plan)]
+    with following(learners, plan.wandb, run.name if plan.partner else "", note) as sink:
+        reached = _train_and_report(run, plan, report, console, resumed=resumed, page=page)
+        if sink is not None:
+            sink.send_files()
+    return reached
+
+
+def _train_and_report(
+    run: Run, plan: TrainingPlan, report: bool, console: Console, *, resumed: bool, page: bool
+) -> bool:
     started = time.monotonic()
     try:
         with _graph(run, plan, console) as graph:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from serl_config.optional import optional_module
 from serl_config.text import printable
 
 from serl_drivers.franka.hand_intent import HandIntent
@@ -36,11 +37,7 @@ def load_franky() -> Any:
     Raises:
         SessionError: it is not installed.
     """
-    try:
-        import franky
-    except ImportError as error:
-        raise SessionError(f"franky is not installed ({error}); ./serl setup franka brings it") from error
-    return franky
+    return optional_module("franky", extra="franka", needed_by="libfranka's client", error=SessionError)
 
 
 def failures(franky: Any) -> tuple[type[Exception], ...]:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final
 
+from serl_config.optional import optional_module
+
 from serl_drivers.piper import frames
 
 FRAME_BYTES: Final = 8
@@ -29,11 +31,7 @@ def load_sdk() -> Any:
     Raises:
         LinkError: they are not installed.
     """
-    try:
-        import piper_sdk
-    except ImportError as error:
-        raise LinkError(f"the vendor's SDK is not installed ({error}); ./serl setup piper brings it") from error
-    return piper_sdk
+    return optional_module("piper_sdk", extra="piper", needed_by="the vendor's SDK", error=LinkError)
 
 
 class PiperLink:

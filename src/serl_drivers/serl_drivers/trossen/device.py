@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 import numpy as np
+from serl_config.optional import optional_module
 from serl_config.schema import ConfigError, Field, build, config
 from serl_config.text import printable
 from serl_robots.model.robot import RobotModel
@@ -87,12 +88,9 @@ class TrossenDevice:
         """
         self.close()
         settings = self._settings
-        try:
-            import trossen_arm
-        except ImportError as error:
-            raise self._error(
-                f"the vendor's driver is not installed ({error}); ./serl setup trossen brings it"
-            ) from error
+        trossen_arm = optional_module(
+            "trossen_arm", extra="trossen", needed_by="the vendor's driver", error=self._error
+        )
         self._sdk, driver = trossen_arm, trossen_arm.TrossenArmDriver()
         with self._asking():
             driver.configure(

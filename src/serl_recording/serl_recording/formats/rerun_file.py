@@ -20,7 +20,7 @@ from serl_recording.format import Writer
 from serl_recording.optional import require
 
 NAME: Final = "a file for rerun's viewer"
-SETUP: Final = "./serl setup rerun"
+EXTRA: Final = "rerun"
 _VECTOR: Final = 1  # dimensions of what is drawn as curves
 _MOST_CURVES: Final = 64  # of one entry: what has more is left out, as features of pictures are
 
@@ -38,7 +38,7 @@ class RerunWriter(Writer):
     """
 
     def __init__(self, path: Path, spec: RecordingSpec, pictures: str = "jpeg") -> None:
-        self._rerun = rerun = require("rerun", NAME, SETUP)
+        self._rerun = rerun = require("rerun", NAME, EXTRA)
         self._spec, self._path = spec, path
         self._encode = encode_jpeg if pictures == "jpeg" else encode_png
         self._media = f"image/{pictures}"
@@ -109,7 +109,7 @@ class RerunWriter(Writer):
         """Read what was written, and count it."""
         found: Counter[str] = Counter()
         try:
-            for part in require("rerun.chunk", NAME, SETUP).RrdReader(self._path).stream():
+            for part in require("rerun.chunk", NAME, EXTRA).RrdReader(self._path).stream():
                 if not part.is_static:
                     found[part.entity_path.strip("/").replace("\\", "")] += part.num_rows
         except (RuntimeError, OSError, ValueError) as error:

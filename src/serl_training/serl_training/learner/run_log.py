@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 # The library's own SummaryWriter writes from a thread that a full disk ends, after which every call blocks forever.
-from serl_config.files import FileError, read_bytes
+from serl_config.files import FileError, open_file, read_bytes
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
@@ -30,6 +30,7 @@ TENSORBOARD_DIR = "tensorboard"
 COLUMNS = ("wall_time", "env_steps", "node", "name", "value")
 TENSORBOARD_FLUSH_PERIOD = 2.0  # [s]
 _LONGEST_LINE = 65536  # [bytes]
+_LOOK = 2**20  # [bytes] that `entries_after` reads at once
 _HEADER = (",".join(COLUMNS) + "\n").encode()
 
 
@@ -154,6 +155,52 @@ class RunLog:
                 self._tensorboard_flush = now
         except OSError as error:
             raise RunLogError(f"{self._run_dir / TENSORBOARD_DIR}: cannot be written: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was written together: numbers of one node at one time."""
+
+    wall_time: float  # [s] since the epoch
+    env_steps: int
+    node: str
+    values: dict[str, float]
+
+
+def entries_after(run_dir: Path | str, position: int) -> tuple[list[Entry], int]:
+    """What a run's ``RunLog`` has written since the last look, and where to look on; at most 1 MiB at once.
+
+    Args:
+        run_dir: folder of the run; nothing need be there yet.
+        position: of the last look [bytes]; 0 at first.
+
+    Raises:
+        RunLogError: ``metrics.csv`` is another kind of file or damaged.
+    """
+    path = Path(run_dir) / METRICS_FILE
+    if not path.exists():
+        return [], position
+    try:
+        with open_file(path) as file:
+            file.seek(position)
+            content = file.read(_LOOK)
+    except (FileError, OSError) as error:
+        raise RunLogError(f"{path}: cannot be read: {error}") from error
+    complete = content[: content.rfind(b"\n") + 1]
+    if position == 0 and complete and not complete.startswith(_HEADER):
+        raise RunLogError(f"{path}: not a metrics file (expected the header {','.join(COLUMNS)!r})")
+    entries: list[Entry] = []
+    try:
+        for row in csv.reader(io.StringIO((complete if position else complete[len(_HEADER) :]).decode())):
+            wall_time, env_steps, node, name, value = row
+            key = (float(wall_time), int(env_steps), node)
+            last = entries[-1] if entries else None
+            if last is None or name in last.values or key != (last.wall_time, last.env_steps, last.node):
+                entries.append(last := Entry(*key, values={}))
+            last.values[name] = float(value)
+    except (ValueError, csv.Error) as error:
+        raise RunLogError(f"{path}: expected {','.join(COLUMNS)} after byte {position}: {error}") from error
+    return entries, position + len(complete)
 
 
 def read_metrics(run_dir: Path | str) -> dict[str, Series]:
