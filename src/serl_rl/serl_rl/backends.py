@@ -13,6 +13,8 @@ from serl_rl.agent import Agent
 from serl_rl.config import EncoderConfig, LearningConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.frames import FrameEncoder
+from serl_rl.foreign.act.acting import ActPolicy
+from serl_rl.foreign.act.directory import ActCheckpoint
 from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
@@ -80,3 +82,14 @@ def make_frame_encoder(encoder: Encoder, config: EncoderConfig, seed: int) -> Fr
     from serl_rl.jax.encoders import frames
 
     return frames.FrameEncoder(encoder, config.views, config.shift, seed)
+
+
+def make_act_policy(checkpoint: ActCheckpoint) -> ActPolicy:
+    """An ACT policy that acts; its first action compiles, some seconds.
+
+    Args:
+        checkpoint: of the policy, as `serl_rl.foreign.act.directory.read_act` reads it.
+    """
+    from serl_rl.jax.act.predicting import ActNetwork
+
+    return ActPolicy(checkpoint, ActNetwork(checkpoint))

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ResNet that makes feature maps of pictures (He et al., arXiv 1512.03385), with frozen batch normalisation.
+
+The normalisation is folded into the convolutions, which is exact as it never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from serl_rl.foreign.act.config import ActConfig
+
+Parameters = Mapping[str, Any]
+
+EPSILON = 1e-5
+
+
+class Convolution(NamedTuple):
+    """A convolution and the normalisation behind it."""
+
+    kernel: jax.Array
+    """(height, width, in, out)."""
+    bias: jax.Array
+
+
+def fold(parameters: Parameters, config: ActConfig) -> dict[str, Convolution]:
+    """The convolutions of the backbone, by name, from tensors as `parameter_shapes` names them."""
+    folded = {"conv1": _folded(parameters, "backbone.conv1", "backbone.bn1")}
+    for stage, blocks in enumerate(config.backbone_blocks, 1):
+        for block in range(blocks):
+            name = f"layer{stage}.{block}"
+            for index in range(1, 4 if config.bottleneck else 3):
+                folded[f"{name}.conv{index}"] = _folded(
+                    parameters, f"backbone.{name}.conv{index}", f"backbone.{name}.bn{index}"
+                )
+            if f"backbone.{name}.downsample.0.weight" in parameters:
+                folded[f"{name}.downsample"] = _folded(
+                    parameters, f"backbone.{name}.downsample.0", f"backbone.{name}.downsample.1"
+                )
+    return folded
+
+
+def feature_map(layers: Mapping[str, Convolution], config: ActConfig, pictures: jax.Array) -> jax.Array:
+    """Feature maps (B, h, w, C) of normalised pictures (B, H, W, 3); h is H / 32, rounded up."""
+    x = jax.nn.relu(_convolve(layers["conv1"], pictures, stride=2))
+    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    dilated = bool(config.replace_final_stride_with_dilation)
+    for stage, blocks in enumerate(config.backbone_blocks, 1):
+        for block in range(blocks):
+            last = dilated and stage == 4
+            stride = 2 if block == 0 and stage > 1 and not last else 1
+            dilation = 2 if last and block > 0 else 1
+            x = _block(layers, f"layer{stage}.{block}", x, stride, dilation, bottleneck=config.bottleneck)
+    return x
+
+
+def _block(
+    layers: Mapping[str, Convolution], name: str, x: jax.Array, stride: int, dilation: int, *, bottleneck: bool
+) -> jax.Array:
+    shortcut = x
+    if f"{name}.downsample" in layers:
+        shortcut = _convolve(layers[f"{name}.downsample"], x, stride)
+    if bottleneck:
+        x = jax.nn.relu(_convolve(layers[f"{name}.conv1"], x))
+        x = jax.nn.relu(_convolve(layers[f"{name}.conv2"], x, stride, dilation))
+        x = _convolve(layers[f"{name}.conv3"], x)
+    else:
+        x = jax.nn.relu(_convolve(layers[f"{name}.conv1"], x, stride))
+        x = _convolve(layers[f"{name}.conv2"], x)
+    return jax.nn.relu(x + shortcut)
+
+
+def _convolve(layer: Convolution, x: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
+    padding = layer.kernel.shape[0] // 2 * dilation
+    made = jax.lax.conv_general_dilated(
+        x,
+        layer.kernel,
+        (stride, stride),
+        ((padding, padding), (padding, padding)),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return made + layer.bias
+
+
+def _folded(parameters: Parameters, convolution: str, norm: str) -> Convolution:
+    scale = parameters[f"{norm}.weight"] * jax.lax.rsqrt(parameters[f"{norm}.running_var"] + EPSILON)
+    kernel = jnp.transpose(parameters[f"{convolution}.weight"], (2, 3, 1, 0)) * scale
+    return Convolution(kernel, parameters[f"{norm}.bias"] - parameters[f"{norm}.running_mean"] * scale)
