@@ -25,6 +25,7 @@ from serl_cli.commands import (
     evaluate,
     inspection,
     launch,
+    policy,
     record,
     repair,
     reward,
@@ -66,6 +67,7 @@ app.add_typer(reward.reward, name="reward", rich_help_panel="Learning", **docume
 app.add_typer(bench.bench, name="bench", rich_help_panel="Learning", **documented(bench.bench_overview))
 app.add_typer(bench.experiment, name="experiment", rich_help_panel="Learning", **documented(bench.experiment_overview))
 app.add_typer(encoder.encoder, name="encoder", rich_help_panel="Learning", **documented(encoder.encoder_overview))
+app.add_typer(policy.policy, name="policy", rich_help_panel="Learning", **documented(policy.policy_overview))
 _add("The ROS graph", "launch", launch.launch, context_settings=launch.CONTEXT_SETTINGS)
 _add("The ROS graph", "nodes", inspection.nodes)
 _add("The ROS graph", "services", inspection.services)
