@@ -438,6 +438,26 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.ci:ci_minutes",
         by_default=False,
     ),
+    Benchmark(
+        "act_import_max_error",
+        "largest difference of an imported ACT policy's actions to those of LeRobot's own class over 100 random "
+        "observations, worst of three architectures (./serl setup lerobot)",
+        "",
+        "less",
+        1e-5,
+        "serl_bench.library.act:act_import_max_error",
+        by_default=False,
+    ),
+    Benchmark(
+        "act_ms",
+        "one ACT forward of default size, two cameras of 128 x 128 pixels: duration in JAX / in LeRobot "
+        "(./serl setup lerobot)",
+        "",
+        "less",
+        1.0,
+        "serl_bench.library.act:act_ms",
+        by_default=False,
+    ),
     *ARM_BENCHMARKS,
 )
 

@@ -25,7 +25,6 @@ from serl_cli.commands import (
     evaluate,
     inspection,
     launch,
-    policy,
     record,
     repair,
     reward,
@@ -33,6 +32,7 @@ from serl_cli.commands import (
     teleop,
     train,
 )
+from serl_cli.commands.foreign import policy
 from serl_cli.commands.help import documented
 
 PROGRAM = "serl"

@@ -8,6 +8,7 @@ called, and not before: that takes seconds, and whoever acts on vectors or on ca
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 from serl_rl.agent import Agent
 from serl_rl.config import EncoderConfig, LearningConfig
@@ -15,6 +16,7 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.frames import FrameEncoder
 from serl_rl.foreign.act.acting import ActPolicy
 from serl_rl.foreign.act.directory import ActCheckpoint
+from serl_rl.foreign.act.file import open_act
 from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
@@ -93,3 +95,12 @@ def make_act_policy(checkpoint: ActCheckpoint) -> ActPolicy:
     from serl_rl.jax.act.predicting import ActNetwork
 
     return ActPolicy(checkpoint, ActNetwork(checkpoint))
+
+
+def open_act_policy(path: Path) -> ActPolicy:
+    """The ACT policy in a directory of LeRobot's, or in a file that was imported.
+
+    Raises:
+        ForeignError: it is neither, or damaged.
+    """
+    return make_act_policy(open_act(path))

@@ -48,7 +48,7 @@ class ActCheckpoint:
     parameters: Arrays
     """Tensors of the network, named and shaped as `parameter_shapes` says."""
     statistics: Mapping[str, Statistics]
-    """Of each feature that has some."""
+    """Of normalisation: statistics by the name of the feature; features may have none."""
 
     @property
     def normalizations(self) -> Mapping[str, Normalization]:

@@ -5,16 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-import safetensors.numpy
-from numpy.typing import NDArray
-from serl_config.atomic_files import remove_leftovers, sync_directory, write_synced
+from typing import Any
 
 from serl_rl.foreign.act.config import ActConfig, config_tree
 from serl_rl.foreign.act.directory import (
@@ -30,12 +23,10 @@ from serl_rl.foreign.act.directory import (
     check_statistics,
 )
 from serl_rl.foreign.act.parameters import PREFIX, parameter_shapes
+from serl_rl.foreign.directories import check_new, pack_model, write_directory
 from serl_rl.foreign.errors import ForeignError
 from serl_rl.foreign.files import check_shapes
 from serl_rl.storage.tensors import first_unbounded
-
-_METADATA: Final = {"format": "pt"}
-"""Without it Hugging Face's loader refuses a file of tensors."""
 
 
 def write_act(path: Path, checkpoint: ActCheckpoint) -> None:
@@ -49,25 +40,12 @@ def write_act(path: Path, checkpoint: ActCheckpoint) -> None:
         ForeignError: there is something already, or the policy's tensors or statistics do not fit its configuration.
         OSError: it cannot be written.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ForeignError(path, "a new directory", "one that is not empty" if path.is_dir() else "a file")
+    check_new(path)
     check_shapes(path, checkpoint.parameters, parameter_shapes(checkpoint.config))
     check_statistics(path, checkpoint.config, checkpoint.statistics)
     if name := first_unbounded(checkpoint.parameters):
         raise ForeignError(path, f"finite numbers in {name}", "infinite ones or NaN")
-    files = _files(checkpoint)
-    remove_leftovers(path.parent, f".{path.name}.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir()
-        for name, data in files.items():
-            write_synced(temporary / name, data)
-        sync_directory(temporary)
-        temporary.replace(path)
-        sync_directory(path.absolute().parent)
-    except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    write_directory(path, _files(checkpoint))
 
 
 def _files(checkpoint: ActCheckpoint) -> dict[str, bytes]:
@@ -82,11 +60,11 @@ def _files(checkpoint: ActCheckpoint) -> dict[str, bytes]:
     model = {f"{PREFIX}{name}": values for name, values in checkpoint.parameters.items()}
     return {
         CONFIG: _json(config_tree(config)),
-        MODEL: _tensors(model),
+        MODEL: pack_model(model),
         PREPROCESSOR: _json(before),
-        before_file: _tensors(statistics),
+        before_file: pack_model(statistics),
         POSTPROCESSOR: _json(after),
-        after_file: _tensors(statistics),
+        after_file: pack_model(statistics),
     }
 
 
@@ -111,8 +89,3 @@ def _processor(file: str, steps: tuple[str, ...], stateful: str, config: ActConf
 
 def _json(tree: Mapping[str, Any]) -> bytes:
     return json.dumps(tree, indent=2).encode()
-
-
-def _tensors(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    contiguous = {name: np.ascontiguousarray(values, np.float32) for name, values in arrays.items()}
-    return safetensors.numpy.save(contiguous, metadata=_METADATA)

@@ -25,6 +25,7 @@ class Convolution(NamedTuple):
     kernel: jax.Array
     """(height, width, in, out)."""
     bias: jax.Array
+    """(out,)."""
 
 
 def fold(parameters: Parameters, config: ActConfig) -> dict[str, Convolution]:

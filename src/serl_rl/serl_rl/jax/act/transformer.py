@@ -21,12 +21,12 @@ NORM_EPSILON = 1e-5
 
 
 def no_drop(x: jax.Array) -> jax.Array:
-    """The dropout of a network that acts."""
+    """The dropout of a network that acts: the same (..., n)."""
     return x
 
 
 def make_drop(rate: float, key: jax.Array) -> Drop:
-    """Dropout at this rate; each call within one trace draws anew."""
+    """Dropout at this rate of arrays (...), with a key (); each call within one trace draws anew."""
     calls = iter(range(2**31))
 
     def drop(x: jax.Array) -> jax.Array:
@@ -42,7 +42,7 @@ def linear(p: Parameters, name: str, x: jax.Array) -> jax.Array:
 
 
 def layer_norm(p: Parameters, name: str, x: jax.Array) -> jax.Array:
-    """Each vector with mean 0 and variance 1, then scaled and shifted."""
+    """Vectors (..., D), each with mean 0 and variance 1, then scaled and shifted."""
     x = x - x.mean(-1, keepdims=True)
     x = x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + NORM_EPSILON)
     return x * p[f"{name}.weight"] + p[f"{name}.bias"]

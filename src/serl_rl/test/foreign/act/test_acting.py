@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an ACT policy does: against a second implementation, and, where it is installed, against LeRobot's own."""
+"""What an ACT policy does, against a second implementation. `serl_lerobot` compares it with LeRobot's own."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,14 +8,10 @@ import pytest
 from numpy.typing import NDArray
 from serl_rl.backends import make_act_policy
 from serl_rl.foreign.act.acting import ActPolicy, ChunkQueue, TemporalEnsemble
-from serl_rl.foreign.act.config import ActConfig
-from serl_rl.foreign.act.directory import read_act
-from serl_rl.foreign.act.writing import write_act
 from serl_rl.spec import DataError
 
 from .act_reference import Reference
 from .checkpoints import random_checkpoint, small_config
-from .lerobot_oracle import LeRobotAct
 
 CAMERAS = (("wrist", 64, 32), ("front", 32, 64))
 
@@ -93,40 +88,3 @@ def test_an_ensemble_is_the_weighted_mean_of_what_was_made_for_the_moment() -> N
         np.testing.assert_allclose(ensemble.next(lambda at=moment: chunks[at]), expected, rtol=1e-6)
     ensemble.reset()
     np.testing.assert_allclose(ensemble.next(lambda: chunks[0]), chunks[0][0], rtol=1e-6)
-
-
-ARCHITECTURES: dict[str, ActConfig] = {
-    "as by default": small_config(CAMERAS, dim_model=64, n_encoder_layers=4, n_action_steps=2),
-    "normalised before": small_config(
-        CAMERAS,
-        pre_norm=True,
-        feedforward_activation="gelu",
-        n_decoder_layers=2,
-        temporal_ensemble_coeff=0.01,
-        n_action_steps=1,
-        normalization_mapping={"VISUAL": "MIN_MAX", "STATE": "QUANTILES", "ACTION": "QUANTILE10"},
-    ),
-    "dilated bottlenecks": small_config(
-        (("only", 64, 96),),
-        vision_backbone="resnet50",
-        replace_final_stride_with_dilation=True,
-        use_vae=False,
-        n_decoder_layers=3,
-        dim_model=32,
-        normalization_mapping={"VISUAL": "IDENTITY", "STATE": "MIN_MAX", "ACTION": "MEAN_STD"},
-    ),
-    "without pictures": small_config(n_action_steps=3),
-}
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_it_acts_as_lerobot_does(name: str, tmp_path: Path) -> None:
-    """A directory that we wrote, loaded by both."""
-    write_act(tmp_path / "policy", random_checkpoint(ARCHITECTURES[name]))
-    theirs, ours = LeRobotAct(tmp_path / "policy"), make_act_policy(read_act(tmp_path / "policy"))
-    for seed in range(8):
-        if seed == 5:
-            theirs.reset()
-            ours.reset()
-        seen = observe(ours, seed)
-        np.testing.assert_allclose(ours.act(seen), theirs.act(seen), atol=2e-5)

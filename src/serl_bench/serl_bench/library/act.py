@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ACT in JAX beside LeRobot's: how far actions differ, how long a forward takes. Needs `./serl setup lerobot`."""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from serl_lerobot.act import LeRobotAct
+from serl_rl.backends import make_act_policy
+from serl_rl.benchmarks.act import architectures, drawn_checkpoint, drawn_observation
+from serl_rl.foreign.act.config import ActConfig
+from serl_rl.foreign.act.directory import ActCheckpoint, read_act
+from serl_rl.foreign.act.writing import write_act
+
+from serl_bench.benchmark import Bench, Measurement
+
+OBSERVATIONS = 100
+ROUNDS = 40
+
+
+def act_import_max_error(bench: Bench) -> Measurement:
+    """Largest difference of actions to LeRobot's over random observations, from a directory that both load."""
+    errors = {}
+    for name, config in architectures().items():
+        bench.say(f"  {name}")
+        path = _written(bench, name, config)
+        ours, theirs = make_act_policy(read_act(path)), LeRobotAct(path)
+        rng = np.random.default_rng(1)
+        worst = 0.0
+        for index in range(OBSERVATIONS):
+            if index % 7 == 0:
+                ours.reset()
+                theirs.reset()
+            seen = drawn_observation(ours.inputs, rng)
+            worst = max(worst, float(np.abs(ours.act(seen) - theirs.act(seen)).max()))
+        errors[name] = worst
+    spread = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
+    return Measurement(max(errors.values()), f"{OBSERVATIONS} observations each: {spread}", errors)
+
+
+def act_ms(bench: Bench) -> Measurement:
+    """Duration of a forward with two cameras of 128 x 128 pixels and default sizes, in parts of LeRobot's."""
+    from serl_rl.jax.act.predicting import ActNetwork
+
+    path = _written(bench, "timed", architectures()["default"])
+    checkpoint: ActCheckpoint = read_act(path)
+    ours, theirs = ActNetwork(checkpoint), LeRobotAct(path)
+    seen = drawn_observation(make_act_policy(checkpoint).inputs, np.random.default_rng(1))
+    bench.say("  compiling")
+    batch = theirs.batch(seen)
+
+    def run_theirs() -> Any:
+        return theirs.policy.predict_action_chunk(batch)
+
+    def run_ours() -> Any:
+        return ours(seen)
+
+    for _ in range(3):
+        run_ours()
+        run_theirs()
+    pairs = [(_milliseconds(run_ours), _milliseconds(run_theirs)) for _ in range(ROUNDS)]
+    mine, others = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratios = sorted(a / b for a, b in pairs)
+    spread = (
+        f"median {mine:.1f} ms in JAX (pictures in bytes, normalised), {others:.1f} ms in LeRobot (normalised before); "
+        f"half of {ROUNDS} pairs between {ratios[ROUNDS // 4]:.2f} and {ratios[-ROUNDS // 4]:.2f}"
+    )
+    return Measurement(mine / others, spread, {"jax_ms": mine, "lerobot_ms": others})
+
+
+def _milliseconds(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _written(bench: Bench, name: str, config: ActConfig) -> Path:
+    path = bench.scratch / f"act_{name}"
+    write_act(path, drawn_checkpoint(config))
+    return path

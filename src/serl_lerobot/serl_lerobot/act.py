@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LeRobot's own ACT policy, with its own processors, to compare ours with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serl_lerobot.compat import load
+
+
+class LeRobotAct:
+    """Acts on one observation at a time, as LeRobot's evaluation does."""
+
+    def __init__(self, path: Path) -> None:
+        """Load a policy.
+
+        Args:
+            path: of its directory.
+
+        Raises:
+            LeRobotMissing: LeRobot is not installed.
+        """
+        modeling = load("lerobot.policies.act.modeling_act")
+        self.policy: Any = modeling.ACTPolicy.from_pretrained(str(path), strict=True)
+        make = load("lerobot.policies.factory").make_pre_post_processors
+        self._before, self._after = make(self.policy.config, str(path))
+        self.policy.reset()
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self.policy.reset()
+
+    def batch(self, inputs: Mapping[str, NDArray[Any]]) -> Any:
+        """What the network takes for pictures (H, W, 3), uint8, and vectors (n,), by the features' names."""
+        torch = load("torch")
+        return self._before(
+            {
+                name: torch.from_numpy(values).permute(2, 0, 1).float() / 255
+                if values.ndim == 3
+                else torch.from_numpy(values)
+                for name, values in inputs.items()
+            }
+        )
+
+    def chunk(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """A chunk (C, A) of normalised actions, of inputs as `batch` takes them."""
+        return np.asarray(self.policy.predict_action_chunk(self.batch(inputs))[0])
+
+    def act(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """The action (A,) in the policy's units, of inputs as `batch` takes them."""
+        return np.asarray(self._after(self.policy.select_action(self.batch(inputs)))[0])

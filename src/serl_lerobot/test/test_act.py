@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our ACT policies act as LeRobot's own class does, from a directory that we wrote."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from serl_lerobot.act import LeRobotAct
+from serl_lerobot.compat import is_installed
+from serl_rl.backends import make_act_policy
+from serl_rl.benchmarks.act import drawn_checkpoint, drawn_observation
+from serl_rl.foreign.act.config import ActConfig, ActFeature
+from serl_rl.foreign.act.directory import read_act
+from serl_rl.foreign.act.writing import write_act
+
+# LeRobot imports much, and everything compiles here: much more than the usual time on a machine that is busy.
+pytestmark = [
+    pytest.mark.skipif(not is_installed(), reason="./serl setup lerobot"),
+    pytest.mark.slow,
+    pytest.mark.timeout(480),
+]
+
+CAMERAS = (("wrist", 64, 32), ("front", 32, 64))
+
+
+def small_config(cameras: tuple[tuple[str, int, int], ...] = (), **settings: Any) -> ActConfig:
+    """A narrow network; without cameras it observes the environment's state."""
+    inputs = {f"observation.images.{name}": ActFeature("VISUAL", (3, h, w)) for name, h, w in cameras}
+    inputs["observation.state"] = ActFeature("STATE", (3,))
+    if not cameras:
+        inputs["observation.environment_state"] = ActFeature("ENV", (5,))
+    sizes = {"chunk_size": 6, "n_action_steps": 6, "dim_model": 32, "n_heads": 2, "dim_feedforward": 24}
+    outputs = {"action": ActFeature("ACTION", (2,))}
+    return ActConfig(input_features=inputs, output_features=outputs, **{**sizes, **settings})
+
+
+ARCHITECTURES: dict[str, ActConfig] = {
+    "as by default": small_config(CAMERAS, dim_model=64, n_encoder_layers=4, n_action_steps=2),
+    "normalised before": small_config(
+        CAMERAS,
+        pre_norm=True,
+        feedforward_activation="gelu",
+        n_decoder_layers=2,
+        temporal_ensemble_coeff=0.01,
+        n_action_steps=1,
+        normalization_mapping={"VISUAL": "MIN_MAX", "STATE": "MIN_MAX", "ACTION": "MIN_MAX"},
+    ),
+    "dilated bottlenecks": small_config(
+        (("only", 64, 96),),
+        vision_backbone="resnet50",
+        replace_final_stride_with_dilation=True,
+        use_vae=False,
+        n_decoder_layers=3,
+        dim_model=32,
+        normalization_mapping={"VISUAL": "IDENTITY", "STATE": "MIN_MAX", "ACTION": "MEAN_STD"},
+    ),
+    "without pictures": small_config(n_action_steps=3),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_it_acts_as_lerobot_does(name: str, tmp_path: Path) -> None:
+    """A directory that we wrote, loaded by both."""
+    write_act(tmp_path / "policy", drawn_checkpoint(ARCHITECTURES[name]))
+    theirs, ours = LeRobotAct(tmp_path / "policy"), make_act_policy(read_act(tmp_path / "policy"))
+    rng = np.random.default_rng(0)
+    for step in range(8):
+        if step == 5:
+            theirs.reset()
+            ours.reset()
+        seen = drawn_observation(ours.inputs, rng)
+        np.testing.assert_allclose(ours.act(seen), theirs.act(seen), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["as by default", "normalised before", "without pictures"])
+def test_loss_and_gradients_are_those_of_lerobot(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch, without dropout, with the same noise in the latent."""
+    import jax
+    import jax.numpy as jnp
+    import torch
+    from serl_rl.foreign.act.parameters import is_trained
+    from serl_rl.jax.act.network import Inputs
+    from serl_rl.jax.act.training import ActBatch, act_loss
+
+    config = dataclasses.replace(ARCHITECTURES[name], dropout=0.0)
+    checkpoint = drawn_checkpoint(config)
+    write_act(tmp_path / "policy", checkpoint)
+    theirs = LeRobotAct(tmp_path / "policy").policy
+    rng = np.random.default_rng(1)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    pictures = {camera: draw(3, *config.input_features[camera].shape) for camera in config.cameras}
+    state, env, actions, noise = draw(3, 3), draw(3, 5), draw(3, 6, 2), draw(3, config.latent_dim)
+    padding = np.arange(6) >= np.array([[6], [4], [1]])
+
+    batch = {name: torch.from_numpy(values) for name, values in pictures.items()}
+    batch |= {"observation.state": torch.from_numpy(state), "observation.environment_state": torch.from_numpy(env)}
+    batch |= {"action": torch.from_numpy(actions), "action_is_pad": torch.from_numpy(padding)}
+    monkeypatch.setattr(torch, "randn_like", lambda _: torch.from_numpy(noise))
+    theirs.train()
+    loss, parts = theirs.forward(batch)
+    loss.backward()
+    expected = {
+        key.removeprefix("model."): each.grad.numpy()
+        for key, each in theirs.named_parameters()
+        if each.grad is not None
+    }
+
+    inputs = Inputs(
+        [jnp.asarray(each.transpose(0, 2, 3, 1)) for each in pictures.values()],
+        jnp.asarray(state),
+        None if config.cameras else jnp.asarray(env),
+    )
+    ours = ActBatch(inputs, jnp.asarray(actions), jnp.asarray(padding))
+    trained = {key: jnp.asarray(values) for key, values in checkpoint.parameters.items() if is_trained(key)}
+    frozen = {key: jnp.asarray(values) for key, values in checkpoint.parameters.items() if not is_trained(key)}
+    compute = jax.jit(jax.value_and_grad(lambda t: act_loss(t, frozen, config, ours, jnp.asarray(noise)), has_aux=True))
+    (found, found_parts), gradients = compute(trained)
+    np.testing.assert_allclose(float(found), float(loss), rtol=1e-5)
+    for key, value in parts.items():
+        np.testing.assert_allclose(float(found_parts[key]), value, rtol=1e-5)
+    assert gradients.keys() == expected.keys()
+    for key, gradient in expected.items():
+        assert np.abs(np.asarray(gradients[key]) - gradient).max() <= 1e-4 * max(np.abs(gradient).max(), 1e-2), key
