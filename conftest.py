@@ -14,12 +14,14 @@ import contextlib
 import fcntl
 import gc
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -341,3 +343,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "processes" in getattr(item, "fixturenames", ()):
             item.add_marker("graph")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say of which optional packages the tests were left out: those that a reason to skip offers."""
+    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    offered = [re.search(r"\./serl setup ((?:gym )?[\w-]+)", reason) for reason in reasons]
+    left_out = Counter(found[1] for found in offered if found)
+    if left_out:
+        parts = ", ".join(f"{name} ({count})" for name, count in sorted(left_out.items()))
+        terminalreporter.write_line(f"left out, as ./serl setup NAME has not brought it: {parts}")

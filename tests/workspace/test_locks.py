@@ -15,6 +15,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("jazzy", "kilted", "native")
@@ -202,6 +203,38 @@ def test_an_optional_package_takes_nothing_of_ours_in_another_version(extra):
     assert {ours[pin] for pin in ours if pin[0] in names} >= {
         version for (name, _), version in theirs.items() if name in {pin[0] for pin in ours}
     }
+
+
+def test_each_optional_part_has_a_job_and_tests_that_say_what_brings_it():
+    parts = {re.sub("^torch-.*", "torch", path.stem) for path in (ROOT / "requirements/extras").glob("*.txt")}
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    assert set(workflow["jobs"]["extras"]["strategy"]["matrix"]["extra"]) == parts
+    tests = [path.read_text() for kind in ("src/*/test", "tests") for path in ROOT.glob(f"{kind}/**/*.py")]
+    said = {name for text in tests for name in re.findall(r"\./serl setup ([a-z]\w*)", text)}
+    assert parts <= said
+
+
+def test_what_is_left_out_is_said_at_the_end(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n\ndef test_one():\n    pytest.skip('films: ./serl setup films')\n\n"
+        "def test_two():\n    pytest.importorskip('no_such_package', reason='./serl setup gym no-such')\n\n"
+        "def test_other():\n    pytest.skip('no camera')\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "conftest",
+        tmp_path / "test_it.py",
+    ]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    *_, line, closing = result.stdout.splitlines()
+    assert line == "left out, as ./serl setup NAME has not brought it: films (1), gym no-such (1)"
+    assert closing.startswith("3 skipped")
 
 
 def test_every_requirement_of_what_is_installed_is_in_the_lock():

@@ -18,8 +18,8 @@ from serl_feetech.emulated.servo import EmulatedServo
 
 from serl_feetech import registers
 
-pytest.importorskip("lerobot", reason="pip install lerobot==0.4.4 feetech-servo-sdk, in an environment of its own")
-pytest.importorskip("scservo_sdk", reason="pip install feetech-servo-sdk")
+pytest.importorskip("lerobot", reason="./serl setup lerobot")
+pytest.importorskip("scservo_sdk", reason="./serl setup lerobot")
 
 ARM = "arm"
 TURNED = {"shoulder_pan": 300, "elbow_flex": -200, "wrist_roll": 100}  # steps away from the middle

@@ -9,7 +9,7 @@ from serl_feetech.emulated.bus import EmulatedBus
 from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
 from serl_feetech.emulated.servo import EmulatedServo
 
-sdk = pytest.importorskip("scservo_sdk", reason="pip install feetech-servo-sdk")
+sdk = pytest.importorskip("scservo_sdk", reason="./serl setup lerobot")
 
 IDS = range(1, 7)
 
