@@ -52,8 +52,10 @@ PIP_PACKAGES = {
     "imageio_ffmpeg": "imageio-ffmpeg",
     "jax": "jax",
     "optax": "optax",
+    "orbax": "flax",  # which brings it
     "safetensors": "safetensors",
     "tensorboardX": "tensorboardx",
+    "tensorstore": "flax",
 }
 # Of one kind of camera or arm, of game pads, of servos, of some formats of recordings: said so where they are missing.
 OPTIONAL = {
@@ -74,6 +76,7 @@ OPTIONAL = {
     "ruckig",
     "scservo_sdk",
     "sdl2",
+    "torch",
     "torchvision",
     "trossen_arm",
     "wandb",
