@@ -90,6 +90,30 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.library.update_rate:sac_ref_updates_per_s",
     ),
     Benchmark(
+        "torch_sac_ref_ratio",
+        "updates/s of PyTorch over those of JAX at the reference SERL settings, by turns in one process",
+        "",
+        "more",
+        0.95,
+        "serl_bench.library.update_rate:torch_sac_ref_ratio",
+    ),
+    Benchmark(
+        "torch_cached_ratio",
+        "the same from cached features 4 x 4 x 64 of two cameras",
+        "",
+        "more",
+        0.95,
+        "serl_bench.library.update_rate:torch_cached_ratio",
+    ),
+    Benchmark(
+        "torch_pixels_ratio",
+        "the same on pictures of 128 x 128, small encoder trained",
+        "",
+        "more",
+        1.0,
+        "serl_bench.library.update_rate:torch_pixels_ratio",
+    ),
+    Benchmark(
         "cached_small_updates_per_s",
         "SAC from two cameras, cached features 4 x 4 x 64: updates (one of critics, one of the actor), batch 64, "
         "2 critics of 2 x 256, one process",

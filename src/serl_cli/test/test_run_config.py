@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from serl_cli.app import main
 from serl_cli.run_config import (
     RunConfig,
+    check_unchanged,
     members,
     read_run_config,
     resolved_task,
@@ -24,6 +26,7 @@ from serl_cli.training_plan import TrainingPlan
 from serl_launch.errors import CommandError
 
 from serl_launch import runs
+from serl_rl import backends
 from serl_tasks import task_names
 
 TASK = "pick_cube"
@@ -142,3 +145,22 @@ def test_a_run_of_an_older_version_needs_the_file_of_its_task(run: runs.Run) -> 
 def test_a_task_that_is_not_that_of_the_plan_is_refused(run: runs.Run, task: object) -> None:
     with pytest.raises(CommandError, match=r"config\.yaml: .*task.*this run cannot be used"):
         edit(run, task=task)
+
+
+def test_a_run_is_converted_to_another_backend_and_only_its_settings_change(run, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
+    monkeypatch.setattr(backends, "find_spec", lambda name: object())
+    assert main(["checkpoint", "convert", "x", "--backend", "torch"]) == 0
+    assert "torch now, jax before; go on: ./serl train --resume x" in capsys.readouterr().out
+    assert yaml.safe_load(run.learning_file.read_text()) == {"utd_ratio": 4, "backend": "torch"}
+    assert read_run_config(run).learning == {"utd_ratio": 4, "backend": "torch"}
+    check_unchanged(run, plan())
+
+
+def test_a_run_is_not_converted_to_a_backend_that_is_not_installed(run, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    before = run.learning_file.read_text(), run.config_file.read_text()
+    assert main(["checkpoint", "convert", "x", "--backend", "torch"]) == 1
+    assert "./serl setup torch" in capsys.readouterr().err
+    assert (run.learning_file.read_text(), run.config_file.read_text()) == before

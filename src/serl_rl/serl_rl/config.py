@@ -292,9 +292,9 @@ class TorchConfig:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU where PyTorch finds one."""
-    compile: bool = True
-    """Compile each step of the update into one program, which takes about a minute the first time on a machine. On a
-    CPU that needs a C++ compiler; where there is none, steps are taken as they are written."""
+    compile: bool = False
+    """Compile each step of the update into one program, which takes minutes the first time on a machine. On a CPU that
+    needs a C++ compiler; where there is none, steps are taken as they are written, and the log says so."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of matrix products and convolutions in training; parameters and losses are float32 with either."""
 

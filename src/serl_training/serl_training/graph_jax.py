@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JAX in a node: one core, and programs that are compiled once on a machine."""
+"""Backends in a node: one core, and programs that are compiled once on a machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from rclpy.node import Node
+from serl_rl.backends import check_torch
 from serl_ros.parameters import declare
 
 
@@ -15,6 +16,23 @@ def declare_compile_cache(node: Node) -> str:
     base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     default = str(Path(base) / "serl-ros2" / "xla")
     return declare(node, "compile_cache", default, "Directory of compiled programs; empty keeps none.")
+
+
+def prepare_backend(node: Node, cache: str, backend: str) -> None:
+    """Import what computes, `jax` or `torch`, for a node that shares the machine with others.
+
+    Raises:
+        ValueError: it is not installed, or finds nothing to compute on.
+    """
+    if backend == "jax":
+        prepare(node, cache)
+        return
+    check_torch()
+    if cache:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache).with_name("inductor")))
+    from serl_rl.torch.device import use_one_core
+
+    use_one_core()
 
 
 def prepare(node: Node, cache: str) -> None:

@@ -24,7 +24,7 @@ from serl_tasks.messages import MessageError, metric_values
 
 from serl_interfaces.msg import Metrics, PolicyParameters
 from serl_tasks import get_task, task_names
-from serl_training.graph_jax import declare_compile_cache, prepare
+from serl_training.graph_jax import declare_compile_cache, prepare_backend
 from serl_training.learner.run_log import RunLog
 from serl_training.link.contract import LEARNING, SIMULATED, find_encoder, load_learning, transition_spec
 from serl_training.link.graph_id import GRAPH_ID
@@ -58,7 +58,7 @@ class LearnerNode(Node):
         if not run_dir:
             raise ValueError("parameter 'run_dir' of node 'learner': expected a directory, found nothing")
 
-        # Heard while JAX is being imported: a learner that is already at work on these topics.
+        # Heard while the backend is being imported: a learner that is already at work on these topics.
         self._foreign = ""
         self._policy_subscription = self.create_subscription(
             PolicyParameters, "learner/policy", self._on_policy, LATCHED
@@ -68,7 +68,7 @@ class LearnerNode(Node):
         self._metrics = self.create_publisher(Metrics, "metrics", RELIABLE_50)
         self._diagnostics = Diagnostics(self)
 
-        prepare(self, cache)
+        prepare_backend(self, cache, config.backend)
         from serl_training.learner.schedule import Pace
         from serl_training.learner.trainer import Trainer
         from serl_training.learner.training_errors import TrainingError
@@ -136,7 +136,7 @@ class LearnerNode(Node):
             self._log.close()
         if self._trainer.is_training:
             log(self, INFO, "ended while an update was compiled; the journal has everything")
-            os._exit(0)  # the thread is inside XLA still: under it nothing can be taken apart
+            os._exit(0)  # the thread is inside the backend still: under it nothing can be taken apart
 
     def _on_policy(self, message: PolicyParameters) -> None:
         if message.session == self._trainer.session:

@@ -1,16 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``serl repair``: what can be read of a damaged run becomes a new one. ``serl doctor``: what the machine lacks."""
+"""What mends and changes runs: ``serl repair``, ``serl checkpoint``; and ``serl doctor``: what the machine lacks."""
 
 import sys
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from serl_config.text import printable
 from serl_launch.errors import UsageError
 
 from serl_cli.commands.options import complete_robot, complete_run
+
+checkpoint = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
+
+
+@checkpoint.callback()
+def checkpoint_overview() -> None:
+    """What was learned, as files.
+
+    Examples:
+        ./serl checkpoint convert pick_cube-20260101-120000 --backend torch
+    """
+
+
+@checkpoint.command("convert")
+def convert_checkpoint(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder.", autocompletion=complete_run)],
+    backend: Annotated[Literal["jax", "torch"], typer.Option(help="What computes from now on.")],
+) -> None:
+    """Let a run go on with another backend.
+
+    Checkpoints and policies are the same files for both: the run keeps all of them, and its settings name the other
+    backend. Nothing is trained.
+
+    Examples:
+        ./serl checkpoint convert pick_cube-20260101-120000 --backend torch
+    """
+    from serl_cli.work.convert_run import convert
+    from serl_launch import runs
+
+    found = runs.find_run(runs.runs_root(), run)
+    before = convert(found, backend)
+    typer.echo(f"{found.name}: {backend} now, {before} before; go on: ./serl train --resume {found.name}")
 
 
 def repair(

@@ -48,8 +48,7 @@ def cached_update_times(
         utd_ratio: critic updates for each actor update.
         seconds: to measure.
     """
-    shape = (VIEWS, *Encoder.random(kind, 0).feature_shape(EDGE, EDGE))
-    spec = TransitionSpec(_entries(shape, "float16"), 4, encoder="random")
+    spec = cached_spec(Encoder.random(kind, 0).feature_shape(EDGE, EDGE))
     config = LearningConfig(sac=SACConfig(hidden_sizes=hidden_sizes))
     return _update_times(spec, config, None, (8, utd_ratio, batch_size), seconds)
 
@@ -63,10 +62,20 @@ def pixel_update_times(kind: EncoderKind, *, frozen: bool, batch_size: int = 64,
         batch_size: transitions in a minibatch.
         seconds: to measure.
     """
-    spec = TransitionSpec(_entries((EDGE, EDGE, 3), "uint8"), 4)
+    spec = pixel_spec()
     vision = VisionConfig(encoder=EncoderConfig(kind=kind, frozen=frozen, cached=False))
     config = LearningConfig(sac=SACConfig(hidden_sizes=(256, 256)), vision=vision)
     return _update_times(spec, config, Encoder.random(kind, 0), (1, 1, batch_size), seconds)
+
+
+def cached_spec(feature_shape: tuple[int, int, int]) -> TransitionSpec:
+    """Transitions with cached features of a shape (h, w, c), of two cameras."""
+    return TransitionSpec(_entries((VIEWS, *feature_shape), "float16"), 4, encoder="random")
+
+
+def pixel_spec() -> TransitionSpec:
+    """Transitions with pictures of two cameras."""
+    return TransitionSpec(_entries((EDGE, EDGE, 3), "uint8"), 4)
 
 
 def _entries(shape: tuple[int, ...], dtype: str) -> dict[str, ArraySpec]:

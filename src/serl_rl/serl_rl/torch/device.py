@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from functools import cache
 
 import torch
 
 from serl_rl.config import TorchConfig
+
+_log = logging.getLogger(__name__)
 
 
 def device_of(config: TorchConfig) -> torch.device:
@@ -25,7 +28,15 @@ def device_of(config: TorchConfig) -> torch.device:
     return torch.device(name)
 
 
+def use_one_core() -> None:
+    """Compute on one core from now on: the others are those of the graph, and threads would wait for each other."""
+    torch.set_num_threads(1)
+
+
 @cache
 def can_compile(kind: str) -> bool:
-    """Whether steps can be compiled for a kind of device: for a CPU that takes a C++ compiler."""
-    return kind != "cpu" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+    """Whether steps can be compiled for a kind of device: for a CPU that takes a C++ compiler. Warns once if not."""
+    possible = kind != "cpu" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+    if not possible:
+        _log.warning("torch.compile: found no C++ compiler (g++, clang++), so steps are taken as they are written")
+    return possible

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -19,6 +20,7 @@ from serl_rl.torch.agent_state import NamedState
 from serl_rl.torch.device import device_of
 from serl_rl.torch.networks import MLP, Params, critic_values
 from serl_rl.torch.optimizer import adam, follow, gradients, init_adam
+from serl_rl.torch.parallel import own_rows
 from serl_rl.torch.snapshots import make_snapshot
 from serl_rl.torch.tree import map_tree, static
 from serl_rl.torch.update import Batch, Info, Update, trained_encoder
@@ -120,7 +122,7 @@ def noisy_action(key: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, cli
     The gradient with respect to the mean passes through the outer cut as if it were not there, or a policy at the
     bounds could not come back.
     """
-    noise = (scale * random.normal(key, tuple(mean.shape))).clamp(-clip, clip)
+    noise = (scale * own_rows(partial(random.normal, key), tuple(mean.shape))).clamp(-clip, clip)
     return mean + ((mean + noise).clamp(-1.0, 1.0) - mean).detach()
 
 

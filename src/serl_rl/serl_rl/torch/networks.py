@@ -96,7 +96,9 @@ def layer_norm(params: Params, x: torch.Tensor) -> torch.Tensor:
     """Mean 0 and variance 1 over the last axis, then scale and bias (Ba et al., arXiv 1607.06450)."""
     scale, bias = params["scale"], params["bias"]
     normalized = torch.nn.functional.layer_norm(x, x.shape[-1:], eps=_EPSILON)
-    return normalized * scale.unsqueeze(-2) + bias.unsqueeze(-2) if scale.ndim == 2 else normalized * scale + bias
+    if scale.ndim == 2:
+        scale, bias = scale[:, None, :], bias[:, None, :]
+    return torch.addcmul(bias, normalized, scale)
 
 
 def gaussian(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from serl_rl.torch.parallel import average
 from serl_rl.torch.tree import leaves, map_tree, with_leaves
 
 Params = TypeVar("Params")
@@ -18,12 +19,15 @@ _EPSILON = 1e-8
 
 
 def gradients(loss: Callable[[Params], tuple[torch.Tensor, Info]], params: Params) -> tuple[Params, Info]:
-    """Slopes of a loss at parameters, a tree like theirs, and what the loss reports beside its value."""
+    """Slopes of a loss at parameters, a tree like theirs, and what the loss reports beside its value.
+
+    Where several processes train together the slopes are means over all of them; what is reported is this one's.
+    """
     at = [leaf.detach().requires_grad_() for leaf in leaves(params)]
     with torch.enable_grad():
         value, info = loss(with_leaves(params, at))
         slopes = torch.autograd.grad(value, at, allow_unused=True, materialize_grads=True)
-    return with_leaves(params, list(slopes)), {name: number.detach() for name, number in info.items()}
+    return with_leaves(params, average(slopes)), {name: number.detach() for name, number in info.items()}
 
 
 def init_adam(params: Any) -> dict[str, Any]:
@@ -37,16 +41,20 @@ def adam(params: Params, slopes: Params, state: dict[str, Any], learning_rate: f
     """Parameters and state after a step of Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1)."""
     moments = state["0"]
     count = moments["count"] + 1
-    first = map_tree(lambda old, slope: _DECAY[0] * old + (1.0 - _DECAY[0]) * slope, moments["mu"], slopes)
-    second = map_tree(lambda old, slope: _DECAY[1] * old + (1.0 - _DECAY[1]) * slope.square(), moments["nu"], slopes)
+    first = map_tree(lambda old, slope: torch.lerp(old, slope, 1.0 - _DECAY[0]), moments["mu"], slopes)
+    second = map_tree(
+        lambda old, slope: torch.addcmul(_DECAY[1] * old, slope, slope, value=1.0 - _DECAY[1]), moments["nu"], slopes
+    )
     of_first, of_second = (1.0 - decay ** count.to(torch.float32) for decay in _DECAY)
-    step = learning_rate / of_first
+    # lr m' / (sqrt(v') + eps) of the corrected moments m' and v', with the corrections pulled out of the arrays.
+    root = torch.sqrt(of_second)
+    step, epsilon = learning_rate * root / of_first, _EPSILON * root
     moved = map_tree(
-        lambda old, mean, square: old - step * mean / (torch.sqrt(square / of_second) + _EPSILON), params, first, second
+        lambda old, mean, square: old - (mean / (torch.sqrt(square) + epsilon)) * step, params, first, second
     )
     return moved, {"0": {"count": count, "mu": first, "nu": second}}
 
 
 def follow(target: Params, of: Params, rate: float) -> Params:
     """A tree that has moved by a share of the way to another one."""
-    return map_tree(lambda old, new: (1.0 - rate) * old + rate * new, target, of)
+    return map_tree(lambda old, new: torch.lerp(old, new, rate), target, of)

@@ -7,7 +7,6 @@ the agent is written into the tensors that hold it, so that a step allocates nex
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -16,9 +15,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from serl_rl.config import TorchConfig
 from serl_rl.torch.device import can_compile
+from serl_rl.torch.parallel import place
 from serl_rl.torch.tree import leaves, structure, with_leaves
-
-_log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 Info = dict[str, torch.Tensor]
@@ -52,7 +50,7 @@ class Program(Generic[AgentT]):
             torch.no_grad(),
             torch.autocast(state[0].device.type, torch.bfloat16, enabled=config.precision == "bfloat16"),
         ):
-            if not (config.compile and can_compile(state[0].device.type)):
+            if not (config.compile and place()[1] == 1 and can_compile(state[0].device.type)):
                 return self._step(agent, batch)
         kind = (structure(agent), structure(batch))
         if kind not in self._compiled:
@@ -80,11 +78,4 @@ class Program(Generic[AgentT]):
 
         copies = [leaf.clone() for leaf in state]
         graph = make_fx(flat)(*copies, *rows)
-        return _inductor(graph, [*copies, *rows]), names
-
-
-def _inductor(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
-    return torch.compile(graph, dynamic=False, options=OPTIONS)
-
-
-OPTIONS: dict[str, Any] = {}
+        return torch.compile(graph, dynamic=False), names

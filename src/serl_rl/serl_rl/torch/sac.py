@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from serl_rl.torch.agent_state import NamedState
 from serl_rl.torch.device import device_of
 from serl_rl.torch.networks import LOG_STD_MAX, LOG_STD_MIN, MLP, Params, critic_values, gaussian, squashed_sample
 from serl_rl.torch.optimizer import adam, follow, gradients, init_adam
+from serl_rl.torch.parallel import own_rows
 from serl_rl.torch.snapshots import make_snapshot, with_exploring
 from serl_rl.torch.tree import map_tree, static
 from serl_rl.torch.update import Batch, Info, Update, trained_encoder
@@ -181,7 +183,7 @@ def bellman_target(agent: SACAgent, batch: Batch, key: torch.Tensor) -> tuple[to
     config = agent.config
     noise_key, subset_key = random.split(key)
     mean, log_std = policy(agent, agent.actor, encoded(agent, agent.critic, batch["next_observation"]))
-    noise = random.normal(noise_key, tuple(mean.shape))
+    noise = own_rows(partial(random.normal, noise_key), tuple(mean.shape))
     next_action, next_log_prob = squashed_sample(mean, log_std, noise)
     target_critic = agent.target_critic
     next_observation = encoded(agent, target_critic, batch["next_observation"])
@@ -210,7 +212,7 @@ def actor_loss(agent: SACAgent, actor: Params, batch: Batch, key: torch.Tensor) 
     with torch.no_grad():
         observation = encoded(agent, agent.critic, batch["observation"])
     mean, log_std = policy(agent, actor, observation)
-    action, log_prob = squashed_sample(mean, log_std, random.normal(key, tuple(mean.shape)))
+    action, log_prob = squashed_sample(mean, log_std, own_rows(partial(random.normal, key), tuple(mean.shape)))
     q = q_values(agent, agent.critic, observation, action).mean(dim=0)
     loss = (torch.exp(agent.log_temperature) * log_prob - q).mean()
     return loss, {"actor_loss": loss, "entropy": -log_prob.mean()}

@@ -65,7 +65,10 @@ def map_tree(function: Callable[..., Any], tree: Tree, *others: Any) -> Tree:
 
 
 def structure(tree: Any) -> Any:
-    """What two trees have in common that differ only in the values of their leaves; hashable."""
+    """What two trees have in common that differ only in the values of their leaves; hashable.
+
+    Raises TypeError for what is no tree.
+    """
     if isinstance(tree, torch.Tensor):
         return (tuple(tree.shape), tree.dtype, tree.device)
     if not isinstance(tree, (dict, Node)):

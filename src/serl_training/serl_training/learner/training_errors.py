@@ -15,17 +15,21 @@ from numpy.typing import NDArray
 RESUME = "it is stopped before anything of it is saved; --resume goes on from the last good checkpoint"
 
 
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "can't allocate memory", "out of memory")
+"""What XLA and PyTorch say, on CPUs and GPUs."""
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on; what was stored and saved before is still there."""
 
 
 @contextmanager
 def telling_of_memory() -> Iterator[None]:
-    """Make what NumPy and XLA raise when the memory does not suffice a `TrainingError` that says what to do."""
+    """Make what NumPy, XLA and PyTorch raise when the memory does not suffice a `TrainingError` that says so."""
     try:
         yield
     except Exception as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not (isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)):
             raise
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes that train on halves of a minibatch learn what one learns on the whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="./serl setup torch")
+
+PROGRAM = """
+import sys
+
+import numpy as np
+import torch
+from serl_rl.backends import create_agent
+from serl_rl.config import DrQv2Config, LearningConfig, SACConfig, TorchConfig
+from serl_rl.replay.buffer import Sampling, empty_batch, map_batch
+from serl_rl.spec import TransitionSpec
+
+name, file, rank, count, out = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+torch.set_num_threads(1)
+if count > 1:
+    torch.distributed.init_process_group("gloo", init_method="file://" + file, rank=rank, world_size=count)
+spec = TransitionSpec({"state": ((3,), "float32")}, 2)
+config = LearningConfig(
+    backend="torch", agent=name, torch=TorchConfig(device="cpu"),
+    sac=SACConfig(hidden_sizes=(8,), critics=3, critic_subset=2, backup_entropy=True),
+    drqv2=DrQv2Config(hidden_sizes=(8,)),
+)
+agent = create_agent(0, spec, config)
+for number in range(5):
+    rng = np.random.default_rng(number)
+    batch = empty_batch(spec, (1, 2, 16), Sampling(n_step=3) if name == "drqv2" else Sampling())
+    for entry in batch.values():
+        for rows in entry.values() if isinstance(entry, dict) else [entry]:
+            rows[...] = rng.uniform(-1.0, 1.0, rows.shape)
+    own = slice(rank * 16 // count, (rank + 1) * 16 // count)
+    agent, _ = agent.update(map_batch(lambda rows: rows[:, :, own], batch))
+np.savez(out, **{key.replace("/", "."): array for key, array in agent.arrays().items()})
+"""
+
+
+@pytest.mark.parametrize("agent", ["sac", "drqv2"])
+def test_two_processes_learn_what_one_learns(agent, tmp_path: Path):
+    def start(rank: int, count: int, out: str) -> subprocess.Popen[bytes]:
+        places = [str(tmp_path / "meeting"), str(rank), str(count), str(tmp_path / out)]
+        return subprocess.Popen([sys.executable, "-c", PROGRAM, agent, *places])
+
+    running = [start(0, 1, "whole.npz"), start(0, 2, "first.npz"), start(1, 2, "second.npz")]
+    assert [process.wait(100) for process in running] == [0, 0, 0]
+    whole, first, second = (dict(np.load(tmp_path / f"{out}.npz")) for out in ("whole", "first", "second"))
+    for name, array in whole.items():
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+        np.testing.assert_allclose(first[name], array, rtol=1e-4, atol=2e-6, err_msg=name)
