@@ -149,7 +149,7 @@ def test_a_task_that_is_not_that_of_the_plan_is_refused(run: runs.Run, task: obj
 
 def test_a_run_is_converted_to_another_backend_and_only_its_settings_change(run, monkeypatch, capsys) -> None:
     monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
-    monkeypatch.setattr(backends, "find_spec", lambda name: object())
+    monkeypatch.setattr(backends, "is_installed", lambda name: True)
     assert main(["checkpoint", "convert", "x", "--backend", "torch"]) == 0
     assert "torch now, jax before; go on: ./serl train --resume x" in capsys.readouterr().out
     assert yaml.safe_load(run.learning_file.read_text()) == {"utd_ratio": 4, "backend": "torch"}
@@ -159,7 +159,7 @@ def test_a_run_is_converted_to_another_backend_and_only_its_settings_change(run,
 
 def test_a_run_is_not_converted_to_a_backend_that_is_not_installed(run, monkeypatch, capsys) -> None:
     monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
-    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends, "is_installed", lambda name: False)
     before = run.learning_file.read_text(), run.config_file.read_text()
     assert main(["checkpoint", "convert", "x", "--backend", "torch"]) == 1
     assert "./serl setup torch" in capsys.readouterr().err

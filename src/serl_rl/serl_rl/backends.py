@@ -7,8 +7,9 @@ called, and not before: that takes seconds, and whoever acts on vectors or on ca
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
+
+from serl_config.optional import is_installed, setup_line
 
 from serl_rl.agent import Agent
 from serl_rl.config import EncoderConfig, LearningConfig
@@ -28,8 +29,8 @@ class BackendError(ValueError):
 
 def check_torch() -> None:
     """Raise BackendError unless PyTorch is installed."""
-    if find_spec("torch") is None:
-        raise BackendError("backend: torch needs PyTorch, which is not installed: ./serl setup torch")
+    if not is_installed("torch"):
+        raise BackendError(f"backend: torch needs PyTorch, which is not installed: {setup_line('torch')} brings it")
 
 
 def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None = None) -> Agent:

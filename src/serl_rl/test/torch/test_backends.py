@@ -146,6 +146,6 @@ def test_both_draw_the_same():
 
 
 def test_where_torch_is_missing_the_error_offers_it(monkeypatch):
-    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends, "is_installed", lambda name: False)
     with pytest.raises(BackendError, match=r"\./serl setup torch"):
         create_agent(0, SPEC, replace(CONFIG, backend="torch"))
