@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class NamedState(Node):
         Raises DataError if names, shapes or dtypes differ.
         """
         names = [name for name, _ in named_leaves(self)]
-        return cast(Self, with_named_arrays(self, with_later_parts(arrays, names)))
+        return with_named_arrays(self, with_later_parts(arrays, names))
 
 
 def _is_key(name: str) -> bool:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from serl_rl.config import VisionConfig
-from serl_rl.replay.buffer import map_batch
 from serl_rl.torch import random
 from serl_rl.torch.networks import Params
+from serl_rl.torch.tree import map_tree
 from serl_rl.torch.vision import encode_pictures, shift_pictures
 
 Batch = dict[str, Any]
@@ -33,10 +33,10 @@ def prepared(
     for own_key, (name, entry) in zip(keys, sorted(batch.items()), strict=True):
         if isinstance(entry, dict):
             steps = tuple(batch["valid"].shape) if name == "visited" else ()
-            rows = map_batch(lambda leaf: leaf.flatten(0, 1), entry) if steps else entry
+            rows = map_tree(lambda leaf: leaf.flatten(0, 1), entry) if steps else entry
             shifted = shift_pictures(own_key, rows, vision)
             seen = shifted if frozen is None else encode_pictures(frozen, vision.encoder.kind, shifted)
             if steps:
-                seen = map_batch(lambda leaf, at=steps: leaf.unflatten(0, at), seen)
+                seen = map_tree(lambda leaf, at=steps: leaf.unflatten(0, at), seen)
             result[name] = seen
     return key, result

@@ -61,7 +61,7 @@ def map_tree(function: Callable[..., Any], tree: Tree, *others: Any) -> Tree:
     changed = {name: map_tree(function, child, *(other[name] for other in below)) for name, child in children(tree)}
     if isinstance(tree, dict):
         return changed  # type: ignore[return-value]
-    return tree.replace(**changed)  # type: ignore[return-value]
+    return tree.replace(**changed)
 
 
 def structure(tree: Any) -> Any:

@@ -20,6 +20,7 @@ from serl_rl.torch.encoders.networks import encoder_params
 from serl_rl.torch.networks import Params
 from serl_rl.torch.prepare import prepared
 from serl_rl.torch.program import Program
+from serl_rl.torch.tree import map_tree
 from serl_rl.vision_inputs import check_vision, has_pictures
 
 Batch = dict[str, Any]
@@ -97,7 +98,7 @@ class Update(Generic[AgentT]):
         n_steps, utd_ratio = batch["action"].shape[:2]
         collected: dict[str, list[torch.Tensor]] = {}
         for step, update in np.ndindex(n_steps, utd_ratio):
-            minibatch = map_batch(lambda leaf, at=(step, update): leaf[at], rows)
+            minibatch = map_tree(lambda leaf, at=(step, update): leaf[at], rows)
             if prepare is not None:
                 key, minibatch = prepare(agent.key, minibatch)
                 agent = agent.replace(key=key)
