@@ -17,6 +17,7 @@ TESTS = Path(__file__).parent
 NOT_RUN = {
     "add_a_robot.md: a part of another robot's file",
     "drivers.md: a part of a driver's file",
+    "lerobot.md: it moves a real arm",
     "metaworld.md: installs packages",
     "other_worlds.md: installs packages",
     "other_worlds.md: needs a virtual environment of its own",

@@ -12,8 +12,21 @@ from xml.etree import ElementTree
 
 import pytest
 
+NEEDLESS_IN_ACT = (
+    "license",
+    "n_obs_steps",
+    "pretrained_backbone_weights",
+    "pretrained_path",
+    "private",
+    "push_to_hub",
+    "repo_id",
+    "tags",
+    "use_amp",
+    "use_peft",
+)
 SOURCES = Path(__file__).resolve().parents[2] / "src"
-FORMAT_OF_OTHERS = {"Calibration.camera_name"}  # keys of files that others define, which we accept and do not need
+# Keys of files that others define, which we accept and do not need.
+FORMAT_OF_OTHERS = {"Calibration.camera_name", *(f"ActConfig.{name}" for name in NEEDLESS_IN_ACT)}
 
 
 @cache

@@ -296,7 +296,7 @@ class TorchConfig:
     """Compile each step of the update into one program, which takes minutes the first time on a machine. On a CPU that
     needs a C++ compiler; where there is none, steps are taken as they are written, and the log says so."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of matrix products and convolutions in training; parameters and losses are float32 with either."""
+    """Numbers in matrix products and convolutions in training; parameters and losses are float32 with either."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -306,7 +306,7 @@ class LearningConfig:
     backend: Literal["jax", "torch"] = "jax"
     """What computes; checkpoints and policies are the same files with both. See docs/backends.md."""
     torch: TorchConfig = Field(default_factory=TorchConfig)
-    """With backend torch."""
+    """Settings of the backend torch."""
     agent: Literal["sac", "drqv2", "hybrid", "vice", "bc"] = "sac"
     """The algorithm; its settings are under its name. See docs/algorithms.md."""
     policies: Literal["one", "per_arm"] = "one"

@@ -25,11 +25,11 @@ class Ratio(NamedTuple):
     """Updates per second of PyTorch over those of JAX."""
 
     wall: float
-    """By the clock, median of the windows."""
+    """Ratio by the clock, median of the windows."""
     cpu: float
-    """By the time of all threads, which hardly depends on what else the machine does."""
+    """Ratio by the time of all threads, which hardly depends on what else the machine does."""
     windows: tuple[float, ...]
-    """By the clock, one for each window."""
+    """Ratios by the clock, one for each window."""
 
 
 def torch_ratio(case: Case, computing: TorchConfig, *, windows: int = 5, seconds: float = 4.0) -> Ratio:

@@ -60,7 +60,7 @@ class TensorMachine(PickleMachine):
     }
 
     def step(self, name: str, argument: Any) -> None:
-        """Do one instruction, also those of numbers, lists and storages."""
+        """Do one instruction, also those of numbers, lists and storages; raises Refused where it is not one of data."""
         if name == "LONG1":
             self.stack.append(argument)
         elif name == "EMPTY_LIST":
@@ -88,13 +88,13 @@ class TensorMachine(PickleMachine):
         )
 
     def build(self, target: object, state: object) -> None:
-        """Pass over what PyTorch notes about the versions of modules."""
+        """Pass over what PyTorch notes about the versions of modules; raises Refused for any other state."""
         if not isinstance(target, dict) or not isinstance(state, dict) or state.keys() != {"_metadata"}:
             raise Refused(f"the state of {kind_of(target)}")
 
 
 def view(numbers: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
-    """The array that a tensor shows of the numbers of its storage, not writable."""
+    """The array, in the shape of a tensor, of those numbers (N,) of its storage that it shows; not writable."""
     strides = tuple(stride * numbers.itemsize for stride in tensor.strides)
     return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, strides, writeable=False)
 

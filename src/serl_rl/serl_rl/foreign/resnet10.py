@@ -21,7 +21,7 @@ SHAPES: Final[Mapping[str, tuple[int, ...]]] = parameter_shapes(KIND)
 
 IMAGENET_MEAN: Final = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_DEVIATION: Final = np.array([0.229, 0.224, 0.225], np.float32)
-"""Of red, green and blue from 0 to 1."""
+"""Mean and standard deviation of red, green and blue in pictures of ImageNet, from 0 to 1."""
 
 _GROUPS: Final = 4
 

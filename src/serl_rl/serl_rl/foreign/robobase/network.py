@@ -24,10 +24,10 @@ Shapes = dict[str, tuple[int, ...]]
 
 COLOURS: Final = 3
 STRIDE: Final = 2
-"""Of the convolutions that shrink the picture, which come first; the others have 1."""
+"""Stride of the convolutions that shrink the picture, which come first; the others have 1."""
 MAX_PARAMETERS: Final = 2**27
 MAX_SIDE: Final = 1024
-"""[pixels] of a picture."""
+"""Largest side of a picture [pixels]."""
 
 _FIRST = re.compile(r"encoder\.convs_per_cam\.(\d+)\.0\.weight")
 _CRITIC = re.compile(r"critic\.qs\.(\d+)\..*")

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks that compare what computes: PyTorch with JAX, and our networks with those of others."""
+
+from serl_bench.benchmark import Benchmark
+
+BACKEND_BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark(
+        "torch_sac_ref_ratio",
+        "updates/s of PyTorch over those of JAX at the reference SERL settings, by turns in one process",
+        "",
+        "more",
+        0.95,
+        "serl_bench.library.update_rate:torch_sac_ref_ratio",
+    ),
+    Benchmark(
+        "torch_cached_ratio",
+        "the same from cached features 4 x 4 x 64 of two cameras",
+        "",
+        "more",
+        0.95,
+        "serl_bench.library.update_rate:torch_cached_ratio",
+    ),
+    Benchmark(
+        "torch_pixels_ratio",
+        "the same on pictures of 128 x 128, small encoder trained",
+        "",
+        "more",
+        1.0,
+        "serl_bench.library.update_rate:torch_pixels_ratio",
+    ),
+    Benchmark(
+        "act_import_max_error",
+        "largest difference of an imported ACT policy's actions to those of LeRobot's own class over 100 random "
+        "observations, worst of three architectures (./serl setup lerobot)",
+        "",
+        "less",
+        1e-5,
+        "serl_bench.library.act:act_import_max_error",
+        by_default=False,
+    ),
+    Benchmark(
+        "act_ms",
+        "one ACT forward of default size, two cameras of 128 x 128 pixels: duration in JAX / in LeRobot "
+        "(./serl setup lerobot)",
+        "",
+        "less",
+        1.0,
+        "serl_bench.library.act:act_ms",
+        by_default=False,
+    ),
+)
