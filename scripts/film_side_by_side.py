@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from serl_cli.report.video import FILM, FIRST_SEED, PolicyActor
+from serl_cli.run_config import read_run_config
+from serl_launch.runs import Run
 from serl_sim.envs import TaskEnv
 from serl_sim.scene.scene import OVERVIEW
 
@@ -70,14 +72,19 @@ def panel(picture: Image.Image, text: str, colour: tuple[int, int, int]) -> Imag
     return whole
 
 
+def of_run(run: Run, scene: TaskEnv) -> PolicyActor:
+    """The newest policy of a run."""
+    return PolicyActor(run, read_run_config(run).plan, scene)
+
+
 def main(task: str, cloned: str, learned: str) -> None:
     """Writes docs/images/TASK.webp."""
     scenes = [TaskEnv(task) for _ in range(3)]
     root = runs.runs_root()
     actors = {
         "the teacher": Teacher(scenes[0]),
-        "cloned": PolicyActor(runs.find_run(root, cloned), scenes[1]),
-        "learned": PolicyActor(runs.find_run(root, learned), scenes[2]),
+        "cloned": of_run(runs.find_run(root, cloned), scenes[1]),
+        "learned": of_run(runs.find_run(root, learned), scenes[2]),
     }
     done = dict.fromkeys(actors, 0)
     film = []

@@ -12,7 +12,10 @@ from serl_config.strict_yaml import YamlError, parse_yaml
 from serl_config.text import printable
 from serl_drivers.config import driver_names, load_driver
 from serl_launch.errors import UsageError
+from serl_rl.config import LearningConfig
+from serl_rl.policy.reference import read_reference
 from serl_rl.reward.classifier_file import read_classifier
+from serl_rl.spec import DataError
 from serl_tasks.pair import PairError, check_pair
 from serl_training.reward.reward_frames import check_source, frame_source
 
@@ -25,6 +28,7 @@ CHANGEABLE = frozenset(
     {"max_steps", "goal", "confirm", "eval_every", "eval_episodes", "rtf", "viewer", "teleop", "wandb"}
 )
 _DEEPEST_KEY = 8
+DEFAULT_IMPROVE = "residual"
 _SHOWN = {"task": "TASK", "settings": "--set", "partner": "--with"}
 
 
@@ -53,6 +57,9 @@ class TrainingPlan:
     hardware: Literal["simulated", "emulated", "real"] = "simulated"  # what the arm is
     person: str = "fresh"  # what is human about the scripted person: name of a file in config/people
     wandb: str = ""  # project of Weights & Biases that gets its numbers, too; empty: none
+    from_policy: str = ""  # KIND:PATH of the imported policy that is improved; empty: none
+    mapping: str = ""  # its mapping file; empty: that in its folder, or none
+    policy_fingerprint: str = ""  # of its files, when the run was begun
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -207,8 +214,6 @@ def resolve_learning(name: str, settings: Sequence[str]) -> dict[str, Any]:
         UsageError: there is no such configuration, or a change is not KEY=VALUE with a known key and a possible value.
         ConfigError: the configuration itself is wrong.
     """
-    from serl_rl.config import LearningConfig
-
     known = listing("config/learning", ".yaml")
     if name not in known:
         raise UsageError(
@@ -238,6 +243,58 @@ def resolve_learning(name: str, settings: Sequence[str]) -> dict[str, Any]:
             raise UsageError(str(error)) from error
         raise
     return values
+
+
+def check_policy(plan: TrainingPlan, learning: dict[str, Any]) -> TrainingPlan:
+    """The plan with the fingerprint of the imported policy; lets the learning settings improve it where they do not.
+
+    Args:
+        plan: names the policy, or none.
+        learning: the learning configuration, as of `resolve_learning`; `sac.improve` becomes residual where it is none.
+
+    Raises:
+        UsageError: there is no such policy, the settings cannot improve one, or improve one and none is named.
+    """
+    improve = (learning.get("sac") or {}).get("improve", "none")
+    if not plan.from_policy:
+        if improve != "none":
+            raise UsageError(f"sac.improve={improve} improves an imported policy: name it by --from-policy KIND:PATH")
+        if plan.mapping:
+            raise UsageError("--mapping is for an imported policy: name it by --from-policy KIND:PATH")
+        return plan
+    if plan.partner:
+        raise UsageError("--from-policy is for one task: two that take turns are not improved from a policy")
+    try:
+        reference = read_reference(plan.from_policy)
+        fingerprint = reference.fingerprint
+    except DataError as error:
+        raise UsageError(f"--from-policy: {error}") from error
+    if improve == "none":
+        learning["sac"] = (learning.get("sac") or {}) | {"improve": DEFAULT_IMPROVE}
+    try:
+        build(LearningConfig, learning, f"--from-policy {reference}")
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    return replace(plan, from_policy=str(reference), policy_fingerprint=fingerprint)
+
+
+def check_policy_unchanged(plan: TrainingPlan) -> None:
+    """Refuses to go on with a run whose imported policy is another one by now.
+
+    Raises:
+        UsageError: it is gone, or its files have changed.
+    """
+    if not plan.from_policy:
+        return
+    try:
+        found = read_reference(plan.from_policy).fingerprint
+    except DataError as error:
+        raise UsageError(f"the run improves {plan.from_policy}: {error}") from error
+    if found != plan.policy_fingerprint:
+        raise UsageError(
+            f"the run improves {plan.from_policy}, whose files have changed since: expected the fingerprint "
+            f"{plan.policy_fingerprint}, found {found}; its stored base actions are those of the other one"
+        )
 
 
 def check_policies(plan: TrainingPlan, learning: Mapping[str, Any]) -> None:

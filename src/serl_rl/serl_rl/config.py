@@ -64,6 +64,21 @@ class SACConfig:
     action components."""
     backup_entropy: bool = False
     """Whether targets contain the entropy bonus of the next state."""
+    improve: Literal["none", "proposals", "residual"] = "none"
+    """How an imported policy is improved, whose base action is a part of each observation. proposals: the critics
+    choose between its action and the learner's, in acting and in the targets (Hu et al., IBRL, arXiv 2311.02198);
+    residual: the learner corrects its action by at most `residual_scale` (Ankile et al., arXiv 2407.16677)."""
+    residual_scale: float = Field(default=0.5, gt=0.0, le=2.0)
+    """Largest correction of each component, with improve: residual."""
+
+    @model_validator(mode="after")
+    def _proposals_have_no_entropy(self) -> Self:
+        if self.improve == "proposals" and self.backup_entropy:
+            raise ValueError(
+                "backup_entropy: an imported policy's proposal has no entropy; expected false with improve: proposals, "
+                "found true"
+            )
+        return self
 
     @model_validator(mode="after")
     def _subset_fits(self) -> Self:
@@ -355,6 +370,26 @@ class LearningConfig:
                 "policies: two policies do not train one encoder; expected vision.encoder.frozen with per_arm, found "
                 "one that is trained"
             )
+        return self
+
+    @property
+    def improves(self) -> bool:
+        """Whether an imported policy is improved, so that observations hold its base action."""
+        return self.agent == "sac" and self.sac.improve != "none"
+
+    @model_validator(mode="after")
+    def _one_policy_is_improved(self) -> Self:
+        if self.sac.improve == "none":
+            return self
+        trained = not self.vision.encoder.frozen and self.sac.improve == "proposals"
+        for place, wrong, expected, found in (
+            ("agent", self.agent != "sac", "sac", self.agent),
+            ("policies", self.policies != "one", "one", self.policies),
+            ("acting.chunk", self.acting.chunk > 1, "1", str(self.acting.chunk)),
+            ("vision.encoder.frozen", trained, "true", "false"),
+        ):
+            if wrong:
+                raise ValueError(f"{place}: expected {expected} with sac.improve: {self.sac.improve}, found {found}")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from serl_rl.storage.chunk import Chunk
@@ -42,7 +45,7 @@ from serl_training.actor.graph_pair import PairJobs, PairMemberHost, learner_pre
 from serl_training.actor.graph_person import GraphPerson
 from serl_training.actor.pair import Member, Pair
 from serl_training.actor.perception import Perception, make_perception
-from serl_training.env.episode import EpisodeLost, EpisodeMode
+from serl_training.env.episode import EpisodeLost, EpisodeMode, Observation
 from serl_training.env.graph_arm import EpisodeGraph
 from serl_training.env.graph_cameras import Transport
 from serl_training.env.graph_env import GraphEnv
@@ -58,7 +61,8 @@ from serl_training.env.graph_reset import (
 from serl_training.env.graph_turns import TurnReset, WorldReset
 from serl_training.env.stamps import StampedEnv
 from serl_training.graph_jax import declare_compile_cache, prepare
-from serl_training.link.contract import LEARNING, SIMULATED, load_learning
+from serl_training.link.contract import LEARNING, MAPPING, POLICY, SIMULATED, find_policy, load_learning
+from serl_training.link.fixed_policy import FixedPolicy
 from serl_training.link.graph_id import GRAPH_ID
 from serl_training.link.graph_learner_link import GraphLearnerLink
 
@@ -144,7 +148,19 @@ class ActorNode(Node):
         if self._task.cameras:
             prepare(self, cache)
         own_seed = zlib.crc32(f"{self._seed}/{self._actor_id}".encode())
-        self._perception = make_perception(self._task, self._learning, own_seed, simulated=simulated)
+        self._imported = find_policy(
+            declare(self, "policy", "", POLICY),
+            declare(self, "mapping", "", MAPPING),
+            self._task,
+            self._learning,
+            simulated=simulated,
+        )
+        if self._partner is not None and self._imported is not None:
+            raise ParameterError(
+                f"parameter 'policy' of node '{self.get_name()}': expected none for two tasks by turns, found one"
+            )
+        base = self._imported if self._learning.improves else None
+        self._perception = make_perception(self._task, self._learning, own_seed, simulated=simulated, base=base)
         self._partners: dict[str, Perception] = {}
         if self._partner is not None:
             learning = load_learning(self.get_parameter("learning").value, self._partner)
@@ -190,8 +206,12 @@ class ActorNode(Node):
             self._pair = PairJobs(self._make_pair(settings), self._jobs.feedback)
         else:
             perception = self._perception
-            self._learner = self._connect(perception)
-            env = perception.wrap(self._env)
+            env: gym.Env[Observation, NDArray[np.float32]] = perception.wrap(self._env)
+            if self._imported is not None and not self._learning.improves:
+                self._learner: GraphLearnerLink | FixedPolicy = FixedPolicy(self._imported)
+                env, perception = self._env, replace(perception, spec=perception.pictures)
+            else:
+                self._learner = self._connect(perception)
             self._actor = Actor(env, self._learner, host=self, spec=perception.spec, settings=settings)
             # What it records into files holds pictures, of which any encoder can make features later.
             self._stamped = StampedEnv(self._env, lambda: self._env.stamp_ns)

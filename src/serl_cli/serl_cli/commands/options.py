@@ -2,6 +2,7 @@
 """Options and completions that several commands share."""
 
 import math
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -96,6 +97,14 @@ RtfOption = Annotated[
 TeleopOption = Annotated[
     Literal["scripted", "spacemouse", "gamepad", "joy", "twist", "leader", "joint_leader", "none"],
     typer.Option(help="Who leads: the scripted person, or you with a device; see [bold]./serl teleop[/bold]."),
+]
+MappingOption = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="Mapping file of an imported policy: which cameras and values it gets, what its actions are.",
+    ),
 ]
 GraphOption = Annotated[
     str,

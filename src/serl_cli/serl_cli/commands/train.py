@@ -9,6 +9,7 @@ from serl_launch.errors import UsageError
 
 from serl_cli.commands.options import (
     HardwareOption,
+    MappingOption,
     RobotOption,
     RtfOption,
     SeedOption,
@@ -136,6 +137,15 @@ def train(
             rich_help_panel=_START,
         ),
     ] = None,
+    from_policy: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND:PATH",
+            help="Improve this imported policy; serl:PATH is one of ours. How: --set sac.improve.",
+            rich_help_panel=_START,
+        ),
+    ] = "",
+    mapping: MappingOption = None,
     hardware: HardwareOption = "simulated",
     wandb: Annotated[
         str,
@@ -162,6 +172,7 @@ def train(
         ./serl train pick_cube --interventions --person tired
         ./serl train pick_cube_vision --console --rtf 1
         ./serl train pick_cube --teleop spacemouse --rtf 1 --demos 5
+        ./serl train pick_cube --from-policy serl:runs/few_shown
         ./serl train relocate_forward --with relocate_backward
         ./serl train pick_cube --robot so101 --hardware emulated
     """
@@ -193,6 +204,8 @@ def train(
         classifier=str(classifier.absolute()) if classifier else "",
         partner=partner,
         wandb=wandb,
+        from_policy=from_policy,
+        mapping=str(mapping.absolute()) if mapping else "",
     )
     if _was_given(context, "person") and not resume:
         check_person(plan)

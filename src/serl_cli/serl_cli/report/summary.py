@@ -25,7 +25,7 @@ def make(run: Run, plan: TrainingPlan, console: Console) -> None:
             console.print(f"no learning curve: {error}", style="yellow", soft_wrap=True)
     with console.status("filming the policy"):
         try:
-            film_policy(run, plan.task, run.video_file)
+            film_policy(run, plan, run.video_file)
         except CommandError as error:
             console.print(f"no video: {error}", style="yellow", soft_wrap=True)
 

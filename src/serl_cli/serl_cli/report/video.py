@@ -13,13 +13,15 @@ from serl_launch.runs import Run
 from serl_rl.backends import make_policy
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.encoders.file import EncoderError
+from serl_rl.imported.opening import PolicyError
 from serl_rl.spec import DataError
 from serl_sim.envs import TaskEnv
 from serl_sim.rendering import Appearance, RenderError
 from serl_sim.scene.scene import OVERVIEW
 from serl_training.actor.perception import FrameStacker, make_perception
-from serl_training.link.contract import load_learning
+from serl_training.link.contract import find_policy, load_learning
 
+from serl_cli.training_plan import TrainingPlan
 from serl_rl import checkpoint
 from serl_tasks import get_task
 
@@ -31,25 +33,27 @@ HOLD = 0.5  # [s] that the last picture of an episode stays
 FIRST_SEED = 2_000_000  # far from those that training counts from
 
 
-def film_policy(run: Run, task: str, path: Path, episodes: int = EPISODES) -> None:
+def film_policy(run: Run, plan: TrainingPlan, path: Path, episodes: int = EPISODES) -> None:
     """Writes an MP4 of some episodes of the newest policy of a run, in the time of the simulated robot.
 
     Args:
         run: whose newest checkpoint is used.
-        task: name of the task.
+        plan: of the run, as that of one task.
         path: of the MP4.
         episodes: to film.
 
     Raises:
         CommandError: there is no policy, no rendering on this machine, no room for the file, or the world is not ours.
     """
-    if get_task(task).kind == "gym":
-        raise CommandError(f"{task}: only worlds of config/worlds are filmed, and its world is a Gymnasium environment")
+    if get_task(plan.task).kind == "gym":
+        raise CommandError(
+            f"{plan.task}: only worlds of config/worlds are filmed, and its world is a Gymnasium environment"
+        )
     try:
         if checkpoint.latest(run.checkpoints) is None:
             raise CommandError(f"{run.checkpoints} has no checkpoint yet")
-        write_video(path, _frames(run, task, episodes), fps=TaskEnv.metadata["render_fps"])
-    except (CheckpointError, DataError, EncoderError, RenderError) as error:
+        write_video(path, _frames(run, plan, episodes), fps=TaskEnv.metadata["render_fps"])
+    except (CheckpointError, DataError, EncoderError, PolicyError, RenderError) as error:
         raise CommandError(str(error)) from error
 
 
@@ -77,18 +81,19 @@ class PolicyActor:
         env: the world, with the observations that the policy is given.
     """
 
-    def __init__(self, run: Run, scene: TaskEnv) -> None:
-        """Load the newest policy of a run.
+    def __init__(self, run: Run, plan: TrainingPlan, scene: TaskEnv) -> None:
+        """Load the newest policy of a run, and the imported one that it improves, if it does.
 
         Raises:
             CommandError: the run has no checkpoint yet.
-            CheckpointError, DataError, EncoderError: what is stored cannot be used, or not with this task.
+            CheckpointError, DataError, EncoderError, PolicyError: what is stored cannot be used, or not with this task.
         """
         newest = checkpoint.latest(run.checkpoints)
         if newest is None:
             raise CommandError(f"{run.checkpoints} has no checkpoint yet")
         config = load_learning(str(run.learning_file.absolute()), scene.task)
-        perception = make_perception(scene.task, config, seed=0, simulated=True)
+        base = find_policy(plan.from_policy, plan.mapping, scene.task, config, simulated=True)
+        perception = make_perception(scene.task, config, seed=0, simulated=True, base=base)
         self.env = perception.wrap(scene)
         self._stack = FrameStacker(perception.spec)
         self._policy = make_policy(checkpoint.load_policy(newest), perception.weights)
@@ -104,13 +109,13 @@ class PolicyActor:
         return self._policy.act(self._stack(observation), deterministic=True)
 
 
-def _frames(run: Run, task: str, episodes: int) -> Iterator[NDArray[np.uint8]]:
-    scene = TaskEnv(task)
+def _frames(run: Run, plan: TrainingPlan, episodes: int) -> Iterator[NDArray[np.uint8]]:
+    scene = TaskEnv(plan.task)
     try:
         scene.reset(seed=FIRST_SEED)
         # The first picture starts ffmpeg, which must not be forked from a process with JAX's threads.
         yield scene.world.render(OVERVIEW, *SIZE, FILM)
-        actor = PolicyActor(run, scene)
+        actor = PolicyActor(run, plan, scene)
         for seed in range(FIRST_SEED, FIRST_SEED + episodes):
             observation, _ = actor.env.reset(seed=seed)
             actor.begin()

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from serl_launch.errors import CommandError, Interrupted
-from serl_launch.graph_session import scratch_folder, simulated
+from serl_launch.errors import CommandError, Interrupted, UsageError
+from serl_launch.graph_session import GraphSession, scratch_folder, simulated
 from serl_launch.runs import Run
+from serl_rl.policy.reference import read_reference
+from serl_rl.spec import DataError
 
+from serl_cli.names import check_task
 from serl_cli.report import turns
 from serl_cli.run_config import members, read_run_config, tasks_of_run
 from serl_cli.training_plan import TrainingPlan, check_partner
@@ -56,13 +59,88 @@ def evaluate(
             raise Interrupted("evaluation interrupted; the run is as it was") from None
         if not result.success:
             raise CommandError(f"evaluation ended early ({result.termination_reason}): {result.message}")
-        _print(run.name, config.plan, result, console, json_output)
+        _print(run.name, config.plan.partner, result, console, json_output)
         if video:
             from serl_cli.report.video import film_policy
 
             for member, own in members(run, config.plan):
-                film_policy(member, own.task, member.video_file)
+                film_policy(member, own, member.video_file)
                 console.print(f"video: {member.video_file}", highlight=False, soft_wrap=True)
+
+
+def evaluate_imported(
+    task: str,
+    policy: str,
+    mapping: Path | None,
+    *,
+    episodes: int,
+    seed: int,
+    rtf: float,
+    viewer: bool,
+    json_output: bool,
+) -> None:
+    """Runs a policy that was made before on starts of a task and prints how often it succeeds.
+
+    Args:
+        task: its name.
+        policy: `KIND:PATH`.
+        mapping: its mapping file; None: that in its folder, or none.
+        episodes: to run.
+        seed: of their starts.
+        rtf: real-time factor; 0: lockstep.
+        viewer: whether MuJoCo's window opens.
+        json_output: print JSON and nothing else on stdout.
+
+    Raises:
+        UsageError: there is no such task, or no such policy.
+        CommandError: the policy is none for this task, or the graph failed.
+        Interrupted: a person pressed Ctrl-C.
+    """
+    check_task(task)
+    try:
+        reference = read_reference(policy)
+    except DataError as error:
+        raise UsageError(f"--policy: {error}") from error
+    console = Console(file=sys.stderr if json_output else sys.stdout)
+    try:
+        with (
+            scratch_folder("serl_eval_") as scratch,
+            simulated(
+                console,
+                name=f"eval-{task}",
+                task=task,
+                seed=0,
+                rtf=rtf,
+                viewer=viewer,
+                run_dir=scratch / "run",
+                log_dir=scratch / "log",
+                learner="false",
+                policy=str(reference),
+                mapping=str(mapping.absolute()) if mapping else "",
+            ) as graph,
+        ):
+            result = _run_episodes(graph, console, episodes, seed)
+    except KeyboardInterrupt:
+        raise Interrupted("evaluation interrupted") from None
+    if not result.success:
+        raise CommandError(f"evaluation ended early ({result.termination_reason}): {result.message}")
+    _print(str(reference), "", result, console, json_output)
+
+
+def _run_episodes(graph: GraphSession, console: Console, episodes: int, seed: int) -> Any:
+    """Result of the action `evaluate` of a graph."""
+    from serl_interfaces.action import Evaluate
+
+    with console.status("starting the graph") as status:
+        return graph.run_action(
+            Evaluate,
+            "evaluate",
+            Evaluate.Goal(episodes=episodes, seed=seed, stop_below=0.0),
+            executable="actor",
+            on_feedback=lambda feedback: status.update(
+                feedback.waiting or f"{feedback.episodes}/{episodes} episodes, {feedback.successes} successes"
+            ),
+        )
 
 
 def _evaluate(
@@ -76,8 +154,6 @@ def _evaluate(
     console: Console,
 ) -> Any:
     """Result of the action `evaluate`, of a graph that is started for it."""
-    from serl_interfaces.action import Evaluate
-
     with (
         scratch_folder("serl_eval_") as scratch,
         simulated(
@@ -91,18 +167,11 @@ def _evaluate(
             run_dir=_copy(newest, plan, scratch / "run"),
             log_dir=scratch / "log",
             learning=str(run.learning_file.absolute()),
+            policy=plan.from_policy,
+            mapping=plan.mapping,
         ) as graph,
-        console.status("starting the graph") as status,
     ):
-        return graph.run_action(
-            Evaluate,
-            "evaluate",
-            Evaluate.Goal(episodes=episodes, seed=seed, stop_below=0.0),
-            executable="actor",
-            on_feedback=lambda feedback: status.update(
-                feedback.waiting or f"{feedback.episodes}/{episodes} episodes, {feedback.successes} successes"
-            ),
-        )
+        return _run_episodes(graph, console, episodes, seed)
 
 
 def _copy(newest: Mapping[str, Path], plan: TrainingPlan, path: Path) -> Path:
@@ -112,10 +181,10 @@ def _copy(newest: Mapping[str, Path], plan: TrainingPlan, path: Path) -> Path:
     return path
 
 
-def _print(name: str, plan: TrainingPlan, result: Any, console: Console, json_output: bool) -> None:
+def _print(name: str, partner: str, result: Any, console: Console, json_output: bool) -> None:
     if json_output:
         numbers = ("episodes", "successes", "success_rate", "interval_low", "interval_high", "mean_length", "discarded")
-        both = turns.numbers(result) if plan.partner else {}
+        both = turns.numbers(result) if partner else {}
         print(json.dumps({"run": name, **{number: getattr(result, number) for number in numbers}, **both}, indent=2))
         return
     console.print(
@@ -132,5 +201,5 @@ def _print(name: str, plan: TrainingPlan, result: Any, console: Console, json_ou
             highlight=False,
             soft_wrap=True,
         )
-    if plan.partner:
+    if partner:
         console.print(turns.describe(result), highlight=False)

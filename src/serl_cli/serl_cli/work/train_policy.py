@@ -27,6 +27,8 @@ from serl_cli.training_plan import (
     check_hardware,
     check_partner,
     check_policies,
+    check_policy,
+    check_policy_unchanged,
     check_reward,
     check_teleop,
     continued,
@@ -64,6 +66,7 @@ def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) ->
     plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
     learning = resolve_learning(plan.learning, plan.settings)
     check_policies(plan, learning)
+    plan = check_policy(plan, learning)
     check_reward(plan)
     root = runs.runs_root()
     run = runs.create_run(root, name) if name else runs.begin_run(root, plan.task)
@@ -100,6 +103,7 @@ def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool, 
     check_arms(plan.task, teleop=plan.teleop, hardware=plan.hardware, page=page)
     check_teleop(plan.teleop, plan.rtf)
     check_unchanged(run, plan)
+    check_policy_unchanged(plan)
     changed = plan != before.plan
     for member, own in members(run, plan):
         if plan.partner:
@@ -188,6 +192,8 @@ def _graph(run: Run, plan: TrainingPlan, console: Console) -> GraphSession:
         "person_settings": str(person_settings(plan.person)),
         "reward": plan.reward,
         "classifier": str(run.classifier_file.absolute()) if plan.classifier else "",
+        "policy": plan.from_policy,
+        "mapping": plan.mapping,
     }
     if plan.hardware != "simulated":
         return around_arm(

@@ -41,12 +41,15 @@ class GaussianPolicy(nn.Module):
     activation: str
     layer_norm: bool
     action_dim: int
+    zero_head: bool = False
+    """Whether the last layer begins with zeros, so that the first mean is 0 whatever is observed."""
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and log standard deviation for observations (B, K)."""
         x = MLP(self.hidden_sizes, self.activation, self.layer_norm, name="trunk")(observation)
-        mean, log_std = jnp.split(nn.Dense(2 * self.action_dim, name="head")(x), 2, axis=-1)
+        first = nn.initializers.zeros if self.zero_head else nn.initializers.lecun_normal()
+        mean, log_std = jnp.split(nn.Dense(2 * self.action_dim, kernel_init=first, name="head")(x), 2, axis=-1)
         return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
 
 

@@ -6,6 +6,9 @@ What acts is an average over the last updates: single ones can leave an actor th
 What observations with frames go through ("vision": heads and, where it is trained, the encoder) belongs to the critics:
 their loss trains it, their target has a copy of its own, and the actor takes what it gives as it is.
 
+An imported policy, whose action is a part of each observation, is improved in one of two ways: the critics choose
+between its action and the learner's, or the learner's is a bounded correction of it.
+
 With chunks of H actions the policy is a Gaussian of their H * A components, which the critics value together.
 """
 
@@ -21,17 +24,18 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from serl_rl.base_action import BASE_ACTION
 from serl_rl.config import ActingConfig, SACConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.action_chunks import valued_action
 from serl_rl.jax.agent_state import NamedState
 from serl_rl.jax.networks import LOG_STD_MAX, LOG_STD_MIN, GaussianPolicy, critic_ensemble, squashed_sample
-from serl_rl.jax.snapshots import make_snapshot, with_exploring
+from serl_rl.jax.snapshots import make_snapshot, with_critics, with_exploring
 from serl_rl.jax.update import Batch, Info, Params, Update, trained_encoder
 from serl_rl.jax.vision import encode_observation, init_vision
-from serl_rl.policy.acting import Actor, SquashedGaussian
+from serl_rl.policy.acting import Actor, Proposals, Residual, SquashedGaussian
 from serl_rl.policy.snapshot import PolicySnapshot
-from serl_rl.spec import TransitionSpec
+from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.vision_inputs import encoded_width, has_pictures
 
 
@@ -81,6 +85,8 @@ class SACAgent(NamedState, struct.PyTreeNode):
         Raises:
             DataError: the observations do not fit `vision`, or the encoder is missing, frozen or of another kind.
         """
+        if config.improve != "none" and BASE_ACTION not in spec.observation:
+            raise DataError("observation", f"{BASE_ACTION}, which sac.improve: {config.improve} needs", "none")
         vision = vision or VisionConfig()
         trained = trained_encoder(spec, vision, encoder)
         return _create(jax.random.key(seed), spec, config, vision, acting or ActingConfig(), trained)
@@ -103,9 +109,15 @@ class SACAgent(NamedState, struct.PyTreeNode):
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""
-        return acting_snapshot(
-            self, SquashedGaussian((LOG_STD_MIN, LOG_STD_MAX), self.acting.chunk, self.acting.execute)
-        )
+        bounds = (LOG_STD_MIN, LOG_STD_MAX)
+        match self.config.improve:
+            case "none":
+                return acting_snapshot(self, SquashedGaussian(bounds, self.acting.chunk, self.acting.execute))
+            case "residual":
+                return acting_snapshot(self, Residual(bounds, self.config.residual_scale))
+            case "proposals":
+                snapshot = acting_snapshot(self, Proposals(bounds, self.config.critics))
+                return with_critics(snapshot, self.target_critic["params"], self.target_critic["vision"])
 
 
 def acting_snapshot(agent: SACAgent, actor: Actor, **further: Params) -> PolicySnapshot:
@@ -144,8 +156,17 @@ def encoded(agent: SACAgent, critic: Params, observation: Mapping[str, jax.Array
     return encode_observation(agent.spec, agent.vision, critic["vision"], observation)
 
 
+def executed(config: SACConfig, observation: Mapping[str, jax.Array], sample: jax.Array) -> jax.Array:
+    """Actions (B, A) that a sample (B, A) of the policy stands for: itself, or the base action that it corrects."""
+    if config.improve != "residual":
+        return sample
+    return jnp.clip(observation[BASE_ACTION] + config.residual_scale * sample, -1.0, 1.0)
+
+
 def _actor_network(spec: TransitionSpec, config: SACConfig, acting: ActingConfig) -> nn.Module:
-    return GaussianPolicy(config.hidden_sizes, config.activation, config.layer_norm, acting.chunk * spec.action_dim)
+    size = acting.chunk * spec.action_dim
+    corrects = config.improve == "residual"
+    return GaussianPolicy(config.hidden_sizes, config.activation, config.layer_norm, size, zero_head=corrects)
 
 
 def _critic_network(config: SACConfig, size: int) -> nn.Module:
@@ -197,7 +218,8 @@ def critic_loss(agent: SACAgent, critic: Params, batch: Batch, key: jax.Array) -
     config = agent.config
     noise_key, subset_key = jax.random.split(key)
     mean, log_std = policy(agent, agent.actor, encoded(agent, agent.critic, batch["next_observation"]))
-    next_action, next_log_prob = squashed_sample(mean, log_std, jax.random.normal(noise_key, mean.shape))
+    sample, next_log_prob = squashed_sample(mean, log_std, jax.random.normal(noise_key, mean.shape))
+    next_action = executed(config, batch["next_observation"], sample)
     target_critic, size = agent.target_critic, config.critics
     next_observation = encoded(agent, target_critic, batch["next_observation"])
     if config.critic_subset:
@@ -205,6 +227,12 @@ def critic_loss(agent: SACAgent, critic: Params, batch: Batch, key: jax.Array) -
         chosen = jax.random.permutation(subset_key, config.critics)[:size]
         target_critic = {"params": jax.tree.map(lambda leaf: leaf[chosen], target_critic["params"])}
     next_q = q_values(agent, target_critic, size, next_observation, next_action).min(axis=0)
+    info = {}
+    if config.improve == "proposals":
+        base = batch["next_observation"][BASE_ACTION]
+        base_q = q_values(agent, target_critic, size, next_observation, base).min(axis=0)
+        info["base_share"] = jnp.mean((base_q >= next_q).astype(jnp.float32))
+        next_q = jnp.maximum(next_q, base_q)
     if config.backup_entropy:
         next_q -= jnp.exp(agent.log_temperature) * next_log_prob
     discount = batch.get("discount", config.discount)
@@ -212,14 +240,15 @@ def critic_loss(agent: SACAgent, critic: Params, batch: Batch, key: jax.Array) -
     observation = encoded(agent, critic, batch["observation"])
     q = q_values(agent, critic, config.critics, observation, valued_action(batch, next_action))
     loss = jnp.mean(jnp.square(q - target))
-    return loss, {"critic_loss": loss, "q": jnp.mean(q)}
+    return loss, {"critic_loss": loss, "q": jnp.mean(q), **info}
 
 
 def actor_loss(agent: SACAgent, actor: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Info]:
     """Entropy-regularized negative value of the policy's actions; leaves of the batch are (B, ...)."""
     observation = jax.lax.stop_gradient(encoded(agent, agent.critic, batch["observation"]))
     mean, log_std = policy(agent, actor, observation)
-    action, log_prob = squashed_sample(mean, log_std, jax.random.normal(key, mean.shape))
+    sample, log_prob = squashed_sample(mean, log_std, jax.random.normal(key, mean.shape))
+    action = executed(agent.config, batch["observation"], sample)
     q = q_values(agent, agent.critic, agent.config.critics, observation, action).mean(axis=0)
     loss = jnp.mean(jnp.exp(agent.log_temperature) * log_prob - q)
     return loss, {"actor_loss": loss, "entropy": -jnp.mean(log_prob)}

@@ -11,20 +11,28 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from serl_rl.base_action import BASE_ACTION
 from serl_rl.config import MAX_CHUNK
 from serl_rl.policy.grasps import STAY, GripperPlace, arm_components, check_grippers, grasp_table
 from serl_rl.policy.network import Network
 from serl_rl.spec import DataError, TransitionSpec
 
 Observation = Mapping[str, NDArray[Any]]
-Look = Callable[[], NDArray[np.float32]]
-"""Gives the vector that the networks take; costs something where there are frames."""
 ReadNetwork = Callable[[str, int | None], Network]
 """The network whose arrays have a prefix, with a number of outputs, if that is known."""
+ReadCritic = Callable[[int, int], Network]
+"""The critic of a number, for actions of so many components."""
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Bound = Annotated[float, Field(ge=-50.0, le=50.0)]
 Steps = Annotated[int, Field(ge=1, le=MAX_CHUNK)]
+
+
+class Look(Protocol):
+    """Looks at the observation of the moment, which costs something where there are frames."""
+
+    def __call__(self, *, as_critics: bool = False) -> NDArray[np.float32]:
+        """The vector that the actor's networks take, or the one that the critics do, which have eyes of their own."""
 
 
 class Planner(Protocol):
@@ -123,7 +131,36 @@ class ArmAndGrasp:
     kind: Literal["arm_and_grasp"] = "arm_and_grasp"
 
 
-OneActor = Annotated[SquashedGaussian | NoisyMean | ActionChunk | ArmAndGrasp, Field(discriminator="kind")]
+@dataclass(frozen=True, config=_STRICT)
+class Residual:
+    """A `SquashedGaussian` whose actions, times `scale`, are added to the base action that the observation has."""
+
+    log_std_bounds: tuple[Bound, Bound]
+    scale: float = Field(gt=0.0, le=2.0)
+    """Largest correction of each component."""
+    chunk: Literal[1] = 1
+    execute: Literal[1] = 1
+    kind: Literal["residual"] = "residual"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Proposals:
+    """A `SquashedGaussian`, and critics that choose between its action and the base action that the observation has.
+
+    The one with the larger value is taken; the value is the least that any of the critics says.
+    """
+
+    log_std_bounds: tuple[Bound, Bound]
+    critics: int = Field(ge=1, le=100)
+    """Their number."""
+    chunk: Literal[1] = 1
+    execute: Literal[1] = 1
+    kind: Literal["proposals"] = "proposals"
+
+
+OneActor = Annotated[
+    SquashedGaussian | NoisyMean | ActionChunk | ArmAndGrasp | Residual | Proposals, Field(discriminator="kind")
+]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -146,18 +183,25 @@ class PerArm:
     kind: Literal["per_arm"] = "per_arm"
 
 
-Actor = Annotated[SquashedGaussian | NoisyMean | ActionChunk | ArmAndGrasp | PerArm, Field(discriminator="kind")]
+Actor = Annotated[
+    SquashedGaussian | NoisyMean | ActionChunk | ArmAndGrasp | Residual | Proposals | PerArm,
+    Field(discriminator="kind"),
+]
 
 
-def make_acting(actor: OneActor, read: ReadNetwork) -> Acting:
-    """What acts as described, with the networks that `read` gives; raises DataError if they do not fit."""
+def make_acting(actor: OneActor, read: ReadNetwork, read_critic: ReadCritic) -> Acting:
+    """What acts as described, with the networks that are read; raises DataError if they do not fit."""
     if actor.execute > actor.chunk:
         raise DataError("execute", f"at most {actor.chunk}, the actions of a chunk", str(actor.execute))
-    return Acting(_make_planner(actor, read), actor.execute)
+    return Acting(_make_planner(actor, read, read_critic), actor.execute)
 
 
-def _make_planner(actor: OneActor, read: ReadNetwork) -> Planner:
+def _make_planner(actor: OneActor, read: ReadNetwork, read_critic: ReadCritic) -> Planner:
     match actor:
+        case Residual():
+            return _Residual(actor, read)
+        case Proposals():
+            return _Proposals(actor, read, read_critic)
         case SquashedGaussian():
             return _SquashedGaussian(actor, read)
         case NoisyMean():
@@ -176,7 +220,7 @@ class _SeesEnough:
 
 
 class _SquashedGaussian(_SeesEnough):
-    def __init__(self, actor: SquashedGaussian | ArmAndGrasp, read: ReadNetwork) -> None:
+    def __init__(self, actor: SquashedGaussian | ArmAndGrasp | Residual | Proposals, read: ReadNetwork) -> None:
         low, high = self._bounds = actor.log_std_bounds
         if low > high:
             raise DataError("log_std_bounds", "low <= high", str(self._bounds))
@@ -198,6 +242,45 @@ class _SquashedGaussian(_SeesEnough):
         """Mean and log standard deviation, (chunk * A,) each, before the squashing."""
         mean, log_std = np.split(self._network(vector), 2)
         return mean, np.clip(log_std, *self._bounds)
+
+
+class _BesideBase:
+    """Acts beside an imported policy, whose action is in the observation."""
+
+    def __init__(self, actor: Residual | Proposals, read: ReadNetwork) -> None:
+        self._own = _SquashedGaussian(actor, read)
+        self.action_dim = self._own.action_dim
+
+    def check(self, spec: TransitionSpec) -> None:
+        entry = spec.observation.get(BASE_ACTION)
+        if entry is None or entry.shape != (self.action_dim,):
+            found = "none" if entry is None else str(entry.shape)
+            raise DataError(f"observation.{BASE_ACTION}", f"({self.action_dim},), of an imported policy", found)
+
+
+class _Residual(_BesideBase):
+    def __init__(self, actor: Residual, read: ReadNetwork) -> None:
+        super().__init__(actor, read)
+        self._scale = np.float32(actor.scale)
+
+    def plan(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
+        corrected = observation[BASE_ACTION] + self._scale * self._own.squashed(look(), rng)
+        return np.clip(corrected, np.float32(-1.0), np.float32(1.0))
+
+
+class _Proposals(_BesideBase):
+    def __init__(self, actor: Proposals, read: ReadNetwork, read_critic: ReadCritic) -> None:
+        super().__init__(actor, read)
+        self._critics = [read_critic(number, self.action_dim) for number in range(actor.critics)]
+
+    def plan(self, observation: Observation, look: Look, rng: np.random.Generator | None) -> NDArray[np.float32]:
+        own, base = self._own.squashed(look(), rng), observation[BASE_ACTION][None]
+        seen = look(as_critics=True)
+        return own if self._value(seen, own) > self._value(seen, base) else base
+
+    def _value(self, seen: NDArray[np.float32], action: NDArray[np.float32]) -> float:
+        inputs = np.concatenate([seen, action[0]])
+        return min(float(critic(inputs)[0]) for critic in self._critics)
 
 
 class _NoisyMean(_SeesEnough):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serl_rl.config import Activation, VisionConfig
 from serl_rl.policy.acting import Actor
-from serl_rl.policy.snapshot import EXPLORING, FrameInput, PolicySnapshot
+from serl_rl.policy.snapshot import CRITICS, EXPLORING, FrameInput, PolicySnapshot
 from serl_rl.spec import TransitionSpec
 from serl_rl.vision_inputs import frame_shapes, has_pictures
 
@@ -58,6 +58,20 @@ def exploring_with(snapshot: PolicySnapshot, eyes: Arrays, network: Arrays) -> P
     """
     parts = {**network, **(_below(_VISION, eyes) if snapshot.frames else {})}
     return replace(snapshot, arrays={**snapshot.arrays, **_below(EXPLORING, parts)})
+
+
+def choosing_with(snapshot: PolicySnapshot, eyes: Arrays, ensemble: Arrays) -> PolicySnapshot:
+    """The policy with critics that choose between proposals, each below its number, and the eyes of all of them.
+
+    Args:
+        snapshot: of what acts.
+        eyes: parameters of the observation encoder through which the critics look.
+        ensemble: parameters of the critics, stacked in axis 0.
+    """
+    parts = _below(_VISION, eyes) if snapshot.frames else {}
+    for name, stacked in ensemble.items():
+        parts |= {f"{number}/{name}": array for number, array in enumerate(stacked)}
+    return replace(snapshot, arrays={**snapshot.arrays, **_below(CRITICS, parts)})
 
 
 def _below(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:

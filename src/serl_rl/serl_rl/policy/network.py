@@ -110,11 +110,13 @@ class Network:
 class CameraHead:
     """What follows the encoder for one camera: pooling, dense layer, layer normalization, tanh."""
 
-    def __init__(self, arrays: PolicyArrays, name: str, shape: tuple[int, int, int], pooling: Pooling) -> None:
+    def __init__(
+        self, arrays: PolicyArrays, name: str, shape: tuple[int, int, int], pooling: Pooling, owner: str = ""
+    ) -> None:
         if min(shape) < 1 or prod(shape) > MAX_ARRAY_ELEMENTS:
             raise DataError(f"frames {name}", "positive sizes", str(shape))
         height, width, channels = shape
-        prefix = f"vision/heads_{name}"
+        prefix = f"{owner}vision/heads_{name}"
         self._positions = height * width
         self._pooling = pooling
         match pooling:

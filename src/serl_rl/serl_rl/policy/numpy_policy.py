@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_rl.encoders.architecture import PICTURE_CHANNELS
-from serl_rl.policy.acting import Acting, Observation, OneActor, PerArm, make_acting
+from serl_rl.policy.acting import Acting, Observation, OneActor, PerArm, Proposals, make_acting
 from serl_rl.policy.arms import check_components
 from serl_rl.policy.network import CameraHead, Network, PolicyArrays
-from serl_rl.policy.snapshot import ARMS, ENCODER, EXPLORING, FrameInput, PolicySnapshot
+from serl_rl.policy.snapshot import ARMS, CRITICS, ENCODER, EXPLORING, FrameInput, PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec, kind_of
 
 Cameras = Mapping[str, CameraHead]
@@ -147,12 +147,23 @@ class _Networks:
             arrays.pass_over(ENCODER)
         pooling = snapshot.frames.pooling if snapshot.frames else "average"
         self._cameras = {name: CameraHead(arrays, name, shape, pooling) for name, shape in shapes.items()}
-        width = sum(camera.width for camera in self._cameras.values()) + sum(widths.values())
+        self._critics_cameras: Cameras = {}
+        if isinstance(actor, Proposals):
+            self._critics_cameras = {
+                name: CameraHead(arrays, name, shape, pooling, f"{CRITICS}/") for name, shape in shapes.items()
+            }
+
+        def width(cameras: Cameras) -> int:
+            return sum(camera.width for camera in cameras.values()) + sum(widths.values())
 
         def network(prefix: str, outputs: int | None) -> Network:
-            return Network(arrays, prefix, width, snapshot.activation, outputs)
+            return Network(arrays, prefix, width(self._cameras), snapshot.activation, outputs)
 
-        self._acting: Acting = make_acting(actor, network)
+        def critic(number: int, action_dim: int) -> Network:
+            inputs = width(self._critics_cameras) + action_dim
+            return Network(arrays, f"{CRITICS}/{number}/", inputs, snapshot.activation, 1)
+
+        self._acting: Acting = make_acting(actor, network, critic)
         arrays.expect_all_used()
 
     @property
@@ -170,7 +181,10 @@ class _Networks:
         self._acting.planner.check(spec)
 
     def act(self, observation: Observation, encode: Encode, rng: np.random.Generator | None) -> NDArray[np.float32]:
-        return self._acting.act(observation, lambda: encode(self._cameras, observation), rng)
+        def look(*, as_critics: bool = False) -> NDArray[np.float32]:
+            return encode(self._critics_cameras if as_critics else self._cameras, observation)
+
+        return self._acting.act(observation, look, rng)
 
 
 class _NetworksOfArms:

@@ -29,6 +29,10 @@ ENCODER = "vision/encoder"
 EXPLORING = "exploring"
 """Below this name are the arrays that take the place of others while the policy explores."""
 
+CRITICS = "critics"
+"""Below this name are, below the number of each critic, the arrays of those that choose between proposals, and their
+`vision`."""
+
 ARMS = "arms"
 """Below this name are, below that of each arm, the arrays of a policy of several."""
 
@@ -58,8 +62,8 @@ class PolicySnapshot:
 
     arrays: trunk/dense_I/{kernel,bias}, with normalized layers trunk/norm_I/{scale,bias}, and head/{kernel,bias}; those
         of a second network below its name; with frames those of an `ObservationEncoder` under vision/; below exploring/
-        those that take the place of others where actions explore; of a policy for each arm all of this below
-        arms/NAME/, and below exploring/arms/NAME/; all float32
+        those that take the place of others where actions explore; below critics/I/ those of critics that choose between
+        proposals; of a policy for each arm all of this below arms/NAME/, and below exploring/arms/NAME/; all float32
     observation: names and widths of the vectors that are concatenated into the input, behind what frames give
     activation: relu or tanh
     actor: what the outputs mean

@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 
+from serl_rl.base_action import BASE_ACTION
 from serl_rl.config import ActingConfig, SACConfig, TorchConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.policy.acting import Actor, SquashedGaussian
+from serl_rl.policy.acting import Actor, Proposals, Residual, SquashedGaussian
 from serl_rl.policy.snapshot import PolicySnapshot
-from serl_rl.spec import TransitionSpec
+from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.torch import random
 from serl_rl.torch.action_chunks import valued_action
 from serl_rl.torch.agent_state import NamedState
@@ -29,7 +30,7 @@ from serl_rl.torch.device import device_of
 from serl_rl.torch.networks import LOG_STD_MAX, LOG_STD_MIN, MLP, Params, critic_values, gaussian, squashed_sample
 from serl_rl.torch.optimizer import adam, follow, gradients, init_adam
 from serl_rl.torch.parallel import own_rows
-from serl_rl.torch.snapshots import make_snapshot, with_exploring
+from serl_rl.torch.snapshots import make_snapshot, with_critics, with_exploring
 from serl_rl.torch.tree import map_tree, static
 from serl_rl.torch.update import Batch, Info, Update, trained_encoder
 from serl_rl.torch.vision import encode_observation, init_vision
@@ -86,12 +87,16 @@ class SACAgent(NamedState):
         Raises:
             DataError: the observations do not fit `vision`, or the encoder is missing, frozen or of another kind.
         """
+        if config.improve != "none" and BASE_ACTION not in spec.observation:
+            raise DataError("observation", f"{BASE_ACTION}, which sac.improve: {config.improve} needs", "none")
         vision, acting, computing = vision or VisionConfig(), acting or ActingConfig(), computing or TorchConfig()
         trained = trained_encoder(spec, vision, encoder, computing)
         key, actor_key, critic_key = random.split(random.from_seed(seed, device_of(computing)), 3)
         eyes = init_vision(random.fold_in(critic_key, 1), spec, vision, trained)
         width, actions = encoded_width(spec, vision), acting.chunk * spec.action_dim
         actor = {"params": _actor_network(spec, config, acting).init(actor_key, width)}
+        if config.improve == "residual":  # the first correction is 0 whatever is observed
+            actor["params"]["head"]["kernel"] = torch.zeros_like(actor["params"]["head"]["kernel"])
         ensemble = _critic_network(config).init(critic_key, width + actions, config.critics)
         critic = {"params": ensemble, "vision": eyes}
         log_temperature = torch.tensor(math.log(config.initial_temperature), device=key.device)
@@ -131,9 +136,15 @@ class SACAgent(NamedState):
 
     def policy_snapshot(self) -> PolicySnapshot:
         """Copy of what acting needs."""
-        return acting_snapshot(
-            self, SquashedGaussian((LOG_STD_MIN, LOG_STD_MAX), self.acting.chunk, self.acting.execute)
-        )
+        bounds = (LOG_STD_MIN, LOG_STD_MAX)
+        match self.config.improve:
+            case "none":
+                return acting_snapshot(self, SquashedGaussian(bounds, self.acting.chunk, self.acting.execute))
+            case "residual":
+                return acting_snapshot(self, Residual(bounds, self.config.residual_scale))
+            case "proposals":
+                snapshot = acting_snapshot(self, Proposals(bounds, self.config.critics))
+                return with_critics(snapshot, self.target_critic["params"], self.target_critic["vision"])
 
 
 def acting_snapshot(agent: SACAgent, actor: Actor, **further: Params) -> PolicySnapshot:
@@ -170,6 +181,13 @@ def encoded(agent: SACAgent, critic: Params, observation: Mapping[str, torch.Ten
     return encode_observation(agent.spec, agent.vision, critic["vision"], observation)
 
 
+def executed(config: SACConfig, observation: Mapping[str, torch.Tensor], sample: torch.Tensor) -> torch.Tensor:
+    """Actions (B, A) that a sample (B, A) of the policy stands for: itself, or the base action that it corrects."""
+    if config.improve != "residual":
+        return sample
+    return torch.clamp(observation[BASE_ACTION] + config.residual_scale * sample, -1.0, 1.0)
+
+
 def _actor_network(spec: TransitionSpec, config: SACConfig, acting: ActingConfig) -> MLP:
     return MLP(config.hidden_sizes, config.activation, config.layer_norm, 2 * acting.chunk * spec.action_dim)
 
@@ -178,33 +196,40 @@ def _critic_network(config: SACConfig) -> MLP:
     return MLP(config.hidden_sizes, config.activation, config.layer_norm, 1)
 
 
-def bellman_target(agent: SACAgent, batch: Batch, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Soft Bellman target (B,), and what the policy does at the next observation, (B, H * A)."""
+def bellman_target(agent: SACAgent, batch: Batch, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Info]:
+    """Soft Bellman target (B,), what the policy does at the next observation, (B, H * A), and what is told of it."""
     config = agent.config
     noise_key, subset_key = random.split(key)
     mean, log_std = policy(agent, agent.actor, encoded(agent, agent.critic, batch["next_observation"]))
     noise = own_rows(partial(random.normal, noise_key), tuple(mean.shape))
-    next_action, next_log_prob = squashed_sample(mean, log_std, noise)
+    sample, next_log_prob = squashed_sample(mean, log_std, noise)
+    next_action = executed(config, batch["next_observation"], sample)
     target_critic = agent.target_critic
     next_observation = encoded(agent, target_critic, batch["next_observation"])
     if config.critic_subset:
         chosen = random.permutation(subset_key, config.critics)[: config.critic_subset]
         target_critic = {"params": map_tree(lambda leaf: leaf[chosen], target_critic["params"])}
     next_q = q_values(agent, target_critic, next_observation, next_action).amin(dim=0)
+    info: Info = {}
+    if config.improve == "proposals":
+        base = batch["next_observation"][BASE_ACTION]
+        base_q = q_values(agent, target_critic, next_observation, base).amin(dim=0)
+        info["base_share"] = (base_q >= next_q).to(torch.float32).mean()
+        next_q = torch.maximum(next_q, base_q)
     if config.backup_entropy:
         next_q = next_q - torch.exp(agent.log_temperature) * next_log_prob
     discount = batch.get("discount", config.discount)
-    return batch["reward"] + discount * batch["mask"] * next_q, next_action
+    return batch["reward"] + discount * batch["mask"] * next_q, next_action, info
 
 
 def critic_loss(agent: SACAgent, critic: Params, batch: Batch, key: torch.Tensor) -> tuple[torch.Tensor, Info]:
     """Mean squared error of all critics against the soft Bellman target; leaves of the batch are (B, ...)."""
     with torch.no_grad():
-        target, next_action = bellman_target(agent, batch, key)
+        target, next_action, info = bellman_target(agent, batch, key)
     observation = encoded(agent, critic, batch["observation"])
     q = q_values(agent, critic, observation, valued_action(batch, next_action))
     loss = (q - target).square().mean()
-    return loss, {"critic_loss": loss, "q": q.mean()}
+    return loss, {"critic_loss": loss, "q": q.mean(), **info}
 
 
 def actor_loss(agent: SACAgent, actor: Params, batch: Batch, key: torch.Tensor) -> tuple[torch.Tensor, Info]:
@@ -212,7 +237,8 @@ def actor_loss(agent: SACAgent, actor: Params, batch: Batch, key: torch.Tensor) 
     with torch.no_grad():
         observation = encoded(agent, agent.critic, batch["observation"])
     mean, log_std = policy(agent, actor, observation)
-    action, log_prob = squashed_sample(mean, log_std, own_rows(partial(random.normal, key), tuple(mean.shape)))
+    sample, log_prob = squashed_sample(mean, log_std, own_rows(partial(random.normal, key), tuple(mean.shape)))
+    action = executed(agent.config, batch["observation"], sample)
     q = q_values(agent, agent.critic, observation, action).mean(dim=0)
     loss = (torch.exp(agent.log_temperature) * log_prob - q).mean()
     return loss, {"actor_loss": loss, "entropy": -log_prob.mean()}

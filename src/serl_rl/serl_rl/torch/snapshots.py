@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from serl_rl.config import Activation, VisionConfig
 from serl_rl.policy.acting import Actor
-from serl_rl.policy.assembly import assemble, exploring_with
+from serl_rl.policy.assembly import assemble, choosing_with, exploring_with
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
 from serl_rl.torch.agent_state import named_arrays
@@ -40,6 +40,17 @@ def make_snapshot(
     for name, params in further.items():
         networks |= {f"{name}/{path}": array for path, array in _arrays(params).items()}
     return assemble(spec, vision, _arrays(vision_params), networks, activation, actor)
+
+
+def with_critics(snapshot: PolicySnapshot, ensemble: Params, vision_params: Params) -> PolicySnapshot:
+    """The policy with critics that choose between proposals, each below its number, and the eyes of all of them.
+
+    Args:
+        snapshot: of what acts.
+        ensemble: stacked parameters of the critics.
+        vision_params: parameters of the observation encoder through which they look.
+    """
+    return choosing_with(snapshot, _arrays(vision_params), _arrays({"params": ensemble}))
 
 
 def with_exploring(snapshot: PolicySnapshot, vision_params: Params, network: Params) -> PolicySnapshot:

@@ -32,12 +32,17 @@ class SACReference:
         config, state = self.config, parameters(self.state, "actor", "critic", "target_critic")
         noise = normal(noise_key, components(batch))
         seen = self.seen(state, "critic", batch["next_observation"])
-        action, log_prob = self.sample(state, seen, noise)
-        q_next = self.q(state, "target_critic", self.seen(state, "target_critic", batch["next_observation"]), action)
+        sample, log_prob = self.sample(state, seen, noise)
+        action = self.executed(batch["next_observation"], sample)
+        subset = np.arange(config.critics)
         if config.critic_subset:
             subset = np.asarray(jax.random.permutation(subset_key, config.critics))[: config.critic_subset]
-            q_next = q_next[subset]
-        soft_value = q_next.array.min(axis=0)
+        proposals = [action]
+        if config.improve == "proposals":
+            proposals.append(Value(batch["next_observation"]["base_action"]))
+        following = self.seen(state, "target_critic", batch["next_observation"])
+        values_next = [self.q(state, "target_critic", following, each).array[subset].min(axis=0) for each in proposals]
+        soft_value = np.stack(values_next).max(axis=0)
         if config.backup_entropy:
             soft_value = soft_value - np.exp(self.state["log_temperature"]) * log_prob.array
         target = batch["reward"] + batch.get("discount", config.discount) * batch["mask"] * soft_value
@@ -52,7 +57,10 @@ class SACReference:
         found = descend(self.state, "critic", loss, config.critic_lr)
         follow(self.state, "target_critic", "critic", config.target_rate)
         self.state["updates"] = self.state["updates"] + 1
-        return {"critic_loss": found, "q": float(values[0].mean())}
+        info = {"critic_loss": found, "q": float(values[0].mean())}
+        if len(values_next) > 1:
+            info["base_share"] = float((values_next[1] >= values_next[0]).mean())
+        return info
 
     def actor_step(self, batch: Batch) -> Info:
         """Soft policy improvement by alpha log pi - mean Q, and alpha by the distance from the target entropy."""
@@ -64,7 +72,8 @@ class SACReference:
         entropies: list[float] = []
 
         def loss(params: dict[str, Value]) -> Value:
-            action, log_prob = self.sample(params, seen, noise)
+            sample, log_prob = self.sample(params, seen, noise)
+            action = self.executed(batch["observation"], sample)
             entropies.append(-float(log_prob.array.mean()))
             return (temperature * log_prob - self.q(critic, "critic", seen, action).mean(0)).mean()
 
@@ -78,6 +87,12 @@ class SACReference:
         adam(self.state, "log_temperature", "temperature_optimizer", {"": np.asarray(slope)}, config.temperature_lr)
         new = float(np.exp(self.state["log_temperature"]))
         return {"actor_loss": found, "entropy": entropies[0], "temperature": new}
+
+    def executed(self, observation: Mapping[str, NDArray], sample: Value) -> Value:
+        """What is done: the sample, or the base action with the sample, scaled, added and kept within the bounds."""
+        if self.config.improve != "residual":
+            return sample
+        return (sample * self.config.residual_scale + observation["base_action"]).clip(-1.0, 1.0)
 
     def seen(self, params: Params, critic: str, observation: Mapping[str, NDArray]) -> Value:
         return self.sight.look(below(params, f"{critic}/vision/params"), observation)

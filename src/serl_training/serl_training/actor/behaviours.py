@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from serl_rl.policy.numpy_policy import NumpyPolicy
+from serl_rl.base_action import BASE_ACTION
+from serl_rl.policy.acting_policy import ActingPolicy
 
 from serl_training.actor.perception import FrameStacker
 from serl_training.env.episode import Observation
@@ -39,7 +40,10 @@ def _is_void(info: Mapping[str, Any]) -> bool:
 
 
 class Exploring:
-    """Uniformly random actions for the first steps of a run, then the newest policy with its own noise."""
+    """Uniformly random actions for the first steps of a run, then the newest policy with its own noise.
+
+    Where an imported policy is improved the first steps are its own.
+    """
 
     def __init__(self, learner: LearnerLink, stack: FrameStacker, rng: np.random.Generator, random_steps: int) -> None:
         """Explore.
@@ -48,9 +52,9 @@ class Exploring:
             learner: gives policies, and says how many env steps the run has.
             stack: of the frames that a policy sees.
             rng: draws the noise.
-            random_steps: env steps of the run with uniformly random actions.
+            random_steps: env steps of the run with uniformly random actions, or with those of the imported policy.
         """
-        self._policy: NumpyPolicy | None = None  # whose plan is executed; a newer one takes over where it looks again
+        self._policy: ActingPolicy | None = None  # whose plan is executed; a newer one takes over where it looks again
         self._version = 0
         self._learner, self._stack, self._rng, self._random_steps = learner, stack, rng, random_steps
 
@@ -63,6 +67,8 @@ class Exploring:
         """Choose an action with the newest policy; see `Behaviour`."""
         observation = self._stack(observation)
         if self._learner.totals.env_steps < self._random_steps:
+            if BASE_ACTION in observation:
+                return observation[BASE_ACTION], self._learner.policy_version
             action = self._rng.uniform(-1.0, 1.0, self._stack.spec.action_dim)
             return action.astype(np.float32), self._learner.policy_version
         if self._policy is None or not self._policy.planned or _is_void(info):
@@ -74,7 +80,7 @@ class Exploring:
 class Greedy:
     """One policy, without noise."""
 
-    def __init__(self, policy: NumpyPolicy, version: int, stack: FrameStacker) -> None:
+    def __init__(self, policy: ActingPolicy, version: int, stack: FrameStacker) -> None:
         """Act with `policy`, of this `version`, on frames that `stack` puts together."""
         self._policy, self._version, self._stack = policy, version, stack
 

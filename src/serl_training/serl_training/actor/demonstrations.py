@@ -11,6 +11,7 @@ from serl_rl.spec import DataError
 from serl_rl.storage.chunk import Chunk
 from serl_rl.storage.demonstrations import DemonstrationError, read_demonstrations
 
+from serl_training.actor.base_action import with_base_actions
 from serl_training.actor.history import with_history
 from serl_training.actor.perception import Perception
 
@@ -42,10 +43,13 @@ def load_demonstrations(path: Path, perception: Perception, seed: int, check: Ca
 
 def _read(path: Path, perception: Perception, seed: int) -> Iterator[Chunk]:
     held = read_demonstrations(path, perception.momentary, perception.encoding(seed))
-    if perception.history == 1:
-        yield from held
-        return
+    own = perception.spec if perception.without_base is None else perception.without_base
+    remembering = held if perception.history == 1 else with_history(held, own, perception.history)
     try:
-        yield from with_history(held, perception.spec, perception.history)
+        if perception.base is None:
+            yield from remembering
+        else:
+            pictures = read_demonstrations(path, perception.pictures)
+            yield from with_base_actions(remembering, pictures, perception.base, perception.spec)
     except DataError as error:
         raise DemonstrationError(f"{path}: holds a chunk that cannot be used: {error}") from error

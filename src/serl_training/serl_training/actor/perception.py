@@ -14,13 +14,15 @@ from serl_rl.backends import make_frame_encoder
 from serl_rl.config import LearningConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.frames import FrameEncoder
+from serl_rl.policy.acting_policy import ActingPolicy
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.demonstrations import Encoding
 
 from serl_tasks import Task
+from serl_training.actor.base_action import BaseActionEnv
 from serl_training.actor.history import HistoryEnv
 from serl_training.env.episode import Observation
-from serl_training.link.contract import find_encoder, transition_spec, without_history
+from serl_training.link.contract import find_encoder, transition_spec, without_base, without_history
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,32 @@ class Perception:
     """`spec` with vectors of one moment."""
     history: int = 1
     """Moments that a vector of `spec` holds."""
+    base: ActingPolicy | None = None
+    """The imported policy that is improved, whose actions are a part of the observations; None: there is none."""
+    without_base: TransitionSpec | None = None
+    """`spec` without these, where there are some."""
 
     def wrap(self, env: gym.Env[Observation, NDArray[np.float32]]) -> gym.Env[Observation, NDArray[np.float32]]:
         """The environment with observations as `spec` has them; its actions are (A,)."""
+        if self.base is not None:
+            env = BaseActionEnv(env, self.base)
         if self.encoder is not None:
             env = EncodedEnv(env, self.encoder, self.momentary)
-        return env if self.history == 1 else HistoryEnv(env, self.history, self.spec.vector_names)
+        return env if self.history == 1 else HistoryEnv(env, self.history, self.momentary.vector_names)
 
     def encoding(self, seed: int) -> Encoding | None:
         """What makes features of recorded pictures, with random shifts of `seed`; None where `spec` has no features."""
         return None if self.encoder is None else Encoding(self.pictures, self.encoder.reseeded(seed).encode_rows)
 
 
-def make_perception(task: Task, config: LearningConfig, seed: int, *, simulated: bool = False) -> Perception:
+def make_perception(
+    task: Task,
+    config: LearningConfig,
+    seed: int,
+    *,
+    simulated: bool = False,
+    base: ActingPolicy | None = None,
+) -> Perception:
     """Load and compile what a task's pictures need. Imports JAX where it has cameras.
 
     Args:
@@ -58,20 +73,27 @@ def make_perception(task: Task, config: LearningConfig, seed: int, *, simulated:
         config: of the learning.
         seed: of the random shifts.
         simulated: whether the cameras look at the task's simulated world, not at a real one.
+        base: the imported policy that is improved, as of `find_policy`; None where none is.
 
     Raises:
         EncoderError: as for `find_encoder`.
+        ValueError: the settings improve a policy and there is none, or the other way round.
     """
+    if config.improves != (base is not None):
+        raise ValueError(
+            f"base: expected a policy exactly where one is improved, found {base} and {config.sac.improve}"
+        )
     weights = find_encoder(task, config, simulated=simulated)
     momentary = without_history(config)
     spec, pictures = transition_spec(task, config, weights), transition_spec(task, momentary, None)
     single, history = transition_spec(task, momentary, weights), config.acting.history
+    further = None if base is None else transition_spec(task, without_base(config), weights)
     settings = config.vision.encoder
     if weights is None or not settings.caches_features:
-        return Perception(spec, pictures, weights, None, single, history)
+        return Perception(spec, pictures, weights, None, single, history, base, further)
     encoder = make_frame_encoder(weights, settings, seed)
     encoder.encode({name: np.zeros(view.shape, np.uint8) for name, view in task.cameras.items()})  # compiles
-    return Perception(spec, pictures, weights, encoder, single, history)
+    return Perception(spec, pictures, weights, encoder, single, history, base, further)
 
 
 class EncodedEnv(gym.ObservationWrapper[Observation, NDArray[np.float32], Observation]):

@@ -9,16 +9,26 @@ from typing import Any
 
 from serl_config.resources import find
 from serl_config.schema import ConfigError, load_yaml
+from serl_rl.base_action import with_base_action
 from serl_rl.config import LearningConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.loading import load_encoder
-from serl_rl.spec import ArraySpec, Plausible, TransitionSpec
+from serl_rl.imported.opening import PolicyError, open_policy
+from serl_rl.policy.acting_policy import ActingPolicy
+from serl_rl.policy.reference import read_reference
+from serl_rl.spec import ArraySpec, DataError, Plausible, TransitionSpec
 from serl_robots.model.robot import load_robot
 
 from serl_tasks import Task
 
 LEARNING = "Name in config/learning, or path of a YAML file; empty: the task's own."
 """What the parameter `learning` of nodes means."""
+
+POLICY = "Imported policy KIND:PATH: what learning improves, or with sac.improve none what acts, without a learner."
+"""What the parameter `policy` of the actor means."""
+
+MAPPING = "Mapping file of that policy: its cameras, values and actions; empty: mapping.yaml in its folder, or none."
+"""What the parameter `mapping` of the actor means."""
 
 SIMULATED = "Whether the cameras look at the task's simulated world; false: at a real one."
 """What the parameter `simulated` of nodes means."""
@@ -43,6 +53,37 @@ def load_learning(name: str, task: Task) -> LearningConfig:
         return config
     sac, drqv2 = replace(config.sac, discount=task.discount), replace(config.drqv2, discount=task.discount)
     return replace(config, sac=sac, drqv2=drqv2)
+
+
+def find_policy(
+    text: str, mapping: str, task: Task, config: LearningConfig, *, simulated: bool = False
+) -> ActingPolicy | None:
+    """The imported policy of a reference, for the observations of a task; None where nothing is named.
+
+    Args:
+        text: `KIND:PATH`; empty: none.
+        mapping: path of its mapping file; empty: that in its folder, or none.
+        task: whose observations it gets.
+        config: of the learning, which may improve the policy.
+        simulated: whether the cameras look at the task's simulated world, not at a real one.
+
+    Raises:
+        PolicyError: it cannot be opened, or not for this task; or the settings improve one, and none is named.
+    """
+    if not text:
+        if config.improves:
+            raise PolicyError(
+                f"sac.improve: {config.sac.improve}: expected an imported policy, found none; name it by --from-policy "
+                "KIND:PATH, or by the parameter policy of the actor"
+            )
+        return None
+    spec = transition_spec(task, without_history(config), None)
+    try:
+        reference = read_reference(text)
+    except DataError as error:
+        raise PolicyError(str(error)) from error
+    file = Path(mapping).absolute() if mapping else None
+    return open_policy(reference, spec, find, mapping=file, world=task.world if simulated else None)
 
 
 def find_encoder(task: Task, config: LearningConfig, *, simulated: bool = False) -> Encoder | None:
@@ -73,12 +114,18 @@ def transition_spec(task: Task, config: LearningConfig, encoder: Encoder | None)
     observation = dict(spec.observation)
     for name in spec.vector_names:
         observation[name] = ArraySpec((history * observation[name].elements,), "float32")
-    return replace(spec, observation=observation, meaning=meaning_of(task, history), plausible=plausible)
+    spec = replace(spec, observation=observation, meaning=meaning_of(task, history), plausible=plausible)
+    return with_base_action(spec) if config.improves else spec
+
+
+def without_base(config: LearningConfig) -> LearningConfig:
+    """The settings under which no imported policy stands beside what is observed."""
+    return replace(config, sac=replace(config.sac, improve="none"))
 
 
 def without_history(config: LearningConfig) -> LearningConfig:
     """The settings under which vectors are those of one moment, as environments give them and recorded files hold."""
-    return replace(config, acting=replace(config.acting, history=1))
+    return replace(without_base(config), acting=replace(config.acting, history=1))
 
 
 def meaning_of(task: Task, history: int = 1) -> dict[str, Any]:

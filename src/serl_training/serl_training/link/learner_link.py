@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from serl_rl.policy.numpy_policy import NumpyPolicy
+from serl_rl.policy.acting_policy import ActingPolicy
 from serl_rl.storage.chunk import Chunk
 
 
@@ -34,7 +34,7 @@ class LearnerLink(Protocol):
         """What is stored or on its way, over all actors."""
 
     @property
-    def policy(self) -> NumpyPolicy:
+    def policy(self) -> ActingPolicy:
         """The newest policy.
 
         Raises:
