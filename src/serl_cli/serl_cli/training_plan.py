@@ -28,7 +28,7 @@ CHANGEABLE = frozenset(
     {"max_steps", "goal", "confirm", "eval_every", "eval_episodes", "rtf", "viewer", "teleop", "wandb"}
 )
 _DEEPEST_KEY = 8
-DEFAULT_IMPROVE = "residual"
+DEFAULT_IMPROVE = "proposals"
 _SHOWN = {"task": "TASK", "settings": "--set", "partner": "--with"}
 
 
@@ -250,7 +250,8 @@ def check_policy(plan: TrainingPlan, learning: dict[str, Any]) -> TrainingPlan:
 
     Args:
         plan: names the policy, or none.
-        learning: the learning configuration, as of `resolve_learning`; `sac.improve` becomes residual where it is none.
+        learning: the learning configuration, as of `resolve_learning`; where `sac.improve` is none it becomes
+            proposals.
 
     Raises:
         UsageError: there is no such policy, the settings cannot improve one, or improve one and none is named.

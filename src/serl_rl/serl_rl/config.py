@@ -67,7 +67,7 @@ class SACConfig:
     improve: Literal["none", "proposals", "residual"] = "none"
     """How an imported policy is improved, whose base action is a part of each observation. proposals: the critics
     choose between its action and the learner's, in acting and in the targets (Hu et al., IBRL, arXiv 2311.02198);
-    residual: the learner corrects its action by at most `residual_scale` (Ankile et al., arXiv 2407.16677)."""
+    residual: the learner corrects its action by at most `residual_scale` (Yuan et al., arXiv 2412.13630)."""
     residual_scale: float = Field(default=0.5, gt=0.0, le=2.0)
     """Largest correction of each component, with improve: residual."""
 

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an imported policy would do is a part of each observation, at both ends of a transition."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+from serl_rl.base_action import BASE_ACTION, with_base_action
+from serl_rl.replay.buffer import ReplayBuffer
+from serl_rl.spec import TransitionSpec
+from serl_rl.storage.chunk import Chunk, decode_chunk, encode_chunk
+from serl_training.actor.base_action import BaseActionEnv, with_base_actions
+from serl_training.actor.behaviours import Exploring
+from serl_training.actor.perception import FrameStacker
+from serl_training.actor.rollout import ChunkFormat, run_episode
+from serl_training.env.episode import EpisodeMode, EpisodeStart
+from serl_training.link.learner_link import LearnerTotals
+
+MOMENT = TransitionSpec({"state": ((1,), "float32")}, 1, meaning={"action": [{"name": "dx", "scale": 1.0}]})
+SPEC = with_base_action(MOMENT)
+LED = {2, 3}  # steps in which somebody else leads
+
+
+class Line(gym.Env):
+    """A place on a line; what is done is not always what was chosen."""
+
+    observation_space = gym.spaces.Dict({"state": gym.spaces.Box(-10, 10, (1,), np.float32)})
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.place, self.step_number = 0.0, 0
+        return {"state": np.zeros(1, np.float32)}, {}
+
+    def step(self, action):
+        led = self.step_number in LED
+        executed = np.array([0.5], np.float32) if led else np.asarray(action, np.float32)
+        self.place += float(executed[0])
+        self.step_number += 1
+        info = {"executed_action": executed, "intervention": led, "success": False}
+        return {"state": np.array([self.place], np.float32)}, 0.0, False, self.step_number == 7, info
+
+
+class Planning:
+    """Plans three actions at a time, which say where and when they were planned."""
+
+    action_dim, planned = 1, 0
+
+    def __init__(self) -> None:
+        self.plan: list[float] = []
+
+    def reset(self) -> None:
+        self.plan = []
+
+    def act(self, observation, *, deterministic, rng=None):
+        if not self.plan:
+            self.plan = [float(observation["state"][0]) / 10 + age / 100 for age in range(3)]
+        return np.array([self.plan.pop(0)], np.float32)
+
+    def check(self, spec) -> None:
+        pass
+
+
+class Link:
+    """A learner that has no policy yet."""
+
+    totals, policy_version, policy = LearnerTotals(), 0, None
+
+
+def episode(env: gym.Env, spec: TransitionSpec) -> list[Chunk]:
+    chunks: list[Chunk] = []
+    exploring = Exploring(Link(), FrameStacker(spec), np.random.default_rng(0), random_steps=100)
+    run_episode(
+        env, exploring, EpisodeStart(EpisodeMode.TRAINING, 0, 0), ChunkFormat(spec, size=3), on_chunk=chunks.append
+    )
+    return chunks
+
+
+def test_the_first_steps_are_the_imported_policys_and_it_looks_anew_where_it_was_led():
+    chunks = episode(BaseActionEnv(Line(), Planning()), SPEC)
+    base = np.concatenate([chunk.observation[BASE_ACTION][:-1] for chunk in chunks])[:, 0]
+    action = np.concatenate([chunk.action for chunk in chunks])[:, 0]
+    state = np.concatenate([chunk.observation["state"][:-1] for chunk in chunks])[:, 0]
+    led = np.isin(np.arange(7), list(LED))
+    np.testing.assert_array_equal(action[~led], base[~led])
+    # ages of the plan: 0, 1, 2 as planned; behind each step in which it was led it begins anew
+    planned_at = [0, 0, 0, 3, 4, 4, 4]
+    ages = [0, 1, 2, 0, 0, 1, 2]
+    np.testing.assert_allclose(
+        base, [state[at] / 10 + age / 100 for at, age in zip(planned_at, ages, strict=True)], atol=1e-6
+    )
+
+
+def test_recorded_demonstrations_get_what_they_would_have_got_live():
+    live = episode(BaseActionEnv(Line(), Planning()), SPEC)
+    policy = Planning()
+    policy.act({"state": np.ones(1, np.float32)}, deterministic=True)  # of an episode before
+    bare = [
+        Chunk(**{**vars(chunk), "observation": {"state": chunk.observation["state"]}, "meaning": MOMENT.meaning_hash})
+        for chunk in live
+    ]
+    made = list(with_base_actions(bare, bare, policy, SPEC))
+    assert [encode_chunk(chunk, SPEC) for chunk in made] == [encode_chunk(chunk, SPEC) for chunk in live]
+
+
+def test_a_stored_transition_has_the_base_actions_of_both_its_observations():
+    chunks = episode(BaseActionEnv(Line(), Planning()), SPEC)
+    buffer = ReplayBuffer(SPEC, 100)
+    for chunk in chunks:
+        buffer.insert(decode_chunk(encode_chunk(chunk, SPEC), SPEC))
+    rows = buffer.transitions()
+    np.testing.assert_array_equal(rows["observation"][BASE_ACTION][1:], rows["next_observation"][BASE_ACTION][:-1])
+    assert np.unique(rows["observation"][BASE_ACTION]).size == 7
