@@ -69,7 +69,11 @@ class MappedPolicy:
     def act(
         self, observation: Observation, *, deterministic: bool, rng: np.random.Generator | None = None
     ) -> NDArray[np.float32]:
-        """The policy's best action as one of the task, (A,) in [-1, 1]; a foreign policy does not explore."""
+        """The policy's best action as one of the task, (A,) in [-1, 1]; a foreign policy does not explore.
+
+        Raises:
+            DataError: the policy gives something else than as many finite numbers as it should.
+        """
         del deterministic, rng
         if self._mapping.execute and self._steps >= self._mapping.execute:
             self.reset()
