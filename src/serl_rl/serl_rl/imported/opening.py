@@ -11,6 +11,7 @@ from serl_config.schema import ConfigError, load_yaml
 
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.encoders.file import EncoderError
+from serl_rl.foreign.errors import ForeignError
 from serl_rl.imported.mapped import MappedPolicy
 from serl_rl.imported.mapping import PolicyMapping
 from serl_rl.imported.own import open_own
@@ -21,7 +22,7 @@ from serl_rl.spec import DataError, TransitionSpec
 MAPPING = "mapping.yaml"
 """Name of the mapping file in a policy's folder."""
 
-_FOREIGN: Mapping[str, str] = {}
+_FOREIGN: Mapping[str, str] = {"act": "serl_rl.backends:open_act_policy"}
 """module:function of each foreign kind, from a path to a `ForeignPolicy`."""
 
 
@@ -59,5 +60,5 @@ def open_policy(
         beside = reference.path / MAPPING
         file = mapping or (beside if beside.is_file() else None)
         return MappedPolicy(policy, spec, load_yaml(file, PolicyMapping) if file else PolicyMapping())
-    except (DataError, CheckpointError, EncoderError, ConfigError) as error:
+    except (DataError, ForeignError, CheckpointError, EncoderError, ConfigError) as error:
         raise PolicyError(f"{reference}: {error}") from error

@@ -11,9 +11,9 @@ from serl_rl.spec import DataError
 from serl_rl.storage.chunk import Chunk
 from serl_rl.storage.demonstrations import DemonstrationError, read_demonstrations
 
-from serl_training.env.base_action import with_base_actions
 from serl_training.actor.history import with_history
 from serl_training.actor.perception import Perception
+from serl_training.env.base_action import with_base_actions
 
 
 def load_demonstrations(path: Path, perception: Perception, seed: int, check: Callable[[], None]) -> list[Chunk]:

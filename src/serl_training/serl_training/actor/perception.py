@@ -19,8 +19,8 @@ from serl_rl.spec import TransitionSpec
 from serl_rl.storage.demonstrations import Encoding
 
 from serl_tasks import Task
-from serl_training.env.base_action import BaseActionEnv
 from serl_training.actor.history import HistoryEnv
+from serl_training.env.base_action import BaseActionEnv
 from serl_training.env.episode import Observation
 from serl_training.link.contract import find_encoder, transition_spec, without_base, without_history
 

@@ -9,10 +9,10 @@ from serl_rl.base_action import BASE_ACTION, with_base_action
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk, decode_chunk, encode_chunk
-from serl_training.env.base_action import BaseActionEnv, with_base_actions
 from serl_training.actor.behaviours import Exploring
 from serl_training.actor.perception import FrameStacker
 from serl_training.actor.rollout import ChunkFormat, run_episode
+from serl_training.env.base_action import BaseActionEnv, with_base_actions
 from serl_training.env.episode import EpisodeMode, EpisodeStart
 from serl_training.link.learner_link import LearnerTotals
 
