@@ -11,7 +11,6 @@ from serl_config.schema import ConfigError, load_yaml
 
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.encoders.file import EncoderError
-from serl_rl.foreign.errors import ForeignError
 from serl_rl.imported.mapped import MappedPolicy
 from serl_rl.imported.mapping import PolicyMapping
 from serl_rl.imported.own import open_own
@@ -60,5 +59,5 @@ def open_policy(
         beside = reference.path / MAPPING
         file = mapping or (beside if beside.is_file() else None)
         return MappedPolicy(policy, spec, load_yaml(file, PolicyMapping) if file else PolicyMapping())
-    except (DataError, ForeignError, CheckpointError, EncoderError, ConfigError) as error:
+    except (DataError, CheckpointError, EncoderError, ConfigError) as error:
         raise PolicyError(f"{reference}: {error}") from error

@@ -12,8 +12,8 @@ from serl_config.text import printable
 from serl_rl.spec import DataError
 
 KINDS = ("serl", "act")
-"""What may stand before the colon. serl: a run's folder, or a file of a policy, of this workspace; act: an ACT policy of
-LeRobot, a directory or an imported file."""
+"""What may stand before the colon. serl: a run's folder, or a file of a policy, of this workspace; act: an ACT policy
+of LeRobot, a directory or an imported file."""
 
 _BLOCK = 2**20  # [bytes]
 _MOST_FILES = 1000
