@@ -2,7 +2,6 @@
 """Trainings without the graph: actor, learner and a simulated world in one process, on one thread."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -210,8 +209,3 @@ class InProcessTraining:
     def close(self) -> None:
         """Give the world back."""
         self._world.close()
-
-
-def with_budget(goal: TrainGoal, max_env_steps: int) -> TrainGoal:
-    """A goal with another number of env steps."""
-    return replace(goal, max_env_steps=max_env_steps)
