@@ -120,8 +120,8 @@ class _Page(HTMLParser):
 
 def test_the_page_of_mistakes_needs_no_other_file(tmp_path):
     from serl_cli.reward.classifier_page import MOST_MISTAKES, render
-    from serl_rl.jax.reward.training import Predictions, report
     from serl_rl.reward.classifier_file import ClassifierInfo
+    from serl_rl.reward.judging import Predictions, report
 
     episodes = [episode([0] * 30 + [1] * 5), episode([0] * 20)]
     rng = np.random.default_rng(0)

@@ -7,12 +7,13 @@ called, and not before: that takes seconds, and whoever acts on vectors or on ca
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from serl_config.optional import is_installed, setup_line
 
 from serl_rl.agent import Agent
-from serl_rl.config import EncoderConfig, LearningConfig
+from serl_rl.config import Backend, EncoderConfig, LearningConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.frames import FrameEncoder
 from serl_rl.foreign.act.acting import ActPolicy
@@ -20,6 +21,7 @@ from serl_rl.foreign.act.directory import ActCheckpoint
 from serl_rl.foreign.act.file import open_act
 from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.policy.snapshot import PolicySnapshot
+from serl_rl.reward.classifier import StageClassifier
 from serl_rl.spec import TransitionSpec
 
 
@@ -56,35 +58,74 @@ def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encode
     return create_jax_agent(seed, spec, config, encoder)
 
 
-def make_policy(snapshot: PolicySnapshot, encoder: Encoder | None = None) -> NumpyPolicy:
+def make_policy(snapshot: PolicySnapshot, encoder: Encoder | None = None, backend: Backend = "jax") -> NumpyPolicy:
     """The policy of a snapshot. Imports the backend only if it acts on pictures.
 
     Args:
-        snapshot: of the policy.
+        snapshot: of the policy, trained with any backend.
         encoder: the frozen encoder of a policy that acts on pictures and has none of its own.
+        backend: that encodes the pictures.
 
     Raises:
+        BackendError: the backend is not installed.
         DataError: the parts do not belong together, or the encoder is missing or another one.
     """
     frames = snapshot.frames
     if frames is None or not frames.pictures:
         return NumpyPolicy(snapshot)
-    from serl_rl.jax.pictures.picture_encoder import PictureEncoder
+    own = snapshot.encoder(encoder)
+    if backend == "torch":
+        check_torch()
+        from serl_rl.torch.pictures.picture_encoder import PictureEncoder as TorchPictureEncoder
 
-    return NumpyPolicy(snapshot, PictureEncoder(snapshot.encoder(encoder)))
+        return NumpyPolicy(snapshot, TorchPictureEncoder(own))
+    from serl_rl.jax.pictures.picture_encoder import PictureEncoder as JaxPictureEncoder
+
+    return NumpyPolicy(snapshot, JaxPictureEncoder(own))
 
 
-def make_frame_encoder(encoder: Encoder, config: EncoderConfig, seed: int) -> FrameEncoder:
+def make_frame_encoder(encoder: Encoder, config: EncoderConfig, seed: int, backend: Backend = "jax") -> FrameEncoder:
     """What encodes frames when they arrive; the first call for each size of pictures compiles.
 
     Args:
         encoder: frozen.
         config: says how many views of each picture are encoded, and how far they are shifted.
         seed: of the shifts.
-    """
-    from serl_rl.jax.encoders import frames
+        backend: that encodes them.
 
-    return frames.FrameEncoder(encoder, config.views, config.shift, seed)
+    Raises:
+        BackendError: the backend is not installed.
+    """
+    if backend == "torch":
+        check_torch()
+        from serl_rl.torch.encoders.frames import FrameEncoder as TorchFrameEncoder
+
+        return TorchFrameEncoder(encoder, config.views, config.shift, seed)
+    from serl_rl.jax.encoders.frames import FrameEncoder as JaxFrameEncoder
+
+    return JaxFrameEncoder(encoder, config.views, config.shift, seed)
+
+
+def load_classifier(path: Path, find: Callable[[str], Path], backend: Backend = "jax") -> StageClassifier:
+    """Read a reward classifier, which may have been trained with any backend.
+
+    Args:
+        path: of its file.
+        find: finds the weights of a frozen encoder, as for `serl_rl.encoders.loading.load_encoder`.
+        backend: that computes what it says.
+
+    Raises:
+        BackendError: the backend is not installed.
+        ClassifierError: the file cannot be used, as for `serl_rl.reward.classifier.read_parts`.
+    """
+    if backend == "torch":
+        check_torch()
+        from serl_rl.torch.reward.classifier import load_classifier as load_torch_classifier
+
+        return load_torch_classifier(path, find)
+    from serl_rl.jax.reward.classifier import load_classifier as load_jax_classifier
+
+    return load_jax_classifier(path, find)
 
 
 def make_act_policy(checkpoint: ActCheckpoint) -> ActPolicy:

@@ -22,6 +22,7 @@ EncoderKind = Literal[
     "efficientnet_lite0_5",
     "efficientnet_lite0_6",
 ]
+Backend = Literal["jax", "torch"]
 Pooling = Literal["spatial_embeddings", "spatial_softmax", "average"]
 Width = Annotated[int, Field(ge=1, le=4096)]
 LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -318,7 +319,7 @@ class TorchConfig:
 class LearningConfig:
     """How a policy is learned from demonstrations and own experience."""
 
-    backend: Literal["jax", "torch"] = "jax"
+    backend: Backend = "jax"
     """What computes; checkpoints and policies are the same files with both. See docs/backends.md."""
     torch: TorchConfig = Field(default_factory=TorchConfig)
     """Settings of the backend torch."""

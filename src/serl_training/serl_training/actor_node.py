@@ -232,6 +232,7 @@ class ActorNode(Node):
             max_lead=self._max_lead if self._lockstep else 0,
             max_backlog=self._max_backlog,
             check=self._jobs.check,
+            backend=self._learning.backend,
         )
 
     def _make_pair(self, settings: ActorSettings) -> Pair:

@@ -96,7 +96,7 @@ class PolicyActor:
         perception = make_perception(scene.task, config, seed=0, simulated=True, base=base)
         self.env = perception.wrap(scene)
         self._stack = FrameStacker(perception.spec)
-        self._policy = make_policy(checkpoint.load_policy(newest), perception.weights)
+        self._policy = make_policy(checkpoint.load_policy(newest), perception.weights, config.backend)
         self._policy.check(perception.spec)
 
     def begin(self) -> None:

@@ -28,7 +28,7 @@ def check(classifier_file: Path, files: Sequence[Path], out: Path | None) -> Non
     """
     episodes = read_reward_data(files)
     from serl_rl.jax.reward.classifier import load_classifier
-    from serl_rl.jax.reward.training import predict, report
+    from serl_rl.reward.judging import predict, report
 
     from serl_cli.reward.classifier_page import render
 

@@ -14,7 +14,7 @@ from serl_rl.reward.classifier_file import ClassifierInfo
 from serl_cli.report.page import STYLE, table
 
 if TYPE_CHECKING:  # it imports JAX, which only who has judged has loaded
-    from serl_rl.jax.reward.training import Predictions, Report
+    from serl_rl.reward.judging import Predictions, Report
 
 MOST_MISTAKES = 24  # shown of each kind
 _WANTED_RATES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)

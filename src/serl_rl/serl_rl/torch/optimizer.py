@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -58,3 +59,17 @@ def adam(params: Params, slopes: Params, state: dict[str, Any], learning_rate: f
 def follow(target: Params, of: Params, rate: float) -> Params:
     """A tree that has moved by a share of the way to another one."""
     return map_tree(lambda old, new: torch.lerp(old, new, rate), target, of)
+
+
+def adamw(
+    params: Params, slopes: Params, state: dict[str, Any], learning_rate: float, weight_decay: float
+) -> tuple[Params, dict[str, Any]]:
+    """Parameters and state after a step of Adam with decay of weights (Loshchilov and Hutter, arXiv 1711.05101)."""
+    moved, state = adam(params, slopes, state, learning_rate)
+    decay = learning_rate * weight_decay
+    return map_tree(lambda new, old: new - decay * old, moved, params), state
+
+
+def cosine_decay(learning_rate: float, steps: int, done: int) -> float:
+    """The learning rate behind so many of all steps: half a period of a cosine from its first value to 0."""
+    return learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(done / steps, 1.0)))

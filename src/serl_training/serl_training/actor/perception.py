@@ -66,7 +66,7 @@ def make_perception(
     simulated: bool = False,
     base: ActingPolicy | None = None,
 ) -> Perception:
-    """Load and compile what a task's pictures need. Imports JAX where it has cameras.
+    """Load and compile what a task's pictures need. Imports the backend where it has cameras.
 
     Args:
         task: with or without cameras.
@@ -91,7 +91,7 @@ def make_perception(
     settings = config.vision.encoder
     if weights is None or not settings.caches_features:
         return Perception(spec, pictures, weights, None, single, history, base, further)
-    encoder = make_frame_encoder(weights, settings, seed)
+    encoder = make_frame_encoder(weights, settings, seed, config.backend)
     encoder.encode({name: np.zeros(view.shape, np.uint8) for name, view in task.cameras.items()})  # compiles
     return Perception(spec, pictures, weights, encoder, single, history, base, further)
 

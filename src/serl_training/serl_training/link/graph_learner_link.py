@@ -12,6 +12,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 from serl_rl.backends import make_policy
+from serl_rl.config import Backend
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.policy.snapshot import PolicySnapshot
@@ -54,6 +55,7 @@ class GraphLearnerLink:
         max_lead: int,
         max_backlog: int,
         check: Callable[[], None],
+        backend: Backend = "jax",
     ) -> None:
         """Connect.
 
@@ -68,9 +70,10 @@ class GraphLearnerLink:
             max_lead: wait while the policy lags by more env steps than this; 0 never waits.
             max_backlog: wait while more transitions than this are unacknowledged.
             check: called while waiting; may raise to leave.
+            backend: that encodes the pictures of policies that act on them.
         """
         self._node, self._executor, self._check = node, executor, check
-        self._spec, self._encoder = spec, encoder
+        self._spec, self._encoder, self._backend = spec, encoder, backend
         self._actor_id, self._max_lead, self._max_backlog = actor_id, max_lead, max_backlog
         self._graph_id, self._prefix = graph_id, prefix
         self._replies: list[tuple[float, Any]] = []
@@ -269,7 +272,7 @@ class GraphLearnerLink:
         if message.session == self._learner_session and message.version == self._policy_version:
             return
         try:
-            policy = make_policy(PolicySnapshot.from_bytes(message.data.tobytes()), self._encoder)
+            policy = make_policy(PolicySnapshot.from_bytes(message.data.tobytes()), self._encoder, self._backend)
             policy.check(self._spec)
         except ValueError as error:
             refuse(self._node, f"{self._prefix}learner/policy", f"version {message.version}: {error}")

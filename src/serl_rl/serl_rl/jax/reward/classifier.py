@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A classifier that tells from pictures how far a task has come.
-
-Each camera's picture goes through an encoder that all share, spatial embeddings and a layer of its own; what follows
-gives one logit for each stage. The ordinary case has two stages, failure and success.
-"""
+"""The networks of a reward classifier in JAX; see `serl_rl.reward.classifier`."""
 
 from __future__ import annotations
 
@@ -15,21 +11,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 from numpy.typing import NDArray
-from serl_config.atomic_files import write_whole
 
-from serl_rl.config import EncoderConfig, RewardClassifierConfig, VisionConfig
-from serl_rl.encoders.architecture import parameter_shapes
+from serl_rl.config import RewardClassifierConfig, VisionConfig
+from serl_rl.encoders.architecture import feature_shape
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.encoders.file import EncoderError
-from serl_rl.encoders.loading import load_encoder, load_same
 from serl_rl.jax.encoders.networks import encoder_params, make_encoder
 from serl_rl.jax.vision import CameraHead
-from serl_rl.reward.classifier_file import ClassifierError, ClassifierInfo, check_arrays, read_classifier
+from serl_rl.reward.classifier import StageClassifier, read_parts, untrained_info
+from serl_rl.reward.classifier_file import ClassifierInfo
 from serl_rl.reward.data import FrameSource
-from serl_rl.spec import DataError
-from serl_rl.storage.tensors import pack
 
 
 class StageHead(nn.Module):
@@ -59,17 +50,14 @@ def make_head(info: ClassifierInfo, dropout: float = 0.0) -> StageHead:
 
 def initial_head(info: ClassifierInfo, seed: int) -> Any:
     """Random parameters of `make_head(info)`."""
-    network = make_encoder(info.encoder)
-    maps = {}
-    for name, view in info.source.views.items():
-        pictures = jnp.zeros((1, *view.shape), jnp.uint8)
-        shape = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x)[0], pictures).shape
-        maps[name] = jnp.zeros(shape)
+    maps = {
+        name: jnp.zeros((1, *feature_shape(info.encoder, *view.shape[:2]))) for name, view in info.source.views.items()
+    }
     return make_head(info).init(jax.random.key(seed), maps)
 
 
-class RewardClassifier:
-    """Judges pictures."""
+class RewardClassifier(StageClassifier):
+    """Judges pictures, with JAX."""
 
     def __init__(self, info: ClassifierInfo, encoder: Encoder, head: Any) -> None:
         """Put a classifier together.
@@ -79,64 +67,27 @@ class RewardClassifier:
             encoder: that all cameras share.
             head: parameters of `make_head`.
         """
-        self.info, self.encoder, self.head = info, encoder, head
         network, layers = make_encoder(encoder.kind), make_head(info)
 
+        @jax.jit
         def logits(params: Any, pictures: Mapping[str, jax.Array]) -> jax.Array:
             maps = {name: network.apply(params["encoder"], pictures[name]) for name in info.cameras}
             return jnp.asarray(layers.apply(params["head"], maps))
 
-        self._params = jax.device_put({"encoder": encoder_params(encoder), "head": head})
-        self._logits = jax.jit(logits)
+        params = jax.device_put({"encoder": encoder_params(encoder), "head": head})
+
+        def compute(pictures: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.float32]:
+            return np.asarray(logits(params, pictures))
+
+        super().__init__(info, encoder, head, compute)
 
     @classmethod
     def untrained(
         cls, source: FrameSource, config: RewardClassifierConfig, encoder: Encoder, seed: int = 0
     ) -> RewardClassifier:
         """One that knows nothing yet and calls nothing a success."""
-        stages = len(source.stages)
-        info = ClassifierInfo(
-            source=source,
-            encoder=encoder.kind,
-            weights=config.weights if config.frozen else "",
-            encoder_hash=encoder.hash,
-            embeddings=config.embeddings,
-            width=config.width,
-            temperature=1.0,
-            thresholds=(1.0,) * (stages - 1),
-            consecutive=config.consecutive,
-        )
+        info = untrained_info(source, config, encoder)
         return cls(info, encoder, initial_head(info, seed))
-
-    def logits(self, pictures: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Logits (B, S), before the temperature, of pictures uint8 (B, H, W, 3) of each camera.
-
-        Raises:
-            DataError: a camera is missing, or pictures have another shape.
-        """
-        batch = {}
-        for name in self.info.cameras:
-            shape = self.info.source.views[name].shape
-            found = pictures.get(name)
-            if found is None or found.shape[1:] != shape or found.dtype != np.uint8:
-                what = "nothing" if found is None else f"{found.dtype} {found.shape}"
-                raise DataError(f"pictures of {name}", f"uint8 (B, {shape[0]}, {shape[1]}, 3)", what)
-            batch[name] = found
-        return np.asarray(self._logits(self._params, batch))
-
-    def probabilities(self, pictures: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """Calibrated probabilities (S,) of the stages, of a picture (H, W, 3) of each camera; errors as `logits`."""
-        logits = self.logits({name: np.ascontiguousarray(picture)[None] for name, picture in pictures.items()})
-        scaled = logits[0].astype(np.float64) / self.info.temperature
-        exponentials = np.exp(scaled - scaled.max())
-        return exponentials / exponentials.sum()
-
-    def save(self, path: Path) -> None:
-        """Write the file in one step: it is whole, or not there."""
-        arrays = {f"head/{name}": np.asarray(leaf) for name, leaf in flatten_dict(self.head, sep="/").items()}
-        if not self.info.weights:
-            arrays |= {f"encoder/{name}": np.asarray(leaf) for name, leaf in self.encoder.weights.items()}
-        write_whole(path, pack(arrays, {"classifier": self.info.to_json()}))
 
 
 def load_classifier(path: Path, find: Callable[[str], Path]) -> RewardClassifier:
@@ -150,42 +101,4 @@ def load_classifier(path: Path, find: Callable[[str], Path]) -> RewardClassifier
         ClassifierError: the file is missing, damaged, or does not fit what it says of itself; or the encoder is not
             the one that it was trained with.
     """
-    info, arrays = read_classifier(path)
-    parts: dict[str, dict[str, NDArray[Any]]] = {"head": {}, "encoder": {}}
-    for name, array in arrays.items():
-        part, _, rest = name.partition("/")
-        if part not in parts:
-            raise ClassifierError(f"{path}: expected arrays of head and encoder, found {name!r}")
-        parts[part][rest] = array
-    encoder = _find_encoder(path, info, parts["encoder"], find)
-    check_arrays(path, parts["head"], _head_shapes(info))
-    head = unflatten_dict({name: array.astype(np.float32) for name, array in parts["head"].items()}, sep="/")
-    return RewardClassifier(info, encoder, head)
-
-
-def _find_encoder(
-    path: Path, info: ClassifierInfo, own: Mapping[str, NDArray[Any]], find: Callable[[str], Path]
-) -> Encoder:
-    try:
-        if info.weights:
-            config = EncoderConfig(kind=info.encoder, weights=info.weights)  # type: ignore[arg-type]
-            if config.weights == "auto":  # what it was trained for was looked at then; now the hash decides
-                encoder = load_same(config.kind, info.encoder_hash, find)
-            else:
-                encoder = load_encoder(config, info.cameras, find, world=None)
-        else:
-            check_arrays(path, own, parameter_shapes(info.encoder))
-            encoder = Encoder.from_weights(info.encoder, dict(own), str(path))
-    except (EncoderError, ValueError) as error:
-        raise ClassifierError(f"{path}: its encoder cannot be used: {error}") from error
-    if encoder.hash != info.encoder_hash:
-        raise ClassifierError(
-            f"{path}: expected the encoder {info.encoder_hash}, which it was trained with, found {encoder.hash} "
-            f"({encoder.name}); train the classifier anew"
-        )
-    return encoder
-
-
-def _head_shapes(info: ClassifierInfo) -> dict[str, tuple[int, ...]]:
-    tree = jax.eval_shape(lambda: initial_head(info, 0))
-    return {name: leaf.shape for name, leaf in flatten_dict(tree, sep="/").items()}
+    return RewardClassifier(*read_parts(path, find))

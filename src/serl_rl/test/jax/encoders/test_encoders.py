@@ -20,8 +20,9 @@ from serl_rl.config import EncoderConfig, EncoderKind
 from serl_rl.encoders.architecture import feature_shape, parameter_shapes
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.file import EncoderDescription, EncoderError, weights_hash, write_encoder
+from serl_rl.encoders.frame_views import _shift_into
 from serl_rl.encoders.loading import ANY_WORLD, load_encoder, load_same
-from serl_rl.jax.encoders.frames import FrameEncoder, _shift_into
+from serl_rl.jax.encoders.frames import FrameEncoder
 from serl_rl.jax.encoders.networks import DepthwiseConv, ResNetBlock, encoder_params, make_encoder
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from serl_rl.config import RewardClassifierConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.reward.classifier import RewardClassifier, load_classifier
-from serl_rl.jax.reward.training import Predictions, predict, report, train_classifier
+from serl_rl.jax.reward.training import train_classifier
 from serl_rl.reward.calibration import first_success, softmax
 from serl_rl.reward.classifier_file import ClassifierError, read_classifier
 from serl_rl.reward.data import EpisodeBuilder, FrameSource, RewardEpisode, View
+from serl_rl.reward.judging import Predictions, predict, report
 from serl_rl.spec import DataError
 from serl_rl.storage.tensors import pack, unpack
 
