@@ -126,3 +126,47 @@ def test_loss_and_gradients_are_those_of_lerobot(name: str, tmp_path: Path, monk
     assert gradients.keys() == expected.keys()
     for key, gradient in expected.items():
         assert np.abs(np.asarray(gradients[key]) - gradient).max() <= 1e-4 * max(np.abs(gradient).max(), 1e-2), key
+
+
+def test_updates_are_those_of_lerobot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten updates with LeRobot's own optimizer, its rates and its clipping, from the same weights and noise."""
+    import jax
+    import jax.numpy as jnp
+    import torch
+    from serl_rl.jax.act.network import Inputs
+    from serl_rl.jax.act.training import MAX_GRADIENT_NORM, ActBatch, ActTraining
+
+    config = small_config(dropout=0.0, optimizer_lr=1e-3, optimizer_weight_decay=0.1)
+    checkpoint = drawn_checkpoint(config)
+    write_act(tmp_path / "policy", checkpoint)
+    theirs = LeRobotAct(tmp_path / "policy").policy
+    theirs.train()
+    preset = theirs.config.get_optimizer_preset()
+    assert preset.grad_clip_norm == MAX_GRADIENT_NORM
+    optimizer = preset.build(theirs.get_optim_params())
+    training, key = ActTraining(config, checkpoint.parameters, 5), jax.random.key(5)
+    rng = np.random.default_rng(1)
+    padding = np.zeros((3, 6), bool)
+    for _ in range(10):
+        state, env, actions = (
+            rng.standard_normal(shape).astype(np.float32) * 4 for shape in ((3, 3), (3, 5), (3, 6, 2))
+        )
+        key, of_update = jax.random.split(key)
+        noise = np.array(jax.random.normal(jax.random.split(of_update)[0], (3, config.latent_dim)))
+        monkeypatch.setattr(torch, "randn_like", lambda _, noise=noise: torch.from_numpy(noise))
+        batch = {"observation.state": state, "observation.environment_state": env, "action": actions}
+        batch |= {"action_is_pad": padding}
+        loss, _ = theirs.forward({name: torch.from_numpy(values) for name, values in batch.items()})
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), preset.grad_clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        ours = ActBatch(Inputs([], jnp.asarray(state), jnp.asarray(env)), jnp.asarray(actions), jnp.asarray(padding))
+        np.testing.assert_allclose(training.update(ours)["loss"], float(loss), rtol=1e-4)
+    found = training.parameters()
+    for name, each in theirs.named_parameters():
+        ours, expected = found[name.removeprefix("model.")], each.detach().numpy()
+        if name.endswith("in_proj_bias"):
+            # A bias of keys changes no attention: its gradient is rounding, of which Adam makes steps of full length.
+            ours, expected = (np.delete(each, np.s_[32:64]) for each in (ours, expected))
+        np.testing.assert_allclose(ours, expected, atol=1e-4, err_msg=name)

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ACT policies of LeRobot in and out."""
+"""ACT policies of LeRobot in and out, and such policies from recordings."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from serl_config.schema import ConfigError
+from serl_launch.errors import CommandError
 from serl_rl.backends import make_act_policy
-from serl_rl.foreign.act.config import ActConfig
+from serl_rl.encoders.robot_pictures import read_picture_episodes
+from serl_rl.foreign.act.config import ActConfig, config_tree, parse_config
+from serl_rl.foreign.act.demonstrations import fitting_config
 from serl_rl.foreign.act.directory import read_act
 from serl_rl.foreign.act.file import open_act, write_act_file
-from serl_rl.foreign.act.parameters import parameter_count
+from serl_rl.foreign.act.parameters import parameter_count, parameter_shapes
 from serl_rl.foreign.act.writing import write_act
 from serl_rl.foreign.errors import ForeignError
+from serl_rl.foreign.files import check_shapes
 
 
 def import_policy(source: Path, path: Path, say: Callable[[str], None]) -> None:
@@ -55,6 +61,71 @@ def export_policy(source: Path, path: Path, say: Callable[[str], None]) -> None:
     write_act(path, checkpoint)
     names = ", ".join(sorted(each.name for each in path.iterdir()))
     say(f"{path}: {parameter_count(checkpoint.config) / 1e6:.1f} M numbers, for LeRobot 0.4 and later ({names})")
+
+
+def train_policy(
+    sources: Sequence[Path],
+    settings: Sequence[str],
+    start: Path | None,
+    path: Path,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    say: Callable[[str], None],
+) -> None:
+    """Train an ACT policy on the episodes of demonstration files, and write it as one file.
+
+    Args:
+        sources: demonstration files with pictures, of one task.
+        settings: fields of `ActConfig`, each as NAME=VALUE.
+        start: an ACT policy whose weights are the first ones, None for new ones.
+        path: of the file.
+        epochs: how often each moment is learned from.
+        batch_size: moments in a batch.
+        seed: of all that is drawn.
+        say: told how it goes, a line at a time.
+
+    Raises:
+        CommandError: a setting is not one of `ActConfig`, or has no such value.
+        EncoderError, DataError, SegmentError: a file cannot be learned from, or the loss is no number any more.
+        ForeignError: the first weights are those of another architecture.
+        OSError: the file cannot be written.
+    """
+    from serl_rl.jax.act.demonstrated import train_act
+
+    episodes = read_picture_episodes(sources)
+    config = _configured(fitting_config(episodes), settings)
+    first = None if start is None else open_act(start)
+    if first is not None:
+        check_shapes(start or Path(), first.parameters, parameter_shapes(config))
+    for line in _described(config):
+        say(line)
+    moments = sum(len(episode.action) for episode in episodes)
+    say(f"{len(episodes)} episodes, {moments} moments; {epochs} epochs of {moments // batch_size} x {batch_size}")
+
+    def report(epoch: int, losses: Mapping[str, float]) -> None:
+        say(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4f}" for name, value in losses.items()))
+
+    write_act_file(
+        path, train_act(episodes, config, epochs=epochs, batch_size=batch_size, seed=seed, start=first, report=report)
+    )
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _configured(config: ActConfig, settings: Sequence[str]) -> ActConfig:
+    values = config_tree(config)
+    for setting in settings:
+        name, given, value = setting.partition("=")
+        if not given:
+            raise CommandError(f"--set {setting}: expected NAME=VALUE")
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value  # a word
+    try:
+        return parse_config(values, "--set")
+    except ConfigError as error:
+        raise CommandError(str(error).split("\n")[0]) from error
 
 
 def _described(config: ActConfig) -> list[str]:

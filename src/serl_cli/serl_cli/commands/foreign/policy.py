@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 from serl_launch.errors import CommandError
 
+from serl_cli.commands.options import SeedOption
+
 policy = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 importing = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 exporting = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
+training = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 
@@ -20,6 +23,7 @@ def policy_overview() -> None:
 
     Examples:
         ./serl policy import act my_policy
+        ./serl policy train act demonstrations.serl
         ./serl policy export act my_policy.safetensors --out act_policy
     """
 
@@ -42,8 +46,18 @@ def export_overview() -> None:
     """
 
 
+@training.callback()
+def train_overview() -> None:
+    """Train a policy of another stack's kind on recordings.
+
+    Examples:
+        ./serl policy train act demonstrations.serl
+    """
+
+
 policy.add_typer(importing, name="import")
 policy.add_typer(exporting, name="export")
+policy.add_typer(training, name="train")
 
 
 @importing.command("act")
@@ -64,12 +78,7 @@ def import_act(
     from serl_cli.work.convert_act import import_policy
 
     path = out or Path(f"{source.resolve().name}.safetensors")
-    if path.suffix != ".safetensors":
-        raise CommandError(f"{path}: expected a name that ends in .safetensors")
-    if path.exists() and not force:
-        raise CommandError(f"{path} exists: choose another --out, or --force to replace it")
-    if not path.absolute().parent.is_dir():
-        raise CommandError(f"{path}: there is no folder {path.absolute().parent}")
+    _check_free(path, force)
     import_policy(source, path, typer.echo)
 
 
@@ -88,3 +97,44 @@ def export_act(
     if not out.absolute().parent.is_dir():
         raise CommandError(f"{out}: there is no folder {out.absolute().parent}")
     export_policy(source, out, typer.echo)
+
+
+@training.command("act")
+def train_act(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Demonstration files with pictures.", exists=True)
+    ],
+    epochs: Annotated[int, typer.Option(min=1, max=10**6, help="How often each moment is learned from.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, max=10**4, help="Moments in a batch.")] = 8,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A field of the policy's config.json, as chunk_size=20."),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(metavar="PATH", exists=True, help="ACT policy with whose weights it begins.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")] = Path("act.safetensors"),
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+) -> None:
+    """Train an ACT policy on recordings, in JAX, as LeRobot's trainer does.
+
+    Its actions are those of the recorded task. [bold]./serl policy export act[/bold] makes a LeRobot directory of it.
+
+    Examples:
+        ./serl record pick_cube_vision --out demonstrations.serl
+        ./serl policy train act demonstrations.serl --set chunk_size=20 --set n_action_steps=10 --set optimizer_lr=1e-4
+    """
+    from serl_cli.work.convert_act import train_policy
+
+    _check_free(out, force)
+    train_policy(sources, setting or [], start, out, epochs, batch_size, seed, typer.echo)
+
+
+def _check_free(path: Path, force: bool) -> None:
+    if path.suffix != ".safetensors":
+        raise CommandError(f"{path}: expected a name that ends in .safetensors")
+    if path.exists() and not force:
+        raise CommandError(f"{path} exists: choose another --out, or --force to replace it")
+    if not path.absolute().parent.is_dir():
+        raise CommandError(f"{path}: there is no folder {path.absolute().parent}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from serl_rl.foreign.act.config import ActConfig
 from serl_rl.foreign.act.parameters import VAE_POSITIONS
 from serl_rl.jax.act.backbone import Convolution, feature_map
-from serl_rl.jax.act.transformer import Drop, decode, encode, linear, no_drop
+from serl_rl.jax.act.transformer import Drop, begin_decoding, decode, encode, linear, no_drop
 
 Parameters = Mapping[str, Any]
 
@@ -47,6 +47,7 @@ def predict(
     inputs: Inputs,
     latent: jax.Array | None = None,
     drop: Drop = no_drop,
+    begun: jax.Array | None = None,
 ) -> jax.Array:
     """Chunks of normalised actions (B, C, A).
 
@@ -57,6 +58,7 @@ def predict(
         inputs: what is observed.
         latent: (B, L); None: zeros, with which a policy acts.
         drop: dropout, in training.
+        begun: (B, C, D) from `begin_decoding`, for who acts often with the same weights; None: it is computed.
     """
     batch = inputs.state.shape[0]
     if latent is None:
@@ -73,7 +75,9 @@ def predict(
         positions.append(jnp.asarray(picture_positions(height, width, config.dim_model)))
     place = jnp.concatenate(positions)
     memory = encode(p, "encoder", config, config.n_encoder_layers, jnp.concatenate(sequence, 1), place, drop=drop)
-    return linear(p, "action_head", decode(p, config, batch, memory, place, drop))
+    if begun is None:
+        begun = begin_decoding(p, config, batch, drop)
+    return linear(p, "action_head", decode(p, config, begun, memory, place, drop))
 
 
 def encode_actions(

@@ -16,6 +16,7 @@ from serl_rl.foreign.act.directory import ActCheckpoint
 from serl_rl.foreign.act.parameters import is_trained
 from serl_rl.jax.act.backbone import fold
 from serl_rl.jax.act.network import Inputs, predict
+from serl_rl.jax.act.transformer import begin_decoding
 
 
 class ActNetwork:
@@ -32,7 +33,9 @@ class ActNetwork:
             if is_trained(name) and not name.startswith(("backbone.", "vae_encoder"))
         }
 
-        def run(parameters: Any, layers: Any, observed: Mapping[str, jax.Array]) -> jax.Array:
+        begun = jax.jit(lambda p: begin_decoding(p, config, 1))(needed)
+
+        def run(parameters: Any, layers: Any, begun: jax.Array, observed: Mapping[str, jax.Array]) -> jax.Array:
             pictures = []
             for name in config.cameras:
                 norm = norms[name]
@@ -47,11 +50,11 @@ class ActNetwork:
                     norm = norms[name]
                     vectors[name] = ((observed[name] - norm.offset) * norm.scale + norm.shift)[None]
             inputs = Inputs(pictures, vectors[STATE], vectors.get(ENV_STATE))
-            return predict(parameters, layers, config, inputs)[0]
+            return predict(parameters, layers, config, inputs, begun=begun)[0]
 
         self._names = (*config.cameras, STATE, *((ENV_STATE,) if config.env_state_size is not None else ()))
-        self._run, self._parameters, self._layers = jax.jit(run), needed, layers
+        self._run, self._fixed = jax.jit(run), (needed, layers, begun)
 
     def __call__(self, observed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """The normalised chunk (C, A) for pictures (H, W, 3), uint8, and states (n,), by the features' names."""
-        return np.asarray(self._run(self._parameters, self._layers, {name: observed[name] for name in self._names}))
+        return np.asarray(self._run(*self._fixed, {name: observed[name] for name in self._names}))

@@ -18,6 +18,7 @@ Parameters = Mapping[str, Any]
 Drop = Callable[[jax.Array], jax.Array]
 
 NORM_EPSILON = 1e-5
+_MOST_DROPS = 1024  # 64 layers each of encoder, decoder and the VAE, with at most six calls
 
 
 def no_drop(x: jax.Array) -> jax.Array:
@@ -27,13 +28,18 @@ def no_drop(x: jax.Array) -> jax.Array:
 
 def make_drop(rate: float, key: jax.Array) -> Drop:
     """Dropout at this rate of arrays (...), with a key (); each call within one trace draws anew."""
-    calls = iter(range(2**31))
+    if rate == 0:
+        return no_drop
+    if rate == 1:
+        return jnp.zeros_like
+    # One operation draws the bits of a call: dozens of threefry generators take a minute to compile.
+    seeds = iter(jax.random.bits(key, (_MOST_DROPS, 4)))
 
     def drop(x: jax.Array) -> jax.Array:
-        kept = jax.random.bernoulli(jax.random.fold_in(key, next(calls)), 1 - rate, x.shape)
+        kept = jax.random.bernoulli(jax.random.wrap_key_data(next(seeds), impl="rbg"), 1 - rate, x.shape)
         return jnp.where(kept, x / (1 - rate), 0)
 
-    return drop if rate > 0 else no_drop
+    return drop
 
 
 def linear(p: Parameters, name: str, x: jax.Array) -> jax.Array:
@@ -112,35 +118,53 @@ def encode(
     return layer_norm(p, f"{name}.norm", x) if config.pre_norm else x
 
 
+def begin_decoding(p: Parameters, config: ActConfig, batch: int, drop: Drop = no_drop) -> jax.Array:
+    """What the first attention of the decoder makes (B, C, D) of the zeros with which it begins; nothing is seen."""
+    zeros = jnp.zeros((batch, config.chunk_size, config.dim_model))
+    return _attend_to_itself(p, 0, config, zeros, drop) if config.n_decoder_layers else zeros
+
+
 def decode(
     p: Parameters,
     config: ActConfig,
-    batch: int,
+    begun: jax.Array,
     memory: jax.Array,
     memory_positions: jax.Array,
     drop: Drop = no_drop,
 ) -> jax.Array:
-    """What the decoder makes (B, C, D) of tokens that the encoder made (B, T, D), which are at positions (T, D).
+    """What the decoder makes (B, C, D) of tokens that the encoder made.
 
-    It begins with zeros at learned positions.
+    Args:
+        p: tensors of the network.
+        config: of the policy.
+        begun: (B, C, D), from `begin_decoding`.
+        memory: (B, T, D) tokens.
+        memory_positions: (T, D).
+        drop: dropout, in training.
     """
-    positions = p["decoder_pos_embed.weight"]
-    x = jnp.zeros((batch, *positions.shape))
+    positions, x = p["decoder_pos_embed.weight"], begun
     for index in range(config.n_decoder_layers):
         layer = f"decoder.layers.{index}"
-
-        def attend(x: jax.Array, layer: str = layer) -> jax.Array:
-            place = x + positions
-            return attention(p, f"{layer}.self_attn", config, place, place, x, drop=drop)
+        if index > 0:
+            x = _attend_to_itself(p, index, config, x, drop)
 
         def look(x: jax.Array, layer: str = layer) -> jax.Array:
             keys = memory + memory_positions
             return attention(p, f"{layer}.multihead_attn", config, x + positions, keys, memory, drop=drop)
 
-        x = _residual(p, f"{layer}.norm1", config, x, attend, drop)
         x = _residual(p, f"{layer}.norm2", config, x, look, drop)
         x = _residual(p, f"{layer}.norm3", config, x, _feed_forward(p, layer, config, drop), drop)
     return layer_norm(p, "decoder.norm", x)
+
+
+def _attend_to_itself(p: Parameters, index: int, config: ActConfig, x: jax.Array, drop: Drop) -> jax.Array:
+    layer, positions = f"decoder.layers.{index}", p["decoder_pos_embed.weight"]
+
+    def attend(x: jax.Array) -> jax.Array:
+        place = x + positions
+        return attention(p, f"{layer}.self_attn", config, place, place, x, drop=drop)
+
+    return _residual(p, f"{layer}.norm1", config, x, attend, drop)
 
 
 def _residual(

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded episodes as what an ACT policy learns from: statistics, and moments with the actions that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serl_rl.encoders.robot_pictures import PictureEpisode
+from serl_rl.foreign.act.config import ACTION, STATE, ActConfig, ActFeature
+from serl_rl.foreign.act.normalization import Normalization, Statistics
+from serl_rl.spec import DataError
+
+Array = NDArray[np.float32]
+
+PICTURES: Final = "observation.images."
+"""What the name of a camera's feature begins with."""
+_CONSTANT: Final = 1e-6
+
+
+class Moments(NamedTuple):
+    """B moments and what was done from each on, normalised."""
+
+    pictures: list[Array]
+    """(B, H, W, 3) of each camera."""
+    state: Array
+    """(B, S)."""
+    actions: Array
+    """(B, C, A): the last action again behind the end of the episode."""
+    padding: NDArray[np.bool_]
+    """(B, C): true behind the end of the episode."""
+
+
+def fitting_config(episodes: Sequence[PictureEpisode], **settings: Any) -> ActConfig:
+    """The configuration of a policy for what these episodes hold.
+
+    Args:
+        episodes: of one task.
+        settings: other fields of `ActConfig`.
+
+    Raises:
+        DataError: there is no episode.
+        ValueError: settings that do not go together.
+    """
+    if not episodes:
+        raise DataError("episodes", "at least one", "none")
+    first = episodes[0]
+    inputs = {f"{PICTURES}{name}": ActFeature("VISUAL", (3, *rows.shape[1:3])) for name, rows in first.pictures.items()}
+    inputs[STATE] = ActFeature("STATE", (first.state.shape[1],))
+    outputs = {ACTION: ActFeature("ACTION", (first.action.shape[1],))}
+    return ActConfig(input_features=inputs, output_features=outputs, **settings)
+
+
+def statistics_of(episodes: Sequence[PictureEpisode]) -> dict[str, Statistics]:
+    """Mean, standard deviation and range of each feature; a component that never changes has the deviation 1."""
+    found: dict[str, Statistics] = {}
+    for name in episodes[0].pictures:
+        # A level at a time, as pictures are too many for floating point numbers in memory.
+        counts = np.zeros((3, 256))
+        for episode in episodes:
+            rows = episode.pictures[name]
+            counts += [np.bincount(rows[..., channel].ravel(), minlength=256) for channel in range(3)]
+        levels = np.arange(256) / 255
+        mean = counts @ levels / counts.sum(1)
+        variance = counts @ levels**2 / counts.sum(1) - mean**2
+        low = levels[(counts > 0).argmax(1)]
+        high = levels[255 - (counts[:, ::-1] > 0).argmax(1)]
+        parts = {"mean": mean, "std": np.sqrt(np.maximum(variance, 0)), "min": low, "max": high}
+        found[f"{PICTURES}{name}"] = {kind: _single(values).reshape(3, 1, 1) for kind, values in parts.items()}
+    for name, rows in (
+        (STATE, np.concatenate([each.state[: len(each.action)] for each in episodes])),
+        (ACTION, np.concatenate([each.action for each in episodes])),
+    ):
+        parts = {
+            "mean": rows.mean(0, np.float64),
+            "std": rows.std(0, np.float64),
+            "min": rows.min(0),
+            "max": rows.max(0),
+        }
+        found[name] = {kind: _single(values) for kind, values in parts.items()}
+    for each in found.values():
+        each["std"][each["std"] < _CONSTANT] = 1
+    return found
+
+
+def batches(
+    episodes: Sequence[PictureEpisode],
+    config: ActConfig,
+    normalizations: dict[str, Normalization],
+    size: int,
+    rng: np.random.Generator,
+) -> Iterator[Moments]:
+    """One epoch: every moment at which something was done, once, in random order; what is left over fills no batch.
+
+    Args:
+        episodes: of one task.
+        config: of the policy.
+        normalizations: of its features.
+        size: moments in a batch B, at most as many as there are.
+        rng: draws the order.
+    """
+    places = np.array([(i, at) for i, episode in enumerate(episodes) for at in range(len(episode.action))])
+    order = rng.permutation(len(places))
+    for start in range(0, len(order) - size + 1, size):
+        yield _moments(episodes, config, normalizations, places[order[start : start + size]])
+
+
+def _moments(
+    episodes: Sequence[PictureEpisode],
+    config: ActConfig,
+    normalizations: dict[str, Normalization],
+    places: NDArray[np.intp],
+) -> Moments:
+    ahead = np.arange(config.chunk_size)
+    pictures = []
+    for name in config.cameras:
+        rows = np.stack([episodes[i].pictures[name.removeprefix(PICTURES)][at] for i, at in places])
+        levels = np.arange(256, dtype=np.float32)[:, None, None, None] / 255  # each level once, instead of each pixel
+        table = normalizations[name].normalise(np.broadcast_to(levels, (256, 3, 1, 1)))[:, :, 0, 0]
+        pictures.append(table[rows, np.arange(3)])
+    state = normalizations[STATE].normalise(np.stack([episodes[i].state[at] for i, at in places]))
+    done = [episodes[i].action[np.minimum(at + ahead, len(episodes[i].action) - 1)] for i, at in places]
+    padding = np.stack([at + ahead >= len(episodes[i].action) for i, at in places])
+    return Moments(pictures, state, normalizations[ACTION].normalise(np.stack(done)), padding)
+
+
+def _single(values: NDArray[Any]) -> Array:
+    return np.asarray(values, np.float32)

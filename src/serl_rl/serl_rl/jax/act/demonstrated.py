@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ACT policy from recorded episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from serl_rl.encoders.robot_pictures import PictureEpisode
+from serl_rl.foreign.act.config import ActConfig
+from serl_rl.foreign.act.demonstrations import batches, statistics_of
+from serl_rl.foreign.act.directory import ActCheckpoint
+from serl_rl.foreign.act.initial import initial_parameters
+from serl_rl.jax.act.network import Inputs
+from serl_rl.jax.act.training import ActBatch, ActTraining
+from serl_rl.spec import DataError
+
+
+def train_act(
+    episodes: Sequence[PictureEpisode],
+    config: ActConfig,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    start: ActCheckpoint | None = None,
+    report: Callable[[int, Mapping[str, float]], None] = lambda _epoch, _losses: None,
+) -> ActCheckpoint:
+    """Train a policy.
+
+    Args:
+        episodes: of one task.
+        config: of the policy, for these episodes.
+        epochs: how often each moment is learned from.
+        batch_size: moments in a batch.
+        seed: of the first weights and of all that is drawn.
+        start: a policy with the same tensors, whose weights are the first ones; None: new ones.
+        report: told the mean losses of each epoch, by name.
+
+    Raises:
+        DataError: there are fewer moments than one batch needs, or the loss is no number any more.
+    """
+    moments = sum(len(episode.action) for episode in episodes)
+    if moments < batch_size:
+        raise DataError("episodes", f"at least {batch_size} moments, one batch", str(moments))
+    parameters = initial_parameters(config, seed) if start is None else start.parameters
+    statistics = statistics_of(episodes)
+    normalizations = dict(ActCheckpoint(config, parameters, statistics).normalizations)
+    training, rng = ActTraining(config, parameters, seed), np.random.default_rng(seed)
+    for epoch in range(epochs):
+        losses: dict[str, list[Any]] = {}
+        for each in batches(episodes, config, normalizations, batch_size, rng):
+            inputs = Inputs([jnp.asarray(rows) for rows in each.pictures], jnp.asarray(each.state))
+            found = training.update(ActBatch(inputs, jnp.asarray(each.actions), jnp.asarray(each.padding)))
+            for name, value in found.items():
+                losses.setdefault(name, []).append(value)
+        means = {name: float(np.mean(values)) for name, values in losses.items()}
+        if not np.isfinite(means["loss"]):
+            raise DataError("loss", "a number", f"{means['loss']} in epoch {epoch + 1}: try a lower learning rate")
+        report(epoch, means)
+    return ActCheckpoint(config, training.parameters(), statistics)
