@@ -42,7 +42,9 @@ RewardFunction = Callable[[Observation], Judgement | float | bool]
 
 _THERE: Final = 0.02  # [rad] from where an episode starts
 _PATIENCE: Final = 20.0  # [s] to get there
+_BLOCKED: Final = 5  # control steps at rest, and not there
 _STANDS: Final = 50  # control steps in which every arm has come to rest
+_CONE: Final = 1.0  # [rad]
 _JOINT_SCALE: Final = 0.05  # [rad] that an action of 1 moves a joint
 
 
@@ -65,6 +67,8 @@ class SERLRobotEnvironment(gym.Env[Observation, NDArray[np.float32]]):
 
     Attributes:
         task: how the arm is commanded, with all limits.
+        robot: of LeRobot.
+        told: what the robot has told last, in its own numbers.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
@@ -105,7 +109,8 @@ class SERLRobotEnvironment(gym.Env[Observation, NDArray[np.float32]]):
             ValueError: the task is of another robot or of two arms.
             DriverError: the robot cannot be connected to.
         """
-        self._robot, self._reward, self._place = robot, reward, place
+        self.robot, self._reward, self._place = robot, reward, place
+        self.told: Mapping[str, Any] = {}
         self._wall = wall if wall is not None else WallTime()
         arm = load_robot(model)
         self.task = joint_task(arm) if task is None else load_arm_task(task) if isinstance(task, str) else task
@@ -194,7 +199,7 @@ class SERLRobotEnvironment(gym.Env[Observation, NDArray[np.float32]]):
 
     def close(self) -> None:
         """Brake, and disconnect if the environment has connected. A second call does nothing."""
-        if not self._robot.is_connected:
+        if not self.robot.is_connected:
             return
         try:
             if self._running:
@@ -206,14 +211,39 @@ class SERLRobotEnvironment(gym.Env[Observation, NDArray[np.float32]]):
         finally:
             if self._is_ours:
                 with lerobot_errors(self._who):
-                    self._robot.disconnect()
+                    self.robot.disconnect()
+
+    @property
+    def resting_target(self) -> dict[str, float]:
+        """The robot's action, in its own numbers, that leaves the arm where it is commanded."""
+        return self._map.theirs(self._sent, self._width)
+
+    def action_towards(self, target: Mapping[str, Any]) -> NDArray[np.float32]:
+        """The action (A,) that brings the joints nearest to a target of the robot, in its own numbers, in one step.
+
+        Raises:
+            FeatureError: a number is missing or not finite.
+            ValueError: actions of the task are not those of all joints and the gripper.
+        """
+        spec, joints = self.task.action, self._arm.arm_joints
+        block = spec.joint_block
+        if block is None or len(block.names) != len(joints) or spec.gripper is None:
+            raise ValueError(f"task {self.task.name!r}: expected actions of all joints and the gripper")
+        positions, width = self._map.ours(target)
+        moved = [joints.index(name) if name in joints else int(name.removeprefix("j")) - 1 for name in block.names]
+        action = np.zeros(len(spec))
+        action[list(block.indices)] = (positions - self._sent)[moved] / np.array(block.scale)
+        index, full = spec.gripper
+        action[index] = 2.0 * width / full - 1.0
+        return action.clip(-1.0, 1.0).astype(np.float32)
 
     # The robot
 
     def _read(self) -> Mapping[str, Any]:
         with lerobot_errors(self._who):
-            values: Mapping[str, Any] = self._robot.get_observation()
+            values: Mapping[str, Any] = self.robot.get_observation()
             self._measured, self._width = self._map.ours(values)
+        self.told = values
         self._measured_at = self._wall.now()
         return values
 
@@ -238,15 +268,15 @@ class SERLRobotEnvironment(gym.Env[Observation, NDArray[np.float32]]):
                 self._sent = joints
             width = width_before + share * (result.gripper_width - width_before)
             with lerobot_errors(self._who):
-                self._robot.send_action(self._map.theirs(self._sent, width))
+                self.robot.send_action(self._map.theirs(self._sent, width))
             clock.sleep(max(0.0, self._due - (1.0 - share) * period - clock.now()))
 
     def _go_to(self, goal: NDArray[np.float64]) -> None:
-        """Bring the joints to (n,) [rad], in a straight line and within the limits."""
+        """Bring the joints to (n,) [rad] within the limits: in a straight line, and where that is blocked the tool."""
         integrator, until = self._integrator, self._wall.now() + _PATIENCE
+        pose, still = self._kinematics.tcp(goal), 0
         if not integrator.led_by_joints:
             integrator.lead_by_joints(self._measured)
-        pose = self._kinematics.tcp(goal)
         while not (integrator.at_rest and float(np.abs(self._measured - goal).max()) <= _THERE):
             if self._wall.now() > until:
                 raise DriverError(
@@ -256,6 +286,14 @@ class SERLRobotEnvironment(gym.Env[Observation, NDArray[np.float32]]):
             self._send(integrator.approach(pose, goal))
             self._read()
             integrator.see(self._kinematics.tcp(self._measured))
+            still = still + 1 if integrator.at_rest else 0
+            if still > _BLOCKED:
+                still = 0
+                if integrator.led_by_joints:
+                    integrator.lead_by_tool()
+                    self._inverse.reset()
+                else:
+                    integrator.lead_by_joints(self._sent)
 
     # What is observed
 
@@ -275,17 +313,25 @@ class SERLRobotEnvironment(gym.Env[Observation, NDArray[np.float32]]):
 def joint_task(robot: RobotModel, control_period: float = 0.1) -> ArmTask:
     """Deltas of all joints of an arm, 0.05 rad each, and its gripper, within the limits of its file.
 
+    The tool stays within 1 rad of how it is turned in the configuration `home`.
+
     Args:
         robot: of `config/robots`.
         control_period: of one step [s].
     """
+    x, y, z, w = Kinematics(robot).tcp(robot.configuration(HOME)).quaternion.tolist()
     names = tuple(f"j{number}" for number in range(1, len(robot.arm_joints) + 1))
     return ArmTask(
         name=f"joints of {robot.name}",
         robot=robot.name,
         control_period=control_period,
         action=ActionSpec((*names, GRIPPER), (_JOINT_SCALE,) * len(names) + (robot.gripper.max_width,)),
-        limits=SafetyLimits(**default_limits(robot), keep_out=_boxes(robot)),
+        limits=SafetyLimits(
+            **default_limits(robot),
+            keep_out=_boxes(robot),
+            reference_orientation=(x, y, z, w),
+            orientation_cone=_CONE,
+        ),
     )
 
 
