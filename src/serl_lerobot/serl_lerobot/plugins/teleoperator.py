@@ -54,7 +54,7 @@ class SerlTeleoperator(Teleoperator):
         """There is nothing to configure."""
 
     def get_action(self) -> dict[str, Any]:
-        """What the person does now; no motion while nobody leads."""
+        """What the person does now; no motion while nobody leads. Raises ConnectionError before `connect`."""
         if self._arm is None:
             raise ConnectionError(f"{self}: not connected; call connect() first")
         return self._arm.person()
