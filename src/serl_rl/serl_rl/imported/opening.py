@@ -21,7 +21,12 @@ from serl_rl.spec import DataError, TransitionSpec
 MAPPING = "mapping.yaml"
 """Name of the mapping file in a policy's folder."""
 
-_FOREIGN: Mapping[str, str] = {"act": "serl_rl.backends:open_act_policy"}
+_FOREIGN: Mapping[str, str] = {
+    "act": "serl_rl.backends:open_act_policy",
+    "drqv2": "serl_rl.foreign.robobase.policy:open_policy",
+    "lerobot_sac": "serl_rl.foreign.lerobot_sac.policy:open_policy",
+    "flax": "serl_rl.foreign.serl.policy:open_policy",
+}
 """module:function of each foreign kind, from a path to a `ForeignPolicy`."""
 
 

@@ -11,9 +11,10 @@ from serl_config.text import printable
 
 from serl_rl.spec import DataError
 
-KINDS = ("serl", "act")
+KINDS = ("serl", "act", "drqv2", "lerobot_sac", "flax")
 """What may stand before the colon. serl: a run's folder, or a file of a policy, of this workspace; act: an ACT policy
-of LeRobot, a directory or an imported file."""
+of LeRobot, a directory or an imported file; drqv2: a snapshot of RoboBase, a folder of them, or a directory of the
+LeRobot fork; lerobot_sac: a directory of LeRobot's HIL-SERL; flax: a checkpoint of SERL or HIL-SERL."""
 
 _BLOCK = 2**20  # [bytes]
 _MOST_FILES = 1000
