@@ -61,7 +61,8 @@ class PolicyReference:
         folder = self.path
         if checkpoints := sorted((folder / "checkpoints").glob("*/policy.safetensors")):
             return [checkpoints[-1]]
-        return [file for file in sorted(folder.iterdir()) if file.suffix in _HASHED and file.is_file()][:_MOST_FILES]
+        found = [file for file in sorted(folder.iterdir()) if file.suffix in _HASHED and file.is_file()]
+        return (found or [file for file in sorted(folder.rglob("*")) if file.is_file()])[:_MOST_FILES]
 
 
 def read_reference(text: str) -> PolicyReference:
