@@ -70,7 +70,7 @@ app.add_typer(reward.reward, name="reward", rich_help_panel="Learning", **docume
 app.add_typer(bench.bench, name="bench", rich_help_panel="Learning", **documented(bench.bench_overview))
 app.add_typer(bench.experiment, name="experiment", rich_help_panel="Learning", **documented(bench.experiment_overview))
 app.add_typer(encoder.encoder, name="encoder", rich_help_panel="Learning", **documented(encoder.encoder_overview))
-app.add_typer(checkpoints.policy, name="policy", rich_help_panel="Learning", **documented(policy.policy_overview))
+app.add_typer(checkpoints.policies, name="policy", rich_help_panel="Learning", **documented(policy.policy_overview))
 app.add_typer(config.config, name="config", rich_help_panel="Learning", **documented(config.config_overview))
 _add("The ROS graph", "launch", launch.launch, context_settings=launch.CONTEXT_SETTINGS)
 _add("The ROS graph", "nodes", inspection.nodes)

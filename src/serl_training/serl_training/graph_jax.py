@@ -30,7 +30,7 @@ def prepare_backend(node: Node, cache: str, backend: str) -> None:
     check_torch()
     if cache:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache).with_name("inductor")))
-    from serl_rl.torch.device import use_one_core
+    from serl_rl.torch.computing.device import use_one_core
 
     use_one_core()
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
@@ -59,7 +60,7 @@ def torch_ratio(case: Case, computing: TorchConfig, *, windows: int = 5, seconds
     for backend in agents:
         for _ in range(2):
             update(backend)  # compiles
-    turns = [{name: _turn(lambda name=name: update(name), seconds) for name in agents} for _ in range(windows)]
+    turns = [{name: _turn(partial(update, name), seconds) for name in agents} for _ in range(windows)]
     walls = tuple(turn["jax"][0] / turn["torch"][0] for turn in turns)
     return Ratio(median(walls), median(turn["jax"][1] / turn["torch"][1] for turn in turns), walls)
 

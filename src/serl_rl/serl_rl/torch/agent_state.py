@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from serl_rl.agent_arrays import check_names, with_later_parts
 from serl_rl.spec import DataError
-from serl_rl.torch.tree import Node, named_leaves, with_leaves
+from serl_rl.torch.computing.tree import Node, named_leaves, with_leaves
 
 Tree = TypeVar("Tree")
 

@@ -12,13 +12,13 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.policy.acting import ActionChunk
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
-from serl_rl.torch import random
 from serl_rl.torch.agent_state import NamedState
-from serl_rl.torch.device import device_of
+from serl_rl.torch.computing import random
+from serl_rl.torch.computing.device import device_of
+from serl_rl.torch.computing.optimizer import adam, gradients, init_adam
+from serl_rl.torch.computing.tree import static
 from serl_rl.torch.networks import MLP, Params
-from serl_rl.torch.optimizer import adam, gradients, init_adam
 from serl_rl.torch.snapshots import make_snapshot
-from serl_rl.torch.tree import static
 from serl_rl.torch.update import Batch, Info, Update, trained_encoder
 from serl_rl.torch.vision import encode_observation, init_vision
 from serl_rl.vision_inputs import encoded_width

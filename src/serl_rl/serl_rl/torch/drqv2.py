@@ -14,15 +14,15 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.policy.acting import NoisyMean
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
-from serl_rl.torch import random
 from serl_rl.torch.action_chunks import valued_action
 from serl_rl.torch.agent_state import NamedState
-from serl_rl.torch.device import device_of
+from serl_rl.torch.computing import random
+from serl_rl.torch.computing.device import device_of
+from serl_rl.torch.computing.optimizer import adam, follow, gradients, init_adam
+from serl_rl.torch.computing.parallel import own_rows
+from serl_rl.torch.computing.tree import map_tree, static
 from serl_rl.torch.networks import MLP, Params, critic_values
-from serl_rl.torch.optimizer import adam, follow, gradients, init_adam
-from serl_rl.torch.parallel import own_rows
 from serl_rl.torch.snapshots import make_snapshot
-from serl_rl.torch.tree import map_tree, static
 from serl_rl.torch.update import Batch, Info, Update, trained_encoder
 from serl_rl.torch.vision import encode_observation, init_vision
 from serl_rl.vision_inputs import encoded_width

@@ -16,13 +16,14 @@ from serl_rl.policy.acting import ArmAndGrasp
 from serl_rl.policy.grasps import SAME, GripperPlace, arm_components, grasp_table, locate_grippers
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
-from serl_rl.torch import random, sac
+from serl_rl.torch import sac
 from serl_rl.torch.agent_state import NamedState
-from serl_rl.torch.device import device_of
+from serl_rl.torch.computing import random
+from serl_rl.torch.computing.device import device_of
+from serl_rl.torch.computing.optimizer import adam, follow, gradients, init_adam
+from serl_rl.torch.computing.tree import map_tree, static
 from serl_rl.torch.networks import LOG_STD_MAX, LOG_STD_MIN, MLP, Params
-from serl_rl.torch.optimizer import adam, follow, gradients, init_adam
 from serl_rl.torch.sac import SACAgent, acting_snapshot
-from serl_rl.torch.tree import map_tree, static
 from serl_rl.torch.update import Batch, Info, Update
 from serl_rl.vision_inputs import encoded_width
 

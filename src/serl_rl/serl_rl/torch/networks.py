@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn.functional import softplus
 
-from serl_rl.torch import random
+from serl_rl.torch.computing import random
 
 Params = dict[str, Any]
 

@@ -15,9 +15,9 @@ from serl_rl.config import TorchConfig, VisionConfig
 from serl_rl.policy.arms import arm_components
 from serl_rl.policy.snapshot import PolicySnapshot, joined_snapshot
 from serl_rl.spec import TransitionSpec
-from serl_rl.torch import random
 from serl_rl.torch.agent_state import NamedState
-from serl_rl.torch.tree import static
+from serl_rl.torch.computing import random
+from serl_rl.torch.computing.tree import static
 from serl_rl.torch.update import Batch, Info, Step, SteppingAgent, Update
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from serl_rl.config import VisionConfig
-from serl_rl.torch import random
+from serl_rl.torch.computing import random
+from serl_rl.torch.computing.tree import map_tree
 from serl_rl.torch.networks import Params
-from serl_rl.torch.tree import map_tree
 from serl_rl.torch.vision import encode_pictures, shift_pictures
 
 Batch = dict[str, Any]

@@ -15,12 +15,12 @@ from serl_rl.config import TorchConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.replay.buffer import map_batch
 from serl_rl.spec import DataError, TransitionSpec
-from serl_rl.torch.device import device_of
+from serl_rl.torch.computing.device import device_of
+from serl_rl.torch.computing.program import Program
+from serl_rl.torch.computing.tree import map_tree
 from serl_rl.torch.encoders.networks import encoder_params
 from serl_rl.torch.networks import Params
 from serl_rl.torch.prepare import prepared
-from serl_rl.torch.program import Program
-from serl_rl.torch.tree import map_tree
 from serl_rl.vision_inputs import check_vision, has_pictures
 
 Batch = dict[str, Any]

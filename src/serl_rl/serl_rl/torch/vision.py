@@ -16,7 +16,7 @@ import torch
 from serl_rl.config import VisionConfig
 from serl_rl.encoders.architecture import PICTURE_CHANNELS, feature_shape
 from serl_rl.spec import TransitionSpec
-from serl_rl.torch import random
+from serl_rl.torch.computing import random
 from serl_rl.torch.encoders.networks import encode
 from serl_rl.torch.encoders.shift import random_shift
 from serl_rl.torch.networks import CUT_DEVIATION, Params, dense, init_dense, init_layer_norm, layer_norm

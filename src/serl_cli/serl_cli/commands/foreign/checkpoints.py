@@ -9,6 +9,8 @@ from serl_launch.errors import CommandError
 
 from serl_cli.commands.foreign.policy import exporting, importing, policy
 
+policies = policy  # with the commands of this module
+
 OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIRECTORY", help="New directory to write.")]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from serl_rl.config import TorchConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.frame_views import FrameViews
-from serl_rl.torch.device import device_of
+from serl_rl.torch.computing.device import device_of
 from serl_rl.torch.encoders.maps import computed
 from serl_rl.torch.encoders.networks import encoder_params
 

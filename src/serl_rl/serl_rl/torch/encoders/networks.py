@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from serl_rl.encoders import architecture
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.torch.tree import named_leaves
+from serl_rl.torch.computing.tree import named_leaves
 
 Params = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from serl_rl.torch import random
+from serl_rl.torch.computing import random
 
 
 def random_shift(key: torch.Tensor, images: torch.Tensor, shift: int) -> torch.Tensor:

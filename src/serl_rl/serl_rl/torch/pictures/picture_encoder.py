@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from serl_rl.config import TorchConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.torch.device import device_of
+from serl_rl.torch.computing.device import device_of
 from serl_rl.torch.encoders.networks import encoder_params
 from serl_rl.torch.vision import encode_pictures
 

@@ -17,8 +17,8 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.reward.classifier import StageClassifier, read_parts, untrained_info
 from serl_rl.reward.classifier_file import ClassifierInfo
 from serl_rl.reward.data import FrameSource
-from serl_rl.torch import random
-from serl_rl.torch.device import device_of
+from serl_rl.torch.computing import random
+from serl_rl.torch.computing.device import device_of
 from serl_rl.torch.encoders.networks import encode, encoder_params
 from serl_rl.torch.networks import Params, dense, init_dense, init_layer_norm, layer_norm
 from serl_rl.torch.vision import camera_head, init_camera_head

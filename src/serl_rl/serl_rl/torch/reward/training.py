@@ -18,14 +18,14 @@ from serl_rl.reward import training
 from serl_rl.reward.classifier import StageClassifier
 from serl_rl.reward.classifier_file import ClassifierInfo
 from serl_rl.reward.training import Computation, Rows
-from serl_rl.torch import random
-from serl_rl.torch.device import device_of
+from serl_rl.torch.computing import random
+from serl_rl.torch.computing.device import device_of
+from serl_rl.torch.computing.optimizer import adamw, cosine_decay, gradients, init_adam
+from serl_rl.torch.computing.tree import map_tree
 from serl_rl.torch.encoders.networks import encode, encoder_params, named_weights
 from serl_rl.torch.encoders.shift import random_shift
 from serl_rl.torch.networks import Params
-from serl_rl.torch.optimizer import adamw, cosine_decay, gradients, init_adam
 from serl_rl.torch.reward.classifier import RewardClassifier, as_tensors, stage_head
-from serl_rl.torch.tree import map_tree
 
 Pictures = Mapping[str, torch.Tensor]
 

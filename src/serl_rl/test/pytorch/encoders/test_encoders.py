@@ -19,7 +19,7 @@ from serl_rl.encoders.file import EncoderError  # noqa: E402
 from serl_rl.jax.encoders import frames as jax_frames  # noqa: E402
 from serl_rl.jax.encoders import networks as jax_networks  # noqa: E402
 from serl_rl.jax.encoders import shift as jax_shift  # noqa: E402
-from serl_rl.torch import random  # noqa: E402
+from serl_rl.torch.computing import random  # noqa: E402
 from serl_rl.torch.encoders import networks  # noqa: E402
 from serl_rl.torch.encoders.frames import FrameEncoder  # noqa: E402
 from serl_rl.torch.encoders.maps import feature_maps  # noqa: E402

@@ -130,7 +130,7 @@ def test_a_state_of_another_configuration_is_refused():
 
 def test_both_draw_the_same():
     import jax
-    from serl_rl.torch import random
+    from serl_rl.torch.computing import random
 
     key, own = jax.random.key(5), random.from_seed(5)
     np.testing.assert_array_equal(jax.random.key_data(jax.random.split(key, 5)), torch.stack(random.split(own, 5)))

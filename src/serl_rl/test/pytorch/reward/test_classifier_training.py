@@ -20,8 +20,8 @@ from serl_rl.jax.reward import training as jax_training  # noqa: E402
 from serl_rl.reward.classifier import head_shapes  # noqa: E402
 from serl_rl.reward.data import EpisodeBuilder, FrameSource, RewardEpisode, View  # noqa: E402
 from serl_rl.storage.nested import by_path  # noqa: E402
-from serl_rl.torch import random  # noqa: E402
-from serl_rl.torch.optimizer import gradients  # noqa: E402
+from serl_rl.torch.computing import random  # noqa: E402
+from serl_rl.torch.computing.optimizer import gradients  # noqa: E402
 from serl_rl.torch.reward import classifier, training  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")

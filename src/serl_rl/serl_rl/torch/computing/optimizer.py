@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from serl_rl.torch.parallel import average
-from serl_rl.torch.tree import leaves, map_tree, with_leaves
+from serl_rl.torch.computing.parallel import average
+from serl_rl.torch.computing.tree import leaves, map_tree, with_leaves
 
 Params = TypeVar("Params")
 Info = dict[str, torch.Tensor]

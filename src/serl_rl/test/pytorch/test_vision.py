@@ -19,11 +19,12 @@ from serl_rl.jax.encoders.networks import encoder_params as jax_encoder_params  
 from serl_rl.jax.pictures.picture_encoder import PictureEncoder as JaxPictureEncoder  # noqa: E402
 from serl_rl.jax.update import prepared as jax_prepared  # noqa: E402
 from serl_rl.spec import TransitionSpec  # noqa: E402
-from serl_rl.torch import random, vision  # noqa: E402
+from serl_rl.torch import vision  # noqa: E402
+from serl_rl.torch.computing import random  # noqa: E402
+from serl_rl.torch.computing.tree import leaves, map_tree, named_leaves, with_leaves  # noqa: E402
 from serl_rl.torch.encoders.networks import encoder_params  # noqa: E402
 from serl_rl.torch.pictures.picture_encoder import PictureEncoder  # noqa: E402
 from serl_rl.torch.prepare import prepared  # noqa: E402
-from serl_rl.torch.tree import leaves, map_tree, named_leaves, with_leaves  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 

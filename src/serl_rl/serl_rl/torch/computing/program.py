@@ -14,9 +14,9 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from serl_rl.config import TorchConfig
-from serl_rl.torch.device import can_compile
-from serl_rl.torch.parallel import place
-from serl_rl.torch.tree import leaves, structure, with_leaves
+from serl_rl.torch.computing.device import can_compile
+from serl_rl.torch.computing.parallel import place
+from serl_rl.torch.computing.tree import leaves, structure, with_leaves
 
 Batch = dict[str, Any]
 Info = dict[str, torch.Tensor]
