@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+from dataclasses import fields
 from importlib.metadata import distribution
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from documented_pages import PAGES, ROOT
 from serl_cli.app import app
 from serl_cli.training_plan import resolve_learning
 from serl_launch.language.arguments import declared_arguments, parse_arguments, refuse_unknown
+from serl_rl.foreign.act.config import ActConfig
 
 OF_THE_SCRIPT = {"setup", "shell", "test", "clean", "env", "help", "COMMAND", "--help", "--install-completion"}
 VARIABLES = {"ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_STATIC_PEERS"}
@@ -89,7 +91,9 @@ def check_serl(words: list[str]) -> None:
     if words and not words[-1].startswith("-"):  # else a sentence names the command or an option only
         command.make_context(name, list(words)).close()
     settings = [value for option, value in pairwise(words) if option == "--set"]
-    if settings:
+    if command.name == "act":  # of ./serl policy train
+        assert {setting.partition("=")[0] for setting in settings} <= {each.name for each in fields(ActConfig)}
+    elif settings:
         learning = "rlpd_vision" if any(setting.startswith("vision") for setting in settings) else "rlpd_state"
         resolve_learning(learning, [setting.replace("$PWD", str(ROOT)) for setting in settings])
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How PyTorch computes for the agents: trees of tensors, random numbers, optimizers, compiled steps, devices, processes."""
+"""How PyTorch computes: trees of tensors, random numbers, optimizers, compiled steps, devices, processes."""
