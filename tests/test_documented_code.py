@@ -18,6 +18,7 @@ NOT_RUN = {
     "add_a_robot.md: a part of another robot's file",
     "drivers.md: a part of a driver's file",
     "lerobot.md: it moves a real arm",
+    "lerobot.md: my_robot is a robot of yours",
     "metaworld.md: installs packages",
     "other_worlds.md: installs packages",
     "other_worlds.md: needs a virtual environment of its own",

@@ -14,6 +14,7 @@ from serl_training.learner.run_log import RunLog
 
 # Stands for the package where a test needs one that fails or hangs: Python finds it first.
 DOUBLE = """
+import time
 class Settings:
     def __init__(self, **settings): pass
 def init(**options): {body}

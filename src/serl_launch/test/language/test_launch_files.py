@@ -106,6 +106,8 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
             "scripted_human": True,
             "interventions": False,
             "demonstration_pictures": "jpeg",
+            "policy": "",
+            "mapping": "",
         },
     }
     reward = next(process for process in made.processes if process.node == "/reward")
