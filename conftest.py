@@ -32,6 +32,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from documented_pages import Checkout
     from rclpy.node import Node
+    from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
 
 # A machine that is busy with other tests is slow now and then.
 settings.register_profile("patient", deadline=None)
@@ -59,6 +60,29 @@ def _forget_what_was_compiled() -> Iterator[None]:
     if mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
         sys.modules["jax"].clear_caches()
         gc.collect()
+
+
+@pytest.fixture
+def terminal() -> Iterator[PseudoTerminal]:
+    """An emulated SO-101 of six servos at a pseudo-terminal."""
+    from serl_feetech.emulated.bus import EmulatedBus
+    from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
+    from serl_feetech.emulated.servo import EmulatedServo
+
+    with PseudoTerminal(EmulatedBus([EmulatedServo(number) for number in range(1, 7)])) as served:
+        yield served
+
+
+@pytest.fixture
+def calibration(tmp_path: Path) -> Path:
+    """The calibration file of an SO-101."""
+    from serl_feetech.arm import SO_ARM
+    from serl_feetech.calibration import ServoCalibration, write_calibration
+
+    path = tmp_path / "arm.json"
+    servos = {name: ServoCalibration(number, 0, 0, 847, 3247) for number, name in enumerate(SO_ARM, start=1)}
+    write_calibration(path, servos)
+    return path
 
 
 @pytest.fixture

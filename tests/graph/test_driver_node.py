@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,7 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
-from serl_feetech.arm import SO_ARM
-from serl_feetech.calibration import ServoCalibration, write_calibration
-from serl_feetech.emulated.bus import EmulatedBus
 from serl_feetech.emulated.pseudo_terminal import PseudoTerminal
-from serl_feetech.emulated.servo import EmulatedServo
 from serl_launch.language.packages import find_executable
 from serl_ros.qos import LATCHED, LOOP_1, RELIABLE_1, RELIABLE_10
 from std_msgs.msg import Float64MultiArray
@@ -74,20 +69,6 @@ class Operator:
         point.time_from_start.nanosec = 200_000_000
         message.points = [point]
         self.joints.publish(message)
-
-
-@pytest.fixture
-def terminal() -> Iterator[PseudoTerminal]:
-    with PseudoTerminal(EmulatedBus([EmulatedServo(number) for number in range(1, 7)])) as served:
-        yield served
-
-
-@pytest.fixture
-def calibration(tmp_path: Path) -> Path:
-    path = tmp_path / "arm.json"
-    servos = {name: ServoCalibration(number, 0, 0, 847, 3247) for number, name in enumerate(SO_ARM, start=1)}
-    write_calibration(path, servos)
-    return path
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from serl_rl.foreign.act.directory import ActCheckpoint
 from serl_rl.foreign.act.file import open_act
 from serl_rl.policy.numpy_policy import NumpyPolicy
 from serl_rl.policy.snapshot import PolicySnapshot
-from serl_rl.reward.classifier import StageClassifier
+from serl_rl.reward.classifier import StageClassifier, read_parts
+from serl_rl.reward.training import Computation
 from serl_rl.spec import TransitionSpec
 
 
@@ -120,12 +121,24 @@ def load_classifier(path: Path, find: Callable[[str], Path], backend: Backend = 
     """
     if backend == "torch":
         check_torch()
-        from serl_rl.torch.reward.classifier import load_classifier as load_torch_classifier
+        from serl_rl.torch.reward.classifier import RewardClassifier as TorchRewardClassifier
 
-        return load_torch_classifier(path, find)
-    from serl_rl.jax.reward.classifier import load_classifier as load_jax_classifier
+        return TorchRewardClassifier(*read_parts(path, find))
+    from serl_rl.jax.reward.classifier import RewardClassifier as JaxRewardClassifier
 
-    return load_jax_classifier(path, find)
+    return JaxRewardClassifier(*read_parts(path, find))
+
+
+def classifier_computation(backend: Backend = "jax") -> Computation:
+    """What a backend does in `serl_rl.reward.training.train_classifier`; raises BackendError if it is not installed."""
+    if backend == "torch":
+        check_torch()
+        from serl_rl.torch.reward.training import COMPUTATION as TORCH_COMPUTATION
+
+        return TORCH_COMPUTATION
+    from serl_rl.jax.reward.training import COMPUTATION as JAX_COMPUTATION
+
+    return JAX_COMPUTATION
 
 
 def make_act_policy(checkpoint: ActCheckpoint) -> ActPolicy:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rclpy.node import Node
 from serl_config.resources import find
+from serl_rl.backends import load_classifier
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.log import ERROR as LOG_ERROR
@@ -21,6 +22,7 @@ from serl_ros.qos import LATCHED, RELIABLE_10
 from serl_interfaces.msg import EpisodeStatus, Reward
 from serl_tasks import get_task, task_names
 from serl_training.env.graph_cameras import CameraError, CameraInputs
+from serl_training.link.contract import LEARNING, load_learning
 from serl_training.reward.judging import PictureJudge, fill
 from serl_training.reward.reward_frames import check_source, frame_source
 
@@ -32,9 +34,10 @@ class ClassifierNode(Node):
     """Publishes `reward` for each set of pictures; a set that comes again gets its answer again."""
 
     def __init__(self) -> None:
-        """Declare parameters, load and compile the classifier, connect."""
+        """Declare parameters, load and compile the classifier, connect; the learning settings say by which backend."""
         super().__init__("reward_classifier")
         task = get_task(declare(self, "task", "pick_cube_vision", "Task that is judged.", choices=task_names()))
+        backend = load_learning(declare(self, "learning", "", LEARNING), task).backend
         path = declare(self, "classifier", "", "File of the classifier, made by ./serl reward train.")
         skew = declare(
             self, "max_skew", 0.0, "How far apart pictures may be that are judged together [s].", range=(0.0, 1.0)
@@ -46,9 +49,7 @@ class ClassifierNode(Node):
             raise ValueError("parameter 'classifier' of node 'reward_classifier': expected a file, found nothing")
         # One core is enough, the others belong to the graph and the learner.
         os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
-        from serl_rl.jax.reward.classifier import load_classifier
-
-        classifier = load_classifier(Path(path), find)
+        classifier = load_classifier(Path(path), find, backend)
         info = classifier.info
         check_source(path, info.source, frame_source(task, info.source.stages))
         classifier.probabilities({name: np.zeros(view.shape, np.uint8) for name, view in info.source.views.items()})

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from serl_launch.errors import CommandError
 
 from serl_cli.commands.options import SeedOption
+from serl_cli.names import check_free
 
 encoder = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
@@ -46,7 +46,7 @@ def train(
 
     name = Path(recipe).stem
     path = out or Path(f"{name}.safetensors")
-    _check_free(path, force)
+    check_free(path, force)
     train_encoder(load_recipe(recipe), name, seed, path, typer.echo)
 
 
@@ -71,7 +71,7 @@ def convert(
     from serl_rl.encoders.resnet_params import read_pickled_arrays, sha256
 
     path = out or Path(f"{source.stem}.safetensors")
-    _check_free(path, force)
+    check_free(path, force)
     arrays, digest, kind = read_pickled_arrays(source), sha256(source), "resnet10"
     wanted = {name: values for name, values in arrays.items() if name in parameter_shapes(kind)}
     weights = Encoder.from_weights(kind, wanted, str(source)).weights
@@ -111,7 +111,7 @@ def adapt(
 
     from serl_cli.work.adapt_encoder import adapt as adapt_encoder
 
-    _check_free(out, force)
+    check_free(out, force)
     adapt_encoder(sources, start, out, EncoderAdaptingConfig(steps=steps), seed, typer.echo)
 
 
@@ -143,14 +143,5 @@ def import_published(
     from serl_cli.work.import_encoder import import_efficientnet
 
     path = out or Path(f"{name}.safetensors")
-    _check_free(path, force)
+    check_free(path, force)
     import_efficientnet(stage, pictures or [], path, typer.echo)
-
-
-def _check_free(path: Path, force: bool) -> None:
-    if path.suffix != ".safetensors":
-        raise CommandError(f"{path}: expected a name that ends in .safetensors")
-    if path.exists() and not force:
-        raise CommandError(f"{path} exists: choose another --out, or --force to replace it")
-    if not path.absolute().parent.is_dir():
-        raise CommandError(f"{path}: there is no folder {path.absolute().parent}")

@@ -13,6 +13,7 @@ from serl_cli.ranges import LARGEST_COUNT
 
 reward = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
+BackendOption = Annotated[Literal["jax", "torch"], typer.Option(help="What computes.")]
 FilesArgument = Annotated[
     list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Frames of ./serl reward record.")
 ]
@@ -97,6 +98,7 @@ def _train(
     weights: Annotated[str, typer.Option(help="Its weights: auto, random, one of config/encoders, a file.")] = "auto",
     trainable: Annotated[bool, typer.Option("--trainable", help="Train the encoder, too; takes much longer.")] = False,
     steps: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="Steps of the optimizer.")] = 2000,
+    backend: BackendOption = "jax",
     seed: SeedOption = 0,
 ) -> None:
     """Train a classifier, judge and calibrate it on held-out episodes, choose its threshold.
@@ -123,7 +125,7 @@ def _train(
         config = build(RewardClassifierConfig, values, "options")
     except ConfigError as error:
         raise UsageError(str(error)) from error
-    train_classifier.train(files, out, validation or [], config, seed)
+    train_classifier.train(files, out, validation or [], config, seed, backend)
 
 
 def _check(
@@ -132,6 +134,7 @@ def _check(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="PAGE", help="Page to write. Default: in a folder in runs.")
     ] = None,
+    backend: BackendOption = "jax",
 ) -> None:
     """Judge frames that a classifier has not seen, and make a page of its worst mistakes.
 
@@ -140,7 +143,7 @@ def _check(
     """
     from serl_cli.reward import check_classifier
 
-    check_classifier.check(classifier, files, out)
+    check_classifier.check(classifier, files, out, backend)
 
 
 def _label(graph: GraphOption = "", namespace: Annotated[str, typer.Option(help="Namespace of the arm.")] = "") -> None:

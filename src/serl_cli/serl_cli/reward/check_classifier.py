@@ -8,31 +8,34 @@ from pathlib import Path
 from rich.console import Console
 from serl_config.resources import find
 from serl_launch.errors import CommandError
+from serl_rl.backends import load_classifier
+from serl_rl.config import Backend
 from serl_rl.reward.data import RewardEpisode, read_reward_data
 from serl_training.reward.reward_frames import check_source
 
 from serl_launch import runs
 
 
-def check(classifier_file: Path, files: Sequence[Path], out: Path | None) -> None:
+def check(classifier_file: Path, files: Sequence[Path], out: Path | None, backend: Backend) -> None:
     """Judges held-out episodes, prints the rates, and writes a page with the worst mistakes.
 
     Args:
         classifier_file: to check.
         files: of frames; episodes that the classifier was trained with are left out.
         out: page to write; None: in a folder of its own among the runs.
+        backend: that computes what the classifier says.
 
     Raises:
+        BackendError: the backend is not installed.
         CommandError: nothing is left to judge, or the page cannot be written.
         ClassifierError, DataError, SegmentError: a file cannot be used.
     """
     episodes = read_reward_data(files)
-    from serl_rl.jax.reward.classifier import load_classifier
     from serl_rl.reward.judging import predict, report
 
     from serl_cli.reward.classifier_page import render
 
-    classifier = load_classifier(classifier_file, find)
+    classifier = load_classifier(classifier_file, find, backend)
     info = classifier.info
     check_source(str(files[0]), episodes[0].source, info.source)
     unseen = [episode for episode in episodes if episode.id not in set(info.trained_on)]

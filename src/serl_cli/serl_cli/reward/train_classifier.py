@@ -9,13 +9,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from serl_config.resources import find
 from serl_launch.errors import CommandError, Interrupted
-from serl_rl.config import EncoderConfig, RewardClassifierConfig
+from serl_rl.backends import classifier_computation
+from serl_rl.config import Backend, EncoderConfig, RewardClassifierConfig
 from serl_rl.encoders.loading import ANY_WORLD, load_encoder
 from serl_rl.reward.data import RewardEpisode, check_split, read_reward_data, split_episodes
+from serl_rl.reward.training import train_classifier
 
 
 def train(
-    files: Sequence[Path], out: Path | None, validation_files: Sequence[Path], config: RewardClassifierConfig, seed: int
+    files: Sequence[Path],
+    out: Path | None,
+    validation_files: Sequence[Path],
+    config: RewardClassifierConfig,
+    seed: int,
+    backend: Backend,
 ) -> None:
     """Trains a classifier, says how good it is on held-out episodes, and writes it.
 
@@ -25,8 +32,10 @@ def train(
         validation_files: of the episodes that are held out; none: a share of `files`.
         config: how to train.
         seed: of everything random.
+        backend: that computes.
 
     Raises:
+        BackendError: the backend is not installed.
         CommandError: the folder of `out` is not there.
         DataError, SegmentError: the frames cannot be used.
         EncoderError: there is no such encoder, or the shipped one was trained for another world or other cameras.
@@ -35,9 +44,7 @@ def train(
     out = out or files[0].with_name(f"{files[0].stem}.classifier.safetensors")
     if not out.absolute().parent.is_dir():
         raise CommandError(f"{out}: there is no folder {out.absolute().parent}")
-    # JAX takes seconds to import: after everything that can be wrong before.
-    from serl_rl.jax.reward.training import train_classifier
-
+    computation = classifier_computation(backend)
     console = Console()
     started = time.monotonic()
     train_episodes, held_out = _split(files, validation_files, config, seed)
@@ -60,6 +67,7 @@ def train(
                 held_out,
                 config,
                 encoder,
+                computation=computation,
                 seed=seed,
                 progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
             )

@@ -190,8 +190,12 @@ def test_each_of_a_pair_is_judged_by_a_classifier_of_its_own(environment: dict[s
     found = parameters(plan(SIM, environment, **pair, **files, reward="classifier"))
     judges = {node: values for node, values in found.items() if node.startswith("/reward")}
     assert judges == {
-        "/reward_classifier": {"task": "relocate_forward", "classifier": "there.safetensors"},
-        "/reward_classifier_of_relocate_backward": {"task": "relocate_backward", "classifier": "back.safetensors"},
+        "/reward_classifier": {"task": "relocate_forward", "learning": "", "classifier": "there.safetensors"},
+        "/reward_classifier_of_relocate_backward": {
+            "task": "relocate_backward",
+            "learning": "",
+            "classifier": "back.safetensors",
+        },
     }
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
+
 from serl_rl.agent import Agent
 from serl_rl.config import LearningConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
+from serl_rl.frozen_encoder import FrozenEncoderAgent
 from serl_rl.jax.bc import BCAgent
 from serl_rl.jax.drqv2 import DrQv2Agent
+from serl_rl.jax.encoders.networks import encoder_params
 from serl_rl.jax.hybrid import HybridAgent
 from serl_rl.jax.per_arm import PerArmAgent
-from serl_rl.jax.pictures.frozen_encoder import FrozenEncoderAgent
 from serl_rl.jax.sac import SACAgent
+from serl_rl.jax.update import prepared
 from serl_rl.jax.vice import VICEAgent
 from serl_rl.spec import TransitionSpec
 from serl_rl.vision_inputs import has_pictures
@@ -28,7 +32,14 @@ def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encode
         def create(spec: TransitionSpec, vision: VisionConfig) -> Algorithm | PerArmAgent:
             return _create(seed, spec, replace(config, vision=vision), None)
 
-        return FrozenEncoderAgent.create(create, spec, config.vision, encoder)
+        return FrozenEncoderAgent.create(
+            create,
+            spec,
+            config.vision,
+            encoder,
+            place=lambda encoder, _: jax.device_put(encoder_params(encoder)),
+            prepared=prepared,
+        )
     return _create(seed, spec, config, encoder)
 
 

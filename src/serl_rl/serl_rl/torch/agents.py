@@ -8,12 +8,14 @@ from dataclasses import replace
 from serl_rl.agent import Agent
 from serl_rl.config import LearningConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
+from serl_rl.frozen_encoder import FrozenEncoderAgent
 from serl_rl.spec import TransitionSpec
 from serl_rl.torch.bc import BCAgent
 from serl_rl.torch.drqv2 import DrQv2Agent
+from serl_rl.torch.encoders.networks import encoder_params
 from serl_rl.torch.hybrid import HybridAgent
 from serl_rl.torch.per_arm import PerArmAgent
-from serl_rl.torch.pictures.frozen_encoder import FrozenEncoderAgent
+from serl_rl.torch.prepare import prepared
 from serl_rl.torch.sac import SACAgent
 from serl_rl.torch.vice import VICEAgent
 from serl_rl.vision_inputs import has_pictures
@@ -28,7 +30,14 @@ def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encode
         def create(spec: TransitionSpec, vision: VisionConfig) -> Algorithm | PerArmAgent:
             return _create(seed, spec, replace(config, vision=vision), None)
 
-        return FrozenEncoderAgent.create(create, spec, config.vision, encoder)
+        return FrozenEncoderAgent.create(
+            create,
+            spec,
+            config.vision,
+            encoder,
+            place=lambda encoder, agent: encoder_params(encoder, agent.key.device),
+            prepared=prepared,
+        )
     return _create(seed, spec, config, encoder)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,9 +16,9 @@ from serl_rl.agent import Agent
 from serl_rl.backends import create_agent, make_policy
 from serl_rl.config import EncoderConfig, LearningConfig, SACConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
+from serl_rl.frozen_encoder import FrozenEncoderAgent
 from serl_rl.jax import sac
 from serl_rl.jax.encoders.networks import encoder_params
-from serl_rl.jax.pictures.frozen_encoder import FrozenEncoderAgent
 from serl_rl.jax.sac import SACAgent
 from serl_rl.jax.update import prepared
 from serl_rl.jax.vision import encode_pictures
@@ -186,7 +187,7 @@ def test_an_update_is_the_same_steps_as_one_by_one(kind):
         for update in range(2):
             minibatch = map_batch(lambda rows, at=(step, update): rows[at], batch)
             if kind != FEATURES:
-                before = agent.replace(agent=steps) if kind == RECOMPUTED else steps
+                before = replace(agent, agent=steps) if kind == RECOMPUTED else steps
                 steps, minibatch = prepare(before, minibatch)
             steps, _ = critic_step(steps, minibatch)
         steps, _ = actor_step(steps, minibatch)

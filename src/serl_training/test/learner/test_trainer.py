@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,10 +27,10 @@ from serl_rl.storage.tombstone import Tombstone, encode_tombstone
 from serl_training.learner.schedule import Due, Pace, UpdateSchedule
 from serl_training.learner.trainer import PublishedPolicy, Trainer
 from serl_training.learner.training_errors import TrainingError
+from trainer_episodes import SPEC, demonstration, own
 
 ANYTHING = Plausible(vector=float("inf"), reward=float("inf"))
 
-SPEC = TransitionSpec({"state": ((3,), "float32")}, 2)
 CONFIG = LearningConfig(
     agent="bc",
     bc=BCConfig(hidden_sizes=(8,)),
@@ -41,32 +40,6 @@ CONFIG = LearningConfig(
     training_starts=0,
     updates_before_acting=100,
 )
-
-
-def demonstration(episode: int, length: int = 10) -> Chunk:
-    rng = np.random.default_rng(episode)
-    end = np.arange(length) == length - 1
-    return Chunk(
-        observation={"state": rng.standard_normal((length + 1, 3), dtype=np.float32)},
-        action=rng.uniform(-1, 1, (length, 2)).astype(np.float32),
-        reward=end.astype(np.float32),
-        mask=(~end).astype(np.float32),
-        truncated=np.zeros(length, np.bool_),
-        intervention=np.ones(length, np.bool_),
-        policy_version=np.zeros(length, np.uint64),
-        actor_id="actor",
-        episode=episode,
-        first_step=0,
-        demonstration=True,
-        last=True,
-        success=True,
-    )
-
-
-def own(episode: int, length: int = 10) -> Chunk:
-    """An episode of the policy's own."""
-    intervention = np.zeros(length, np.bool_)
-    return replace(demonstration(episode, length), demonstration=False, intervention=intervention)
 
 
 def wait(condition: Callable[[], bool], learner: Trainer) -> None:

@@ -14,33 +14,12 @@ import pytest
 from serl_rl.backends import make_policy
 from serl_rl.checkpoint import latest, load_policy
 from serl_rl.config import LearningConfig, SACConfig
-from serl_rl.storage.chunk import Chunk, TransitionSpec, encode_chunk
+from serl_rl.storage.chunk import encode_chunk
 from serl_training.learner.schedule import Pace
 from serl_training.learner.trainer import CHECKPOINTS, Trainer
+from trainer_episodes import SPEC, own
 
 pytest.importorskip("torch", reason="./serl setup torch").set_num_threads(1)
-
-SPEC = TransitionSpec({"state": ((3,), "float32")}, 2)
-
-
-def episode(number: int, length: int = 10) -> Chunk:
-    rng = np.random.default_rng(number)
-    end = np.arange(length) == length - 1
-    return Chunk(
-        observation={"state": rng.standard_normal((length + 1, 3), dtype=np.float32)},
-        action=rng.uniform(-1, 1, (length, 2)).astype(np.float32),
-        reward=end.astype(np.float32),
-        mask=(~end).astype(np.float32),
-        truncated=np.zeros(length, np.bool_),
-        intervention=np.zeros(length, np.bool_),
-        policy_version=np.zeros(length, np.uint64),
-        actor_id="actor",
-        episode=number,
-        first_step=0,
-        demonstration=False,
-        last=True,
-        success=True,
-    )
 
 
 @contextmanager
@@ -60,7 +39,7 @@ def trainer(run_dir: Path, backend: Any) -> Iterator[Trainer]:
 
 def learn(learner: Trainer, number: int) -> int:
     """Store an episode, wait until all of them are trained for; returns the updates."""
-    learner.ingest.insert("actor", f"episode {number}", 0, 10, memoryview(encode_chunk(episode(number))))
+    learner.ingest.insert("actor", f"episode {number}", 0, 10, memoryview(encode_chunk(own(number))))
     goal, deadline = learner.totals.env_steps // 4 * 4, time.monotonic() + 60.0
     while learner._schedule.trained < goal:
         if learner.failure is not None:

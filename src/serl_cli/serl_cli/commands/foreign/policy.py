@@ -8,6 +8,7 @@ import typer
 from serl_launch.errors import CommandError
 
 from serl_cli.commands.options import SeedOption
+from serl_cli.names import check_free
 
 policy = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 importing = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
@@ -78,7 +79,7 @@ def import_act(
     from serl_cli.work.convert_act import import_policy
 
     path = out or Path(f"{source.resolve().name}.safetensors")
-    _check_free(path, force)
+    check_free(path, force)
     import_policy(source, path, typer.echo)
 
 
@@ -127,14 +128,5 @@ def train_act(
     """
     from serl_cli.work.convert_act import train_policy
 
-    _check_free(out, force)
+    check_free(out, force)
     train_policy(sources, setting or [], start, out, epochs, batch_size, seed, typer.echo)
-
-
-def _check_free(path: Path, force: bool) -> None:
-    if path.suffix != ".safetensors":
-        raise CommandError(f"{path}: expected a name that ends in .safetensors")
-    if path.exists() and not force:
-        raise CommandError(f"{path} exists: choose another --out, or --force to replace it")
-    if not path.absolute().parent.is_dir():
-        raise CommandError(f"{path}: there is no folder {path.absolute().parent}")

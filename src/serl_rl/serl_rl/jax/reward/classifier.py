@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -18,7 +17,7 @@ from serl_rl.encoders.architecture import feature_shape
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.encoders.networks import encoder_params, make_encoder
 from serl_rl.jax.vision import CameraHead
-from serl_rl.reward.classifier import StageClassifier, read_parts, untrained_info
+from serl_rl.reward.classifier import StageClassifier, untrained_info
 from serl_rl.reward.classifier_file import ClassifierInfo
 from serl_rl.reward.data import FrameSource
 
@@ -88,17 +87,3 @@ class RewardClassifier(StageClassifier):
         """One that knows nothing yet and calls nothing a success."""
         info = untrained_info(source, config, encoder)
         return cls(info, encoder, initial_head(info, seed))
-
-
-def load_classifier(path: Path, find: Callable[[str], Path]) -> RewardClassifier:
-    """Read a classifier.
-
-    Args:
-        path: of the file that `RewardClassifier.save` wrote.
-        find: finds the weights of a frozen encoder, as for `load_encoder`.
-
-    Raises:
-        ClassifierError: the file is missing, damaged, or does not fit what it says of itself; or the encoder is not
-            the one that it was trained with.
-    """
-    return RewardClassifier(*read_parts(path, find))

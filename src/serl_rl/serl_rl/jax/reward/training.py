@@ -18,7 +18,6 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.encoders.networks import encoder_params, make_encoder, named_weights
 from serl_rl.jax.encoders.shift import random_shift
 from serl_rl.jax.reward.classifier import RewardClassifier, make_head
-from serl_rl.reward import training
 from serl_rl.reward.classifier import StageClassifier
 from serl_rl.reward.classifier_file import ClassifierInfo
 from serl_rl.reward.training import Computation, Rows
@@ -86,11 +85,8 @@ def _views(
     return of_next
 
 
-train_classifier = partial(
-    training.train_classifier,
-    computation=Computation(RewardClassifier.untrained, RewardClassifier, _views, Fitting),
-)
-"""`serl_rl.reward.training.train_classifier` with JAX."""
+COMPUTATION = Computation(RewardClassifier.untrained, RewardClassifier, _views, Fitting)
+"""What `serl_rl.reward.training.train_classifier` needs of this backend."""
 
 
 def _network(kind: str) -> Callable[[Any, jax.Array], jax.Array]:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from serl_rl.config import RewardClassifierConfig, TorchConfig, VisionConfig
 from serl_rl.encoders.architecture import feature_shape
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.reward.classifier import StageClassifier, read_parts, untrained_info
+from serl_rl.reward.classifier import StageClassifier, untrained_info
 from serl_rl.reward.classifier_file import ClassifierInfo
 from serl_rl.reward.data import FrameSource
 from serl_rl.torch.computing import random
@@ -110,17 +109,3 @@ class RewardClassifier(StageClassifier):
         """One that knows nothing yet and calls nothing a success."""
         info = untrained_info(source, config, encoder)
         return cls(info, encoder, initial_head(info, seed))
-
-
-def load_classifier(path: Path, find: Callable[[str], Path]) -> RewardClassifier:
-    """Read a classifier, of whichever backend.
-
-    Args:
-        path: of the file that `RewardClassifier.save` wrote.
-        find: finds the weights of a frozen encoder, as for `load_encoder`.
-
-    Raises:
-        ClassifierError: the file is missing, damaged, or does not fit what it says of itself; or the encoder is not
-            the one that it was trained with.
-    """
-    return RewardClassifier(*read_parts(path, find))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch.nn.functional import cross_entropy
 
 from serl_rl.config import RewardClassifierConfig, TorchConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.reward import training
 from serl_rl.reward.classifier import StageClassifier
 from serl_rl.reward.classifier_file import ClassifierInfo
 from serl_rl.reward.training import Computation, Rows
@@ -88,11 +86,8 @@ def _views(
     return of_next
 
 
-train_classifier = partial(
-    training.train_classifier,
-    computation=Computation(RewardClassifier.untrained, RewardClassifier, _views, Fitting),
-)
-"""`serl_rl.reward.training.train_classifier` with PyTorch."""
+COMPUTATION = Computation(RewardClassifier.untrained, RewardClassifier, _views, Fitting)
+"""What `serl_rl.reward.training.train_classifier` needs of this backend."""
 
 
 def augmented(config: RewardClassifierConfig, key: torch.Tensor, pictures: Pictures) -> dict[str, torch.Tensor]:

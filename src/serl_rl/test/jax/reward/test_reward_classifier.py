@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from serl_rl.backends import load_classifier
 from serl_rl.config import RewardClassifierConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.jax.reward.classifier import RewardClassifier, load_classifier
-from serl_rl.jax.reward.training import train_classifier
+from serl_rl.jax.reward.classifier import RewardClassifier
+from serl_rl.jax.reward.training import COMPUTATION
 from serl_rl.reward.calibration import first_success, softmax
 from serl_rl.reward.classifier_file import ClassifierError, read_classifier
 from serl_rl.reward.data import EpisodeBuilder, FrameSource, RewardEpisode, View
 from serl_rl.reward.judging import Predictions, predict, report
+from serl_rl.reward.training import train_classifier
 from serl_rl.spec import DataError
 from serl_rl.storage.tensors import pack, unpack
 
@@ -48,7 +50,9 @@ def episode(seed: int, labels: list[int], source: FrameSource = SOURCE) -> Rewar
 @pytest.fixture(scope="module")
 def trained(cheap_compilation: None) -> RewardClassifier:
     episodes = [episode(seed, [0] * 8 + [1] * 8) for seed in range(6)]
-    classifier, report = train_classifier(episodes[:4], episodes[4:], CONFIG, Encoder.random("small", 0))
+    classifier, report = train_classifier(
+        episodes[:4], episodes[4:], CONFIG, Encoder.random("small", 0), computation=COMPUTATION
+    )
     assert report.area > 0.95
     assert report.false_successes.count == 0
     assert report.found_successes.count == report.found_successes.total == 2
@@ -109,7 +113,7 @@ def test_a_trained_encoder_is_part_of_the_file_and_stages_may_be_more_than_two(t
     config = replace(CONFIG, frozen=False, steps=2, batch_size=6, false_positive_rate=0.4)
     episodes = [episode(seed, [0, 1, 2] * 20, source) for seed in range(2)]
     before = Encoder.random("small", 0)
-    classifier, _ = train_classifier(episodes[:1], episodes[1:], config, before)
+    classifier, _ = train_classifier(episodes[:1], episodes[1:], config, before, computation=COMPUTATION)
     assert classifier.encoder.hash != before.hash
     assert len(classifier.info.thresholds) == 2
     assert classifier.probabilities(frame(np.random.default_rng(0), 0)).shape == (3,)

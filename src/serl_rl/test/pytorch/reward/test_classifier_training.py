@@ -13,12 +13,14 @@ torch = pytest.importorskip("torch", reason="./serl setup torch")
 
 import jax  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
+from serl_rl.backends import classifier_computation, load_classifier  # noqa: E402
 from serl_rl.config import RewardClassifierConfig  # noqa: E402
 from serl_rl.encoders.encoder import Encoder  # noqa: E402
 from serl_rl.jax.reward import classifier as jax_classifier  # noqa: E402
 from serl_rl.jax.reward import training as jax_training  # noqa: E402
 from serl_rl.reward.classifier import head_shapes  # noqa: E402
 from serl_rl.reward.data import EpisodeBuilder, FrameSource, RewardEpisode, View  # noqa: E402
+from serl_rl.reward.training import train_classifier  # noqa: E402
 from serl_rl.storage.nested import by_path  # noqa: E402
 from serl_rl.torch.computing import random  # noqa: E402
 from serl_rl.torch.computing.optimizer import gradients  # noqa: E402
@@ -88,10 +90,10 @@ def test_a_file_of_one_backend_says_the_same_in_the_other(tmp_path: Path) -> Non
     shown = batch(1)
     made = classifier.RewardClassifier.untrained(SOURCE, CONFIG, SMALL, seed=3)
     made.save(tmp_path / "torch.safetensors")
-    found = jax_classifier.load_classifier(tmp_path / "torch.safetensors", nowhere)
+    found = load_classifier(tmp_path / "torch.safetensors", nowhere, "jax")
     np.testing.assert_allclose(found.logits(shown), made.logits(shown), rtol=1e-5, atol=1e-5)
     found.save(tmp_path / "jax.safetensors")
-    back = classifier.load_classifier(tmp_path / "jax.safetensors", nowhere)
+    back = load_classifier(tmp_path / "jax.safetensors", nowhere, "torch")
     assert back.info == made.info
     np.testing.assert_array_equal(back.logits(shown), made.logits(shown))
 
@@ -117,7 +119,9 @@ def episode(seed: int) -> RewardEpisode:
 def test_a_classifier_learns_from_cached_views() -> None:
     config = RewardClassifierConfig(weights="random", views=2, steps=60, batch_size=16, consecutive=2)
     episodes = [episode(seed) for seed in range(5)]
-    trained, report = training.train_classifier(episodes[:3], episodes[3:], config, SMALL)
+    trained, report = train_classifier(
+        episodes[:3], episodes[3:], config, SMALL, computation=classifier_computation("torch")
+    )
     assert report.area > 0.8
     assert report.false_successes.count == 0
     assert trained.encoder is SMALL

@@ -9,41 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, SupportsInt
 
-import torch
 from numpy.typing import NDArray
 
+from serl_rl.agent import Checkpointable
 from serl_rl.config import VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
-from serl_rl.torch.encoders.networks import encoder_params
-from serl_rl.torch.networks import Params
-from serl_rl.torch.prepare import prepared
-from serl_rl.torch.update import Batch, Info, SteppingAgent, Update
 from serl_rl.vision_inputs import behind_frozen_encoder, check_vision, of_pictures
 
 
-class FeatureAgent(SteppingAgent, Protocol):
-    """An agent of `serl_rl.torch` that learns from feature maps."""
+class FeatureAgent(Checkpointable, Protocol):
+    """An agent of a backend that learns from feature maps."""
 
     @property
-    def steps(self) -> Update[Any]:
-        """What its update is made of."""
+    def key(self) -> Any:
+        """Its random key, where the backend computes."""
 
     @property
-    def updates(self) -> torch.Tensor:
-        """Updates done so far, int32 ()."""
+    def steps(self) -> Any:
+        """The `Update` of the backend that it takes."""
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The whole state as named arrays."""
-
-    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """The agent with that state; raises DataError if it is not of its kind."""
-
-    def policy_snapshot(self) -> PolicySnapshot:
-        """A copy of what acting needs."""
+    @property
+    def updates(self) -> SupportsInt:
+        """Updates done so far."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +43,10 @@ class FrozenEncoderAgent:
 
     agent: FeatureAgent
     """All that is trained."""
-    params: Params
-    """The weights of the encoder, where PyTorch computes."""
+    params: Any
+    """The weights of the encoder, where the backend computes."""
+    prepared: Callable[..., Any]
+    """From a key and a minibatch, `vision` and `frozen` weights to the next key and the minibatch with features."""
     spec: TransitionSpec
     """The specification of the transitions, with pictures."""
     vision: VisionConfig
@@ -66,6 +59,9 @@ class FrozenEncoderAgent:
         spec: TransitionSpec,
         vision: VisionConfig,
         encoder: Encoder | None,
+        *,
+        place: Callable[[Encoder, FeatureAgent], Any],
+        prepared: Callable[..., Any],
     ) -> FrozenEncoderAgent:
         """Put a frozen encoder in front of a new agent.
 
@@ -74,6 +70,8 @@ class FrozenEncoderAgent:
             spec: of the transitions with pictures.
             vision: how the agent looks at them.
             encoder: of the pictures.
+            place: puts the weights of the encoder where the agent is computed.
+            prepared: of the backend, shifts and encodes.
 
         Raises:
             DataError: the observations do not fit `vision`, or the encoder is missing or of another kind.
@@ -81,16 +79,16 @@ class FrozenEncoderAgent:
         check_vision(spec, vision, encoder)
         assert encoder is not None
         agent = create(*behind_frozen_encoder(spec, vision, encoder))
-        return cls(agent, encoder_params(encoder, agent.key.device), spec, vision, encoder)
+        return cls(agent, place(encoder, agent), prepared, spec, vision, encoder)
 
     @property
-    def updates(self) -> torch.Tensor:
-        """Updates done so far, int32 ()."""
+    def updates(self) -> SupportsInt:
+        """Updates done so far."""
         return self.agent.updates
 
-    def update(self, batch: Batch) -> tuple[FrozenEncoderAgent, Info]:
+    def update(self, batch: dict[str, Any]) -> tuple[FrozenEncoderAgent, dict[str, Any]]:
         """Shift and encode the pictures of each minibatch, then take the agent's steps on it; see `Agent.update`."""
-        prepare = partial(prepared, vision=self.vision, frozen=self.params)
+        prepare = partial(self.prepared, vision=self.vision, frozen=self.params)
         agent, info = self.agent.steps.by_calls(self.agent, batch, prepare)
         return replace(self, agent=agent), info
 
