@@ -10,7 +10,7 @@ from serl_config.schema import nearest
 from serl_config.text import printable
 from serl_drivers.config import driver_names
 from serl_drivers.ros2_control.settings import LowLevel
-from serl_launch.errors import CommandError, UsageError
+from serl_launch.errors import UsageError
 
 from serl_tasks import get_task, task_names
 
@@ -113,13 +113,3 @@ def _check_version(task: str, robot: str, own_robot: str) -> None:
     taken = task if robot == own_robot or f"_{robot}" in task else f"{task}_{robot}"
     if on_robot(task, robot, "robot:=") != taken:
         raise UsageError(f"robot:={robot}: the task {task!r} is of this robot anyway; leave robot:= out")
-
-
-def check_free(path: Path, force: bool) -> None:
-    """Raise CommandError unless a new file of weights can be written; `force` lets it take another one's place."""
-    if path.suffix != ".safetensors":
-        raise CommandError(f"{path}: expected a name that ends in .safetensors")
-    if path.exists() and not force:
-        raise CommandError(f"{path} exists: choose another --out, or --force to replace it")
-    if not path.absolute().parent.is_dir():
-        raise CommandError(f"{path}: there is no folder {path.absolute().parent}")

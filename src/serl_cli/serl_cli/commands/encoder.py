@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from serl_cli.commands.options import SeedOption
-from serl_cli.names import check_free
+from serl_cli.weights_file import check_free
 
 encoder = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 

@@ -8,7 +8,7 @@ import typer
 from serl_launch.errors import CommandError
 
 from serl_cli.commands.options import SeedOption
-from serl_cli.names import check_free
+from serl_cli.weights_file import check_free
 
 policy = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 importing = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
