@@ -9,6 +9,8 @@ import sys
 from types import ModuleType
 from typing import Any, Final
 
+from serl_lerobot.video_reader import VideoReader
+
 _MISSING_KERNEL: Final = "operator torchvision::nms does not exist"
 _kept: list[Any] = []  # what torch has been told about operators lasts as long as this
 
@@ -42,10 +44,17 @@ def load(module: str) -> ModuleType:
 def _make_torchvision_importable() -> None:
     """Declare the operators that torchvision looks for, where its compiled part is one for CUDA and does not load.
 
-    LeRobot uses none of them.
+    LeRobot uses none of them. What it uses and torchvision no longer has is put in its place.
     """
-    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
+    if importlib.util.find_spec("torchvision") is None:
         return
+    _import_torchvision()
+    io = importlib.import_module("torchvision.io")
+    if not hasattr(io, "VideoReader"):
+        io.VideoReader = VideoReader  # type: ignore[attr-defined]
+
+
+def _import_torchvision() -> None:
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:
