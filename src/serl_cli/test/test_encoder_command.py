@@ -90,6 +90,24 @@ def test_a_training_writes_a_file_that_says_how_it_was_made(tmp_path: Path, caps
     assert "tiny.safetensors exists" in capsys.readouterr().err
 
 
+def test_pytorch_trains_one_and_is_asked_for_where_it_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serl_rl.encoders.loading import load_file
+
+    from serl_rl import backends
+
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    with monkeypatch.context() as changed:
+        changed.setattr(backends, "is_installed", lambda name: False)
+        assert main(["encoder", "train", "tiny.yaml", "--backend", "torch"]) == 1
+    assert "./serl setup torch" in capsys.readouterr().err
+    assert not (tmp_path / "tiny.safetensors").exists()
+    pytest.importorskip("torch", reason="./serl setup torch")
+    assert main(["encoder", "train", "tiny.yaml", "--backend", "torch"]) == 0
+    assert load_file(tmp_path / "tiny.safetensors", "small").hash in capsys.readouterr().out
+
+
 def test_published_weights_are_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from serl_rl.config import EncoderConfig
     from serl_rl.encoders.architecture import parameter_shapes

@@ -16,6 +16,7 @@ from serl_rl.agent import Agent
 from serl_rl.config import Backend, EncoderConfig, LearningConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.frames import FrameEncoder
+from serl_rl.encoders.training.computation import EncoderComputation
 from serl_rl.foreign.act.acting import ActPolicy
 from serl_rl.foreign.act.directory import ActCheckpoint
 from serl_rl.foreign.act.file import open_act
@@ -139,6 +140,20 @@ def classifier_computation(backend: Backend = "jax") -> Computation:
     from serl_rl.jax.reward.training import COMPUTATION as JAX_COMPUTATION
 
     return JAX_COMPUTATION
+
+
+def encoder_computation(backend: Backend = "jax") -> EncoderComputation:
+    """What a backend does in the training of encoders; raises BackendError if it is not installed."""
+    if backend == "torch":
+        check_torch()
+        from serl_rl.torch.encoders import adapting as torch_adapting
+        from serl_rl.torch.encoders import maps as torch_maps
+        from serl_rl.torch.encoders import training as torch_training
+
+        return EncoderComputation(torch_training.LabelFitting, torch_adapting.AdaptingFitting, torch_maps.feature_maps)
+    from serl_rl.jax.encoders import adapting, maps, training
+
+    return EncoderComputation(training.LabelFitting, adapting.AdaptingFitting, maps.feature_maps)
 
 
 def make_act_policy(checkpoint: ActCheckpoint) -> ActPolicy:

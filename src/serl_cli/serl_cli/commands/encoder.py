@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from serl_cli.commands.options import SeedOption
+from serl_cli.commands.options import BackendOption, SeedOption
 from serl_cli.weights_file import check_free
 
 encoder = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
@@ -32,6 +32,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: RECIPE.safetensors.")
     ] = None,
+    backend: BackendOption = "jax",
     seed: SeedOption = 0,
     force: ForceOption = False,
 ) -> None:
@@ -47,7 +48,7 @@ def train(
     name = Path(recipe).stem
     path = out or Path(f"{name}.safetensors")
     check_free(path, force)
-    train_encoder(load_recipe(recipe), name, seed, path, typer.echo)
+    train_encoder(load_recipe(recipe), name, seed, path, backend, typer.echo)
 
 
 @encoder.command("convert")
@@ -95,6 +96,7 @@ def adapt(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")] = Path(
         "adapted.safetensors"
     ),
+    backend: BackendOption = "jax",
     seed: SeedOption = 0,
     force: ForceOption = False,
 ) -> None:
@@ -112,7 +114,7 @@ def adapt(
     from serl_cli.work.adapt_encoder import adapt as adapt_encoder
 
     check_free(out, force)
-    adapt_encoder(sources, start, out, EncoderAdaptingConfig(steps=steps), seed, typer.echo)
+    adapt_encoder(sources, start, out, EncoderAdaptingConfig(steps=steps), seed, backend, typer.echo)
 
 
 @encoder.command("import")

@@ -79,6 +79,7 @@ RobotOption = Annotated[
     ),
 ]
 RunArgument = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=complete_run)]
+BackendOption = Annotated[Literal["jax", "torch"], typer.Option(help="What computes.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=LARGEST_COUNT)]
 HardwareOption = Annotated[
     Literal["simulated", "emulated", "real"],

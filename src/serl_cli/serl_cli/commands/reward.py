@@ -8,12 +8,11 @@ import typer
 from serl_launch.errors import UsageError
 
 from serl_cli.commands.help import documented
-from serl_cli.commands.options import GraphOption, SeedOption, TaskArgument
+from serl_cli.commands.options import BackendOption, GraphOption, SeedOption, TaskArgument
 from serl_cli.ranges import LARGEST_COUNT
 
 reward = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
-BackendOption = Annotated[Literal["jax", "torch"], typer.Option(help="What computes.")]
 FilesArgument = Annotated[
     list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Frames of ./serl reward record.")
 ]

@@ -13,12 +13,14 @@ from typing import Final
 import numpy as np
 from serl_config.resources import find
 from serl_launch.errors import CommandError
-from serl_rl.config import EncoderAdaptingConfig
+from serl_rl.backends import encoder_computation
+from serl_rl.config import Backend, EncoderAdaptingConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.file import EncoderDescription, read_encoder, write_encoder
 from serl_rl.encoders.loading import ANY_WORLD, FOLDER, load_file
 from serl_rl.encoders.probe import AHEAD, probe
 from serl_rl.encoders.robot_pictures import PictureEpisode, read_picture_episodes
+from serl_rl.encoders.training.adapting import adapt_encoder
 from serl_rl.storage.pictures import encode_jpeg
 
 from serl_cli.report.page import STYLE, table
@@ -32,7 +34,13 @@ _PLOT: Final = (480, 160)  # [pixels]
 
 
 def adapt(
-    sources: Sequence[str], start: str, path: Path, config: EncoderAdaptingConfig, seed: int, say: Callable[[str], None]
+    sources: Sequence[str],
+    start: str,
+    path: Path,
+    config: EncoderAdaptingConfig,
+    seed: int,
+    backend: Backend,
+    say: Callable[[str], None],
 ) -> None:
     """Train an encoder on pictures of runs and demonstrations, judge it with held-out episodes, write file and page.
 
@@ -42,9 +50,11 @@ def adapt(
         path: of the file to write; the page stands beside it.
         config: how.
         seed: of everything random.
+        backend: that computes.
         say: told what goes on, a line at a time.
 
     Raises:
+        BackendError: the backend is not installed.
         CommandError: a source is not there, or there are too few episodes.
         EncoderError: a source has no pictures, or there is no such encoder.
         DataError, SegmentError: a source cannot be read.
@@ -61,10 +71,8 @@ def adapt(
     moments = sum(map(len, fitted))
     cameras = ", ".join(fitted[0].pictures)
     say(f"{len(fitted)} episodes ({moments} moments, cameras {cameras}) to learn from, {count} held out to judge with")
-    # JAX takes seconds to import: after everything that can be wrong before.
-    from serl_rl.jax.encoders.adapting import adapt_encoder
-    from serl_rl.jax.encoders.maps import feature_maps
-
+    # A backend takes seconds to import: after everything that can be wrong before.
+    computation = encoder_computation(backend)
     losses: list[float] = []
 
     def report(step: int, loss: float) -> None:
@@ -72,9 +80,9 @@ def adapt(
         if step % max(config.steps // 8, 1) == 0:
             say(f"step {step}/{config.steps}: loss {np.mean(losses[-50:]):.3f}")
 
-    adapted = adapt_encoder(encoder, fitted, config, seed, report)
+    adapted = adapt_encoder(encoder, fitted, config, seed, computation.adapting_fitting, report)
     found = {
-        name: probe(partial(feature_maps, each), fitted, held_out, seed)
+        name: probe(partial(computation.feature_maps, each), fitted, held_out, seed)
         for name, each in {"random": Encoder.random(encoder.kind, seed), "start": encoder, "adapted": adapted}.items()
     }
     metrics = {f"{name}/{key}": round(value, 4) for name, values in found.items() for key, value in values.items()}

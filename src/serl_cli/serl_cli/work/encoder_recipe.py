@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from serl_config.schema import ConfigError, Field, config, load_yaml, suggestion
-from serl_rl.config import EncoderTrainingConfig
+from serl_rl.config import Backend, EncoderTrainingConfig
 from serl_sim.pictures.random_scenes import Label, SceneRange, label_table, labelled_pictures
 from serl_sim.pictures.randomize import LookRange
 
@@ -44,26 +44,32 @@ def load_recipe(name: str) -> EncoderRecipe:
     return load_yaml(known[name], EncoderRecipe)
 
 
-def train(recipe: EncoderRecipe, name: str, seed: int, path: Path, say: Callable[[str], None]) -> None:
-    """Render, train, measure, write. The same recipe and seed give the same weights on the same machine.
+def train(
+    recipe: EncoderRecipe, name: str, seed: int, path: Path, backend: Backend, say: Callable[[str], None]
+) -> None:
+    """Render, train, measure, write. The same recipe, seed and backend give the same weights on the same machine.
 
     Args:
         recipe: what to do.
         name: of the weights, for people.
         seed: of everything random.
         path: of the file to write.
+        backend: that computes.
         say: told what goes on, a line at a time.
 
     Raises:
+        BackendError: the backend is not installed.
         EncoderError: there is no such kind of encoder.
         ConfigError, RenderError, ValueError: the task has no cameras, or pictures of it cannot be made here.
         OSError: the file cannot be written.
     """
+    from serl_rl.backends import encoder_computation
+    from serl_rl.encoders.architecture import parameter_shapes
     from serl_rl.encoders.file import EncoderDescription, write_encoder
-    from serl_rl.jax.encoders.networks import make_encoder
-    from serl_rl.jax.encoders.training import train_encoder
+    from serl_rl.encoders.training.labelled import train_encoder
 
-    make_encoder(recipe.kind)
+    parameter_shapes(recipe.kind)
+    computation = encoder_computation(backend)
     task = get_task(recipe.task)
     plain = replace(recipe.scenes, looks=LookRange(plain=1.0), sharp=1.0)
     seeds = np.random.SeedSequence(seed).generate_state(3).tolist()
@@ -74,6 +80,7 @@ def train(recipe: EncoderRecipe, name: str, seed: int, path: Path, say: Callable
         data,
         recipe.training,
         seed,
+        computation.label_fitting,
         lambda epoch, loss: say(f"epoch {epoch}/{recipe.training.epochs}: loss {loss:.4f}"),
     )
     metrics: dict[str, float] = {}

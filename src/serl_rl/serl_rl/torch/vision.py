@@ -7,7 +7,6 @@ names and shapes of those of `serl_rl.jax.vision`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -19,23 +18,10 @@ from serl_rl.spec import TransitionSpec
 from serl_rl.torch.computing import random
 from serl_rl.torch.encoders.networks import encode
 from serl_rl.torch.encoders.shift import random_shift
-from serl_rl.torch.networks import CUT_DEVIATION, Params, dense, init_dense, init_layer_norm, layer_norm
+from serl_rl.torch.encoders.spatial import init_spatial_embeddings, spatial_embeddings
+from serl_rl.torch.networks import Params, dense, init_dense, init_layer_norm, layer_norm
 
 Observation = Mapping[str, torch.Tensor]
-
-
-def init_spatial_embeddings(key: torch.Tensor, shape: tuple[int, int, int], embeddings: int) -> torch.Tensor:
-    """A kernel (h, w, c, embeddings) for maps of `shape`, drawn from a normal distribution of variance 1 / (h w c)."""
-    return random.truncated_normal(key, (*shape, embeddings)) / (CUT_DEVIATION * math.sqrt(math.prod(shape)))
-
-
-def spatial_embeddings(kernel: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Weighted sums over the positions (B, c * embeddings) of feature maps (B, h, w, c).
-
-    The weightings are learned, `embeddings` for each channel (Luo et al., SERL, arXiv 2401.16013), and the kernel is
-    (h, w, c, embeddings).
-    """
-    return torch.einsum("bhwc,hwce->bce", features, kernel).flatten(1)
 
 
 def spatial_softmax(temperature: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

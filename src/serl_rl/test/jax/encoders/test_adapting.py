@@ -14,7 +14,8 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.file import EncoderError
 from serl_rl.encoders.probe import AHEAD, probe, targets
 from serl_rl.encoders.robot_pictures import PictureEpisode, read_picture_episodes
-from serl_rl.jax.encoders.adapting import adapt_encoder, changed
+from serl_rl.encoders.training.adapting import adapt_encoder
+from serl_rl.jax.encoders.adapting import AdaptingFitting, changed
 from serl_rl.jax.encoders.maps import feature_maps
 from serl_rl.spec import ArraySpec, TransitionSpec
 from serl_rl.storage.chunk import Chunk, encode_chunk
@@ -49,7 +50,7 @@ def explained(encoder: Encoder, fitted: list[PictureEpisode], held_out: list[Pic
 def test_adapting_finds_the_robot_in_episodes_that_it_has_not_seen_and_nothing_that_is_not_there() -> None:
     start, fitted, held_out = Encoder.random("small", 0), moving_square(40, 0), moving_square(15, 1)
     losses: list[float] = []
-    adapted = adapt_encoder(start, fitted, QUICK, 0, lambda _, loss: losses.append(loss))
+    adapted = adapt_encoder(start, fitted, QUICK, 0, AdaptingFitting, lambda _, loss: losses.append(loss))
     before, after = explained(start, fitted, held_out), explained(adapted, fitted, held_out)
     assert after["eye/state"] > before["eye/state"] + 0.2
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
@@ -95,7 +96,7 @@ def test_changed_pictures_stay_pictures_and_differ() -> None:
 
 def test_too_few_moments_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 32 transitions with pictures, found 8"):
-        adapt_encoder(Encoder.random("small", 0), moving_square(1, 0), QUICK, 0)
+        adapt_encoder(Encoder.random("small", 0), moving_square(1, 0), QUICK, 0, AdaptingFitting)
 
 
 # Where the pictures come from

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from serl_rl.config import EncoderTrainingConfig
-from serl_rl.jax.encoders.training import train_encoder
+from serl_rl.encoders.training.labelled import train_encoder
+from serl_rl.jax.encoders.training import LabelFitting
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ CONFIG = EncoderTrainingConfig(epochs=5, batch_size=32, learning_rate=3e-3)
 
 def test_training_lowers_the_loss_and_predicts_unseen_pictures() -> None:
     losses: list[float] = []
-    trained = train_encoder("small", bright_spots(512, 0), CONFIG, 0, lambda _, loss: losses.append(loss))
+    trained = train_encoder("small", bright_spots(512, 0), CONFIG, 0, LabelFitting, lambda _, loss: losses.append(loss))
     assert losses[-1] < 0.4 * losses[0]
     errors = trained.errors(bright_spots(100, 1))
     for name in ("a", "b"):
@@ -50,15 +51,15 @@ def test_training_lowers_the_loss_and_predicts_unseen_pictures() -> None:
 @pytest.mark.usefixtures("cheap_compilation")
 def test_the_same_seed_gives_the_same_weights() -> None:
     data, config = {"a": bright_spots(64, 0)["a"]}, replace(CONFIG, epochs=1)
-    first, again, other = (train_encoder("small", data, config, seed).encoder.hash for seed in (0, 0, 1))
+    first, again, other = (train_encoder("small", data, config, seed, LabelFitting).encoder.hash for seed in (0, 0, 1))
     assert first == again != other
 
 
 @pytest.mark.parametrize("count", [0, 10])
 def test_too_few_or_unequal_pictures_are_refused(count: int) -> None:
     with pytest.raises(ValueError, match="expected at least 32 pictures of one size"):
-        train_encoder("small", bright_spots(count, 0), CONFIG, 0)
+        train_encoder("small", bright_spots(count, 0), CONFIG, 0, LabelFitting)
     data = bright_spots(64, 0)
     data["b"] = bright_spots(40, 0)["b"]
     with pytest.raises(ValueError, match="of one size"):
-        train_encoder("small", data, CONFIG, 0)
+        train_encoder("small", data, CONFIG, 0, LabelFitting)

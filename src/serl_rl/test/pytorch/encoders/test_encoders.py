@@ -41,9 +41,7 @@ def with_all_parameters_drawn(kind: str) -> Encoder:
     return Encoder.from_weights(kind, weights, "drawn")
 
 
-@pytest.mark.parametrize(
-    "kind", ["small", "resnet10", "resnet18", "mobilenet", "efficientnet_lite0_4", "efficientnet_lite0_6"]
-)
+@pytest.mark.parametrize("kind", get_args(EncoderKind))
 def test_every_kind_makes_the_features_that_it_makes_in_jax(kind: str) -> None:
     encoder, shown = with_all_parameters_drawn(kind), pictures(2, 40, 66, 3)
     expected = np.asarray(jax.jit(jax_networks.make_encoder(kind).apply)(jax_networks.encoder_params(encoder), shown))
