@@ -137,33 +137,100 @@ make_venv() {
   step "virtual environment ${venv##*/} with $("$python" --version)" "$python" -m venv "$venv"
   install_packages
   [[ $ros != native-* ]] || show_native_ros
+  bring_extras_back
   venv_id >"$state/venv"
 }
 
-# set_up_extras NAME...: into $venv what requirements/extras/NAME.txt say, and what they stand on. A virtual environment
-# that is made anew lacks them. Where one name is wrong nothing is installed.
-set_up_extras() {
-  local name requirements known
-  for name in "$@"; do
-    if [[ $name == */* || ($name != torch && ! -f $root/requirements/extras/$name.txt) ]]; then
-      known=$(cd "$root/requirements/extras" && { ls ./*.txt; ! ls ./torch-*.txt || echo torch; } 2>/dev/null |
-        sed 's,^\./,,; s/\.txt$//' | sort | xargs)
-      die "setup $name: expected optional packages that there are: $known."
+# --- optional packages. Two lists of names of requirements/extras, one a line: $state-extras, of those that were set up,
+# --- which outlasts the virtual environment; and $state/extras, of those that are in this one.
+
+known_extras() {
+  (cd "$root/requirements/extras" && { ls ./*.txt; ! ls ./torch-*.txt || echo torch; } 2>/dev/null |
+    sed 's,^\./,,; s/\.txt$//' | sort -u | xargs)
+}
+
+extras_there() { [ ! -f "$state/extras" ] || xargs <"$state/extras"; }
+
+# without_extra FILE NAME: the names of a list without this one; of PyTorch's two builds there is one.
+without_extra() {
+  local other=$2
+  [[ $other != torch-* ]] || other='torch-.*'
+  [ ! -f "$1" ] || grep -vx -- "$other" "$1" || true
+}
+
+# PyTorch is the first one, as others stand on it.
+remember_extra() {
+  local file rest
+  for file in "$state-extras" "$state/extras"; do
+    rest=$(without_extra "$file" "$1")
+    if [[ $1 == torch-* ]]; then rest=$1${rest:+$'\n'}$rest; else rest=$rest${rest:+$'\n'}$1; fi
+    printf '%s\n' "$rest" >"$file.new" && mv "$file.new" "$file"
+  done
+}
+
+# What was set up and is not in $venv, which was made anew. One that fails holds up nothing else.
+bring_extras_back() {
+  local name rest extras=()
+  [ ! -f "$state-extras" ] || mapfile -t extras < <(grep -vxFf <(cat "$state/extras" 2>/dev/null) "$state-extras")
+  [ ${#extras[@]} -gt 0 ] || return 0
+  say "brings back the optional packages that were set up here: ${extras[*]}"
+  for name in "${extras[@]}"; do
+    if [ ! -f "$root/requirements/extras/$name.txt" ]; then
+      rest=$(without_extra "$state-extras" "$name")
+      printf '%s' "$rest${rest:+$'\n'}" >"$state-extras"
+      say "note: $name is no optional package of this version, and forgotten; there are: $(known_extras)."
+    else
+      (set_up_extra "$name") || say "note: $name is not there now; everything else is. ./serl setup tries it again."
     fi
+  done
+}
+
+# What was set up and is missing still, after ./serl setup without names.
+set_up_missing_extras() {
+  exec 9>"$root/.serl/lock"
+  flock 9
+  bring_extras_back
+  exec 9>&-
+}
+
+say_what_is_set_up() {
+  local extras
+  extras=$(extras_there)
+  say "the workspace is set up ($ros, ${venv#"$root"/}, ${install#"$root"/};" \
+    "${extras:+optional packages: }${extras:-no optional packages})"
+}
+
+setup_help() {
+  sed -n '/^#   \.\/serl setup/,/^#   \.\/serl shell/{/^#   \.\/serl shell/!s/^# \{0,1\}//p}' "$root/serl"
+  local extras
+  extras=$(extras_there)
+  printf '\nEXTRA: %s\nset up here: %s\nSee docs/optional_packages.md.\n' "$(known_extras)" "${extras:-none of them}"
+}
+
+# set_up_extras NAME...: into $venv what requirements/extras/NAME.txt say, and what they stand on. Where one name is
+# wrong nothing is installed.
+set_up_extras() {
+  local name requirements
+  for name in "$@"; do
+    [[ $name != */* && ($name == torch || -f $root/requirements/extras/$name.txt) ]] ||
+      die "setup $name: expected optional packages that there are: $(known_extras)."
   done
   exec 9>"$root/.serl/lock"
   flock 9
   : >"$setup_log"
   for name in "$@"; do
-    if grep -qs '^# Stands on: torch$' "$root/requirements/extras/$name.in" && ! find_torch; then set_up_torch; fi
+    if grep -qs '^# Stands on: torch$' "$root/requirements/extras/$name.in"; then
+      if find_torch; then remember_extra "$torch"; else set_up_torch; fi
+    fi
     if [ "$name" = torch ]; then set_up_torch; else set_up_extra "$name"; fi
   done
   exec 9>&-
 }
 
 set_up_extra() {
-  requirements=$root/requirements/extras/$1.txt
+  local requirements=$root/requirements/extras/$1.txt
   install_packages
+  remember_extra "$1"
 }
 
 # --- PyTorch: one version, two builds ---

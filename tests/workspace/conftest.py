@@ -36,6 +36,8 @@ case "$*" in
     [ ! -e "$CALLS.pip_hangs" ] || sleep 60
     [ ! -e "$CALLS.pip_fails" ] || { echo "pip: the network is down"; exit 1; }
     lock=${!#}
+    name=${lock##*/}
+    [ ! -e "$CALLS.${name%.txt}_fails" ] || exit 1
     touch "$venv/lib/installed" "$CALLS.${lock##*/}" ;;
   *check_venv.py\ */extras/torch-*) lock=${!#}; [ -e "$CALLS.${lock##*/}" ] ;;
   *check_venv.py\ *) ;;

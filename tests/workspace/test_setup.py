@@ -137,6 +137,54 @@ def test_several_optional_packages_are_installed_by_one_command_or_none_of_them(
     assert ready.calls() == [f"{install} {extras}/eyes.txt", f"{install} {extras}/ears.txt"]
 
 
+def test_what_a_new_environment_brings_back(ready):
+    names = ("eyes", "ears", "nose", "torch-cpu")
+    for name in names:
+        ready.write(f"requirements/extras/{name}.txt", f"{name}==1\n")
+    result = ready.serl("setup", *names)
+    assert result.stderr.splitlines()[-1].endswith("optional packages: torch-cpu eyes ears nose)")
+    ready.calls()
+    ready.write("requirements/jazzy.txt", "numpy==3\n")
+    (ready.root / "requirements/extras/ears.txt").unlink()  # no part of the new version
+    Path(f"{ready.calls_file}.nose_fails").touch()
+    result = ready.serl("train")
+    assert result.returncode == 0
+    assert "serl: brings back the optional packages that were set up here: torch-cpu eyes ears nose\n" in result.stderr
+    assert "serl: note: ears is no optional package of this version, and forgotten" in result.stderr
+    assert "serl: note: nose is not there now; everything else is. ./serl setup tries it again." in result.stderr
+    install = f"-I {ready.root}/scripts/install_packages.py {ready.root}/requirements/extras/"
+    installed = [call.removeprefix(install) for call in ready.calls() if call.startswith(install)]
+    assert installed == ["torch-cpu.txt", "eyes.txt", "nose.txt"]
+    assert ready.serl("train").stderr == "" and ready.calls() == []  # it holds up nothing
+    Path(f"{ready.calls_file}.nose_fails").unlink()
+    result = ready.serl("setup")
+    assert ready.calls() == [f"{install}nose.txt"]
+    assert result.stderr.splitlines()[-1].endswith("optional packages: torch-cpu eyes nose)")
+    assert ready.serl("setup").returncode == 0 and ready.calls() == []
+
+
+def test_an_interrupted_new_environment_still_brings_everything_back(ready):
+    ready.write("requirements/extras/eyes.txt", "eyes==1\n")
+    assert ready.serl("setup", "eyes").returncode == 0
+    ready.write("requirements/jazzy.txt", "numpy==3\n")
+    fails = Path(f"{ready.calls_file}.pip_fails")
+    fails.touch()
+    assert ready.serl("setup").returncode == 1
+    fails.unlink()
+    ready.calls()
+    assert ready.serl("setup").returncode == 0
+    assert any(call.endswith("extras/eyes.txt") for call in ready.calls())
+
+
+def test_the_help_of_setup_names_what_there_is_and_sets_nothing_up(workspace):
+    workspace.write("requirements/extras/eyes.txt", "eyes==1\n")
+    result = workspace.serl("setup", "--help")
+    assert (result.returncode, workspace.calls()) == (0, [])
+    assert "EXTRA: eyes\nset up here: none of them\n" in result.stdout
+    assert workspace.serl("setup", "eyes").returncode == 0
+    assert "set up here: eyes\n" in workspace.serl("setup", "--help").stdout
+
+
 @pytest.mark.parametrize(
     ("card", "found", "there", "names", "installed"),
     [
