@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import gymnasium as gym
 import numpy as np
+import pytest
 from serl_rl.base_action import BASE_ACTION, with_base_action
 from serl_rl.replay.buffer import ReplayBuffer
-from serl_rl.spec import TransitionSpec
+from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage.chunk import Chunk, decode_chunk, encode_chunk
 from serl_training.actor.behaviours import Exploring
 from serl_training.actor.perception import FrameStacker
 from serl_training.actor.rollout import ChunkFormat, run_episode
-from serl_training.env.base_action import BaseActionEnv, with_base_actions
-from serl_training.env.episode import EpisodeMode, EpisodeStart
+from serl_training.env.base_action import BaseActionEnv, base_action, with_base_actions
+from serl_training.env.episode import EpisodeDiscarded, EpisodeMode, EpisodeStart
 from serl_training.link.learner_link import LearnerTotals
 
 MOMENT = TransitionSpec({"state": ((1,), "float32")}, 1, meaning={"action": [{"name": "dx", "scale": 1.0}]})
@@ -90,6 +91,48 @@ def test_the_first_steps_are_the_imported_policys_and_it_looks_anew_where_it_was
     )
 
 
+def test_it_looks_anew_where_the_arm_was_held_and_in_each_episode():
+    class Held(Line):
+        def step(self, action):
+            observation, reward, terminated, truncated, info = super().step(action)
+            return observation, reward, terminated, truncated, info | {"interrupted": self.step_number == 1}
+
+    env, policy = BaseActionEnv(Held(), Planning()), Planning()
+    for _ in range(2):  # the first one leaves a plan behind
+        observation, _ = env.reset()
+        np.testing.assert_array_equal(observation[BASE_ACTION], [0.0])
+        observation, *_ = env.step(np.array([1.0], np.float32))
+        expected = base_action(policy, {"state": observation["state"]})
+        policy.reset()
+        np.testing.assert_array_equal(observation[BASE_ACTION], expected)  # of a plan made there
+
+
+def test_a_base_action_is_one_of_the_task():
+    class Outside(Planning):
+        def act(self, observation, *, deterministic, rng=None):
+            return np.array([-1.5 if deterministic else 0.0])
+
+    found = base_action(Outside(), {"state": np.zeros(1, np.float32)})
+    assert found.dtype == np.float32 and found.tolist() == [-1.0]
+
+
+def test_a_rewind_takes_the_base_actions_back_that_follow_it():
+    sent: list[Chunk] = []
+    env, steps = BaseActionEnv(Line(), Planning()), iter(range(100))
+
+    def before_step() -> None:
+        if next(steps) == 5:
+            raise EpisodeDiscarded("rewound", steps=1)
+
+    exploring = Exploring(Link(), FrameStacker(SPEC), np.random.default_rng(0), random_steps=100)
+    start, chunk_format = EpisodeStart(EpisodeMode.TRAINING, 0, 0), ChunkFormat(SPEC, size=10)
+    with pytest.raises(EpisodeDiscarded):
+        run_episode(env, exploring, start, chunk_format, on_chunk=sent.append, before_step=before_step)
+    (whole,) = [chunk for chunk in [*episode(BaseActionEnv(Line(), Planning()), SPEC)] if chunk.first_step == 3]
+    assert sum(map(len, sent)) == 4
+    np.testing.assert_array_equal(sent[-1].observation[BASE_ACTION][-1], whole.observation[BASE_ACTION][1])
+
+
 def test_recorded_demonstrations_get_what_they_would_have_got_live():
     live = episode(BaseActionEnv(Line(), Planning()), SPEC)
     policy = Planning()
@@ -100,6 +143,12 @@ def test_recorded_demonstrations_get_what_they_would_have_got_live():
     ]
     made = list(with_base_actions(bare, bare, policy, SPEC))
     assert [encode_chunk(chunk, SPEC) for chunk in made] == [encode_chunk(chunk, SPEC) for chunk in live]
+
+
+def test_an_episode_with_a_hole_gets_no_base_actions():
+    first, _, third = episode(Line(), MOMENT)
+    with pytest.raises(DataError, match="first_step"):
+        list(with_base_actions([first, third], [first, third], Planning(), SPEC))
 
 
 def test_a_stored_transition_has_the_base_actions_of_both_its_observations():
