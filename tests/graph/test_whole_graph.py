@@ -20,6 +20,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from running_training import chunks, online, pids, tombstones, wait_for
 from sensor_msgs.msg import Image
 from serl_launch.graph_session import GraphSession
+from serl_rl.backends import create_agent, make_policy
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.demonstrations import DemonstrationFile, read_demonstrations
 from serl_ros.images import image_message
@@ -132,6 +134,34 @@ def test_demonstrations_recorded_once_are_learned_from_with_another_encoder(proc
     run = tmp_path / "runs" / "seen"
     assert sum(len(chunk) for chunk in chunks(run, spec) if chunk.demonstration) == recorded
     assert online(run, spec) >= 60
+
+
+@pytest.mark.timeout(300)
+def test_an_imported_policy_is_improved_and_every_observation_has_its_base_action(
+    processes: Any, tmp_path: Path
+) -> None:
+    file, run = tmp_path / "base.safetensors", tmp_path / "runs" / "better"
+    file.write_bytes(create_agent(7, SPEC, load_learning("", TASK)).policy_snapshot().to_bytes())
+    words = ("--name", "better", "--max-steps", "250", "--interventions", "--from-policy", f"serl:{file}")
+    training = train(processes, tmp_path, TASK.name, *words)
+    learning = load_learning("", TASK)
+    improving = replace(learning, sac=replace(learning.sac, improve="proposals"))
+    spec = transition_spec(TASK, improving, None)
+    wait_for(lambda: online(run, spec) > 150, training)
+    for node in ("learner", "actor"):
+        os.kill(pids(run, node)[-1], signal.SIGKILL)
+    assert training.wait(120.0) == 1, training.output()  # the goal was not reached: no evaluation was due
+    assert "Traceback" not in training.output()
+    base = make_policy(PolicySnapshot.from_bytes(file.read_bytes()))
+    stored = chunks(run, spec)
+    assert any(chunk.demonstration for chunk in stored)
+    assert any(chunk.intervention.any() for chunk in stored if not chunk.demonstration)
+    for chunk in stored:
+        expected = [base.act({"state": state}, deterministic=True) for state in chunk.observation["state"]]
+        np.testing.assert_allclose(chunk.observation["base_action"], expected, atol=1e-6)
+    first = next(chunk for chunk in stored if not chunk.demonstration)
+    own = ~first.intervention
+    np.testing.assert_allclose(first.action[own], first.observation["base_action"][:-1][own], atol=1e-3)
 
 
 def test_an_e_stop_and_a_driver_in_fault_pause_training_until_that_is_over(
