@@ -48,4 +48,14 @@ BACKEND_BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.library.act:act_ms",
         by_default=False,
     ),
+    Benchmark(
+        "act_train_ratio",
+        "one update of ACT of default size on 16 moments of two cameras of 64 x 64 pixels: duration in JAX / in "
+        "LeRobot (./serl setup lerobot)",
+        "",
+        "less",
+        1.25,
+        "serl_bench.library.act:act_train_ratio",
+        by_default=False,
+    ),
 )

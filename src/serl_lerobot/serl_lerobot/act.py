@@ -54,3 +54,24 @@ class LeRobotAct:
     def act(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """The action (A,) in the policy's units, of inputs as `batch` takes them."""
         return np.asarray(self._after(self.policy.select_action(self.batch(inputs)))[0])
+
+
+class LeRobotActTraining:
+    """Trains LeRobot's own ACT class with its own optimizer and clipping, as its trainer does with each batch."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin with the weights in a directory. Raises LeRobotMissing where LeRobot is not installed."""
+        self.policy: Any = LeRobotAct(path).policy
+        self.policy.train()
+        preset = self.policy.config.get_optimizer_preset()
+        self._most = preset.grad_clip_norm
+        self._optimizer = preset.build(self.policy.get_optim_params())
+
+    def update(self, batch: Any) -> float:
+        """The loss of a batch of tensors (B, ...) by LeRobot's names, normalised, before the step on it."""
+        loss, _ = self.policy.forward(batch)
+        loss.backward()
+        load("torch").nn.utils.clip_grad_norm_(self.policy.parameters(), self._most)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return float(loss)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from serl_lerobot.act import LeRobotAct
+from serl_lerobot.act import LeRobotAct, LeRobotActTraining
 from serl_lerobot.compat import load
 from serl_rl.backends import make_act_policy
-from serl_rl.benchmarks.act import architectures, drawn_checkpoint, drawn_observation
+from serl_rl.benchmarks.act import architectures, drawn_checkpoint, drawn_observation, trained_architecture
 from serl_rl.foreign.act.config import ActConfig
 from serl_rl.foreign.act.directory import ActCheckpoint, read_act
 from serl_rl.foreign.act.writing import write_act
@@ -20,6 +20,8 @@ from serl_bench.benchmark import Bench, Measurement
 
 OBSERVATIONS = 100
 ROUNDS = 40
+UPDATES = 6
+BATCH = 16
 THREADS = (1, 2)
 
 
@@ -75,6 +77,52 @@ def act_ms(bench: Bench) -> Measurement:
     )
     ours_ms = best.pop("jax")
     return Measurement(ours_ms / min(best.values()), spread, times)
+
+
+def act_train_ratio(bench: Bench) -> Measurement:
+    """Duration of an update on a batch of small pictures, divided by LeRobot's with the better number of threads."""
+    config = trained_architecture()
+    path = _written(bench, "trained", config)
+    torch = load("torch")
+    rng = np.random.default_rng(1)
+
+    def draw(*shape: int) -> Any:
+        return rng.standard_normal((BATCH, *shape)).astype(np.float32)
+
+    pictures = {name: draw(*config.input_features[name].shape) for name in config.cameras}
+    state, actions = draw(config.state_size), draw(config.chunk_size, config.action_size)
+    padding = np.zeros((BATCH, config.chunk_size), bool)
+    theirs = LeRobotActTraining(path)
+    given = {**pictures, "observation.state": state, "action": actions, "action_is_pad": padding}
+    batch = {name: torch.from_numpy(values) for name, values in given.items()}
+    run_ours = _our_update(path, list(pictures.values()), state, actions, padding)
+    times: dict[str, list[float]] = {"jax": [], **{f"lerobot, {threads} threads": [] for threads in THREADS}}
+    bench.say("  compiling")
+    run_ours()
+    for _ in range(UPDATES):
+        times["jax"].append(_milliseconds(run_ours))
+        for threads in THREADS:
+            torch.set_num_threads(threads)
+            times[f"lerobot, {threads} threads"].append(_milliseconds(lambda: theirs.update(batch)))
+    best = {name: min(each) for name, each in times.items()}
+    spread = f"best of {UPDATES}: " + "; ".join(f"{name} {value:.0f} ms" for name, value in best.items())
+    ours_ms = best.pop("jax")
+    return Measurement(ours_ms / min(best.values()), spread, times)
+
+
+def _our_update(path: Path, pictures: list[Any], state: Any, actions: Any, padding: Any) -> Callable[[], Any]:
+    import jax.numpy as jnp
+    from serl_rl.jax.act.network import Inputs
+    from serl_rl.jax.act.training import ActBatch, ActTraining
+
+    checkpoint = read_act(path)
+    training = ActTraining(checkpoint.config, checkpoint.parameters, 0)
+
+    def update() -> Any:
+        inputs = Inputs([jnp.asarray(each.transpose(0, 2, 3, 1)) for each in pictures], jnp.asarray(state))
+        return training.update(ActBatch(inputs, jnp.asarray(actions), jnp.asarray(padding)))
+
+    return update
 
 
 def _milliseconds(function: Callable[[], Any]) -> float:

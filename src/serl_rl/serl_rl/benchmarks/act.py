@@ -45,6 +45,11 @@ def architectures() -> dict[str, ActConfig]:
     }
 
 
+def trained_architecture() -> ActConfig:
+    """LeRobot's default sizes, with two cameras of 64 x 64 pixels and short chunks: what two cores can train."""
+    return _config({"front": (64, 64), "wrist": (64, 64)}, chunk_size=20, n_action_steps=10)
+
+
 def drawn_checkpoint(config: ActConfig, seed: int = 0) -> ActCheckpoint:
     """A policy with initial weights, batch normalisation that does something, and statistics."""
     rng = np.random.default_rng(seed)
