@@ -121,4 +121,6 @@ def _tensor(storage: Storage, offset: int, shape: tuple[Any, ...], strides: tupl
     # An element may not be shown twice either: a stride of nothing makes gigabytes of one number.
     if 0 in shape or last >= storage.size or math.prod(shape) > storage.size:
         raise Refused(f"a tensor {shape} that {storage.size} numbers do not hold")
-    return Tensor(storage, offset, shape, strides)
+    # Of an axis of one element the stride says nothing, and may be too large for numpy.
+    steps = tuple(stride if size > 1 else 0 for size, stride in zip(shape, strides, strict=True))
+    return Tensor(storage, offset, shape, steps)

@@ -53,9 +53,11 @@ def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
     for name, values in arrays.items():
         if values.dtype.kind not in "fiu":
             raise ForeignError(path, f"{name} of numbers", str(values.dtype))
-    if (unbounded := tensors.first_unbounded(arrays)) is not None:
+    with np.errstate(over="ignore"):  # a double may be too large for a single
+        single = {name: values.astype(np.float32, copy=False) for name, values in arrays.items()}
+    if (unbounded := tensors.first_unbounded(single)) is not None:
         raise ForeignError(path, f"finite numbers in {unbounded}", "infinite ones or NaN")
-    return {name: values.astype(np.float32, copy=False) for name, values in arrays.items()}
+    return single
 
 
 def check_shapes(path: Path, arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:

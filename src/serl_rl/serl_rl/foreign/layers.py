@@ -14,6 +14,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Padding = tuple[tuple[int, int], tuple[int, int]]
+"""Places above and below a map, left and right of it."""
+
+NO_PADDING: Final[Padding] = ((0, 0), (0, 0))
 
 TORCH_EPSILON: Final = 1e-5
 FLAX_EPSILON: Final = 1e-6
@@ -62,12 +66,12 @@ class GroupNorm(NamedTuple):
 
 
 class Convolution(NamedTuple):
-    """Kernel (kh, kw, in, out), bias (out,) or None, stride, and zeros around the map: before and behind each axis."""
+    """Kernel (kh, kw, in, out), bias (out,) or None, stride, and zeros around the map: above, below; left, right."""
 
     kernel: Array
     bias: Array | None
     stride: int = 1
-    padding: tuple[int, int] = (0, 0)
+    padding: Padding = NO_PADDING
 
     def __call__(self, x: Array) -> Array:
         """Feature map (h', w', out) of one (h, w, in)."""
@@ -80,15 +84,19 @@ class Convolution(NamedTuple):
         return found.reshape(*windows.shape[:2], outputs)
 
 
-def max_pool(x: Array, size: int, stride: int, padding: tuple[int, int]) -> Array:
+def max_pool(x: Array, size: int, stride: int, padding: Padding) -> Array:
     """Largest values (h', w', c) of windows of a feature map (h, w, c); what is padded never is the largest."""
     return _windows(x, (size, size), stride, padding, -np.inf).max(axis=(3, 4))
 
 
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Padding before and behind an axis so that the result has ceil(size / stride) places, as "SAME" in JAX."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+def same_padding(x: Array, kernel: int, stride: int) -> Padding:
+    """Padding of a map (h, w, c) so that the result has ceil(side / stride) places on each axis, as "SAME" in JAX."""
+
+    def around(side: int) -> tuple[int, int]:
+        total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+        return total // 2, total - total // 2
+
+    return around(x.shape[0]), around(x.shape[1])
 
 
 def spatial_embeddings(x: Array, kernel: Array) -> Array:
@@ -123,8 +131,8 @@ def convolution_kernel(weight: NDArray[Any]) -> Array:
     return np.ascontiguousarray(weight.transpose(2, 3, 1, 0), np.float32)
 
 
-def _windows(x: Array, size: tuple[int, int], stride: int, padding: tuple[int, int], fill: float) -> Array:
+def _windows(x: Array, size: tuple[int, int], stride: int, padding: Padding, fill: float) -> Array:
     """Windows (h', w', c, kh, kw) of a map (h, w, c)."""
-    if padding != (0, 0):
-        x = np.pad(x, (padding, padding, (0, 0)), constant_values=np.float32(fill))
+    if padding != NO_PADDING:
+        x = np.pad(x, (*padding, (0, 0)), constant_values=np.float32(fill))
     return sliding_window_view(x, size, axis=(0, 1))[::stride, ::stride]

@@ -36,9 +36,9 @@ class ResNet10:
 
     def __call__(self, picture: Array) -> Array:
         """The feature map of a picture, whose values nobody changes before the first convolution."""
-        first = Convolution(self._parameters["conv_init/kernel"], None, 2, (3, 3))
+        first = Convolution(self._parameters["conv_init/kernel"], None, 2, ((3, 3), (3, 3)))
         x = relu(self._norm("norm_init")(first(picture)))
-        x = max_pool(x, 3, 2, same_padding(x.shape[0], 3, 2))
+        x = max_pool(x, 3, 2, same_padding(x, 3, 2))
         for index, (_, stride) in enumerate(self._blocks):
             x = self._block(f"ResNetBlock_{index}", x, stride)
         return x
@@ -52,7 +52,7 @@ class ResNet10:
 
     def _convolved(self, name: str, x: Array, stride: int) -> Array:
         kernel = self._parameters[f"{name}/kernel"]
-        return Convolution(kernel, None, stride, same_padding(x.shape[0], kernel.shape[0], stride))(x)
+        return Convolution(kernel, None, stride, same_padding(x, kernel.shape[0], stride))(x)
 
     def _norm(self, name: str) -> GroupNorm:
         scale, bias = self._parameters[f"{name}/scale"], self._parameters[f"{name}/bias"]

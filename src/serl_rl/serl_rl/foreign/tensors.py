@@ -37,12 +37,13 @@ class TorchTensors:
         return any(name.startswith(prefix) for name in self._tensors)
 
     def take(self, name: str, shape: tuple[int | None, ...]) -> Array:
-        """The tensor of this name and shape; None in the shape stands for any size. Raises ForeignError."""
+        """The tensor of this name and shape; None in the shape stands for any size but 0. Raises ForeignError."""
         if name not in self._tensors:
             raise ForeignError(self.source, f"a tensor {name!r}", f"{len(self._tensors)} tensors without it")
         tensor = self._tensors[name]
         fits = len(tensor.shape) == len(shape)
-        if not fits or any(size not in (None, found) for size, found in zip(shape, tensor.shape, strict=True)):
+        pairs = zip(shape, tensor.shape, strict=False)
+        if not fits or any(not found or size not in (None, found) for size, found in pairs):
             expected = f"{name} of shape {shape}".replace("None", "any")
             raise ForeignError(self.source, expected, str(tensor.shape))
         self._used.add(name)

@@ -9,6 +9,8 @@ values are read; interpolations stay the text that they are.
 from __future__ import annotations
 
 import io
+import math
+import struct
 import zipfile
 from collections.abc import Mapping
 from enum import Enum
@@ -28,6 +30,8 @@ MAX_PICKLE_BYTES: Final = 2**24
 MAX_MEMBERS: Final = 20_000
 MAX_VALUES: Final = 100_000
 MAX_DEPTH: Final = 32
+MOST_SHOWN: Final = 8
+"""How often, on the average, a number may be shown by tensors: an encoder has a name in actor, critic and targets."""
 
 _EXPECTED: Final = "a file of torch.save (PyTorch 1.6 or later) with tensors and plain containers"
 
@@ -107,7 +111,7 @@ def read_torch_archive(path: Path) -> dict[str, Any]:
         raise ForeignError(path, _EXPECTED, error.reason) from error
     try:
         return _read(data)
-    except (Refused, zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
+    except (Refused, zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, struct.error) as error:
         raise ForeignError(path, _EXPECTED, str(error) or type(error).__name__) from error
 
 
@@ -132,14 +136,23 @@ def _read(data: bytes) -> dict[str, Any]:
         if not isinstance(tree, dict):
             raise Refused(f"{kind_of(tree)} that is no dictionary")
         numbers: dict[Storage, NDArray[Any]] = {}
+        # Members may lie over each other, and many tensors may show the same numbers.
+        unread, unseen = len(data), MOST_SHOWN * len(data)
 
         def array(tensor: Tensor) -> NDArray[Any]:
+            nonlocal unread, unseen
             storage = tensor.storage
+            unseen -= math.prod(tensor.shape) * storage.dtype.itemsize
+            if unseen < 0:
+                raise Refused(f"tensors of more than {MOST_SHOWN} times as many bytes as the file has")
             if storage not in numbers:
                 member = members.get(f"{root}data/{storage.key}")
                 size = storage.size * storage.dtype.itemsize
                 if member is None or member.file_size != size:
                     raise Refused(f"no {size} bytes of a tensor in {root}data/{storage.key}: cut or damaged")
+                unread -= size
+                if unread < 0:
+                    raise Refused("members that lie over each other")
                 numbers[storage] = np.frombuffer(archive.read(member), storage.dtype)
             return view(numbers[storage], tensor)
 

@@ -66,3 +66,5 @@ def open_policy(
         return MappedPolicy(policy, spec, load_yaml(file, PolicyMapping) if file else PolicyMapping())
     except (DataError, CheckpointError, EncoderError, ConfigError) as error:
         raise PolicyError(f"{reference}: {error}") from error
+    except OSError as error:
+        raise PolicyError(f"{reference}: expected files that can be read, found {error}") from error

@@ -14,6 +14,7 @@ from flax.traverse_util import unflatten_dict
 from numpy.typing import NDArray
 from serl_rl.encoders.architecture import parameter_shapes
 from serl_rl.foreign.errors import ForeignError
+from serl_rl.foreign.resnet10 import ResNet10, normalized
 from serl_rl.foreign.serl.policy import SerlPolicy, open_policy, write_serl
 from serl_rl.spec import DataError
 
@@ -160,6 +161,16 @@ def test_a_checkpoint_acts_and_values_as_the_description_says(tmp_path: Path, hy
             z = reference.layer(prefix, 1, reference.layer(prefix, 0, z, member), member)
             values.append(reference.dense("modules_critic/Dense_0", z)[0])
         np.testing.assert_allclose(policy.values(moment, action[:ACTIONS]), values, rtol=0, atol=1e-5)
+
+
+def test_the_sides_of_a_picture_are_padded_each_for_itself() -> None:
+    """Of a side that is odd after some halving another place is added than of an even one."""
+    parameters = drawn_parameters(hybrid=False)
+    picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    prefix = f"{ENCODER}/encoder_{CAMERAS[0]}/pretrained_encoder/"
+    own = {n.removeprefix(prefix): values for n, values in parameters.items() if n.startswith(prefix)}
+    found, expected = ResNet10(own)(normalized(picture)), ByTheDescription(parameters).resnet(picture)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def test_orbax_and_a_written_directory_hold_the_same(tmp_path: Path) -> None:

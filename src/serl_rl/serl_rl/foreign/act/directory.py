@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from serl_config.schema import ConfigError
+from serl_config.text import shown
 
 from serl_rl.foreign.act.config import ACTION, MAX_PARAMETERS, ActConfig, parse_config
 from serl_rl.foreign.act.normalization import NEEDED, Normalization, Statistics, normalization
@@ -148,15 +149,18 @@ def _from_step(
     steps = read_json_object(source).get("steps")
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise ForeignError(source, "a list of steps", type(steps).__name__)
-    found = [step.get("registry_name", step.get("class")) for step in steps]
-    if tuple(found) != known:
-        raise ForeignError(source, f"the steps {', '.join(known)}", ", ".join(map(str, found)) or "none")
-    settings = {str(step["registry_name"]): step.get("config") or {} for step in steps}
+    if tuple(step.get("registry_name") for step in steps) != known:
+        found = [str(step.get("registry_name", step.get("class"))) for step in steps]
+        raise ForeignError(source, f"the steps {', '.join(known)}", ", ".join(found) or "none")
+    settings = {
+        name: _object(source, f"the config of {name}", step.get("config"))
+        for name, step in zip(known, steps, strict=True)
+    }
     renamed = settings.get(INPUT_STEPS[0], {}).get("rename_map")
     if renamed:
         raise ForeignError(source, "observations under their own names", f"a rename_map {renamed}")
     step = settings[wanted]
-    modes = step.get("norm_map") or {}
+    modes = _object(source, "norm_map", step.get("norm_map"))
     for feature, about in config.features.items():
         mode = config.normalization(feature)
         if modes.get(about.type, "IDENTITY") != mode and (wanted == NORMALIZER or feature == ACTION):
@@ -173,6 +177,13 @@ def _from_step(
         feature, _, kind = key.rpartition(".")
         statistics.setdefault(feature, {})[kind] = values
     return statistics
+
+
+def _object(source: Path, what: str, value: Any) -> dict[str, Any]:
+    """A JSON object that may be left out. Raises ForeignError for anything else."""
+    if value is not None and not isinstance(value, dict):
+        raise ForeignError(source, f"{what}, an object", shown(value))
+    return value or {}
 
 
 def _from_buffers(source: Path, config: ActConfig, buffers: Arrays) -> dict[str, dict[str, NDArray[np.float32]]]:

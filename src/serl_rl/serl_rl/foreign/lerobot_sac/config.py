@@ -62,7 +62,7 @@ def input_shapes(folder: Path, config: Mapping[str, Any]) -> dict[str, tuple[int
             case _:
                 expected = f"{IMAGE}s... of shape [3, H, W], {STATE} or {ENVIRONMENT} of shape [k]"
                 raise ForeignError(folder / CONFIG, expected, f"{name!r:.80} {feature!r:.80}")
-        if not all(1 <= size <= MAX_SIDE for size in shape):
+        if not all(type(size) is int and 1 <= size <= MAX_SIDE for size in shape):
             raise ForeignError(folder / CONFIG, f"{name} with sizes of 1 to {MAX_SIDE}", str(shape))
         shapes[name] = shape
     return shapes

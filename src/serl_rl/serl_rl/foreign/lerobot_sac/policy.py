@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_rl.foreign.directories import MODEL
+from serl_rl.foreign.errors import ForeignError
 from serl_rl.foreign.files import read_tensors
 from serl_rl.foreign.layers import Array, LayerNorm, Linear, relu, spatial_embeddings
 from serl_rl.foreign.lerobot_sac.config import (
@@ -74,13 +75,14 @@ class SacPolicy:
         ignored = ("log_alpha", *statistics)
         kept = {name: values for name, values in raw.items() if name not in ignored and "_target." not in name}
         tensors = TorchTensors(folder / MODEL, kept)
-        self._normalize = {name: _normalization(statistics, name) for name in self.inputs}
-        self._unnormalize = _unnormalization(statistics)
+        read = _Statistics(folder / MODEL, statistics)
+        self._normalize = {name: _normalization(read, name, shape) for name, shape in self.inputs.items()}
         resnet = config.get("vision_encoder_name") == RESNET10
         self._eyes = _Encoder(tensors, _prefix(tensors, "actor.encoder."), self.inputs, resnet)
         self._network = tensors.mlp("actor.network.net", self._eyes.width)
         self._mean = tensors.linear("actor.mean_layer", self._network.width)
         actions = len(self._mean.bias)
+        self._unnormalize = _unnormalization(read, actions)
         if "actor.std_layer.weight" in tensors:
             tensors.linear("actor.std_layer", self._network.width, actions)
         others = self._eyes
@@ -152,6 +154,9 @@ class _Encoder:
     def __init__(self, tensors: TorchTensors, prefix: str, inputs: Mapping[str, tuple[int, ...]], resnet: bool) -> None:
         self._heads: dict[str, tuple[Array, Linear, LayerNorm]] = {}
         cameras = [name for name in inputs if name.startswith(IMAGE)]
+        least = 1 if resnet else _least_side()
+        if small := [name for name in cameras if min(inputs[name][:2]) < least]:
+            raise ForeignError(tensors.source, f"pictures of {least} pixels and more", f"{small[0]} {inputs[small[0]]}")
         self._backbone = _backbone(tensors, f"{prefix}image_encoder.image_enc_layers.", resnet) if cameras else None
         self.width = 0
         for name in cameras:
@@ -197,6 +202,14 @@ def _backbone(tensors: TorchTensors, prefix: str, resnet: bool) -> Callable[[Arr
     return small
 
 
+def _least_side() -> int:
+    """Side of the smallest picture of which the small network leaves something [pixels]."""
+    side = 1
+    for kernel, stride in reversed(_SMALL):
+        side = (side - 1) * stride + kernel
+    return side
+
+
 def _prefix(tensors: TorchTensors, wanted: str) -> str:
     """The name under which the file has an encoder; LeRobot keeps one of several names of the same."""
     shared = _ALIASES if wanted == "actor.encoder." else _ALIASES[:-2]
@@ -206,31 +219,48 @@ def _prefix(tensors: TorchTensors, wanted: str) -> str:
 _BUFFER = re.compile(r"(?:.*\.)?(normalize_inputs|unnormalize_outputs|input_normalization)\.buffer_\w+\.(\w+)")
 
 
-def _normalization(statistics: Mapping[str, Array], name: str) -> Callable[[Array], Array]:
+class _Statistics:
+    """The statistics within a model's file, as LeRobot 0.3 and before left them there."""
+
+    def __init__(self, source: Path, buffers: Mapping[str, Array]) -> None:
+        self._source, self._buffers = source, buffers
+
+    def pair(self, owners: tuple[str, ...], name: str, size: int) -> tuple[str, Array, Array] | None:
+        """Two statistics (size,) of a feature behind the name of the first, "mean" or "min"; None where there are none.
+
+        Raises:
+            ForeignError: there is only one of the two, or they are of another size.
+        """
+        found = {}
+        for buffer, values in self._buffers.items():
+            *_, owner, feature, statistic = buffer.split(".")
+            if owner in owners and feature == f"buffer_{name.replace('.', '_')}":
+                found[statistic] = values.ravel()
+        if not found:
+            return None
+        for first, second in (("mean", "std"), ("min", "max")):
+            if {first, second} <= found.keys():
+                if {found[first].shape, found[second].shape} != {(size,)}:
+                    sizes = f"{found[first].shape} and {found[second].shape}"
+                    raise ForeignError(self._source, f"{first} and {second} of {name} of shape ({size},)", sizes)
+                return first, found[first], found[second]
+        raise ForeignError(self._source, f"mean and std of {name}, or min and max", ", ".join(sorted(found)))
+
+
+def _normalization(statistics: _Statistics, name: str, shape: tuple[int, ...]) -> Callable[[Array], Array]:
     """What LeRobot 0.3 and before did to an input, whose statistics lay within the model; later ones do nothing."""
-    found = _statistics(statistics, name, ("normalize_inputs", "input_normalization"))
-    if {"mean", "std"} <= found.keys():
-        mean, deviation = found["mean"], found["std"]
-        return lambda x: (x - mean) / (deviation + np.float32(1e-8))
-    if {"min", "max"} <= found.keys():
-        low, high = found["min"], found["max"]
-        return lambda x: np.float32(2.0) * (x - low) / (high - low + np.float32(1e-8)) - np.float32(1.0)
+    match statistics.pair(("normalize_inputs", "input_normalization"), name, shape[-1]):
+        case "mean", mean, deviation:
+            return lambda x: (x - mean) / (deviation + np.float32(1e-8))
+        case _, low, high:
+            return lambda x: np.float32(2.0) * (x - low) / (high - low + np.float32(1e-8)) - np.float32(1.0)
     return lambda x: x
 
 
-def _unnormalization(statistics: Mapping[str, Array]) -> Callable[[Array], Array] | None:
-    found = _statistics(statistics, "action", ("unnormalize_outputs",))
-    if {"mean", "std"} <= found.keys():
-        return lambda x: x * found["std"] + found["mean"]
-    if {"min", "max"} <= found.keys():
-        return lambda x: (x + np.float32(1.0)) / np.float32(2.0) * (found["max"] - found["min"]) + found["min"]
+def _unnormalization(statistics: _Statistics, actions: int) -> Callable[[Array], Array] | None:
+    match statistics.pair(("unnormalize_outputs",), "action", actions):
+        case "mean", mean, deviation:
+            return lambda x: x * deviation + mean
+        case _, low, high:
+            return lambda x: (x + np.float32(1.0)) / np.float32(2.0) * (high - low) + low
     return None
-
-
-def _statistics(statistics: Mapping[str, Array], name: str, owners: tuple[str, ...]) -> dict[str, Array]:
-    found = {}
-    for buffer, values in statistics.items():
-        *_, owner, feature, statistic = buffer.split(".")
-        if owner in owners and feature == f"buffer_{name.replace('.', '_')}":
-            found[statistic] = values.ravel()
-    return found

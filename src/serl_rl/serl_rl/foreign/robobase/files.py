@@ -25,6 +25,8 @@ from serl_rl.foreign.torch_archive import read_torch_archive
 TYPE: Final = "drqv2"
 PICTURE: Final = "observation.images."
 STATE_FEATURE: Final = "observation.state"
+MAX_SIZE: Final = 2**20
+"""Largest size of a feature that a directory's settings may name."""
 
 _NUMBERED = re.compile(r"(\d{1,18})_snapshot\.pt")
 _UNUSABLE: Final = {
@@ -148,7 +150,7 @@ def _read_directory(path: Path) -> DrQv2Checkpoint:
         if config.get(name, only) != only:
             raise ForeignError(path / CONFIG, f"{name} {only}", repr(config[name])[:80])
     mapping = config.get("normalization_mapping") or {}
-    if not isinstance(mapping, dict) or set(mapping.values()) - {"IDENTITY"}:
+    if not isinstance(mapping, dict) or any(mode != "IDENTITY" for mode in mapping.values()):
         raise ForeignError(path / CONFIG, "normalization_mapping of IDENTITY alone", repr(mapping)[:80])
     features = config.get("input_features")
     if not isinstance(features, dict):
@@ -209,8 +211,12 @@ def _config(architecture: Architecture) -> dict[str, Any]:
 
 def _feature(path: Path, name: str, feature: Any) -> tuple[int, ...]:
     shape = feature.get("shape") if isinstance(feature, dict) else None
-    if not isinstance(shape, list) or not shape or not all(type(size) is int and size > 0 for size in shape):
-        raise ForeignError(path / CONFIG, f"a shape of {name}", repr(feature)[:80])
+    if (
+        not isinstance(shape, list)
+        or not shape
+        or not all(type(size) is int and 1 <= size <= MAX_SIZE for size in shape)
+    ):
+        raise ForeignError(path / CONFIG, f"a shape of {name}, of sizes from 1 to {MAX_SIZE}", repr(feature)[:80])
     return tuple(shape)
 
 

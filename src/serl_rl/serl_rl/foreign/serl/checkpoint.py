@@ -8,7 +8,9 @@ writes a folder of that name, whose arrays tensorstore reads.
 from __future__ import annotations
 
 import math
+import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +25,11 @@ from serl_rl.foreign.files import read_json_object
 
 MAX_BYTES: Final = 2**30
 MAX_ARRAYS: Final = 20_000
+MAX_ENTRIES: Final = 100_000
 MAX_DEPTH: Final = 16
+MAX_AXES: Final = 8
+MAX_FILES: Final = 10_000
+MAX_CHUNKS: Final = 100_000
 PARAMETERS: Final = "params"
 
 _EXPECTED: Final = "a checkpoint of flax or orbax"
@@ -71,7 +77,7 @@ def read_parameters(path: Path) -> Arrays:
 
 def _read_file(path: Path) -> Arrays:
     try:
-        tree = msgpack.unpackb(read_bytes(path, MAX_BYTES), ext_hook=_extension, raw=False, strict_map_key=False)
+        tree = _unpacked(read_bytes(path, MAX_BYTES))
         return dict(_flat(tree, "", MAX_DEPTH, [MAX_ARRAYS]))
     except FileError as error:
         raise ForeignError(path, _EXPECTED, error.reason) from error
@@ -79,12 +85,45 @@ def _read_file(path: Path) -> Arrays:
         raise ForeignError(path, _EXPECTED, f"{type(error).__name__}: {error!s:.120}") from error
 
 
+def _unpacked(data: bytes) -> Any:
+    """The tree of a file, whose containers are counted while it is made: one byte may stand for an empty one."""
+    left = MAX_ENTRIES
+
+    def count(entries: int) -> None:
+        nonlocal left
+        left -= 1 + entries
+        if left < 0:
+            raise ValueError(f"more than {MAX_ENTRIES} entries")
+
+    def unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        count(len(pairs))
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a map with a key that is there twice")
+        return found
+
+    def counted(values: list[Any]) -> list[Any]:
+        count(len(values))
+        return values
+
+    return msgpack.unpackb(
+        data,
+        ext_hook=_extension,
+        object_pairs_hook=unique,
+        list_hook=counted,
+        max_map_len=MAX_ARRAYS,
+        max_array_len=MAX_ARRAYS,
+        raw=False,
+        strict_map_key=False,
+    )
+
+
 def _extension(code: int, data: bytes) -> NDArray[Any]:
     if code not in (_ARRAY, _SCALAR):
         raise ValueError(f"an extension {code}")
-    match msgpack.unpackb(data, raw=False):
+    match msgpack.unpackb(data, raw=False, max_array_len=MAX_AXES, max_map_len=0):
         case [list() as shape, str() as name, bytes() as content] if name in _DTYPES:
-            if not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 8:
+            if not all(type(size) is int and size >= 0 for size in shape) or len(shape) > MAX_AXES:
                 raise ValueError(f"an array of shape {shape!s:.40}")
             dtype = np.dtype(name)
             if math.prod(shape) * dtype.itemsize != len(content):
@@ -114,22 +153,46 @@ def _read_folder(path: Path) -> Arrays:
     if metadata.get("use_ocdbt") is False:
         raise ForeignError(path, "arrays in one database (ocdbt)", "a file for each")
     wanted = [keys for keys in _paths(path, metadata) if keys[0] == PARAMETERS]
-    arrays, total = {}, 0
+    _check_files(path)
+    arrays: Arrays = {}
+    size, chunks = 0, 0
     for keys in wanted:
         name = ".".join(keys)
-        store = {"driver": "ocdbt", "base": f"file://{path.absolute()}/", "path": f"{name}/"}
+        base = {"driver": "file", "path": f"{path.absolute()}/"}
+        store = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
         driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
         try:
             array = tensorstore.open({"driver": driver, "kvstore": store}, read=True).result()
-            total += math.prod(array.shape) * array.dtype.numpy_dtype.itemsize
-            if total > MAX_BYTES:
+            if array.dtype.name not in _DTYPES:
+                raise ForeignError(path, f"{name} of {', '.join(_DTYPES)}", array.dtype.name)
+            itemsize = array.dtype.numpy_dtype.itemsize
+            size += math.prod(array.shape) * itemsize
+            parts = [array.chunk_layout.read_chunk.shape, array.chunk_layout.write_chunk.shape]
+            read, written = ([max(side or 1, 1) for side in part or ()] for part in parts)  # a number has no chunks
+            chunks += math.prod(-(-side // step) for side, step in zip(array.shape, read, strict=True))
+            # A chunk is decoded as a whole, and a compressed one of zeros is tiny.
+            if max(size, math.prod(written) * itemsize) > MAX_BYTES:
                 raise ForeignError(path, f"at most {MAX_BYTES >> 20} MiB of parameters", f"more, with {name}")
+            if chunks > MAX_CHUNKS:
+                raise ForeignError(path, f"parameters in at most {MAX_CHUNKS} chunks", f"more, with {name}")
             arrays["/".join(keys)] = np.asarray(array.read().result())
         except ForeignError:
             raise
         except (ValueError, OSError, TypeError) as error:
             raise ForeignError(path, f"an array {name}", f"{error!s:.200}") from error
     return arrays
+
+
+def _check_files(path: Path) -> None:
+    """Raise ForeignError unless a folder holds nothing but files and folders: tensorstore waits for a FIFO."""
+    count = 0
+    for folder, folders, files in os.walk(path):
+        count += len(files)
+        if count > MAX_FILES:
+            raise ForeignError(path, f"at most {MAX_FILES} files", f"{count} and more")
+        for each in (*(Path(folder, name) for name in files), *(Path(folder, name) for name in folders)):
+            if not stat.S_ISREG(each.lstat().st_mode) and not stat.S_ISDIR(each.lstat().st_mode):
+                raise ForeignError(each, "a file or folder", "a link, a FIFO or a device")
 
 
 def _paths(path: Path, metadata: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

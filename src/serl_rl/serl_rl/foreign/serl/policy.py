@@ -51,6 +51,8 @@ class SerlPolicy:
         Raises:
             ForeignError: parameters are missing, of another shape, not finite, or left over.
         """
+        if empty := next((name for name, values in parameters.items() if not values.size), None):
+            raise ForeignError(source, f"numbers in {empty}", f"shape {parameters[empty].shape}")
         self.parameters = parameters
         self._arrays = PolicyArrays(parameters)
         self.inputs: dict[str, tuple[int, ...]] = {}
