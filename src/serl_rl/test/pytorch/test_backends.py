@@ -12,6 +12,7 @@ from serl_rl.backends import BackendError, create_agent
 from serl_rl.config import (
     BCConfig,
     DrQv2Config,
+    EncoderConfig,
     Gripper,
     HybridConfig,
     LearningConfig,
@@ -20,6 +21,7 @@ from serl_rl.config import (
     VICEConfig,
     VisionConfig,
 )
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.replay.buffer import Sampling, empty_batch
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage.journal import Position
@@ -31,6 +33,8 @@ torch = pytest.importorskip("torch", reason="./serl setup torch")
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
 SPEC = TransitionSpec({"front": ((1, 3, 2, 4), "float16"), "state": ((4,), "float32")}, 3, encoder="hash")
+PICTURES = TransitionSpec({"front": ((16, 24, 3), "uint8"), "state": ((4,), "float32")}, 3)
+SMALL = Encoder.random("small", 5)
 TWO_ARMS = replace(SPEC, meaning={"action": [{"name": name} for name in ("left/dx", "right/dx", "right/dy")]})
 CONFIG = LearningConfig(
     sac=SACConfig(hidden_sizes=(16, 8), critics=4, critic_subset=2, backup_entropy=True, acting_rate=0.2),
@@ -43,6 +47,10 @@ CONFIG = LearningConfig(
 )
 
 
+SEEING = ("trained encoder", "frozen encoder")
+"""Agents that see pictures: by soft actor-critic."""
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)  # more only wait for each other with networks of this size
@@ -51,26 +59,34 @@ def one_thread() -> None:
 def settings(agent: str) -> LearningConfig:
     if agent == "per_arm":
         return replace(CONFIG, policies="per_arm")
+    if agent in SEEING:
+        encoder = EncoderConfig(weights="random", frozen=agent == "frozen encoder", cached=False, shift=2)
+        return replace(CONFIG, vision=replace(CONFIG.vision, encoder=encoder))
     return replace(CONFIG, agent=agent)
+
+
+def spec_of(agent: str) -> TransitionSpec:
+    return TWO_ARMS if agent == "per_arm" else PICTURES if agent in SEEING else SPEC
 
 
 def pair(agent: str) -> tuple[Any, Any]:
     """An agent of JAX, and one of PyTorch with the same state."""
-    spec = TWO_ARMS if agent == "per_arm" else SPEC
-    first = create_agent(3, spec, settings(agent))
-    second = create_agent(7, spec, replace(settings(agent), backend="torch"))
+    spec, encoder = spec_of(agent), SMALL if agent in SEEING else None
+    first = create_agent(3, spec, settings(agent), encoder)
+    second = create_agent(7, spec, replace(settings(agent), backend="torch"), encoder)
     return first, second.with_arrays(first.arrays())
 
 
 def make_batch(agent: str, seed: int, size: int = 12) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     sampling = Sampling(action_chunk=2) if agent == "bc" else Sampling(n_step=3) if agent == "drqv2" else Sampling()
-    batch = empty_batch(SPEC, (1, 1, size), sampling)
+    batch = empty_batch(PICTURES if agent in SEEING else SPEC, (1, 1, size), sampling)
     if agent == "vice":
         batch["goal"] = empty_batch(SPEC, (1, 1, size // 3))["observation"]
     for entry in batch.values():
         for rows in entry.values() if isinstance(entry, dict) else [entry]:
-            rows[...] = rng.uniform(-1.0, 1.0, rows.shape)
+            low, high = (0, 256) if rows.dtype == np.uint8 else (-1.0, 1.0)
+            rows[...] = rng.uniform(low, high, rows.shape)
     batch["mask"][...] = rng.random(batch["mask"].shape) < 0.7
     if "valid" in batch:
         batch["valid"][...] = 1.0
@@ -87,7 +103,7 @@ def largest_difference(first: Any, second: Any) -> float:
     return max(float(np.abs(array.astype(float) - other[name].astype(float)).max()) for name, array in one.items())
 
 
-@pytest.mark.parametrize("agent", ["sac", "drqv2", "hybrid", "vice", "bc", "per_arm"])
+@pytest.mark.parametrize("agent", ["sac", "drqv2", "hybrid", "vice", "bc", "per_arm", *SEEING])
 def test_fifty_updates_are_the_same(agent):
     first, second = pair(agent)
     for number in range(50):
