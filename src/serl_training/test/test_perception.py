@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from serl_config.schema import ConfigError
-from serl_rl.config import EncoderConfig, LearningConfig, VisionConfig
+from serl_rl.backends import create_agent
+from serl_rl.config import EncoderConfig, LearningConfig, SACConfig, VisionConfig
 from serl_rl.encoders.file import EncoderError
 from serl_rl.spec import TransitionSpec
 from serl_robots.control.action import ActionSpec
@@ -59,6 +63,41 @@ def test_a_task_without_cameras_needs_no_encoder():
     assert find_encoder(STATE, settings()) is None
     spec = transition_spec(STATE, settings(), None)
     assert replace(spec, meaning={}) == TransitionSpec.from_spaces(STATE.observation_space, STATE.action_space)
+
+
+ACTING = """
+import sys
+from pathlib import Path
+
+import numpy as np
+import serl_training.actor_node
+from serl_rl.backends import make_policy
+from serl_rl.config import LearningConfig
+from serl_rl.policy.snapshot import PolicySnapshot
+from serl_tasks import get_task
+from serl_training.actor.perception import make_perception
+
+make_perception(get_task("pick_cube"), LearningConfig(backend=sys.argv[1]), 0)
+for file in sys.argv[2:]:
+    snapshot = PolicySnapshot.from_bytes(Path(file).read_bytes())
+    policy = make_policy(snapshot, None, sys.argv[1])
+    shapes = {**snapshot.observation, **(snapshot.frames.shapes if snapshot.frames else {})}
+    policy.act({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, deterministic=True)
+sys.exit(", ".join(sorted({"jax", "flax", "optax", "torch"} & sys.modules.keys())) or 0)
+"""
+
+
+def test_what_acts_on_vectors_and_on_cached_features_loads_no_backend(tmp_path: Path):
+    files, config = [], replace(settings(), sac=SACConfig(hidden_sizes=(8,)))
+    for task in (STATE, VISION):
+        spec = transition_spec(task, config, find_encoder(task, config))
+        files.append(tmp_path / f"{task.name}.safetensors")
+        files[-1].write_bytes(create_agent(0, spec, config).policy_snapshot().to_bytes())
+    for backend in ("jax", "torch"):
+        run = subprocess.run(
+            [sys.executable, "-c", ACTING, backend, *files], capture_output=True, text=True, check=False
+        )
+        assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_features_stand_for_pictures_where_the_encoder_is_frozen():
