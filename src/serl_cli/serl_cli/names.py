@@ -18,19 +18,22 @@ _NO_DRIVER = "none"
 TASKS = "config/tasks"  # folder of the files of tasks
 
 
-def check_names(file: Path, arguments: Mapping[str, str]) -> None:
+def check_names(file: Path, arguments: Mapping[str, str]) -> bool:
     """Refuse names that nothing has; arguments of launch files of others may mean something else.
 
     Args:
         file: that is launched.
         arguments: of it, by their names, with their defaults.
 
+    Returns:
+        Whether it is a launch file of ours.
+
     Raises:
         UsageError: says what there is, and what is nearest to what was given.
         ConfigError: the file of a task is wrong.
     """
     if file.name not in [each.name for each in listing("launch", ".xml").values()]:
-        return
+        return False
     task, robot, learning = (arguments.get(name, "") for name in ("task", "robot", "learning"))
     known: dict[str, Sequence[str]] = {
         "robot": robot_names(),
@@ -49,6 +52,7 @@ def check_names(file: Path, arguments: Mapping[str, str]) -> None:
         del known["learning"]
     for argument, names in known.items():
         check_name(f"{argument}:=", arguments.get(argument, ""), names)
+    return True
 
 
 def check_name(option: str, given: str, known: Sequence[str]) -> None:

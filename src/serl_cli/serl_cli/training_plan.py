@@ -6,12 +6,15 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from serl_config.optional import missing
 from serl_config.resources import listing
 from serl_config.schema import ConfigError, Field, build, config, nearest, read_yaml
 from serl_config.strict_yaml import YamlError, parse_yaml
 from serl_config.text import printable
-from serl_drivers.config import driver_names, load_driver
+from serl_drivers.config import driver_names
 from serl_launch.errors import UsageError
+from serl_launch.needs import refuse_missing
+from serl_rl.backends import BackendError, check_backend
 from serl_rl.config import LearningConfig
 from serl_rl.policy.reference import read_reference
 from serl_rl.reward.classifier_file import read_classifier
@@ -160,11 +163,7 @@ def check_driver(task: str, hardware: str) -> None:
             f"--hardware {hardware}: no driver {robot!r} in config/drivers, where there are {', '.join(known)}"
             + nearest(robot, known)
         )
-    emulated = f"{robot}_emulated"
-    if hardware == "emulated" and emulated in known:
-        emulator = load_driver(emulated).emulator
-        if emulator is not None and emulator.missing:
-            raise UsageError(f"--hardware {hardware}: {robot}: {emulator.missing}")
+    refuse_missing({"driver": robot, "hardware": hardware})
 
 
 def check_person(plan: TrainingPlan) -> None:
@@ -243,6 +242,25 @@ def resolve_learning(name: str, settings: Sequence[str]) -> dict[str, Any]:
             raise UsageError(str(error)) from error
         raise
     return values
+
+
+def check_installed(plan: TrainingPlan, learning: Mapping[str, Any]) -> None:
+    """Refuses what needs an optional package that is not installed.
+
+    Args:
+        plan: names who leads, and the project of Weights & Biases.
+        learning: the learning configuration, as of `resolve_learning`.
+
+    Raises:
+        UsageError: names the package and what brings it.
+    """
+    refuse_missing({"teleop": plan.teleop})
+    try:
+        check_backend(learning.get("backend", "jax"))
+    except BackendError as error:
+        raise UsageError(str(error)) from error
+    if plan.wandb and (line := missing(f"--wandb {plan.wandb}", ["wandb"], "wandb")):
+        raise UsageError(f"{line}; --wandb '' goes on without")
 
 
 def check_policy(plan: TrainingPlan, learning: dict[str, Any]) -> TrainingPlan:

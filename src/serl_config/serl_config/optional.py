@@ -3,7 +3,8 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -14,10 +15,24 @@ def setup_line(extra: str) -> str:
 
 def is_installed(module: str) -> bool:
     """Whether a module is there; imports nothing but the packages that it is in."""
+    if sys.modules.get(module) is not None:
+        return True
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+def missing(needed_by: str, modules: Iterable[str], extra: str) -> str:
+    """One line about modules that are not there, and what brings them; empty where all are.
+
+    Args:
+        needed_by: what cannot be done without them.
+        modules: their full names.
+        extra: what `./serl setup` calls the part that brings them.
+    """
+    absent = ", ".join(name for name in modules if not is_installed(name))
+    return f"{needed_by} needs {absent}, not installed: {setup_line(extra)} brings it" if absent else ""
 
 
 def optional_module(module: str, *, extra: str, needed_by: str, error: Callable[[str], Exception]) -> Any:

@@ -7,12 +7,12 @@ from functools import cache
 from typing import Any
 
 from serl_config.named_files import load_named
-from serl_config.optional import is_installed, setup_line
+from serl_config.optional import missing
 from serl_config.schema import ConfigError, Field, config, suggestion
 from serl_robots.control.arm_task import ArmTask
 
 from serl_config import resources
-from serl_drivers.device_kinds import KINDS
+from serl_drivers.device_kinds import KINDS, NEEDS
 
 FOLDER = "config/drivers"
 
@@ -30,8 +30,7 @@ class EmulatorConfig:
     @property
     def missing(self) -> str:
         """What is not installed, and what brings it; empty where all is there."""
-        absent = [name for name in self.modules if not is_installed(name)]
-        return f"{', '.join(absent)} not installed: {setup_line(self.extra)}" if absent else ""
+        return missing("the emulator", self.modules, self.extra)
 
 
 @config(kw_only=True)
@@ -52,6 +51,16 @@ class DriverConfig:
     gripper: dict[str, Any] = Field(
         default_factory=dict, description="`device` and settings of a gripper that is not the arm's own; empty: none"
     )
+
+    @property
+    def missing(self) -> str:
+        """One line about what its vendor's part, or the emulator, needs and is not installed; empty where all is."""
+        if self.emulator is not None:
+            line = self.emulator.missing
+        else:
+            module, extra = NEEDS.get(self.device, ("", ""))
+            line = missing(f"device {self.device!r}", [module], extra) if module else ""
+        return f"driver {self.name!r}: {line}" if line else ""
 
 
 def driver_names() -> list[str]:

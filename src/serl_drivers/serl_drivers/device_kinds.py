@@ -24,6 +24,15 @@ KINDS: Final[Mapping[str, str]] = {
 """Module of each. It has `make(robot, settings, source)`, and imports what its vendor needs in `connect`."""
 
 
+NEEDS: Final[Mapping[str, tuple[str, str]]] = {
+    "franka": ("franky", "franka"),
+    "lerobot": ("lerobot", "lerobot"),
+    "piper": ("piper_sdk", "piper"),
+    "trossen": ("trossen_arm", "trossen"),
+}
+"""Module of the vendor that a kind imports in `connect`, and what `./serl setup` calls the part that brings it."""
+
+
 def make_device(kind: str, robot: RobotModel, settings: Mapping[str, Any], source: str) -> ArmDevice:
     """A device that is not connected yet.
 

@@ -82,6 +82,8 @@ class DriverNode(Node):
         name = declare(self, "driver", "mock", "Driver: a file in config/drivers.", choices=driver_names())
         config = load_driver(name)
         check_driver(config, task, self.get_namespace())
+        if config.missing:
+            raise ValueError(config.missing)
         port = declare(self, "port", "", "Port or address of the arm; empty: that of the driver's file.")
         calibration = declare(self, "calibration", "", "Calibration of the arm; empty: that of the driver's file.")
         low_level = declare(

@@ -28,7 +28,7 @@ def emulator_command(driver: DriverConfig, port: str = "") -> list[str]:
     if emulator is None:
         raise ConfigError(f"driver {driver.name!r}: expected one with an 'emulator', found none")
     if emulator.missing:
-        raise ConfigError(f"driver {driver.name!r}: {emulator.missing}")
+        raise ConfigError(driver.missing)
     if not emulator.command:
         return []
     address = port or str(driver.settings.get("port", ""))

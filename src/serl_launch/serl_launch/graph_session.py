@@ -20,6 +20,7 @@ from serl_config.resources import find
 
 from serl_launch import domain
 from serl_launch.errors import CommandError, DomainTakenError
+from serl_launch.needs import refuse_missing
 from serl_launch.occupants import refuse_doubles
 from serl_launch.processes.events import Event, Message, OutputLine, ProcessExited, describe_code
 from serl_launch.processes.runner import LaunchRunner
@@ -111,6 +112,7 @@ class GraphSession:
             self._client.on_metrics(callback)
 
     def __enter__(self) -> Self:
+        refuse_missing(self._arguments)
         shared = domain.environment_domain() is not None
         self._domain = domain.claim(self._name, self._run_dir)
         try:

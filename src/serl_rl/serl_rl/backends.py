@@ -37,6 +37,12 @@ def check_torch() -> None:
         raise BackendError(f"backend: torch needs PyTorch, which is not installed: {setup_line('torch')} brings it")
 
 
+def check_backend(backend: Backend) -> None:
+    """Raise BackendError unless a backend is installed; imports none."""
+    if backend == "torch":
+        check_torch()
+
+
 def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None = None) -> Agent:
     """A new agent of the configured algorithm.
 

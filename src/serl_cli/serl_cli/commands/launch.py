@@ -29,12 +29,14 @@ def launch(
     """
     from serl_launch.language.launch_plan import LaunchPlan
     from serl_launch.launch_command import main
+    from serl_launch.needs import refuse_missing
     from serl_launch.occupants import refuse_doubles
 
     from serl_cli.names import check_names
 
     def check(plan: LaunchPlan) -> None:
-        check_names(plan.file, plan.arguments)
+        if check_names(plan.file, plan.arguments):
+            refuse_missing(plan.arguments)
         refuse_doubles(plan)
 
     status = main([file, *context.args], check)

@@ -62,7 +62,11 @@ def check(
         ./serl teleop check joy --seconds 10
         ./serl teleop check leader
     """
+    from serl_launch.needs import refuse_missing
+
     from serl_cli.work import check_device_node
+
+    refuse_missing({"teleop": device})
 
     check_device_node.check(device, settings, seconds, graph, namespace)
 
@@ -83,13 +87,14 @@ def lead(
         ./serl teleop lead spacemouse joy --graph my_run
     """
     from serl_config.schema import nearest
+    from serl_launch.needs import refuse_missing
 
     from serl_cli.work import lead_node
 
     unknown = [name for name in devices if name not in DEVICES]
     if unknown:
         raise UsageError(f"no device {unknown[0]!r}: there are {', '.join(DEVICES)}{nearest(unknown[0], [*DEVICES])}")
-
+    refuse_missing({"teleop": ",".join(devices)})
     lead_node.lead(devices, settings, graph, namespace)
 
 

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from serl_config.optional import is_installed, setup_line
 from serl_launch.runs import Run
 
-from serl_cli.report.wandb_follower import ARTIFACTS, EXTRA
+from serl_cli.report.wandb_follower import ARTIFACTS
 
 LOG_FILE = "wandb.log"
 PATIENCE = 120.0  # [s] for what is still to be sent when everything else is done
@@ -33,9 +32,6 @@ class WandbSink:
         """
         self._say = say
         self._followers: list[tuple[Run, subprocess.Popen[bytes]]] = []
-        if not is_installed("wandb"):
-            say(f"--wandb {project}: wandb is not installed, so it goes on without; {setup_line(EXTRA)} brings it")
-            return
         for run in runs:
             try:
                 self._followers.append((run, _start(run, project, group)))

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from serl_launch.errors import CommandError, Interrupted, UsageError
 from serl_launch.graph_session import GraphSession, around_arm, scratch_folder, simulated
+from serl_launch.needs import refuse_missing
 from serl_recording.episode import RecordingError
-from serl_recording.optional import require
 from serl_recording.registry import check_free, open_recording
 from serl_rl.storage.demonstrations import part_of
 
@@ -58,6 +58,7 @@ def record(
         check_teleop(teleop, rtf)
     else:
         _check_arm(task, hardware, teleop, alone=not (viewer or raw))
+    refuse_missing({"teleop": teleop, "raw": "" if raw is None else str(raw)})
     if path.is_dir():
         raise CommandError(f"{path} is a folder: choose a file with --out")
     if path.exists() and not force:
@@ -68,7 +69,6 @@ def record(
         raise CommandError(f"{path}: the folder {path.absolute().parent} cannot be written")
 
     if raw is not None:
-        require("mcap.writer", "--raw")
         check_free(raw, "mcap")
     from serl_interfaces.action import Record
 

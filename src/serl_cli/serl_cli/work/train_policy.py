@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from serl_config.schema import read_yaml
 from serl_launch.errors import CommandError, DomainTakenError, Interrupted
 from serl_launch.graph_session import GraphSession, around_arm, simulated
 from serl_launch.runs import Run
@@ -25,6 +26,7 @@ from serl_cli.training_plan import (
     TrainingPlan,
     check_arms,
     check_hardware,
+    check_installed,
     check_partner,
     check_policies,
     check_policy,
@@ -65,6 +67,7 @@ def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) ->
     person_settings(plan.person)
     plan = replace(plan, learning=plan.learning or get_task(plan.task).learning)
     learning = resolve_learning(plan.learning, plan.settings)
+    check_installed(plan, learning)
     check_policies(plan, learning)
     plan = check_policy(plan, learning)
     check_reward(plan)
@@ -104,6 +107,7 @@ def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool, 
     check_teleop(plan.teleop, plan.rtf)
     check_unchanged(run, plan)
     check_policy_unchanged(plan)
+    check_installed(plan, read_yaml(run.learning_file)[0])
     changed = plan != before.plan
     for member, own in members(run, plan):
         if plan.partner:

@@ -104,15 +104,6 @@ def test_names_of_other_stacks_stand_beside_ours():
     assert named(5, {"steps/free": 1.0}) == {"steps/free": 1.0, "env_steps": 5}
 
 
-def test_without_the_package_the_line_that_brings_it_is_said_and_it_goes_on(run, monkeypatch):
-    monkeypatch.setattr("serl_cli.report.wandb_sink.is_installed", lambda module: False)
-    said = []
-    with following([run], "robots", "", said.append) as sink:
-        sink.send_files()
-    assert len(said) == 1 and "./serl setup wandb" in said[0]
-    assert not run.log_dir.exists()
-
-
 @pytest.mark.parametrize(
     ("body", "words"), [("raise RuntimeError('no API key')", "no API key"), ("import no_such_part", "no_such_part")]
 )

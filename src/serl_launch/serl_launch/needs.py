@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optional packages that a graph needs: who lacks one is told what brings it, before anything starts.
+
+A node says the same, in one line, where it is started otherwise.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from serl_config.optional import missing
+
+from serl_launch.errors import UsageError
+
+_NO_DRIVER = ("", "none")
+
+
+def refuse_missing(arguments: Mapping[str, str]) -> None:
+    """Refuse a graph whose nodes need an optional package that is not installed.
+
+    Args:
+        arguments: of one of our launch files, by their names; those that are not given are as the file has them.
+
+    Raises:
+        UsageError: names the package, what needs it and what brings it.
+        ConfigError: a file that an argument names is wrong.
+    """
+    for line in _missing(arguments):
+        if line:
+            raise UsageError(line)
+
+
+def _missing(arguments: Mapping[str, str]) -> Iterator[str]:
+    if "gamepad" in arguments.get("teleop", "").split(","):
+        yield missing("a game pad", ["sdl2"], "gamepad")
+    if arguments.get("planner") == "ompl":
+        yield missing("planner:=ompl", ["ompl", "ruckig"], "planning")
+    if arguments.get("raw"):
+        yield missing("a bag of all topics", ["mcap"], "recordings")
+    driver = arguments.get("driver", "")
+    if driver not in _NO_DRIVER and arguments.get("hardware") != "mock":
+        yield _missing_of_driver(driver, emulated=arguments.get("hardware") == "emulated")
+    if arguments.get("learning") and arguments.get("task"):
+        yield _missing_of_learning(arguments)
+
+
+def _missing_of_driver(name: str, *, emulated: bool) -> str:
+    from serl_drivers.config import driver_names, load_driver
+
+    known = driver_names()
+    if emulated and f"{name}_emulated" in known:
+        name = f"{name}_emulated"
+    return load_driver(name).missing if name in known else ""
+
+
+def _missing_of_learning(arguments: Mapping[str, str]) -> str:
+    """An actor computes only where it is given pictures."""
+    from serl_rl.backends import BackendError, check_backend
+    from serl_training.link.contract import load_learning
+
+    from serl_tasks import get_task
+
+    task = get_task(arguments["task"])
+    nodes = arguments.get("learning_nodes", "true") == "true"
+    learner = arguments.get("learner", "true") == "true"
+    if nodes and (learner or task.cameras):
+        try:
+            check_backend(load_learning(arguments["learning"], task).backend)
+        except BackendError as error:
+            return str(error)
+    return ""
