@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("torch", reason="./serl setup torch")
 
 PROGRAM = """
+import os
 import sys
 
 import numpy as np
@@ -34,6 +35,8 @@ config = LearningConfig(
 )
 agent = create_agent(0, spec, config)
 for number in range(5):
+    if number == 2 and out == "dies":
+        os._exit(9)
     rng = np.random.default_rng(number)
     batch = empty_batch(spec, (1, 2, 16), Sampling(n_step=3) if name == "drqv2" else Sampling())
     for entry in batch.values():
@@ -45,14 +48,27 @@ np.savez(out, **{key.replace("/", "."): array for key, array in agent.arrays().i
 """
 
 
+def start(agent: str, meeting: Path, rank: int, count: int, out: Path | str) -> subprocess.Popen[str]:
+    arguments = [agent, str(meeting), str(rank), str(count), str(out)]
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stderr=subprocess.PIPE, text=True)
+
+
+def test_what_is_left_says_that_another_process_is_gone(tmp_path: Path):
+    left, dead = (start("sac", tmp_path / "meeting", rank, 2, out) for rank, out in enumerate(("left", "dies")))
+    _, error = left.communicate(timeout=100)
+    assert dead.wait(100) == 9
+    assert left.returncode == 1
+    assert "ParallelError: torch.distributed: process 0 of 2" in error
+
+
 @pytest.mark.parametrize("agent", ["sac", "drqv2"])
 def test_two_processes_learn_what_one_learns(agent, tmp_path: Path):
-    def start(rank: int, count: int, out: str) -> subprocess.Popen[bytes]:
-        places = [str(tmp_path / "meeting"), str(rank), str(count), str(tmp_path / out)]
-        return subprocess.Popen([sys.executable, "-c", PROGRAM, agent, *places])
-
-    running = [start(0, 1, "whole.npz"), start(0, 2, "first.npz"), start(1, 2, "second.npz")]
-    assert [process.wait(100) for process in running] == [0, 0, 0]
+    running = [
+        start(agent, tmp_path / "meeting", rank, count, tmp_path / out)
+        for rank, count, out in ((0, 1, "whole.npz"), (0, 2, "first.npz"), (1, 2, "second.npz"))
+    ]
+    errors = [process.communicate(timeout=100)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], errors
     whole, first, second = (dict(np.load(tmp_path / f"{out}.npz")) for out in ("whole", "first", "second"))
     for name, array in whole.items():
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)

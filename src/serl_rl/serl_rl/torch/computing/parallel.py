@@ -14,13 +14,28 @@ import torch
 from torch import distributed
 
 
+class ParallelError(RuntimeError):
+    """Another process of those that train together is gone, or does not answer."""
+
+
 def average(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Means of tensors over all processes, of any shapes; what they are where there is one process."""
-    count = place()[1]
+    """Means of tensors over all processes, of any shapes; what they are where there is one process.
+
+    Raises:
+        ParallelError: another process is gone.
+    """
+    rank, count = place()
     if count == 1:
         return list(tensors)
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    distributed.all_reduce(flat)
+    try:
+        distributed.all_reduce(flat)
+    except RuntimeError as error:
+        raise ParallelError(
+            f"torch.distributed: process {rank} of {count} (from 0) expected gradients of the others, and one of"
+            f" them is gone or does not answer ({error}): see why it ended, end the others, and start all of them again"
+            " from the newest checkpoint"
+        ) from error
     parts = (flat / count).split([tensor.numel() for tensor in tensors])
     return [part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
