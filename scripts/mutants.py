@@ -53,7 +53,9 @@ class Mutant:
     new: str
     """What stands there instead."""
     tests: tuple[str, ...]
-    """Files and folders, or arguments, from the root of the workspace."""
+    """Files and folders, from the root of the workspace."""
+    only: str = ""
+    """A word that the names of tests have which run, as pytest's -k; empty: all."""
 
     def of(self, text: str) -> str:
         """The text of its file with the fault in it.
@@ -98,7 +100,8 @@ def read_list(root: Path) -> list[Mutant]:
         for fault in entry["mutant"]:
             if set(fault) != {"why", "old", "new"} or fault["old"] == fault["new"]:
                 raise ListError(f"{LIST}: {entry['path']}: expected why, old and another new, found {fault}")
-            mutants.append(Mutant(PACKAGE / entry["path"], fault["why"], fault["old"], fault["new"], tests))
+            only = entry.get("only", "")
+            mutants.append(Mutant(PACKAGE / entry["path"], fault["why"], fault["old"], fault["new"], tests, only))
     return mutants
 
 
@@ -113,12 +116,13 @@ def copy_of(root: Path) -> Iterator[Path]:
         yield copy
 
 
-def run_tests(copy: Path, tests: Sequence[str], cache: Path) -> Outcome:
+def run_tests(copy: Path, tests: Sequence[str], only: str, cache: Path) -> Outcome:
     """Run tests in a copy, with what is imported from it, until the first one fails.
 
     Args:
         copy: of `copy_of`.
         tests: from its root.
+        only: a word that their names have; empty: all.
         cache: for what JAX compiles; the same for all, since most of it is the same with every fault.
     """
     environment = os.environ | {
@@ -139,6 +143,7 @@ def run_tests(copy: Path, tests: Sequence[str], cache: Path) -> Outcome:
         "no:cacheprovider",
         "-m",
         "not slow",
+        *(("-k", only) if only else ()),
         *tests,
     ]
     start = time.monotonic()
@@ -153,7 +158,7 @@ def try_mutant(root: Path, mutant: Mutant, cache: Path) -> Outcome:
     with copy_of(root) as copy:
         file = copy / mutant.file
         file.write_text(mutant.of(file.read_text(encoding="utf-8")), encoding="utf-8")
-        return run_tests(copy, mutant.tests, cache)
+        return run_tests(copy, mutant.tests, mutant.only, cache)
 
 
 def verdict(outcome: Outcome) -> str:
@@ -185,13 +190,14 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         return 1
     with tempfile.TemporaryDirectory(prefix="serl-compiled-") as folder:
         cache = Path(folder)
-        tests = sorted({name for mutant in wanted for name in mutant.tests})
-        print(f"serl: the tests without any fault: {len(tests)} files and folders", flush=True)
-        with copy_of(root) as copy:
-            outcome = run_tests(copy, tests, cache)
-        if outcome.status != PASSED:
-            print(outcome.output, "serl: error: the tests fail without any fault", sep="\n", file=sys.stderr)
-            return 1
+        for only in sorted({mutant.only for mutant in wanted}):
+            tests = sorted({name for mutant in wanted if mutant.only == only for name in mutant.tests})
+            print(f"serl: the tests without any fault: {len(tests)} files and folders {only}".rstrip(), flush=True)
+            with copy_of(root) as copy:
+                outcome = run_tests(copy, tests, only, cache)
+            if outcome.status != PASSED:
+                print(outcome.output, "serl: error: the tests fail without any fault", sep="\n", file=sys.stderr)
+                return 1
         survived = 0
         with ThreadPoolExecutor(options.jobs) as pool:
             outcomes = pool.map(lambda mutant: try_mutant(root, mutant, cache), wanted)

@@ -82,6 +82,17 @@ def test_all_noticed_is_a_success_and_words_choose(small, capsys):
     assert "no fault has any of the words ['w7']" in capsys.readouterr().err
 
 
+def test_tests_of_other_names_do_not_notice_where_only_some_run(small, capsys):
+    root = small(("2 * x", "3 * x"))
+    file, fault = root / "src/serl_rl/test/mutants.toml", "only = 'three'\n[[file.mutant]]"
+    file.write_text(file.read_text(encoding="utf-8").replace("[[file.mutant]]", fault), encoding="utf-8")
+    other = root / "src/serl_rl/test/test_double.py"
+    other.write_text(TEST.replace("6", "9") + "\ndef test_three_times():\n    pass\n", encoding="utf-8")
+    other.write_text(other.read_text().replace("def test_three():", "def test_first():"), encoding="utf-8")
+    assert mutants.main([], root) == 1
+    assert "double.py: w0: SURVIVED" in capsys.readouterr().out
+
+
 def test_a_fault_that_breaks_the_import_is_not_taken_for_noticed(small, capsys):
     assert mutants.main([], small(("def double", "def single"))) == 1
     assert "NO ANSWER: pytest ended with status 2" in capsys.readouterr().out
