@@ -19,7 +19,8 @@ import sys
 import numpy as np
 import torch
 from serl_rl.backends import create_agent
-from serl_rl.config import DrQv2Config, LearningConfig, SACConfig, TorchConfig
+from serl_rl.config import DrQv2Config, EncoderConfig, LearningConfig, SACConfig, TorchConfig, VisionConfig
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.replay.buffer import Sampling, empty_batch, map_batch
 from serl_rl.spec import TransitionSpec
 
@@ -27,13 +28,17 @@ name, file, rank, count, out = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(s
 torch.set_num_threads(1)
 if count > 1:
     torch.distributed.init_process_group("gloo", init_method="file://" + file, rank=rank, world_size=count)
-spec = TransitionSpec({"state": ((3,), "float32")}, 2)
+seen = {"state": ((3,), "float32")}
+if name == "sac":
+    seen["front"] = ((16, 24, 3), "uint8")
+spec = TransitionSpec(seen, 2)
 config = LearningConfig(
     backend="torch", agent=name, torch=TorchConfig(device="cpu"),
     sac=SACConfig(hidden_sizes=(8,), critics=3, critic_subset=2, backup_entropy=True),
     drqv2=DrQv2Config(hidden_sizes=(8,)),
+    vision=VisionConfig(encoder=EncoderConfig(weights="random", frozen=False, shift=2), embeddings=2, width=5),
 )
-agent = create_agent(0, spec, config)
+agent = create_agent(0, spec, config, Encoder.random("small", 0) if name == "sac" else None)
 for number in range(5):
     if number == 2 and out == "dies":
         os._exit(9)
@@ -41,7 +46,8 @@ for number in range(5):
     batch = empty_batch(spec, (1, 2, 16), Sampling(n_step=3) if name == "drqv2" else Sampling())
     for entry in batch.values():
         for rows in entry.values() if isinstance(entry, dict) else [entry]:
-            rows[...] = rng.uniform(-1.0, 1.0, rows.shape)
+            low, high = (0, 256) if rows.dtype == np.uint8 else (-1.0, 1.0)
+            rows[...] = rng.uniform(low, high, rows.shape)
     own = slice(rank * 16 // count, (rank + 1) * 16 // count)
     agent, _ = agent.update(map_batch(lambda rows: rows[:, :, own], batch))
 np.savez(out, **{key.replace("/", "."): array for key, array in agent.arrays().items()})
@@ -70,6 +76,8 @@ def test_two_processes_learn_what_one_learns(agent, tmp_path: Path):
     errors = [process.communicate(timeout=100)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], errors
     whole, first, second = (dict(np.load(tmp_path / f"{out}.npz")) for out in ("whole", "first", "second"))
+    seeing = agent == "sac"
     for name, array in whole.items():
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-        np.testing.assert_allclose(first[name], array, rtol=1e-4, atol=2e-6, err_msg=name)
+        # Adam makes steps of one size of whatever slopes, so of what pictures hardly move, too.
+        np.testing.assert_allclose(first[name], array, rtol=1e-4, atol=1e-4 if seeing else 2e-6, err_msg=name)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 
 from serl_rl.torch.computing import random
+from serl_rl.torch.computing.parallel import own_rows
 
 
 def random_shift(key: torch.Tensor, images: torch.Tensor, shift: int) -> torch.Tensor:
@@ -14,7 +15,11 @@ def random_shift(key: torch.Tensor, images: torch.Tensor, shift: int) -> torch.T
     Random crops of the padded image (Kostrikov et al., DrQ, arXiv 2004.13649).
     """
     batch, height, width, _ = images.shape
-    dy, dx = random.randint(key, (2, batch, 1), -shift, shift + 1)
+
+    def draw(shape: tuple[int, ...]) -> torch.Tensor:
+        return random.randint(key, (2, shape[0], 1), -shift, shift + 1).movedim(1, 0)
+
+    dy, dx = own_rows(draw, (batch, 2, 1)).movedim(0, 1)
     device = images.device
     rows = torch.clamp(torch.arange(height, device=device) + dy, 0, height - 1)
     columns = torch.clamp(torch.arange(width, device=device) + dx, 0, width - 1)
