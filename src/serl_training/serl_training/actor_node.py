@@ -60,7 +60,7 @@ from serl_training.env.graph_reset import (
 )
 from serl_training.env.graph_turns import TurnReset, WorldReset
 from serl_training.env.stamps import StampedEnv
-from serl_training.graph_jax import declare_compile_cache, prepare
+from serl_training.graph_jax import declare_compile_cache, prepare, prepare_backend
 from serl_training.link.contract import LEARNING, MAPPING, POLICY, SIMULATED, find_policy, load_learning
 from serl_training.link.fixed_policy import FixedPolicy
 from serl_training.link.graph_id import GRAPH_ID
@@ -145,11 +145,14 @@ class ActorNode(Node):
         )
         self._demonstration_pictures = cast(PictureStorage, pictures)
         cache = declare_compile_cache(self)
+        policy = declare(self, "policy", "", POLICY)
         if self._task.cameras:
-            prepare(self, cache)
+            prepare_backend(self, cache, self._learning.backend)
+            if policy and self._learning.backend != "jax":
+                prepare(self, cache)  # networks of imported policies are those of JAX
         own_seed = zlib.crc32(f"{self._seed}/{self._actor_id}".encode())
         self._imported = find_policy(
-            declare(self, "policy", "", POLICY),
+            policy,
             declare(self, "mapping", "", MAPPING),
             self._task,
             self._learning,

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Node `reward_classifier`: judges the pictures of the task's cameras with a trained classifier."""
 
-import os
 import threading
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from serl_ros.qos import LATCHED, RELIABLE_10
 from serl_interfaces.msg import EpisodeStatus, Reward
 from serl_tasks import get_task, task_names
 from serl_training.env.graph_cameras import CameraError, CameraInputs
+from serl_training.graph_jax import use_one_core
 from serl_training.link.contract import LEARNING, load_learning
 from serl_training.reward.judging import PictureJudge, fill
 from serl_training.reward.reward_frames import check_source, frame_source
@@ -47,8 +47,7 @@ class ClassifierNode(Node):
         )
         if not path:
             raise ValueError("parameter 'classifier' of node 'reward_classifier': expected a file, found nothing")
-        # One core is enough, the others belong to the graph and the learner.
-        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+        use_one_core(backend)
         classifier = load_classifier(Path(path), find, backend)
         info = classifier.info
         check_source(path, info.source, frame_source(task, info.source.stages))

@@ -27,12 +27,23 @@ def prepare_backend(node: Node, cache: str, backend: str) -> None:
     if backend == "jax":
         prepare(node, cache)
         return
-    check_torch()
     if cache:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache).with_name("inductor")))
-    from serl_rl.torch.computing.device import use_one_core
+    use_one_core(backend)
 
-    use_one_core()
+
+def use_one_core(backend: str) -> None:
+    """Let what computes do so with one thread: the other cores are the graph's. To be called before JAX is imported.
+
+    Raises:
+        ValueError: the backend is not installed.
+    """
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    if backend == "torch":
+        check_torch()
+        from serl_rl.torch.computing.device import use_one_core as with_one_thread
+
+        with_one_thread()
 
 
 def prepare(node: Node, cache: str) -> None:
@@ -43,8 +54,7 @@ def prepare(node: Node, cache: str) -> None:
     Raises:
         ValueError: JAX finds nothing to compute on.
     """
-    # One core is the learner's, the others are the graph's.
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    use_one_core("jax")
     from serl_rl.jax import compile_cache
 
     compile_cache.check_backend()

@@ -100,6 +100,30 @@ def test_what_acts_on_vectors_and_on_cached_features_loads_no_backend(tmp_path: 
         assert (run.returncode, run.stderr) == (0, "")
 
 
+SEEING = """
+import sys
+
+from serl_rl.config import EncoderConfig, LearningConfig, VisionConfig
+from serl_tasks import get_task
+from serl_training.actor.perception import make_perception
+from serl_training.graph_jax import prepare_backend
+
+prepare_backend(None, "", "torch")
+vision = VisionConfig(encoder=EncoderConfig(weights="random"))
+assert make_perception(get_task("pick_cube_vision"), LearningConfig(backend="torch", vision=vision), 0).encoder
+import torch
+
+assert torch.get_num_threads() == 1, "the other cores are the graph's"
+sys.exit(", ".join({"jax", "flax", "optax"} & sys.modules.keys()) or 0)
+"""
+
+
+def test_what_sees_by_pytorch_has_one_thread_and_no_jax():
+    pytest.importorskip("torch", reason="./serl setup torch")
+    run = subprocess.run([sys.executable, "-c", SEEING], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_features_stand_for_pictures_where_the_encoder_is_frozen():
     weights = find_encoder(VISION, settings())
     assert weights is not None
