@@ -163,10 +163,15 @@ def tasks_of_run(run: Run, plan: TrainingPlan) -> Iterator[list[str]]:
         yield [note for config in configs for note in stack.enter_context(task_of_run(config))]
 
 
-def check_unchanged(run: Run, plan: TrainingPlan) -> None:
+def check_unchanged(run: Run, plan: TrainingPlan, *, apart_from: str = "") -> None:
     """Refuses to go on with a run that a learner works on, or whose data were made with other settings.
 
     What the learner alone can tell, as which encoder has which weights, it refuses itself.
+
+    Args:
+        run: to go on with.
+        plan: of the run.
+        apart_from: a learning setting that may have changed.
 
     Raises:
         CommandError: names the run's file and what is different, field by field.
@@ -187,6 +192,8 @@ def check_unchanged(run: Run, plan: TrainingPlan) -> None:
                 f"{run.path}: the graph {graph.name!r} (process {graph.pid}) trains it already; end it first"
             )
     stored, found = runs.read_config(run).get("learning"), read_yaml(run.learning_file)[0]
+    if apart_from and isinstance(stored, dict):
+        stored, found = ({**each, apart_from: None} for each in (stored, found))
     if isinstance(stored, dict) and (words := differences(stored, found)):
         raise CommandError(
             f"{run.learning_file}: was changed since the run was begun: {'; '.join(words)}; restore it, or begin a new "

@@ -157,6 +157,19 @@ def test_a_run_is_converted_to_another_backend_and_only_its_settings_change(run,
     check_unchanged(run, plan())
 
 
+def test_a_conversion_that_was_killed_is_done_again(run, monkeypatch) -> None:
+    """The settings were written, and config.yaml, which says that they are the run's, was not."""
+    monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
+    monkeypatch.setattr(backends, "is_installed", lambda name: True)
+    run.learning_file.write_text("utd_ratio: 4\nbackend: torch\n")
+    with pytest.raises(CommandError, match="was changed since the run was begun: backend"):
+        check_unchanged(run, plan())
+    assert main(["checkpoint", "convert", "x", "--backend", "torch"]) == 0
+    check_unchanged(run, plan())
+    run.learning_file.write_text("utd_ratio: 5\nbackend: torch\n")
+    assert main(["checkpoint", "convert", "x", "--backend", "jax"]) == 1
+
+
 def test_a_run_is_not_converted_to_a_backend_that_is_not_installed(run, monkeypatch, capsys) -> None:
     monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
     monkeypatch.setattr(backends, "is_installed", lambda name: False)

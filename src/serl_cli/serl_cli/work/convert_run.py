@@ -35,7 +35,7 @@ def convert(run: Run, backend: Backend) -> Backend:
         if backend == "torch":
             check_torch()
         for member, own in members(run, plan):
-            check_unchanged(member, own)
+            check_unchanged(member, own, apart_from="backend")  # as a conversion leaves it that was killed
             latest(member.path / CHECKPOINTS)
         before = load_learning(str(run.learning_file), get_task(plan.task)).backend
     except (BackendError, CheckpointError, ConfigError) as error:

@@ -117,6 +117,8 @@ def test_a_sac_configuration_of_lerobot(tmp_path: Path, capsys: pytest.CaptureFi
     ("settings", "message"),
     [
         ({"policy": {"type": "act"}}, "policy.type: expected sac or drqv2"),
+        ({"policy": {"type": ["sac"]}}, "policy.type: expected sac or drqv2"),
+        ({"policy": {"type": "drqv2", "stddev_schedule": 10**400}}, "policy.stddev_schedule: expected a number"),
         ({"policy": {"type": "sac", "temperature": 1}}, "policy.temperature: expected a setting of LeRobot"),
         ({"policy": {"type": "sac", "discount": 2.0}}, "policy.discount: expected a number from 0 to"),
         ({"policy": {"type": "sac", "discount": "0.9"}}, "policy.discount: expected a number"),
@@ -133,6 +135,20 @@ def test_nothing_is_written_where_a_setting_cannot_be_used(
     assert run(tmp_path, settings) != 0
     assert message in capsys.readouterr().err
     assert not (tmp_path / "config").exists()
+
+
+def test_settings_that_are_lists_where_words_are_expected_have_no_counterpart(tmp_path: Path) -> None:
+    assert run(tmp_path, {"env": {"wrapper": {"control_mode": ["gamepad"]}}}) == 0
+
+
+def test_of_two_files_none_is_left_where_one_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "tasks").touch()
+    assert run(tmp_path, {"policy": {"type": "sac", "discount": 0.5}}) != 0
+    assert "cannot be written" in capsys.readouterr().err
+    assert not list((tmp_path / "config" / "learning").iterdir())
 
 
 def test_unknown_settings_can_be_listed_and_files_are_not_written_over(

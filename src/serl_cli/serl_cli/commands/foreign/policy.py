@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``serl policy``: policies that other stacks made, in and out."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -78,7 +79,7 @@ def import_act(
     """
     from serl_cli.work.convert_act import import_policy
 
-    path = out or Path(f"{source.resolve().name}.safetensors")
+    path = out or Path(f"{Path(os.path.realpath(source)).name}.safetensors")
     check_free(path, force)
     import_policy(source, path, typer.echo)
 

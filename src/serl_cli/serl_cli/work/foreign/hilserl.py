@@ -48,13 +48,14 @@ def translate(settings: Mapping[str, Any], task: Mapping[str, Any], *, skip_unkn
     """
     result = Translation(dict(task))
     found = dict(leaves(settings, _WHOLE))
-    if "policy.type" in found and (kind := found["policy.type"]) not in _AGENTS:
+    kind = found.get("policy.type", "sac")
+    if not isinstance(kind, str) or kind not in _AGENTS:
         raise SettingError("policy.type", " or ".join(_AGENTS), kind)
     crops = _crops(_camera_sizes(found.get("env.robot.cameras")))
     for path, value in sorted(found.items(), key=_order):
         if path in _CROPS:
             crops(result, path, value)
-        elif (rule := _rule(path, found.get("policy.type", "sac"))) is not None:
+        elif (rule := _rule(path, kind)) is not None:
             rule(result, path, value)
         elif skip_unknown:
             result.drop(path, value, "unknown here; nothing was done about it")
@@ -172,7 +173,7 @@ def _schedule(result: Translation, path: str, value: Any) -> None:
     found = re.fullmatch(pattern, value) if isinstance(value, str) else None
     try:
         start, end, steps = (float(part) for part in found.groups()) if found else (float(value), float(value), 1.0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SettingError(path, "a number or linear(start,end,steps)", value) from None
     result.learn(path, value, "drqv2.noise_start", number(path, start, 0, 2))
     result.learn(path, value, "drqv2.noise_end", number(path, end, 0, 2))
@@ -320,7 +321,7 @@ def _robot(result: Translation, path: str, value: Any) -> None:
 
 
 def _leads(result: Translation, path: str, value: Any) -> None:
-    ours = {"gamepad": "gamepad", "leader": "joint_leader", "leader_automatic": "joint_leader"}.get(value)
+    ours = {"gamepad": "gamepad", "leader": "joint_leader", "leader_automatic": "joint_leader"}.get(str(value))
     if ours is None:
         result.drop(path, value, "no such device here: --teleop has spacemouse, gamepad, leader and others")
     else:

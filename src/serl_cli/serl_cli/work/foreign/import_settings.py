@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +61,39 @@ def import_settings(
     except (SettingError, ConfigError) as error:
         raise CommandError(f"{printable(source)}: {error}") from error
     own = {key: result.task[key] for key in result.task if key in result.changed}
-    description = f"As {extended}, with what {source.name} says."
+    description = f"As {extended}, with what {printable(source.name)} says."
     task = {"name": name, "extends": extended, "description": description, "learning": name, **own}
-    files = {out / "config/tasks" / f"{name}.yaml": task, out / "config/learning" / f"{name}.yaml": result.learning}
+    # The learning settings first: a task of which they are missing could not be used.
+    files = {out / "config/learning" / f"{name}.yaml": result.learning, out / "config/tasks" / f"{name}.yaml": task}
     for path in files:
         if path.exists():
             raise CommandError(f"{path} exists: choose another --name or --out")
     for outcome in result.outcomes:
         say(_line(outcome))
-    for path, content in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
-        write_whole(path, (_HEAD.format(source.name.replace("\n", " ")) + text).encode())
+    head = _HEAD.format(printable(source.name))
+    _write_all(
+        {
+            path: head + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
+            for path, content in files.items()
+        }
+    )
     kept = sum(bool(outcome.target) for outcome in result.outcomes)
     say(f"{kept} settings were taken over, {len(result.outcomes) - kept} have no counterpart")
     say(f"{' and '.join(map(str, files))} are written: read them, then ./serl train {name}")
+
+
+def _write_all(texts: Mapping[Path, str]) -> None:
+    """Write new files, all or none. Raises CommandError."""
+    written: list[Path] = []
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, text.encode())
+            written.append(path)
+    except OSError as error:
+        for each in written:
+            each.unlink()
+        raise CommandError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _line(outcome: Outcome) -> str:
