@@ -16,10 +16,12 @@ from serl_launch.errors import UsageError
 from serl_launch.needs import refuse_missing
 from serl_rl.backends import BackendError, check_backend
 from serl_rl.config import LearningConfig
+from serl_rl.imported.opening import PolicyError
 from serl_rl.policy.reference import read_reference
 from serl_rl.reward.classifier_file import read_classifier
 from serl_rl.spec import DataError
 from serl_tasks.pair import PairError, check_pair
+from serl_training.link.contract import check_imported
 from serl_training.reward.reward_frames import check_source, frame_source
 
 from serl_cli.names import check_task
@@ -272,7 +274,8 @@ def check_policy(plan: TrainingPlan, learning: dict[str, Any]) -> TrainingPlan:
             proposals.
 
     Raises:
-        UsageError: there is no such policy, the settings cannot improve one, or improve one and none is named.
+        UsageError: there is no such policy, or none for the task, the settings cannot improve one, or improve one and
+            none is named.
     """
     improve = (learning.get("sac") or {}).get("improve", "none")
     if not plan.from_policy:
@@ -291,8 +294,9 @@ def check_policy(plan: TrainingPlan, learning: dict[str, Any]) -> TrainingPlan:
     if improve == "none":
         learning["sac"] = (learning.get("sac") or {}) | {"improve": DEFAULT_IMPROVE}
     try:
-        build(LearningConfig, learning, f"--from-policy {reference}")
-    except ConfigError as error:
+        config = build(LearningConfig, learning, f"--from-policy {reference}")
+        check_imported(str(reference), plan.mapping, get_task(plan.task), config)
+    except (ConfigError, PolicyError) as error:
         raise UsageError(str(error)) from error
     return replace(plan, from_policy=str(reference), policy_fingerprint=fingerprint)
 

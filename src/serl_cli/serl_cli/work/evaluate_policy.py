@@ -11,8 +11,11 @@ from rich.console import Console
 from serl_launch.errors import CommandError, Interrupted, UsageError
 from serl_launch.graph_session import GraphSession, scratch_folder, simulated
 from serl_launch.runs import Run
+from serl_rl.config import LearningConfig
+from serl_rl.imported.opening import PolicyError
 from serl_rl.policy.reference import read_reference
 from serl_rl.spec import DataError
+from serl_training.link.contract import check_imported
 
 from serl_cli.names import check_task
 from serl_cli.report import turns
@@ -20,6 +23,7 @@ from serl_cli.run_config import members, read_run_config, tasks_of_run
 from serl_cli.training_plan import TrainingPlan, check_partner
 from serl_launch import runs
 from serl_rl import checkpoint
+from serl_tasks import get_task
 
 
 def evaluate(
@@ -99,7 +103,8 @@ def evaluate_imported(
     check_task(task)
     try:
         reference = read_reference(policy)
-    except DataError as error:
+        check_imported(policy, str(mapping or ""), get_task(task), LearningConfig())
+    except (DataError, PolicyError) as error:
         raise UsageError(f"--policy: {error}") from error
     console = Console(file=sys.stderr if json_output else sys.stdout)
     try:

@@ -62,6 +62,17 @@ def open_own(path: Path, spec: TransitionSpec, find: Callable[[str], Path], worl
     return _Looking(make_policy(snapshot), make_frame_encoder(weights, settings, 0), weights, spec)
 
 
+def check_own(path: Path, spec: TransitionSpec) -> None:
+    """Look whether there is a policy at a path, and, if it looks at no pictures, whether it is for these observations.
+
+    Raises:
+        DataError, CheckpointError: as `open_own`.
+    """
+    snapshot = _snapshot(path)
+    if snapshot.frames is None:
+        make_policy(snapshot).check(spec)
+
+
 def _snapshot(path: Path) -> PolicySnapshot:
     if path.is_file():
         try:

@@ -13,9 +13,9 @@ from serl_rl.base_action import with_base_action
 from serl_rl.config import LearningConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.loading import load_encoder
-from serl_rl.imported.opening import PolicyError, open_policy
+from serl_rl.imported.opening import PolicyError, check_policy, open_policy
 from serl_rl.policy.acting_policy import ActingPolicy
-from serl_rl.policy.reference import read_reference
+from serl_rl.policy.reference import PolicyReference, read_reference
 from serl_rl.spec import ArraySpec, DataError, Plausible, TransitionSpec
 from serl_robots.model.robot import load_robot
 
@@ -78,12 +78,31 @@ def find_policy(
             )
         return None
     spec = transition_spec(task, without_history(config), None)
+    file = Path(mapping).absolute() if mapping else None
+    return open_policy(_reference(text), spec, find, mapping=file, world=task.world if simulated else None)
+
+
+def check_imported(text: str, mapping: str, task: Task, config: LearningConfig) -> None:
+    """Look, before anything is started, whether `find_policy` will find the policy; no backend is needed for that.
+
+    Args:
+        text: `KIND:PATH`.
+        mapping: path of its mapping file; empty: that in its folder, or none.
+        task: whose observations it gets.
+        config: of the learning.
+
+    Raises:
+        PolicyError: its files cannot be read, or it is not for this task.
+    """
+    spec = transition_spec(task, without_history(config), None)
+    check_policy(_reference(text), spec, mapping=Path(mapping).absolute() if mapping else None)
+
+
+def _reference(text: str) -> PolicyReference:
     try:
-        reference = read_reference(text)
+        return read_reference(text)
     except DataError as error:
         raise PolicyError(str(error)) from error
-    file = Path(mapping).absolute() if mapping else None
-    return open_policy(reference, spec, find, mapping=file, world=task.world if simulated else None)
 
 
 def find_encoder(task: Task, config: LearningConfig, *, simulated: bool = False) -> Encoder | None:

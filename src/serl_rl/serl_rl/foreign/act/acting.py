@@ -7,6 +7,7 @@ The network itself is given: `serl_rl.backends.make_act_policy` finds one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from serl_rl.foreign.act.config import ACTION, ENV_STATE, STATE
 from serl_rl.foreign.act.directory import ActCheckpoint
+from serl_rl.foreign.act.file import open_act
 from serl_rl.spec import DataError
 
 Array = NDArray[np.float32]
@@ -69,6 +71,19 @@ class TemporalEnsemble:
         made = np.stack([each[newest - index] for index, each in enumerate(self._chunks)])
         weights = self._weights[: len(made)]
         return (weights @ made / weights.sum()).astype(np.float32)
+
+
+def read_policy(path: Path) -> ActPolicy:
+    """The ACT policy in a directory of LeRobot's or a file of ours, without its network: to look at what it takes.
+
+    Raises:
+        ForeignError: it is neither, or damaged.
+    """
+
+    def predict(inputs: Mapping[str, NDArray[Any]]) -> Array:
+        raise NotImplementedError("this policy was opened to be looked at, not to act")
+
+    return ActPolicy(open_act(path), predict)
 
 
 class ActPolicy:
