@@ -2,6 +2,10 @@
 """LeRobot runs with the packages that are here, which are newer than those that it asks for."""
 
 import fractions
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,3 +64,27 @@ def test_what_is_no_video_is_named(tmp_path):
     path.write_bytes(b"no film")
     with pytest.raises(OSError, match=r"film\.mp4"):
         VideoReader(str(path))
+
+
+def test_the_commands_of_the_workspace_are_those_of_lerobot(monkeypatch):
+    from serl_lerobot import __main__ as commands
+
+    ran = []
+    monkeypatch.setattr(commands, "load", lambda module: SimpleNamespace(main=lambda: ran.append((module, sys.argv))))
+    monkeypatch.setattr(sys, "argv", ["/bin/lerobot-edit-dataset", "--root=x"])
+    commands.command()
+    monkeypatch.setattr(sys, "argv", ["serl_lerobot", "edit-dataset", "--root=x"])
+    commands.main()
+    assert ran == [("lerobot.scripts.lerobot_edit_dataset", ["lerobot-edit-dataset", "--root=x"])] * 2
+
+
+def test_the_environment_finds_them_before_those_of_its_distribution():
+    command = shutil.which("lerobot-record")
+    assert command is not None and Path(command).parts[-3:-1] == ("serl_lerobot", "bin"), command
+
+
+def test_lerobot_finds_the_plugins_by_itself():
+    compat.load("lerobot.utils.import_utils").register_third_party_plugins()
+    for module, name in (("robots", "Robot"), ("teleoperators", "Teleoperator"), ("cameras", "Camera")):
+        config = getattr(compat.load(f"lerobot.{module}"), f"{name}Config")
+        assert "serl" in config.get_known_choices()

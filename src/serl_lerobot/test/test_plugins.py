@@ -43,20 +43,21 @@ def graph(processes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> An
     return processes
 
 
-def run(graph: Any, *arguments: str) -> None:
-    """A command of LeRobot to its end."""
-    process = graph.start(sys.executable, "-m", "serl_lerobot", *arguments)
+def run(graph: Any, command: str, *arguments: str) -> None:
+    """A command of LeRobot to its end, as it is typed in a shell of the workspace."""
+    process = graph.start(command, *arguments)
     assert process.wait(300.0) == 0, process.output
 
 
 def test_lerobot_records_the_person_of_the_graph_and_then_a_policy_of_its_own(graph: Any, tmp_path: Path) -> None:
     shown = ("--dataset.repo_id=test/shown", f"--dataset.root={tmp_path / 'shown'}", "--dataset.num_episodes=2")
     person = ("--teleop.type=serl", f"--teleop.task={TASK}", "--dataset.episode_time_s=3")
-    run(graph, "record", *RECORD, *shown, *person)
+    run(graph, "lerobot-record", *RECORD, *shown, *person)
     av, datasets = compat.load("av"), compat.load("lerobot.datasets.lerobot_dataset")
     dataset = datasets.LeRobotDataset("test/shown", root=tmp_path / "shown")
     assert dataset.num_episodes == 2
     assert dataset.meta.features["action"]["names"] == [*action_features(TASK)]
+    assert dataset[0]["observation.images.front"].shape == (3, 128, 128)  # decoded from the film
     rows = dataset.hf_dataset.with_format("numpy")
     actions, states = np.array(rows["action"][:]), np.array(rows["observation.state"][:])
     assert len(actions) > 20 and np.abs(actions[:, :3]).max() > 0.5  # somebody led
@@ -67,7 +68,7 @@ def test_lerobot_records_the_person_of_the_graph_and_then_a_policy_of_its_own(gr
 
     save_policy(dataset, tmp_path / "policy")
     acted = ("--dataset.repo_id=test/eval_acted", f"--dataset.root={tmp_path / 'acted'}", "--dataset.num_episodes=1")
-    run(graph, "record", *RECORD, *acted, f"--policy.path={tmp_path / 'policy'}", "--dataset.episode_time_s=3")
+    run(graph, "lerobot-record", *RECORD, *acted, f"--policy.path={tmp_path / 'policy'}", "--dataset.episode_time_s=3")
     acted_by = datasets.LeRobotDataset("test/eval_acted", root=tmp_path / "acted")
     assert acted_by.num_episodes == 1 and len(acted_by) >= 1
 

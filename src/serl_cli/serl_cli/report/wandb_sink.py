@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from serl_launch.processes.events import describe_code
 from serl_launch.runs import Run
 
 from serl_cli.report.wandb_follower import ARTIFACTS
@@ -73,7 +74,11 @@ class WandbSink:
                 self._say(f"{line} `wandb sync` sends what is in {run.path / 'wandb'}; log: {log}")
                 continue
             if status:
-                self._say(f"W&B has not everything of {run.name}; the run has. Log: {log}: {_last_line(log)}")
+                why = describe_code(status) if status < 0 else _last_line(log)
+                self._say(
+                    f"W&B has not everything of {run.name}; the run has: ./serl train --resume with --wandb sends it. "
+                    f"Log: {log}: {why}"
+                )
 
 
 def _start(run: Run, project: str, group: str) -> "subprocess.Popen[bytes]":

@@ -105,7 +105,12 @@ def test_names_of_other_stacks_stand_beside_ours():
 
 
 @pytest.mark.parametrize(
-    ("body", "words"), [("raise RuntimeError('no API key')", "no API key"), ("import no_such_part", "no_such_part")]
+    ("body", "words"),
+    [
+        ("raise RuntimeError('no API key')", "no API key"),
+        ("import no_such_part", "no_such_part"),
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
+    ],
 )
 def test_one_that_fails_is_told_in_one_line(run, double, wait_until, body, words):
     double(body)
