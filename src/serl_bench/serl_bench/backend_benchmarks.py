@@ -58,4 +58,25 @@ BACKEND_BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.library.act:act_train_ratio",
         by_default=False,
     ),
+    Benchmark(
+        "act_rl_gain",
+        "pick_cube_vision: success of an ACT policy of few demonstrations after at most 3000 env steps of online "
+        "learning, worst seed; beside it, before, and distilled into a directory that LeRobot's own class runs "
+        "(./serl setup lerobot)",
+        "%",
+        "more",
+        95,
+        "serl_bench.graph.act_improvement:act_rl_gain",
+        by_default=False,
+    ),
+    Benchmark(
+        "act_against_lerobot",
+        "pick_cube_vision: success of a small ACT trained in JAX minus that of the same one trained by LeRobot's class "
+        "and optimizer, same recordings, first weights and epochs, 50 same starts, worst seed (./serl setup lerobot)",
+        "%",
+        "more",
+        -10,
+        "serl_bench.graph.act_trainers:act_against_lerobot",
+        by_default=False,
+    ),
 )

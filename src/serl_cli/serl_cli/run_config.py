@@ -55,6 +55,11 @@ def members(run: Run, plan: TrainingPlan) -> list[tuple[Run, TrainingPlan]]:
     return [(Run(run.path / task), replace(plan, task=task, partner="")) for task in plan.tasks]
 
 
+def act_directory(run: Run) -> Path:
+    """Where a run with the learning `act` has its policy, as LeRobot loads it."""
+    return run.path / "act"
+
+
 def resolved_task(name: str) -> dict[str, Any]:
     """Everything that a task's file says or leaves to a default, as plain values.
 

@@ -34,6 +34,7 @@ CHANGEABLE = frozenset(
 )
 _DEEPEST_KEY = 8
 DEFAULT_IMPROVE = "proposals"
+ACT = "act"  # the learning that makes an ACT policy of demonstrations, and has no file
 _SHOWN = {"task": "TASK", "settings": "--set", "partner": "--with"}
 
 
@@ -70,6 +71,11 @@ class TrainingPlan:
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that are learned: one, or two that take turns."""
         return (self.task, self.partner) if self.partner else (self.task,)
+
+
+def is_act(plan: TrainingPlan) -> bool:
+    """Whether a run makes an ACT policy of demonstrations."""
+    return plan.learning == ACT
 
 
 def check_partner(plan: TrainingPlan) -> None:

@@ -74,4 +74,8 @@ class LeRobotActTraining:
         load("torch").nn.utils.clip_grad_norm_(self.policy.parameters(), self._most)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return float(loss)
+        return float(loss.detach())
+
+    def parameters(self) -> dict[str, NDArray[np.float32]]:
+        """A copy of all tensors, by LeRobot's names."""
+        return {name: each.detach().numpy().copy() for name, each in self.policy.state_dict().items()}

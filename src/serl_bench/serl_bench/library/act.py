@@ -13,6 +13,7 @@ from serl_lerobot.compat import load
 from serl_rl.backends import make_act_policy
 from serl_rl.benchmarks.act import architectures, drawn_checkpoint, drawn_observation, trained_architecture
 from serl_rl.foreign.act.config import ActConfig
+from serl_rl.foreign.act.demonstrations import Moments
 from serl_rl.foreign.act.directory import ActCheckpoint, read_act
 from serl_rl.foreign.act.writing import write_act
 
@@ -81,6 +82,8 @@ def act_ms(bench: Bench) -> Measurement:
 
 def act_train_ratio(bench: Bench) -> Measurement:
     """Duration of an update on a batch of small pictures, divided by LeRobot's with the better number of threads."""
+    from serl_rl.jax.act.training import ActTraining
+
     config = trained_architecture()
     path = _written(bench, "trained", config)
     torch = load("torch")
@@ -95,7 +98,12 @@ def act_train_ratio(bench: Bench) -> Measurement:
     theirs = LeRobotActTraining(path)
     given = {**pictures, "observation.state": state, "action": actions, "action_is_pad": padding}
     batch = {name: torch.from_numpy(values) for name, values in given.items()}
-    run_ours = _our_update(path, list(pictures.values()), state, actions, padding)
+    training = ActTraining(config, read_act(path).parameters, 0)
+    moments = Moments([rows.transpose(0, 2, 3, 1) for rows in pictures.values()], state, actions, padding)
+
+    def run_ours() -> Any:
+        return training.learn(moments)
+
     times: dict[str, list[float]] = {"jax": [], **{f"lerobot, {threads} threads": [] for threads in THREADS}}
     bench.say("  compiling")
     run_ours()
@@ -108,21 +116,6 @@ def act_train_ratio(bench: Bench) -> Measurement:
     spread = f"best of {UPDATES}: " + "; ".join(f"{name} {value:.0f} ms" for name, value in best.items())
     ours_ms = best.pop("jax")
     return Measurement(ours_ms / min(best.values()), spread, times)
-
-
-def _our_update(path: Path, pictures: list[Any], state: Any, actions: Any, padding: Any) -> Callable[[], Any]:
-    import jax.numpy as jnp
-    from serl_rl.jax.act.network import Inputs
-    from serl_rl.jax.act.training import ActBatch, ActTraining
-
-    checkpoint = read_act(path)
-    training = ActTraining(checkpoint.config, checkpoint.parameters, 0)
-
-    def update() -> Any:
-        inputs = Inputs([jnp.asarray(each.transpose(0, 2, 3, 1)) for each in pictures], jnp.asarray(state))
-        return training.update(ActBatch(inputs, jnp.asarray(actions), jnp.asarray(padding)))
-
-    return update
 
 
 def _milliseconds(function: Callable[[], Any]) -> float:

@@ -103,7 +103,8 @@ def train(
     learning: Annotated[
         str,
         typer.Option(
-            help="Learning configuration, a file of config/learning. Default: the task's own.",
+            help="Learning configuration, a file of config/learning; act: an ACT policy of the demonstrations alone. "
+            "Default: the task's own.",
             autocompletion=complete_learning,
             rich_help_panel=_START,
         ),
@@ -173,12 +174,14 @@ def train(
         ./serl train pick_cube_vision --console --rtf 1
         ./serl train pick_cube --teleop spacemouse --rtf 1 --demos 5
         ./serl train pick_cube --from-policy serl:runs/few_shown
+        ./serl train pick_cube_vision --learning act --demos 30
         ./serl train relocate_forward --with relocate_backward
         ./serl train pick_cube --robot so101 --hardware emulated
     """
     from serl_cli.names import on_robot
-    from serl_cli.training_plan import TrainingPlan, check_person
+    from serl_cli.training_plan import TrainingPlan, check_person, is_act
     from serl_cli.work import train_policy
+    from serl_cli.work.act import trained_run
 
     if resume and robot:
         raise UsageError("--robot and --resume exclude each other: a continued run keeps its task")
@@ -207,13 +210,15 @@ def train(
         from_policy=from_policy,
         mapping=str(mapping.absolute()) if mapping else "",
     )
-    if _was_given(context, "person") and not resume:
+    given = {parameter for parameter in context.params if _was_given(context, parameter)}
+    if "person" in given and not resume:
         check_person(plan)
     if resume:
         if name:
             raise UsageError("--name and --resume exclude each other: a continued run keeps its name")
-        given = {parameter for parameter in context.params if _was_given(context, parameter)}
         reached = train_policy.resume(resume, plan, given, report, page=console)
+    elif is_act(plan):
+        reached = trained_run.start(plan, name, given, report)
     else:
         reached = train_policy.start(plan, name, report, page=console)
     if not reached:

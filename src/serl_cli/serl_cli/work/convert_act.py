@@ -40,7 +40,7 @@ def import_policy(source: Path, path: Path, say: Callable[[str], None]) -> None:
     if not np.isfinite(action).all():
         raise ForeignError(source, "a policy whose actions are finite", f"{action} for zeros")
     write_act_file(path, checkpoint)
-    for line in _described(checkpoint.config):
+    for line in described(checkpoint.config):
         say(line)
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
@@ -94,11 +94,11 @@ def train_policy(
     from serl_rl.jax.act.demonstrated import train_act
 
     episodes = read_picture_episodes(sources)
-    config = _configured(fitting_config(episodes), settings)
+    config = configured(fitting_config(episodes), settings)
     first = None if start is None else open_act(start)
     if first is not None:
         check_shapes(start or Path(), first.parameters, parameter_shapes(config))
-    for line in _described(config):
+    for line in described(config):
         say(line)
     moments = sum(len(episode.action) for episode in episodes)
     say(f"{len(episodes)} episodes, {moments} moments; {epochs} epochs of {moments // batch_size} x {batch_size}")
@@ -112,7 +112,12 @@ def train_policy(
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _configured(config: ActConfig, settings: Sequence[str]) -> ActConfig:
+def configured(config: ActConfig, settings: Sequence[str]) -> ActConfig:
+    """The configuration with these fields changed, each as NAME=VALUE.
+
+    Raises:
+        CommandError: a setting is not one of `ActConfig`, or has no such value.
+    """
     values = config_tree(config)
     for setting in settings:
         name, given, value = setting.partition("=")
@@ -128,7 +133,8 @@ def _configured(config: ActConfig, settings: Sequence[str]) -> ActConfig:
         raise CommandError(str(error).split("\n")[0]) from error
 
 
-def _described(config: ActConfig) -> list[str]:
+def described(config: ActConfig) -> list[str]:
+    """What a policy takes and is, a line each."""
     lines = []
     for name, feature in config.features.items():
         sizes = " x ".join(map(str, feature.shape[1:] if feature.type == "VISUAL" else feature.shape))

@@ -19,8 +19,8 @@ from serl_training.link.contract import check_imported
 
 from serl_cli.names import check_task
 from serl_cli.report import turns
-from serl_cli.run_config import members, read_run_config, tasks_of_run
-from serl_cli.training_plan import TrainingPlan, check_partner
+from serl_cli.run_config import act_directory, members, read_run_config, tasks_of_run
+from serl_cli.training_plan import TrainingPlan, check_partner, is_act
 from serl_launch import runs
 from serl_rl import checkpoint
 from serl_tasks import get_task
@@ -46,6 +46,21 @@ def evaluate(
     """
     run = runs.find_run(runs.runs_root(), reference)
     config = read_run_config(run)
+    if is_act(config.plan):
+        if video:
+            raise UsageError(f"--video: {run.name} is an ACT policy, which is not filmed; leave it out")
+        policy = f"act:{act_directory(run)}"
+        evaluate_imported(
+            config.plan.task,
+            policy,
+            None,
+            episodes=episodes,
+            seed=seed,
+            rtf=rtf,
+            viewer=viewer,
+            json_output=json_output,
+        )
+        return
     newest = {}
     for member, own in members(run, config.plan):
         found = checkpoint.latest(member.checkpoints)
@@ -100,13 +115,32 @@ def evaluate_imported(
         CommandError: the policy is none for this task, or the graph failed.
         Interrupted: a person pressed Ctrl-C.
     """
+    console = Console(file=sys.stderr if json_output else sys.stdout)
+    result = run_imported(task, policy, mapping, console, episodes=episodes, seed=seed, rtf=rtf, viewer=viewer)
+    _print(policy, "", result, console, json_output)
+
+
+def run_imported(
+    task: str,
+    policy: str,
+    mapping: Path | None,
+    console: Console,
+    *,
+    episodes: int,
+    seed: int,
+    rtf: float = 0.0,
+    viewer: bool = False,
+) -> Any:
+    """Result of the action `evaluate` of a graph in which a policy acts; arguments and errors of `evaluate_imported`.
+
+    `console` shows how it goes.
+    """
     check_task(task)
     try:
         reference = read_reference(policy)
         check_imported(policy, str(mapping or ""), get_task(task), LearningConfig())
     except (DataError, PolicyError) as error:
         raise UsageError(f"--policy: {error}") from error
-    console = Console(file=sys.stderr if json_output else sys.stdout)
     try:
         with (
             scratch_folder("serl_eval_") as scratch,
@@ -129,7 +163,7 @@ def evaluate_imported(
         raise Interrupted("evaluation interrupted") from None
     if not result.success:
         raise CommandError(f"evaluation ended early ({result.termination_reason}): {result.message}")
-    _print(str(reference), "", result, console, json_output)
+    return result
 
 
 def _run_episodes(graph: GraphSession, console: Console, episodes: int, seed: int) -> Any:

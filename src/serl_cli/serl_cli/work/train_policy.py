@@ -34,6 +34,7 @@ from serl_cli.training_plan import (
     check_reward,
     check_teleop,
     continued,
+    is_act,
     person_settings,
     resolve_learning,
 )
@@ -101,6 +102,8 @@ def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool, 
     """
     run = runs.find_run(runs.runs_root(), reference)
     before = read_run_config(run)
+    if is_act(before.plan):
+        raise CommandError(f"{run.path} is an ACT policy of its demonstrations, which is trained in one go: begin anew")
     plan = continued(before.plan, wanted, given)
     check_partner(plan)
     check_arms(plan.task, teleop=plan.teleop, hardware=plan.hardware, page=page)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -62,6 +62,19 @@ def read_picture_episodes(paths: Sequence[Path]) -> list[PictureEpisode]:
                 raise EncoderError(path, f"at most {MAX_BYTES >> 20} MiB of pictures", "more: give fewer files")
             episodes.append(episode)
     return episodes
+
+
+def resized(episode: PictureEpisode, height: int, width: int) -> PictureEpisode:
+    """The same episode with pictures (n, height, width, 3), each pixel the mean of what it covers."""
+    import cv2
+
+    def rows(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if pictures.shape[1:3] == (height, width):
+            return pictures
+        each = [cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) for picture in pictures]
+        return np.asarray(each, np.uint8)
+
+    return replace(episode, pictures={name: rows(pictures) for name, pictures in episode.pictures.items()})
 
 
 def _check(path: Path, spec: TransitionSpec) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from serl_launch.errors import CommandError
+from serl_launch.errors import CommandError, UsageError
 
-from serl_cli.commands.options import SeedOption
+from serl_cli.commands.options import MappingOption, SeedOption, complete_task
+from serl_cli.ranges import LARGEST_COUNT
 from serl_cli.weights_file import check_free
 
 policy = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
@@ -27,6 +28,7 @@ def policy_overview() -> None:
         ./serl policy import act my_policy
         ./serl policy train act demonstrations.serl
         ./serl policy export act my_policy.safetensors --out act_policy
+        ./serl policy distill improved --to act:act_improved
     """
 
 
@@ -96,8 +98,7 @@ def export_act(
     """
     from serl_cli.work.convert_act import export_policy
 
-    if not out.absolute().parent.is_dir():
-        raise CommandError(f"{out}: there is no folder {out.absolute().parent}")
+    _check_parent(out)
     export_policy(source, out, typer.echo)
 
 
@@ -131,3 +132,72 @@ def train_act(
 
     check_free(out, force)
     train_policy(sources, setting or [], start, out, epochs, batch_size, seed, typer.echo)
+
+
+@policy.command("distill")
+def distill(
+    source: Annotated[str, typer.Argument(metavar="POLICY", help="Name of a run, or its folder, or KIND:PATH.")],
+    to: Annotated[str, typer.Option(metavar="act:DIRECTORY", help="New directory to write, as LeRobot loads it.")],
+    task: Annotated[
+        str, typer.Option(help="Task in which KIND:PATH acts; a run has its own.", autocompletion=complete_task)
+    ] = "",
+    mapping: MappingOption = None,
+    episodes: Annotated[
+        int, typer.Option(min=1, max=LARGEST_COUNT, help="Successes of the policy that ACT learns from.")
+    ] = 50,
+    eval_episodes: Annotated[
+        int, typer.Option(min=1, max=LARGEST_COUNT, help="Episodes in which the result is evaluated.")
+    ] = 50,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", exists=True, help="ACT policy whose sizes and first weights it gets."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="epochs, batch_size, picture_size, or a field of config.json.",
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Make an ACT policy of what another policy does, as after its improvement by online learning.
+
+    The policy acts in the simulated world until it has succeeded often enough, ACT learns from these episodes, and the
+    result is evaluated; what it reached stands in README.md of the directory.
+
+    Examples:
+        ./serl policy distill improved --to act:act_improved
+        ./serl policy distill improved --to act:act_improved --start act_before --set epochs=30
+    """
+    from serl_cli.work.act.distilling import Distillation
+    from serl_cli.work.act.distilling import distill as make
+    from serl_cli.work.act.fitting import read_recipe
+
+    kind, separator, path = to.partition(":")
+    if kind != "act" or not separator or not path:
+        raise UsageError(f"--to: expected act:DIRECTORY, found {to[:80]!r}")
+    _check_parent(Path(path))
+    if start is not None and any(not each.startswith(("epochs=", "batch_size=")) for each in setting or ()):
+        raise UsageError("--start: the policy keeps its sizes and settings: --set epochs and batch_size alone")
+    recipe = read_recipe(setting or ())
+    make(
+        Distillation(
+            source=source,
+            task=task,
+            out=Path(path),
+            mapping=mapping,
+            episodes=episodes,
+            eval_episodes=eval_episodes,
+            start=start,
+            recipe=recipe,
+            seed=seed,
+        ),
+        typer.echo,
+    )
+
+
+def _check_parent(out: Path) -> None:
+    if not out.absolute().parent.is_dir():
+        raise CommandError(f"{out}: there is no folder {out.absolute().parent}")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,6 +18,19 @@ Array = NDArray[np.float32]
 
 PICTURES: Final = "observation.images."
 """What the name of a camera's feature begins with."""
+SMALL_SIZES: Final[Mapping[str, Any]] = {
+    "chunk_size": 10,
+    "n_action_steps": 5,
+    "dim_model": 128,
+    "n_heads": 4,
+    "dim_feedforward": 512,
+    "n_encoder_layers": 2,
+    "n_vae_encoder_layers": 2,
+    "latent_dim": 8,
+    "optimizer_lr": 3e-4,
+    "optimizer_lr_backbone": 1e-4,
+}
+"""What two cores can train in minutes; LeRobot's defaults are for a GPU and for weights that were trained before."""
 _CONSTANT: Final = 1e-6
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from serl_rl.encoders.robot_pictures import PictureEpisode
@@ -14,8 +13,7 @@ from serl_rl.foreign.act.config import ActConfig
 from serl_rl.foreign.act.demonstrations import batches, statistics_of
 from serl_rl.foreign.act.directory import ActCheckpoint
 from serl_rl.foreign.act.initial import initial_parameters
-from serl_rl.jax.act.network import Inputs
-from serl_rl.jax.act.training import ActBatch, ActTraining
+from serl_rl.jax.act.training import ActTraining
 from serl_rl.spec import DataError
 
 
@@ -53,9 +51,7 @@ def train_act(
     for epoch in range(epochs):
         losses: dict[str, list[Any]] = {}
         for each in batches(episodes, config, normalizations, batch_size, rng):
-            inputs = Inputs([jnp.asarray(rows) for rows in each.pictures], jnp.asarray(each.state))
-            found = training.update(ActBatch(inputs, jnp.asarray(each.actions), jnp.asarray(each.padding)))
-            for name, value in found.items():
+            for name, value in training.learn(each).items():
                 losses.setdefault(name, []).append(value)
         means = {name: float(np.mean(values)) for name, values in losses.items()}
         if not np.isfinite(means["loss"]):

@@ -14,6 +14,7 @@ import optax
 from numpy.typing import NDArray
 
 from serl_rl.foreign.act.config import ActConfig
+from serl_rl.foreign.act.demonstrations import Moments
 from serl_rl.foreign.act.parameters import is_trained
 from serl_rl.jax.act.backbone import fold
 from serl_rl.jax.act.network import Inputs, encode_actions, predict
@@ -96,6 +97,11 @@ class ActTraining:
         self._key, key = jax.random.split(self._key)
         self.trained, self._memory, found = self._step(self.trained, self._memory, self.frozen, batch, key)
         return {name: float(value) for name, value in found.items()}
+
+    def learn(self, moments: Moments) -> dict[str, float]:
+        """Train on moments of demonstrations; returns the loss and its parts."""
+        inputs = Inputs([jnp.asarray(rows) for rows in moments.pictures], jnp.asarray(moments.state))
+        return self.update(ActBatch(inputs, jnp.asarray(moments.actions), jnp.asarray(moments.padding)))
 
     def parameters(self) -> dict[str, NDArray[np.float32]]:
         """A copy of all tensors of the network, by name, each shaped as `parameter_shapes` says."""

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ACT trained in JAX and by LeRobot's class and optimizer: same recordings, first weights, batches and epochs.
+
+Needs `./serl setup lerobot`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from serl_config.schema import build
+from serl_lerobot.act import LeRobotActTraining
+from serl_lerobot.compat import load
+from serl_rl.encoders.robot_pictures import read_picture_episodes, resized
+from serl_rl.foreign.act.demonstrations import SMALL_SIZES, batches, fitting_config, statistics_of
+from serl_rl.foreign.act.directory import ActCheckpoint
+from serl_rl.foreign.act.initial import initial_parameters
+from serl_rl.foreign.act.parameters import PREFIX
+from serl_rl.foreign.act.writing import write_act
+from serl_rl.imported.mapping import PolicyMapping
+
+from serl_bench.benchmark import Bench, Measurement
+from serl_bench.graph.act_improvement import judged_by_lerobot, serl
+from serl_bench.graph.training_runs import EVALUATION_EPISODES, VISION
+
+DEMONSTRATIONS, EPOCHS, BATCH, PICTURE = 20, 30, 16, 48
+
+
+def act_against_lerobot(bench: Bench) -> Measurement:
+    """How much more often ours succeeds than LeRobot's [% of the same starts], worst seed."""
+    from serl_rl.jax.act.demonstrated import train_act
+
+    rows = {}
+    for seed in bench.seeds:
+        file = bench.scratch / f"shown-{seed}.serl"
+        serl(bench.scratch, f"record-{seed}", *("record", VISION, "--out", str(file)), *_options(seed))
+        episodes = [resized(each, PICTURE, PICTURE) for each in read_picture_episodes([file])]
+        config = fitting_config(episodes, **SMALL_SIZES)
+        first = ActCheckpoint(config, initial_parameters(config, seed), statistics_of(episodes))
+        bench.say(f"  seed {seed}: training in JAX")
+        ours = train_act(episodes, config, epochs=EPOCHS, batch_size=BATCH, seed=seed, start=first)
+        bench.say(f"  seed {seed}: training by LeRobot")
+        theirs = _trained_by_lerobot(bench.scratch / f"first-{seed}", first, episodes, seed)
+        rates = []
+        for name, checkpoint in (("ours", ours), ("theirs", theirs)):
+            path = bench.scratch / f"{name}-{seed}"
+            write_act(path, checkpoint)
+            rates.append(100 * judged_by_lerobot(path, VISION, EVALUATION_EPISODES, _mapping(config.cameras)))
+        rows[seed] = rates
+        bench.say(f"  seed {seed}: ours {rates[0]:.0f} %, LeRobot's {rates[1]:.0f} %")
+    spread = "; ".join(f"seed {seed}: {ours:.0f} % and {theirs:.0f} %" for seed, (ours, theirs) in rows.items())
+    return Measurement(min(ours - theirs for ours, theirs in rows.values()), spread, {"seeds": rows})
+
+
+def _trained_by_lerobot(path: Path, first: ActCheckpoint, episodes: Any, seed: int) -> ActCheckpoint:
+    torch = load("torch")
+    torch.manual_seed(seed)
+    write_act(path, first)
+    training, rng = LeRobotActTraining(path), np.random.default_rng(seed)
+    for _ in range(EPOCHS):
+        for each in batches(episodes, first.config, dict(first.normalizations), BATCH, rng):
+            pictures = zip(first.config.cameras, each.pictures, strict=True)
+            batch: dict[str, NDArray[Any]] = {name: rows.transpose(0, 3, 1, 2).copy() for name, rows in pictures}
+            batch |= {"observation.state": each.state, "action": each.actions, "action_is_pad": each.padding}
+            training.update({name: torch.from_numpy(values) for name, values in batch.items()})
+    found = training.parameters()
+    return ActCheckpoint(first.config, {name: found[PREFIX + name] for name in first.parameters}, first.statistics)
+
+
+def _mapping(cameras: tuple[str, ...]) -> PolicyMapping:
+    return build(PolicyMapping, {"cameras": {name: name.rpartition(".")[2] for name in cameras}}, "cameras")
+
+
+def _options(seed: int) -> tuple[str, ...]:
+    return ("--episodes", str(DEMONSTRATIONS), "--seed", str(seed))

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ACT policies that are trained here, from demonstrations or from what a better policy does."""
