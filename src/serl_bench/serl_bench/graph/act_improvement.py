@@ -31,7 +31,7 @@ DEMONSTRATIONS = 10
 MAX_ENV_STEPS = 3000
 TIMEOUT = 3600.0  # [s] of each command
 FIRST_SEED = 5_000_000
-"""Of the starts in which LeRobot's class acts."""
+"""Seed of the first start in which LeRobot's class acts."""
 
 
 def act_rl_gain(bench: Bench) -> Measurement:

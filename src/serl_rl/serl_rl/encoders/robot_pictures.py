@@ -65,7 +65,7 @@ def read_picture_episodes(paths: Sequence[Path]) -> list[PictureEpisode]:
 
 
 def resized(episode: PictureEpisode, height: int, width: int) -> PictureEpisode:
-    """The same episode with pictures (n, height, width, 3), each pixel the mean of what it covers."""
+    """An episode with pictures of another size (n, height, width, 3), each pixel the mean of what it covers."""
     import cv2
 
     def rows(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

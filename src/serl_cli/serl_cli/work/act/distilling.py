@@ -24,7 +24,7 @@ from serl_cli.work.act.fitting import ActRecipe, Say, fit, write_directory
 from serl_cli.work.act.rollouts import Acting, Rollouts, WatchedEnv, of_reference, of_run, roll_out, watched
 
 FIRST_SEED = 3_000_000
-"""Of the starts from which the policy acts; training, films and evaluations count from others."""
+"""Seed of the first start from which the policy acts; training, films and evaluations count from others."""
 EVALUATION_SEED = 4_000_000
 _MOST_ATTEMPTS = 4  # for each success that is wanted
 

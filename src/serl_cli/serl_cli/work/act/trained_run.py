@@ -28,7 +28,7 @@ from serl_launch import runs
 from serl_tasks import get_task
 
 EVALUATION_SEED = 1000
-"""Of the first start, as `./serl eval` has it."""
+"""Seed of the first start, as `./serl eval` has it."""
 _NODE = "act"
 _REFUSED = (
     *("partner", "interventions", "person", "reward", "classifier", "from_policy", "mapping", "hardware"),

@@ -96,7 +96,7 @@ def _convolve(layer: Convolution, x: jax.Array, stride: int = 1, dilation: int =
 
 
 def _convolve_small(layer: Convolution, x: jax.Array, stride: int, shape: tuple[int, int]) -> jax.Array:
-    """The same as one product of matrices: a row for each place of the output, with all that the kernel sees there."""
+    """A convolution as one product of matrices, with a row for each place of the output."""
     size, _, channels, made = layer.kernel.shape
     padding = size // 2
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
