@@ -106,6 +106,7 @@ def follow(run: Run, project: str, group: str, commands: int) -> None:
             _send(run, session, progress)
             if ARTIFACTS in asked:
                 _send_files(run, wandb, session)
+    progress.save()  # wandb keeps in memory what it was given: who is killed before sends it again, and loses nothing
 
 
 def _send(run: Run, session: Any, progress: Progress) -> None:
@@ -119,7 +120,6 @@ def _send(run: Run, session: Any, progress: Progress) -> None:
         if position == progress.position:
             return
         progress.position = position
-        progress.save()
 
 
 def _send_files(run: Run, wandb: Any, session: Any) -> None:

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights & Biases gets what a run has, without a network too; where it fails the training does not notice."""
 
+import contextlib
 import json
+import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from serl_cli.report import wandb_follower
 from serl_cli.report.wandb_follower import ALIASES, STATE_FILE, Progress, named
 from serl_cli.report.wandb_sink import LOG_FILE, WandbSink, following
 from serl_launch.errors import CommandError
@@ -128,6 +132,33 @@ def test_one_that_hangs_is_left_behind(run, double):
     sink.send_files()
     sink.close(patience=0.5)
     assert not sink.running and len(said) == 1 and "wandb sync" in said[0]
+
+
+class Session(contextlib.ExitStack):
+    """Stands for a run of W&B: what it was given is lost where it does not come to its end."""
+
+    def __init__(self, told):
+        super().__init__()
+        self.log, self.define_metric = told.append, lambda *_, **__: None
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_what_was_on_its_way_when_it_died_is_sent_again(run, monkeypatch, dies):
+    told = []
+    session = Session(told)
+    if dies:
+        session.callback(lambda: os.fstat(-1))
+    wandb = SimpleNamespace(Settings=lambda **_: None, init=lambda **_: session)
+    monkeypatch.setattr(wandb_follower, "optional_module", lambda *_, **__: wandb)
+    commands, ours = os.pipe()
+    os.close(ours)
+    with pytest.raises(OSError, match="descriptor") if dies else contextlib.nullcontext():
+        wandb_follower.follow(run, "robots", "", commands)
+    os.close(commands)
+    assert len(told) == 2
+    after = Progress(run, "robots")
+    assert (after.position == 0) == dies
+    assert after.id == json.loads((run.path / STATE_FILE).read_text())["id"]
 
 
 def test_no_project_starts_nothing(run):
