@@ -294,7 +294,6 @@ def check_policy(plan: TrainingPlan, learning: dict[str, Any]) -> TrainingPlan:
         raise UsageError("--from-policy is for one task: two that take turns are not improved from a policy")
     try:
         reference = read_reference(plan.from_policy)
-        fingerprint = reference.fingerprint
     except DataError as error:
         raise UsageError(f"--from-policy: {error}") from error
     if improve == "none":
@@ -302,7 +301,8 @@ def check_policy(plan: TrainingPlan, learning: dict[str, Any]) -> TrainingPlan:
     try:
         config = build(LearningConfig, learning, f"--from-policy {reference}")
         check_imported(str(reference), plan.mapping, get_task(plan.task), config)
-    except (ConfigError, PolicyError) as error:
+        fingerprint = reference.fingerprint  # last: a wrong folder may hold everything
+    except (ConfigError, PolicyError, DataError) as error:
         raise UsageError(str(error)) from error
     return replace(plan, from_policy=str(reference), policy_fingerprint=fingerprint)
 

@@ -76,6 +76,11 @@ def read_reference(text: str) -> PolicyReference:
         kinds = " or ".join(f"{known}:PATH" for known in KINDS)
         raise DataError("policy", kinds, repr(printable(text, 80)))
     found = Path(path).expanduser().absolute()
-    if not found.exists():
-        raise DataError("policy", "a file or folder that exists", f"{printable(str(found), 200)}, where nothing is")
+    expected = "a file or folder that exists"
+    try:
+        exists = found.exists()
+    except OSError as error:  # too long a name, or a folder that may not be looked into
+        raise DataError("policy", expected, f"{printable(str(found), 200)}: {error.strerror}") from error
+    if not exists:
+        raise DataError("policy", expected, f"{printable(str(found), 200)}, where nothing is")
     return PolicyReference(kind, found)

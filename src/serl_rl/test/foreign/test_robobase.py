@@ -168,7 +168,13 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path, tensors: dict[str, An
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("norm_obs", True), ("action_sequence", 4), ("frame_stack", "many"), ("visual_observation_shape", [84])],
+    [
+        ("norm_obs", True),
+        ("frame_stack_on_channel", False),
+        ("action_sequence", 4),
+        ("frame_stack", "many"),
+        ("visual_observation_shape", [84]),
+    ],
 )
 def test_settings_that_change_the_policy_are_named(
     tmp_path: Path, tensors: dict[str, Any], name: str, value: Any

@@ -94,6 +94,17 @@ def test_tool_deltas_in_other_units_and_another_order():
     np.testing.assert_allclose(action, [-0.75, 0.5, 2 * 0.4 - 1], rtol=1e-5)
 
 
+def test_offsets_and_scales_of_what_the_policy_gives_are_taken_off():
+    """The policy's number is scale * (number in the unit) + offset: 90 = 2 * 40 mm + 10, half of what opens widest."""
+    components = [
+        {"name": "gripper", "unit": "mm", "scale": 2.0, "offset": 10.0},
+        {"name": "dx", "unit": "mm", "offset": 5.0},
+        {"name": "dy", "scale": 0.5, "offset": -0.1},
+    ]
+    made = MappedPolicy(Foreign({}, [90.0, 25.0, 0.2]), TOOL, mapping(components=components))
+    np.testing.assert_allclose(made.act(observation(0, 0), deterministic=True), [0.5, 0.6, 0.0], atol=1e-6)
+
+
 def test_joint_positions_become_changes_of_what_is_observed():
     policy = Foreign({}, [50.0, -40.0])
     made = MappedPolicy(
@@ -152,6 +163,10 @@ def test_it_looks_again_after_as_many_steps_as_the_mapping_says():
     for _ in range(5):
         made.act(observation(0, 0), deterministic=True)
     assert policy.resets == 2
+    policy.planned = 5
+    assert made.planned == 1  # one of two steps is done
+    made.reset()
+    assert made.planned == 2
 
 
 def test_an_action_that_is_no_number_is_refused():

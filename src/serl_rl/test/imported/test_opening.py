@@ -43,7 +43,21 @@ def test_the_fingerprint_is_that_of_the_file(tmp_path):
     assert reference.fingerprint != before
 
 
-@pytest.mark.parametrize("text", ["", "serl", "serl:", "pickle:/etc/passwd", "serl:/nowhere/at/all"])
+def test_the_fingerprint_of_a_run_is_that_of_its_newest_policy(tmp_path):
+    newest, older = (tmp_path / "checkpoints" / step for step in ("000200", "000100"))
+    for folder in (newest, older):
+        folder.mkdir(parents=True)
+        policy_file(folder)
+    before = read_reference(f"serl:{tmp_path}").fingerprint
+    policy_file(older, inputs=4)
+    assert read_reference(f"serl:{tmp_path}").fingerprint == before
+    policy_file(newest, inputs=4)
+    assert read_reference(f"serl:{tmp_path}").fingerprint != before
+
+
+@pytest.mark.parametrize(
+    "text", ["", "serl", "serl:", "pickle:/etc/passwd", "serl:/nowhere/at/all", "act:" + 300 * "x"]
+)
 def test_what_is_no_reference_is_refused(text):
     with pytest.raises(DataError, match="policy"):
         read_reference(text)

@@ -223,6 +223,11 @@ def test_a_range_of_no_width_counts_as_a_tiny_one() -> None:
     np.testing.assert_allclose(each.restore(np.ones(2, np.float32)), same, atol=1e-7)
 
 
+def test_a_number_that_never_changed_stays_finite() -> None:
+    each = normalization("MEAN_STD", {"mean": np.full(2, 0.5, np.float32), "std": np.zeros(2, np.float32)})
+    np.testing.assert_array_equal(each.normalise(np.full(2, 0.5, np.float32)), 0)
+
+
 def test_frozen_normalisation_is_not_trained() -> None:
     config = small_config((("front", 32, 32),), vision_backbone="resnet50")
     frozen = {name for name in parameter_shapes(config) if not is_trained(name)}
