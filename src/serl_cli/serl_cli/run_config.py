@@ -23,6 +23,7 @@ from serl_launch.domain import running_graphs
 from serl_launch.errors import CommandError, UsageError
 from serl_launch.runs import Run
 from serl_launch.system import describe
+from serl_rl.base_action import with_base_action
 from serl_rl.spec import differences
 from serl_rl.storage.journal import JournalError, check_free, journal_spec
 from serl_training.link.contract import load_learning, meaning_of
@@ -209,8 +210,10 @@ def check_unchanged(run: Run, plan: TrainingPlan, *, apart_from: str = "") -> No
     except JournalError:
         return  # nothing was stored, or the learner says what is wrong with it
     task = get_task(plan.task)
-    history = load_learning(str(run.learning_file), task).acting.history
-    now = replace(made, meaning=meaning_of(task, history))
+    learning = load_learning(str(run.learning_file), task)
+    now = replace(made, meaning=meaning_of(task, learning.acting.history))
+    if learning.improves:
+        now = with_base_action(now)
     if not now.agrees(made):
         raise CommandError(
             f"{run.journal}: the task {plan.task} means something else now: {now.difference(made)}; restore the files "

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from serl_cli.names import check_task, on_robot
 from serl_cli.training_plan import TrainingPlan
 from serl_launch.domain import claim
 from serl_launch.errors import CommandError, UsageError
+from serl_rl.base_action import BASE_ACTION
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.journal import Journal
-from serl_training.link.contract import meaning_of
+from serl_training.link.contract import load_learning, meaning_of, transition_spec
 
 from serl_cli import run_config, training_plan
 from serl_launch import runs
@@ -108,6 +110,23 @@ def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
         run_config.check_unchanged(run, PLAN)
     runs.write_atomically(run.learning_file, "utd_ratio: 2\n")
     with pytest.raises(CommandError, match=r"learning\.yaml: .*utd_ratio: expected 4, found 2"):
+        run_config.check_unchanged(run, PLAN)
+
+
+def test_a_run_that_improves_a_policy_goes_on(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    learning = training_plan.resolve_learning("rlpd_state", ["sac.improve=residual"])
+    runs.write_atomically(run.learning_file, yaml.safe_dump(learning))
+    run_config.write_run_config(run, PLAN)
+    task = get_task("pick_cube")
+    improved = transition_spec(task, load_learning(str(run.learning_file), task), None)
+    assert BASE_ACTION in improved.observation
+    Journal(run.journal, improved).close()
+    run_config.check_unchanged(run, PLAN)
+    shutil.rmtree(run.journal)
+    scales = [value | {"scale": 2.0} for value in improved.meaning["action"]]
+    Journal(run.journal, replace(improved, meaning={**improved.meaning, "base_action": scales})).close()
+    with pytest.raises(CommandError, match=r"journal: .*base_action\[0\]\.scale \(dx\): expected 0\.04, found 2\.0"):
         run_config.check_unchanged(run, PLAN)
 
 

@@ -13,7 +13,7 @@ from serl_rl.policy.acting_policy import ActingPolicy
 
 from serl_training.actor.perception import FrameStacker
 from serl_training.env.episode import Observation
-from serl_training.link.learner_link import LearnerLink
+from serl_training.link.learner_link import LearnerTotals
 
 
 class Behaviour(Protocol):
@@ -34,6 +34,22 @@ class Behaviour(Protocol):
         """
 
 
+class NewestPolicy(Protocol):
+    """Where policies come from while they are learned; every `LearnerLink` is one."""
+
+    @property
+    def totals(self) -> LearnerTotals:
+        """What is stored of the run."""
+
+    @property
+    def policy(self) -> ActingPolicy:
+        """The newest one."""
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the newest policy."""
+
+
 def _is_void(info: Mapping[str, Any]) -> bool:
     """Whether what was planned before the last step says nothing any more: somebody led, or the arm was held."""
     return bool(info.get("interrupted", info.get("intervention", False)))
@@ -45,7 +61,7 @@ class Exploring:
     Where an imported policy is improved the first steps are its own.
     """
 
-    def __init__(self, learner: LearnerLink, stack: FrameStacker, rng: np.random.Generator, random_steps: int) -> None:
+    def __init__(self, learner: NewestPolicy, stack: FrameStacker, rng: np.random.Generator, random_steps: int) -> None:
         """Explore.
 
         Args:
