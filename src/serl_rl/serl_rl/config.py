@@ -69,8 +69,9 @@ class SACConfig:
     """How an imported policy is improved, whose base action is a part of each observation. proposals: the critics
     choose between its action and the learner's, in acting and in the targets (Hu et al., IBRL, arXiv 2311.02198);
     residual: the learner corrects its action by at most `residual_scale` (Yuan et al., arXiv 2412.13630)."""
-    residual_scale: float = Field(default=0.5, gt=0.0, le=2.0)
-    """Largest correction of each component, with improve: residual."""
+    residual_scale: float = Field(default=2.0, gt=0.0, le=2.0)
+    """Largest correction of each component, with improve: residual. With 2 any action can be reached from any other, as
+    a gripper needs that is commanded by absolute width."""
 
     @model_validator(mode="after")
     def _proposals_have_no_entropy(self) -> Self:

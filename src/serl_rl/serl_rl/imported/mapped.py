@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ GRIPPER = "gripper"
 _TOOL = ("dx", "dy", "dz", "rx", "ry", "rz")
 _JOINTS = "joint_positions"
 _STATE = "state"
+_HELD = "gripper_target[0]"
+_SAME = 1e-6
 
 Observation = Mapping[str, NDArray[Any]]
 
@@ -133,6 +135,7 @@ class _ActionMap:
             raise DataError("actions", f"{outputs} components, as the policy gives", _words(components))
         if sorted(each.name for each in components) != sorted(names):
             raise DataError("actions", f"the components of the task: {', '.join(names)}", _words(components))
+        self._stay = _gripper_that_stays(components, names, scales, spec)
         self._joints: NDArray[np.intp] | None = None
         self._place = np.array([names.index(each.name) for each in components])
         rows = [_to_action(each, scales[names.index(each.name)], mapping.actions) for each in components]
@@ -145,6 +148,8 @@ class _ActionMap:
         values = output * self._factor + self._shift
         if self._joints is not None:  # values are positions / scale; what is observed is subtracted in the same unit
             values[self._arm] -= observation[_STATE][self._joints] * self._gain + self._zero
+        if self._stay is not None and abs(output[self._stay.output] - self._stay.number) < _SAME:
+            values[self._stay.output] = observation[_STATE][self._stay.place] * self._stay.gain + self._stay.zero
         action = np.empty(len(values), np.float32)
         action[self._place] = np.clip(values, -1.0, 1.0)
         return action
@@ -179,6 +184,31 @@ def _to_action(component: MappedValue, scale: float, actions: str) -> tuple[floa
     # An absolute width: -1 closed, +1 open as far as the task's scale.
     widest = 1.0 if component.unit in ("one", "percent") else scale
     return 2.0 * inverse / widest, 2.0 * shift / widest - 1.0
+
+
+class _Stay(NamedTuple):
+    """A gripper that may stay: the output and its number, and how the observed command becomes an action."""
+
+    output: int
+    number: float
+    place: int
+    gain: float
+    zero: float
+
+
+def _gripper_that_stays(
+    components: Sequence[MappedValue], names: Sequence[str], scales: Sequence[float], spec: TransitionSpec
+) -> _Stay | None:
+    found = [(place, each) for place, each in enumerate(components) if each.stay is not None]
+    for place, each in found:
+        if each.name != GRIPPER:
+            raise DataError(f"components.{each.name}.stay", "none: it is of a gripper", str(each.stay))
+        state, widest = _state_values(spec), scales[names.index(GRIPPER)]
+        if _HELD not in state:
+            raise DataError(f"components.{each.name}.stay", f"a task that observes {_HELD}", mapping_error_hint(state))
+        index, shift, scale = state[_HELD]
+        return _Stay(place, float(each.stay or 0.0), index, 2.0 * scale / widest, 2.0 * shift / widest - 1.0)
+    return None
 
 
 def _observed_joints(

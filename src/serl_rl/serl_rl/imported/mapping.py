@@ -58,6 +58,9 @@ class MappedValue:
     m, cm or mm for its width, one or percent for the share by which it is open."""
     scale: _Number = 1.0
     offset: _Number = 0.0
+    stay: _Number | None = None
+    """Of a gripper's component: the policy's number that leaves the gripper commanded as it is; None: there is none.
+    The task has to observe that command, `gripper_target[0]`."""
 
 
 @dataclass(frozen=True, config=_STRICT)

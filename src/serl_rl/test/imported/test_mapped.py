@@ -118,6 +118,22 @@ def test_joint_positions_become_changes_of_what_is_observed():
     np.testing.assert_allclose(action, [math.radians(2.0) / 0.1, math.radians(-1.0) / 0.05], rtol=1e-4)
 
 
+def test_a_gripper_that_stays_keeps_the_command_that_is_observed():
+    spec = spec_of({"dx": 0.04, "gripper": 0.08}, {"gripper_target[0]": (0.04, 0.02)})
+    policy = Foreign({}, [0.5, 1.0])  # closes at 0, stays at 1, opens at 2
+    gripper = {"name": "gripper", "offset": 1.0, "stay": 1.0}
+    made = MappedPolicy(policy, spec, mapping(components=[{"name": "dx"}, gripper]))
+    # commanded is 0.04 + 0.5 * 0.02 = 0.05 m of 0.08 m
+    np.testing.assert_allclose(made.act(observation(0.5), deterministic=True), [0.5, 0.25], rtol=1e-5)
+    for said, done in ((0.0, -1.0), (2.0, 1.0)):
+        policy.answer[1] = said
+        np.testing.assert_allclose(made.act(observation(0.5), deterministic=True), [0.5, done])
+    with pytest.raises(DataError, match=r"components\.gripper\.stay: expected a task that observes gripper_target"):
+        MappedPolicy(policy, spec_of({"dx": 1.0, "gripper": 1.0}, {"s": (0, 1)}), made._mapping)
+    with pytest.raises(DataError, match=r"components\.dx\.stay"):
+        MappedPolicy(policy, spec, mapping(components=[{"name": "dx", "stay": 0.0}, {"name": "gripper"}]))
+
+
 @pytest.mark.parametrize(
     ("spec", "values", "words"),
     [
