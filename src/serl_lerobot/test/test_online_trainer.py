@@ -2,6 +2,7 @@
 """Online learning in one process: the example of docs/lerobot.md, and what ends it."""
 
 import csv
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from serl_config.schema import ConfigError
 from serl_lerobot.robots.joint_map import FeatureError
 from serl_lerobot.training.config import TrainingConfig
 from serl_lerobot.training.online_trainer import OnlineRLTrainer
+from serl_rl.spec import ArraySpec, TransitionSpec
+from serl_rl.storage.chunk import Chunk, decode_chunk
+from serl_rl.storage.journal import read_journal
 from serl_robots.model.robot import load_robot
 
 PIPER = load_robot("piper")
@@ -129,3 +133,69 @@ def test_a_policy_of_another_robot_is_refused(tmp_path: Path) -> None:
     write_policy(tmp_path / "act/policy", robot, [0.0] * 7)
     with pytest.raises(FeatureError, match=r"observation.images.front .*pictures of no camera, which the robot has"):
         OnlineRLTrainer(TrainingConfig(run_dir=tmp_path, model="piper"), robot, tmp_path / "act/policy")
+
+
+class Lit(KinematicArm):
+    """A robot whose camera sees light or darkness, by turns of the episodes."""
+
+    def __init__(self) -> None:
+        super().__init__(PIPER.arm_joints, np.degrees(PIPER.configuration("ready")).tolist(), ("front",))
+        self.episode = 0
+
+    def place(self) -> None:
+        self.episode += 1
+
+    def get_observation(self) -> dict[str, Any]:
+        picture = np.full((48, 64, 3), 220 if self.episode % 2 else 20, np.uint8)
+        return {**super().get_observation(), "front": picture}
+
+
+def turned_by_the_light(observation: dict[str, Any]) -> bool:
+    """Whether the first joint has been turned to the left in the light, or a little to the right in the dark."""
+    is_light = observation["front"].mean() > 128
+    return bool(observation["state"][0] > 0.12 if is_light else observation["state"][0] < -0.04)
+
+
+def stored(run_dir: Path, spec: TransitionSpec) -> list[Chunk]:
+    return [decode_chunk(record.data, spec) for _, record in read_journal(run_dir / "journal", spec)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_the_initial_policy_would_do_stands_beside_what_cameras_see(tmp_path: Path) -> None:
+    robot = Lit()
+    home = np.degrees(PIPER.configuration("home")).tolist()
+    for name, degrees in (("act", 12.0), ("other", -12.0)):
+        write_policy(tmp_path / name / "policy", robot, [home[0] + degrees, *home[1:], 50.0])
+    config = TrainingConfig(
+        max_episode_length=10,
+        batch_size=32,
+        model="piper",
+        reward_function=turned_by_the_light,
+        place=robot.place,
+        demonstration_episodes=4,
+        run_dir=tmp_path / "run",
+    )
+    with OnlineRLTrainer(config, robot, tmp_path / "act/policy", wall=Clock().wall) as trainer:
+        (metrics,) = trainer.run_training(num_iterations=1, episodes_per_iteration=6)
+    assert metrics["success_rate"] == 0.5  # the first steps are the policy's own, which turns to the left alone
+    state = ArraySpec((13,), "float32")
+    spec = trainer.spec
+    assert spec.observation["state"] == state and spec.observation["base_action"].shape == (7,)
+    assert spec.observation["front"].kind == "features"
+    chunks = stored(config.run_dir, spec)
+    assert [chunk.success for chunk in chunks if chunk.demonstration and chunk.last] == [True, True]
+    for chunk in chunks:
+        turn = (math.radians(12.0) - chunk.observation["state"][:, 0]) / 0.05  # it moves 0.05 rad at most
+        np.testing.assert_allclose(chunk.observation["base_action"][:, 0], np.clip(turn, -1.0, 1.0), atol=0.05)
+        full = chunk.observation["base_action"][:-1, 0] > 0.99
+        assert (chunk.action[full, 0] > 0.4).all()  # it acts, within the limits of speed and acceleration
+    dark = next(chunk for chunk in chunks if not chunk.success and chunk.last).observation["front"]
+    light = next(chunk for chunk in chunks if chunk.success).observation["front"]
+    assert np.abs(dark[-1].astype(float) - light[-1].astype(float)).max() > 0.01
+
+    with (
+        OnlineRLTrainer(config, robot, tmp_path / "other/policy", wall=Clock().wall) as other,
+        pytest.raises(ConfigError, match="begun with another initial policy"),
+    ):
+        other.run_training(num_iterations=1, episodes_per_iteration=1)

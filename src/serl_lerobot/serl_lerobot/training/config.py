@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from serl_config.resources import find
 from serl_config.schema import ConfigError, load_yaml
@@ -41,8 +42,11 @@ class TrainingConfig:
     """Called when the arm is at the start, to put the objects in place."""
     demonstration_episodes: int = 10
     """Episodes in which the initial policy acts before learning; those that succeed are the demonstrations."""
-    learning: str = "rlpd_state"
-    """File in `config/learning` that has all other settings of the learning."""
+    learning: str = ""
+    """File in `config/learning` that has all other settings of the learning; empty: rlpd_state, or
+    rlpd_vision_own_cameras for a robot with cameras."""
+    improve: Literal["none", "proposals", "residual"] = "proposals"
+    """How the initial policy is improved, as `sac.improve`; none: it demonstrates and is not asked any more."""
     run_dir: Path = Path("runs/online")
     """Gets the journal, checkpoints and metrics; a run that is there goes on."""
     seed: int = 0
@@ -59,11 +63,20 @@ class TrainingConfig:
             if getattr(self, name) < smallest:
                 raise ConfigError(f"{name}: expected {smallest} or more, found {getattr(self, name)}")
 
-    def learning_config(self) -> LearningConfig:
-        """The settings of the learning, with the sizes that are said here.
+    def learning_config(self, *, cameras: bool, initial: bool) -> LearningConfig:
+        """The settings of the learning, with what is said here.
+
+        Args:
+            cameras: whether the robot has some.
+            initial: whether there is a policy to begin with.
 
         Raises:
-            ConfigError: there is no such file, or it is wrong.
+            ConfigError: there is no such file, it is wrong, or its algorithm cannot improve a policy.
         """
-        config = load_yaml(find(f"config/learning/{self.learning}.yaml"), LearningConfig)
-        return replace(config, batch_size=self.batch_size, replay_capacity=self.replay_buffer_capacity)
+        name = self.learning or ("rlpd_vision_own_cameras" if cameras else "rlpd_state")
+        config = load_yaml(find(f"config/learning/{name}.yaml"), LearningConfig)
+        sac = replace(config.sac, improve=self.improve if initial else "none")
+        try:
+            return replace(config, sac=sac, batch_size=self.batch_size, replay_capacity=self.replay_buffer_capacity)
+        except ValueError as error:
+            raise ConfigError(f"learning: {name}: {error}") from error

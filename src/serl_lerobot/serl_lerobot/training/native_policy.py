@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from serl_rl.foreign.act.acting import ActPolicy
+from serl_rl.spec import DataError, TransitionSpec
 from serl_tasks.camera_view import CameraView
 
 from serl_lerobot.robots.environment import SERLRobotEnvironment
@@ -49,18 +50,36 @@ class NativePolicy:
             )
         env.action_towards(env.resting_target)  # of joints
 
+    @property
+    def action_dim(self) -> int:
+        """Number of action components A."""
+        return len(self._env.task.action)
+
+    @property
+    def planned(self) -> int:
+        """Actions that it will give before it looks again."""
+        return self._policy.planned
+
+    def check(self, spec: TransitionSpec) -> None:
+        """Raise DataError unless actions of `spec` are the environment's."""
+        if spec.action_dim != self.action_dim:
+            raise DataError("action", f"{self.action_dim} components", str(spec.action_dim))
+
     def reset(self) -> None:
         """Begin an episode: forget what was planned."""
         self._policy.reset()
 
-    def act(self, observation: Mapping[str, Any], *, deterministic: bool) -> NDArray[np.float32]:
+    def act(
+        self, observation: Mapping[str, Any], *, deterministic: bool, rng: np.random.Generator | None = None
+    ) -> NDArray[np.float32]:
         """Action (A,) in [-1, 1] that brings the joints nearest to where the policy wants them next.
 
         Args:
             observation: of the environment; the policy takes the robot's own numbers instead, of the same moment.
             deterministic: it always is.
+            rng: is not drawn from.
         """
-        del observation, deterministic
+        del observation, deterministic, rng
         values = self._env.told
         inputs: dict[str, NDArray[Any]] = {
             _STATE: np.array([float(values[name]) for name in self._numbers], dtype=np.float32)

@@ -2,7 +2,8 @@
 """Online reinforcement learning that begins with an imported policy, on one robot, in one process.
 
 The episodes in which the imported policy succeeds are the demonstrations of a learner (RLPD, Ball et al., arXiv
-2302.02948), which then acts by itself. In a graph `./serl train` does more: a person, an e-stop, pictures.
+2302.02948), which improves it as `./serl train --from-policy` does: its critics choose between the imported policy's
+action and its own, or it corrects the imported one. In a graph there are a person and an e-stop as well.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from numpy.typing import NDArray
 from serl_config.optional import setup_line
 from serl_config.resources import listing
 from serl_config.schema import ConfigError
-from serl_rl.spec import ArraySpec, TransitionSpec
+from serl_rl.base_action import BASE_ACTION
+from serl_rl.policy.reference import read_reference
 from serl_robots.model.robot import FOLDER, load_robot
+from serl_training.actor.behaviours import Behaviour, Exploring
+from serl_training.actor.perception import FrameStacker
 from serl_training.actor.rollout import ChunkFormat, EpisodeSummary, run_episode
 from serl_training.env.episode import EpisodeMode, EpisodeStart, Observation
 
@@ -30,9 +34,11 @@ from serl_lerobot.robots.environment import SERLRobotEnvironment, WallTime
 from serl_lerobot.training.config import TrainingConfig
 from serl_lerobot.training.local_learner import LocalLearner
 from serl_lerobot.training.native_policy import NativePolicy
+from serl_lerobot.training.perceiving import cameras_of, perceive
 from serl_lerobot.training.policy_converter import PolicyConverter
 
 _METRICS: Final = ("iteration", "env_steps", "success_rate", "intervention_rate", "critic_loss", "actor_loss")
+_POLICY: Final = "policy_fingerprint.txt"
 _log = logging.getLogger(__name__)
 
 
@@ -41,6 +47,7 @@ class OnlineRLTrainer:
 
     Attributes:
         env: in which episodes are run.
+        spec: of the transitions that are stored.
         metrics: of each iteration, by seed-independent names: `success_rate`, `intervention_rate` and so on.
     """
 
@@ -76,9 +83,12 @@ class OnlineRLTrainer:
         if config.action_dim not in (None, size):
             raise ConfigError(f"action_dim: expected {size}, as the robot's actions have, found {config.action_dim}")
         self._initial = None if initial_policy_path is None else _open(Path(initial_policy_path), self.env)
-        state = self.env.observation_space["state"]  # type: ignore[index]
-        self._spec = TransitionSpec({"state": ArraySpec(state.shape, "float32")}, size)
-        self._learning = config.learning_config()
+        self._path = initial_policy_path
+        self._learning = config.learning_config(
+            cameras=bool(cameras_of(self.env)), initial=initial_policy_path is not None
+        )
+        base = self._initial if self._learning.improves else None
+        self._seen, self.spec = perceive(self.env, self._learning, base, config.seed)
         self._losses: dict[str, float] = {}
         self._episode = 0
 
@@ -98,21 +108,23 @@ class OnlineRLTrainer:
             episodes_per_iteration: episodes of the learner in each.
 
         Raises:
+            ConfigError: the run was begun with another policy, or the initial one has never succeeded.
             DriverError: the robot does not answer.
             TrainingError, JournalError: training cannot go on.
         """
         config = self._config
         config.run_dir.mkdir(parents=True, exist_ok=True)
-        learner = LocalLearner(config.run_dir, self._spec, self._learning, seed=config.seed, report=self._report)
+        self._remember_policy()
+        learner = LocalLearner(config.run_dir, self.spec, self._learning, seed=config.seed, report=self._report)
         run = _wandb_run(config)
-        env = _StateOnly(self.env)
         self._episode = learner.totals.episodes
         try:
             if learner.totals.demonstrations == 0:
-                self._demonstrate(env, learner)
-            acting = _Acting(learner, np.random.default_rng(config.seed), self._learning.random_steps)
+                self._demonstrate(learner)
+            alone = self._learning.random_steps if not learner.totals.demonstrations or self._learning.improves else 0
+            acting = Exploring(learner, FrameStacker(self.spec), np.random.default_rng(config.seed), alone)
             for iteration in range(num_iterations):
-                done = [self._run(env, acting, learner) for _ in range(episodes_per_iteration)]
+                done = [self._run(acting, learner) for _ in range(episodes_per_iteration)]
                 self._note(iteration, done, learner.totals.env_steps, run)
         except KeyboardInterrupt:
             _log.warning("interrupted; the run is in %s and goes on from there", config.run_dir)
@@ -126,26 +138,39 @@ class OnlineRLTrainer:
         """Let go of the robot."""
         self.env.close()
 
-    def _demonstrate(self, env: _StateOnly, learner: LocalLearner) -> None:
+    def _remember_policy(self) -> None:
+        """Note which policy the run improves; refuse another one than it was begun with."""
+        if not self._learning.improves:
+            return
+        file, found = self._config.run_dir / _POLICY, read_reference(f"act:{self._path}").fingerprint
+        if not file.is_file():
+            file.write_text(found + "\n", encoding="utf-8")
+        elif (begun := file.read_text(encoding="utf-8").strip()) != found:
+            raise ConfigError(
+                f"{self._config.run_dir}: was begun with another initial policy, whose base actions it has stored: "
+                f"expected the fingerprint {begun}, found {found} at {self._path}"
+            )
+
+    def _demonstrate(self, learner: LocalLearner) -> None:
         if self._initial is None:
             return
-        shows = _Showing(self._initial, env)
+        shows = _Showing(self._initial, asks=not self._learning.improves)
         for _ in range(self._config.demonstration_episodes):
-            self._run(env, shows, learner, demonstrates=True)
+            self._run(shows, learner, demonstrates=True)
         if learner.totals.demonstrations == 0:
             raise ConfigError(
                 f"initial policy: expected a success in {self._config.demonstration_episodes} episodes, found none; is "
                 "it for this robot, with this calibration and these cameras, or is the reward wrong?"
             )
 
-    def _run(
-        self, env: gym.Env[Any, Any], behaviour: Any, learner: LocalLearner, *, demonstrates: bool = False
-    ) -> EpisodeSummary:
+    def _run(self, behaviour: Behaviour, learner: LocalLearner, *, demonstrates: bool = False) -> EpisodeSummary:
         self._episode += 1
         mode = EpisodeMode.DEMONSTRATION if demonstrates else EpisodeMode.TRAINING
         start = EpisodeStart(mode=mode, number=self._episode, seed=self._config.seed + self._episode)
         chunks: list[Any] = []
-        done = run_episode(env, behaviour, start, ChunkFormat(self._spec), on_chunk=chunks.append, whole=demonstrates)
+        done = run_episode(
+            self._seen, behaviour, start, ChunkFormat(self.spec), on_chunk=chunks.append, whole=demonstrates
+        )
         if not demonstrates or done.success:
             for chunk in chunks:
                 learner.send(chunk)
@@ -172,51 +197,20 @@ class OnlineRLTrainer:
             run.log(values, step=int(env_steps))
 
 
-class _StateOnly(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment whose learner sees `state` alone; `whole` is the newest observation with its pictures."""
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode; the environment is asked for no options."""
-        self.whole, info = self.env.reset(seed=seed)
-        return self._part(), info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Act for one step."""
-        self.whole, reward, terminated, truncated, info = self.env.step(action)
-        return self._part(), reward, terminated, truncated, {"intervention": False, **info}
-
-    def _part(self) -> Observation:
-        return {"state": self.whole["state"]}
-
-
 class _Showing:
-    """The initial policy, as a behaviour."""
+    """The initial policy, as a behaviour: it is asked, or its base actions are taken where observations have them."""
 
-    def __init__(self, policy: NativePolicy, env: _StateOnly) -> None:
-        self._policy, self._env = policy, env
-
-    def reset(self) -> None:
-        self._policy.reset()
-
-    def act(self, observation: Observation, info: Mapping[str, Any]) -> tuple[NDArray[np.float32], int]:
-        return self._policy.act(self._env.whole, deterministic=True), 0
-
-
-class _Acting:
-    """The newest policy, exploring, after some random steps where nobody has demonstrated."""
-
-    def __init__(self, learner: LocalLearner, rng: np.random.Generator, random_steps: int) -> None:
-        self._learner, self._rng = learner, rng
-        self._random_steps = 0 if learner.totals.demonstrations else random_steps
+    def __init__(self, policy: NativePolicy, *, asks: bool) -> None:
+        self._policy, self._asks = policy, asks
 
     def reset(self) -> None:
-        self._policy = self._learner.policy
-        self._policy.reset()
+        if self._asks:
+            self._policy.reset()
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> tuple[NDArray[np.float32], int]:
-        if self._learner.totals.env_steps < self._random_steps:
-            return self._rng.uniform(-1.0, 1.0, self._policy.action_dim).astype(np.float32), 0
-        return self._policy.act(observation, deterministic=False, rng=self._rng), self._learner.policy_version
+        if self._asks:
+            return self._policy.act(observation, deterministic=True), 0
+        return observation[BASE_ACTION], 0
 
 
 class _AskedAtEnd(gym.Wrapper[Any, Any, Any, Any]):

@@ -59,8 +59,8 @@ class MappedValue:
     scale: _Number = 1.0
     offset: _Number = 0.0
     stay: _Number | None = None
-    """Of a gripper's component: the policy's number that leaves the gripper commanded as it is; None: there is none.
-    The task has to observe that command, `gripper_target[0]`."""
+    """Number of the policy that leaves a gripper's command unchanged, which the task has to observe as
+    `gripper_target[0]`; None where every number is a width."""
 
 
 @dataclass(frozen=True, config=_STRICT)
