@@ -8,17 +8,17 @@ others. Nothing but arrays and what is built into Python is read; a pickle that 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from serl_config.files import FileError, open_file
-from serl_rl.encoders.pickle_machine import Refused, kind_of
-from serl_rl.encoders.pickled_arrays import ArrayMachine, PickledArray, PickledDType
+from serl_rl.pickles.arrays import PickledArray
+from serl_rl.pickles.machine import Refused, kind_of
+from serl_rl.pickles.transitions import TransitionMachine
 from serl_rl.spec import ArraySpec, DataError, TransitionSpec
 
 from serl_recording.episode import (
@@ -35,49 +35,6 @@ from serl_recording.format import Reader, Report, refuse
 MAX_BYTES: Final = 2**32
 """[bytes] of a file, all of which is in memory at once."""
 _NUMBER: Final = re.compile(r"(\d+)(?=\.pkl$)")
-
-
-class _Number(Enum):
-    """What it may name beside arrays."""
-
-    SCALAR = "numpy's scalar"
-
-
-class TransitionMachine(ArrayMachine):
-    """Reads lists, dictionaries, numbers and numpy's arrays."""
-
-    most_instructions: ClassVar[int] = 50_000_000
-    most_text: ClassVar[int] = MAX_BYTES
-    dtypes: ClassVar[frozenset[str]] = frozenset(
-        {"f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "b1"}
-    )
-    holds: ClassVar[str] = "numbers"
-    names: ClassVar[Mapping[str, object]] = {
-        **ArrayMachine.names,
-        "numpy.core.multiarray scalar": _Number.SCALAR,
-        "numpy._core.multiarray scalar": _Number.SCALAR,
-    }
-
-    def step(self, name: str, argument: Any) -> None:
-        """Do one instruction, of lists and floats, too. Raises Refused where it is not known."""
-        if name == "EMPTY_LIST":
-            self.stack.append([])
-        elif name in ("APPEND", "APPENDS"):
-            values = self.pop(1) if name == "APPEND" else self.pop_to_mark()
-            if not isinstance(self.stack[-1], list):
-                raise Refused(f"items appended to {kind_of(self.stack[-1])}")
-            self.stack[-1].extend(values)
-        elif name in ("BINFLOAT", "LONG1"):
-            self.stack.append(argument)
-        else:
-            super().step(name, argument)
-
-    def reduce(self, function: object, arguments: object) -> object:
-        """An array, a number, or a part of one. Raises Refused for every other call."""
-        match function, arguments:
-            case _Number.SCALAR, (PickledDType() as dtype, bytes() as content):
-                return PickledArray().fill((), dtype, False, content)
-        return super().reduce(function, arguments)
 
 
 def read_transitions(path: Path) -> list[Any]:

@@ -7,29 +7,22 @@ Only numpy's and JAX's ways to pickle an array are known to it; see `ArrayMachin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from enum import Enum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from numpy.typing import NDArray
 from serl_config.files import FileError, read_bytes
 
 from serl_rl.encoders.file import EncoderError
-from serl_rl.encoders.pickle_machine import Refused
-from serl_rl.encoders.pickled_arrays import ArrayMachine, Named, PickledArray, what
+from serl_rl.pickles.arrays import ArrayMachine, PickledArray, what
+from serl_rl.pickles.machine import Refused
 
 MAX_BYTES: Final = 2**28
 MAX_ARRAYS: Final = 2_000
 MAX_DEPTH: Final = 8
 
 _EXPECTED = "a pickled dictionary of numpy arrays"
-
-
-class _Flax(Enum):
-    """What it may name beside arrays."""
-
-    FROZEN = "FrozenDict"
 
 
 def sha256(path: Path) -> str:
@@ -49,7 +42,7 @@ def read_pickled_arrays(path: Path) -> dict[str, NDArray[Any]]:
     except FileError as error:
         raise EncoderError(path, _EXPECTED, error.reason) from error
     try:
-        return dict(_flat(_Machine().run(data), "", MAX_DEPTH, [MAX_ARRAYS]))
+        return dict(_flat(ArrayMachine().run(data), "", MAX_DEPTH, [MAX_ARRAYS]))
     except Refused as error:
         raise EncoderError(path, _EXPECTED, str(error)) from error
 
@@ -69,20 +62,3 @@ def _flat(tree: object, prefix: str, depth: int, budget: list[int]) -> Iterator[
             yield f"{prefix}{name}", value.values
         else:
             yield from _flat(value, f"{prefix}{name}/", depth - 1, budget)
-
-
-class _Machine(ArrayMachine):
-    """Reads Flax's dictionaries and the arrays of older versions of JAX, too."""
-
-    names: ClassVar[Mapping[str, object]] = {
-        **ArrayMachine.names,
-        "flax.core.frozen_dict FrozenDict": _Flax.FROZEN,
-        "jax._src.device_array reconstruct_device_array": Named.JAX,
-    }
-
-    def reduce(self, function: object, arguments: object) -> object:
-        """An array, a part of one, or a dictionary. Raises Refused for every other call."""
-        match function, arguments:
-            case _Flax.FROZEN, (dict() as tree,):
-                return tree
-        return super().reduce(function, arguments)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from serl_config.files import FileError, read_bytes
 
 from serl_rl.encoders.file import EncoderError
-from serl_rl.encoders.pickle_machine import Refused, kind_of
-from serl_rl.encoders.torch_machine import Storage, Tensor, TensorMachine, view
+from serl_rl.pickles.machine import Refused, kind_of
+from serl_rl.pickles.tensors import Storage, Tensor, TensorMachine, view
 
 MAX_BYTES: Final = 2**28
 MAX_TENSORS: Final = 5_000

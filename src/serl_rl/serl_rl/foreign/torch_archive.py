@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from serl_config.files import FileError, read_bytes
 
-from serl_rl.encoders.pickle_machine import Refused, kind_of
-from serl_rl.encoders.torch_machine import Storage, Tensor, TensorMachine, view
 from serl_rl.foreign.errors import ForeignError
+from serl_rl.pickles.machine import Refused, kind_of
+from serl_rl.pickles.tensors import Storage, Tensor, TensorMachine, view
 
 MAX_BYTES: Final = 2**30
 MAX_PICKLE_BYTES: Final = 2**24

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serl_rl.encoders.pickle_machine import PickleMachine, Refused, kind_of
+from serl_rl.pickles.machine import PickleMachine, Refused, kind_of
 
 MAX_DIMENSIONS: Final = 8
 
@@ -24,6 +24,7 @@ class Named(Enum):
     FROM_BUFFER = "numpy's _frombuffer"
     ENCODE = "_codecs.encode"
     JAX = "JAX's _reconstruct_array"
+    FROZEN = "Flax's FrozenDict"
 
 
 class PickledDType:
@@ -59,7 +60,7 @@ class PickledArray:
 
 
 class ArrayMachine(PickleMachine):
-    """Reads arrays of some dtypes, in dictionaries and tuples."""
+    """Reads arrays of some dtypes, in tuples and in dictionaries, those of Flax too."""
 
     names: ClassVar[Mapping[str, object]] = {
         "numpy.core.multiarray _reconstruct": Named.RECONSTRUCT,
@@ -70,6 +71,8 @@ class ArrayMachine(PickleMachine):
         "numpy._core.numeric _frombuffer": Named.FROM_BUFFER,
         "_codecs encode": Named.ENCODE,
         "jax._src.array _reconstruct_array": Named.JAX,
+        "jax._src.device_array reconstruct_device_array": Named.JAX,  # of older versions
+        "flax.core.frozen_dict FrozenDict": Named.FROZEN,
     }
     dtypes: ClassVar[frozenset[str]] = frozenset({"f2", "f4", "f8"})
     """Codes of the dtypes that are read."""
@@ -98,6 +101,8 @@ class ArrayMachine(PickleMachine):
                 return PickledArray().fill(shape, dtype, order == "F", content)
             case Named.ENCODE, (str() as text, "latin1"):
                 return self._encode(text)
+            case Named.FROZEN, (dict() as tree,):
+                return tree
             case Named.JAX, (Named.RECONSTRUCT as inner, tuple() as inner_arguments, tuple() as state, dict()):
                 array = self.reduce(inner, inner_arguments)
                 self.build(array, state)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from serl_rl.encoders.pickle_machine import PickleMachine, Refused, kind_of
+from serl_rl.pickles.machine import PickleMachine, Refused, kind_of
 
 MAX_DIMENSIONS: Final = 8
 
