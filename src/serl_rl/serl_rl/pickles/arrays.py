@@ -25,6 +25,7 @@ class Named(Enum):
     ENCODE = "_codecs.encode"
     JAX = "JAX's _reconstruct_array"
     FROZEN = "Flax's FrozenDict"
+    BYTES = "bytes"
 
 
 class PickledDType:
@@ -70,6 +71,7 @@ class ArrayMachine(PickleMachine):
         "numpy.core.numeric _frombuffer": Named.FROM_BUFFER,
         "numpy._core.numeric _frombuffer": Named.FROM_BUFFER,
         "_codecs encode": Named.ENCODE,
+        "__builtin__ bytes": Named.BYTES,  # none of them, in Python 2's way
         "jax._src.array _reconstruct_array": Named.JAX,
         "jax._src.device_array reconstruct_device_array": Named.JAX,  # of older versions
         "flax.core.frozen_dict FrozenDict": Named.FROZEN,
@@ -101,6 +103,8 @@ class ArrayMachine(PickleMachine):
                 return PickledArray().fill(shape, dtype, order == "F", content)
             case Named.ENCODE, (str() as text, "latin1"):
                 return self._encode(text)
+            case Named.BYTES, ():
+                return b""
             case Named.FROZEN, (dict() as tree,):
                 return tree
             case Named.JAX, (Named.RECONSTRUCT as inner, tuple() as inner_arguments, tuple() as state, dict()):

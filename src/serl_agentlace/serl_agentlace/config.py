@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What client and server of agentlace have to agree on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from serl_agentlace.frames import AgentlaceError
+
+
+@dataclass
+class TrainerConfig:
+    """Ports and kinds of requests. Client and server compare theirs, so the names and their order are agentlace's.
+
+    Attributes:
+        port_number: TCP port of requests.
+        broadcast_port: TCP port on which parameters are published.
+        request_types: kinds of requests beside those of data stores; SERL's scripts have `send-stats`.
+        rate_limit: most requests of these kinds in a second that a client sends; None: any.
+        version: that both have to have.
+        experimental_pipeline_port: agentlace's second way for data, which is not served here.
+    """
+
+    port_number: int = 5555
+    broadcast_port: int = 5556
+    request_types: list[str] = field(default_factory=list)
+    rate_limit: int | None = None
+    version: str = "0.0.2"
+    experimental_pipeline_port: str | None = None
+
+    def to_json(self) -> str:
+        """What goes over the wire, character for character as agentlace writes it."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+def check_same(config: TrainerConfig, answer: Any, where: str) -> None:
+    """Compare with what a server answered.
+
+    Raises:
+        AgentlaceError: they differ: says in what.
+    """
+    if answer == config.to_json():
+        return
+    try:
+        theirs = json.loads(answer)
+    except (TypeError, ValueError, RecursionError):
+        theirs = None
+    if not isinstance(theirs, dict):
+        raise AgentlaceError(f"{where}: expected the configuration of a trainer server, found {answer!r:.80}")
+    ours = asdict(config)
+    different = [
+        f"{name}: {ours.get(name)!r:.40} here, {theirs.get(name)!r:.40} there"
+        for name in dict.fromkeys([*ours, *theirs])
+        if ours.get(name) != theirs.get(name)
+    ]
+    raise AgentlaceError(
+        f"{where}: expected the same TrainerConfig at both ends, found {'; '.join(different) or 'another order'}"
+    )
