@@ -59,6 +59,7 @@ PIP_PACKAGES = {
 }
 # Of one kind of camera or arm, of game pads, of servos, of some formats of recordings: said so where they are missing.
 OPTIONAL = {
+    "agentlace",
     "av",
     "can",
     "draccus",
@@ -80,6 +81,7 @@ OPTIONAL = {
     "torchvision",
     "trossen_arm",
     "wandb",
+    "zmq",
     "zstandard",
 }
 

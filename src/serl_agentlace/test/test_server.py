@@ -38,6 +38,26 @@ def numbers(store: ListStore) -> list[tuple[int, int]]:
     return [(int(item["actions"][0]), int(item["actions"][1])) for item in store.items]
 
 
+class Heard:
+    """Keeps versions of parameters; the thread that brings them may be held up."""
+
+    def __init__(self, go_on: threading.Event | None = None) -> None:
+        self.heard: list[float] = []
+        self._go_on = go_on
+        self._changed = threading.Condition()
+
+    def __call__(self, params: dict) -> None:
+        with self._changed:
+            self.heard.append(float(params["layer"]["kernel"][0, 0]))
+            self._changed.notify_all()
+        if self._go_on is not None:
+            assert self._go_on.wait(60)
+
+    def wait_for(self, version: float) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: version in self.heard, 60), self.heard
+
+
 def test_items_arrive_once_and_in_order(serve, config):
     store = ListStore()
     serve({"actor": store})
@@ -170,28 +190,20 @@ def test_parameters_reach_who_comes_late_and_the_newest_overtake(serve, config):
     server = serve({"actor": ListStore()})
     for version in range(5):
         server.publish_network({"layer": {"kernel": np.full((2, 2), version, np.float32)}})
-    heard: list[float] = []
-    begun, go_on = threading.Event(), threading.Event()
-
-    def take(params: dict) -> None:
-        heard.append(float(params["layer"]["kernel"][0, 0]))
-        begun.set()
-        go_on.wait(30)
-
-    client = TrainerClient("actor", "127.0.0.1", config, QueuedDataStore(10), timeout_ms=20_000)
-    client.recv_network_callback(take)
-    assert begun.wait(30)
-    assert heard == [4.0]
+    go_on = threading.Event()
+    newest, other = Heard(go_on), Heard()
+    clients = [TrainerClient("actor", "127.0.0.1", config, QueuedDataStore(10), timeout_ms=20_000) for _ in range(2)]
+    for client, heard in zip(clients, (newest, other), strict=True):
+        client.recv_network_callback(heard)
+        heard.wait_for(4.0)
     for version in range(5, 105):
         server.publish_network({"layer": {"kernel": np.full((2, 2), version, np.float32)}})
-    time.sleep(0.5)
+    other.wait_for(104.0)
     go_on.set()
-    deadline = time.monotonic() + 30
-    while heard[-1] != 104.0 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert heard[-1] == 104.0
-    assert len(heard) < 50, "of parameters that wait, the newest are enough"
-    client.stop()
+    newest.wait_for(104.0)
+    assert len(newest.heard) < 50, "of parameters that wait, the newest are enough"
+    for client in clients:
+        client.stop()
 
 
 def test_requests_are_answered_and_a_broken_answer_ends_nothing(serve, config):
