@@ -17,7 +17,7 @@ from serl_rl.replay.buffer import map_batch
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.torch.computing.device import device_of
 from serl_rl.torch.computing.program import Program
-from serl_rl.torch.computing.tree import map_tree
+from serl_rl.torch.computing.tree import Flat, map_tree
 from serl_rl.torch.encoders.networks import encoder_params
 from serl_rl.torch.networks import Params
 from serl_rl.torch.prepare import prepared
@@ -45,6 +45,10 @@ class SteppingAgent(Protocol):
     @property
     def computing(self) -> TorchConfig:
         """How its steps are computed."""
+
+    @property
+    def flat(self) -> Flat:
+        """Its tensors, and what they are like."""
 
     def replace(self, **changes: Any) -> Self:
         """A copy with other values in some fields."""

@@ -205,7 +205,8 @@ def actor_step(agent: VICEAgent, batch: Batch) -> tuple[VICEAgent, Info]:
     slopes, classifier_info = gradients(
         lambda classifier: classifier_loss(agent, classifier, batch, step_key), agent.classifier
     )
-    trained = adam(agent.classifier, slopes, agent.classifier_optimizer, agent.config.learning_rate)
+    classifier, optimizer = (map_tree(torch.clone, tree) for tree in (agent.classifier, agent.classifier_optimizer))
+    trained = adam(classifier, slopes, optimizer, agent.config.learning_rate)
     due = agent.env_steps % agent.config.interval == 0
     classifier, optimizer = (
         map_tree(partial(torch.where, due), new, old)

@@ -165,3 +165,19 @@ def test_where_torch_is_missing_the_error_offers_it(monkeypatch):
     monkeypatch.setattr(backends, "is_installed", lambda name: False)
     with pytest.raises(BackendError, match=r"\./serl setup torch"):
         create_agent(0, SPEC, replace(CONFIG, backend="torch"))
+
+
+def test_adam_in_a_traced_step_is_the_one_that_is_taken_as_it_is_written():
+    from serl_rl.torch.computing.optimizer import adam, init_adam
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def moved(slope):
+        params = {"a": torch.linspace(-1.0, 1.0, 6).reshape(2, 3)}
+        state = init_adam(params)
+        for share in (1.0, 0.3):
+            params, state = adam(params, {"a": share * slope}, state, 0.1)
+        return params["a"], state["0"]["nu"]["a"]
+
+    slope = torch.linspace(-2.0, 3.0, 6).reshape(3, 2).T  # does not lie in memory as the parameters do
+    for found, expected in zip(make_fx(moved)(slope)(slope), moved(slope), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from serl_rl.torch.computing.parallel import average
 from serl_rl.torch.computing.tree import leaves, map_tree, with_leaves
@@ -39,35 +40,45 @@ def init_adam(params: Any) -> dict[str, Any]:
 
 
 def adam(params: Params, slopes: Params, state: dict[str, Any], learning_rate: float) -> tuple[Params, dict[str, Any]]:
-    """Parameters and state after a step of Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1)."""
+    """Parameters and state after a step of Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1).
+
+    They are in the tensors that were given, whose values from before are gone.
+    """
     moments = state["0"]
-    count = moments["count"] + 1
-    first = map_tree(lambda old, slope: torch.lerp(old, slope, 1.0 - _DECAY[0]), moments["mu"], slopes)
-    second = map_tree(
-        lambda old, slope: torch.addcmul(_DECAY[1] * old, slope, slope, value=1.0 - _DECAY[1]), moments["nu"], slopes
-    )
+    count = moments["count"].add_(1)
+    at, slope, first, second = (leaves(tree) for tree in (params, slopes, moments["mu"], moments["nu"]))
+    if get_proxy_mode() is None:
+        steps = [count.to(torch.float32)] * len(at)
+        slope = [each.contiguous() for each in slope]  # the fused kernel goes through memory as it comes
+        torch._fused_adam_(
+            at, slope, first, second, [], steps,
+            lr=learning_rate, beta1=_DECAY[0], beta2=_DECAY[1], weight_decay=0.0, eps=_EPSILON,
+            amsgrad=False, maximize=False,
+        )  # fmt: skip
+        return params, state
     of_first, of_second = (1.0 - decay ** count.to(torch.float32) for decay in _DECAY)
     # lr m' / (sqrt(v') + eps) of the corrected moments m' and v', with the corrections pulled out of the arrays.
     root = torch.sqrt(of_second)
     step, epsilon = learning_rate * root / of_first, _EPSILON * root
-    moved = map_tree(
-        lambda old, mean, square: old - (mean / (torch.sqrt(square) + epsilon)) * step, params, first, second
-    )
-    return moved, {"0": {"count": count, "mu": first, "nu": second}}
+    for value, slant, mean, square in zip(at, slope, first, second, strict=True):
+        mean.lerp_(slant, 1.0 - _DECAY[0])
+        square.mul_(_DECAY[1]).addcmul_(slant, slant, value=1.0 - _DECAY[1])
+        value.sub_(mean / (torch.sqrt(square) + epsilon) * step)
+    return params, state
 
 
 def follow(target: Params, of: Params, rate: float) -> Params:
-    """A tree that has moved by a share of the way to another one."""
-    return map_tree(lambda old, new: torch.lerp(old, new, rate), target, of)
+    """A tree that has moved by a share of the way to another one, in the tensors that it was in."""
+    torch._foreach_lerp_(leaves(target), leaves(of), rate)
+    return target
 
 
 def adamw(
     params: Params, slopes: Params, state: dict[str, Any], learning_rate: float, weight_decay: float
 ) -> tuple[Params, dict[str, Any]]:
     """Parameters and state after a step of Adam with decay of weights (Loshchilov and Hutter, arXiv 1711.05101)."""
-    moved, state = adam(params, slopes, state, learning_rate)
-    decay = learning_rate * weight_decay
-    return map_tree(lambda new, old: new - decay * old, moved, params), state
+    torch._foreach_mul_(leaves(params), 1.0 - learning_rate * weight_decay)
+    return adam(params, slopes, state, learning_rate)
 
 
 def cosine_decay(learning_rate: float, steps: int, done: int) -> float:

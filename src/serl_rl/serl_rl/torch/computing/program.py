@@ -7,7 +7,8 @@ the agent is written into the tensors that hold it, so that a step allocates nex
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -16,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from serl_rl.config import TorchConfig
 from serl_rl.torch.computing.device import can_compile
 from serl_rl.torch.computing.parallel import place
-from serl_rl.torch.computing.tree import leaves, structure, with_leaves
+from serl_rl.torch.computing.tree import Flat, leaves, structure, with_leaves
 
 Batch = dict[str, Any]
 Info = dict[str, torch.Tensor]
@@ -28,6 +29,14 @@ class ComputedAgent(Protocol):
     @property
     def computing(self) -> TorchConfig:
         """How its steps are computed."""
+
+    @property
+    def key(self) -> torch.Tensor:
+        """A random key (2,)."""
+
+    @property
+    def flat(self) -> Flat:
+        """Its tensors, and what they are like."""
 
 
 AgentT = TypeVar("AgentT", bound=ComputedAgent)
@@ -44,38 +53,50 @@ class Program(Generic[AgentT]):
 
     def __call__(self, agent: AgentT, batch: Batch) -> tuple[AgentT, Info]:
         """The agent after the step, in the same tensors, and what the step reports."""
-        config = agent.computing
-        state = leaves(agent)
-        with (
-            torch.no_grad(),
-            torch.autocast(state[0].device.type, torch.bfloat16, enabled=config.precision == "bfloat16"),
-        ):
-            if not (config.compile and place()[1] == 1 and can_compile(state[0].device.type)):
+        if not self._compiles(agent):
+            with _computing(agent):
                 return self._step(agent, batch)
-        kind = (structure(agent), structure(batch))
-        if kind not in self._compiled:
-            self._compiled[kind] = self._compile(agent, batch)
-        compiled, names = self._compiled[kind]
-        numbers = compiled(*state, *leaves(batch))
+        flat, rows = agent.flat, leaves(batch)
+        # The kind of an agent is a large tree, so what is found by it is noted at the agent.
+        noted = (self, *((row.shape, row.dtype) for row in rows))
+        if noted not in flat.programs:
+            kind = (flat.structure, structure(batch))
+            if kind not in self._compiled:
+                self._compiled[kind] = self._compile(agent, batch)
+            flat.programs[noted] = self._compiled[kind]
+        compiled, names = flat.programs[noted]
+        numbers = compiled(*flat.leaves, *rows)
         return agent, dict(zip(names, numbers, strict=True))
 
+    def _compiles(self, agent: AgentT) -> bool:
+        return agent.computing.compile and place()[1] == 1 and can_compile(agent.key.device.type)
+
     def _compile(self, agent: AgentT, batch: Batch) -> _Compiled:
-        state, rows = leaves(agent), leaves(batch)
+        from torch._inductor import standalone_compile  # takes a second, and most agents are not compiled
+
+        state, rows = agent.flat.leaves, leaves(batch)
         names: list[str] = []
 
-        def flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        def step(*tensors: torch.Tensor) -> list[torch.Tensor]:
             old, given = list(tensors[: len(state)]), list(tensors[len(state) :])
-            with (
-                torch.no_grad(),
-                torch.autocast(state[0].device.type, torch.bfloat16, enabled=agent.computing.precision == "bfloat16"),
-            ):
+            with _computing(agent):
                 new, info = self._step(with_leaves(agent, old), with_leaves(batch, given))
-            for into, value in zip(old, leaves(new), strict=True):
-                if value is not into:
-                    into.copy_(value)
+                for into, value in zip(old, leaves(new), strict=True):
+                    if value is not into:
+                        into.copy_(value)
             names[:] = list(info)
             return list(info.values())
 
-        copies = [leaf.clone() for leaf in state]
-        graph = make_fx(flat)(*copies, *rows)
-        return torch.compile(graph, dynamic=False), names
+        # Tracing takes the step: on copies.
+        inputs = [leaf.clone() for leaf in state] + rows
+        graph = make_fx(step)(*inputs)
+        with torch.no_grad():
+            return standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs"), names
+
+
+@contextmanager
+def _computing(agent: ComputedAgent) -> Iterator[None]:
+    """Gradients only where a step asks for them, and numbers of the agent's precision."""
+    narrow = agent.computing.precision == "bfloat16"
+    with torch.no_grad(), torch.autocast(agent.key.device.type, torch.bfloat16, enabled=narrow):
+        yield

@@ -11,32 +11,23 @@ import math
 
 import torch
 
-_WORD = 0xFFFFFFFF
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
-
-# Giles, Approximating the erfinv function, GPU Computing Gems 2011: polynomials for w < 5 and beyond.
-_CENTRE = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
-           -0.00417768164, 0.246640727, 1.50140941)  # fmt: skip
-_TAIL = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
-         0.00943887047, 1.00167406, 2.83297682)  # fmt: skip
+from serl_rl.torch.computing import threefry
+from serl_rl.torch.computing.threefry import WORD
 
 
 def from_seed(seed: int, device: torch.device | None = None) -> torch.Tensor:
     """The key (2,) of a seed of 64 bits."""
-    return torch.tensor([seed >> 32 & _WORD, seed & _WORD], dtype=torch.int64, device=device)
+    return torch.tensor([seed >> 32 & WORD, seed & WORD], dtype=torch.int64, device=device)
 
 
 def split(key: torch.Tensor, count: int = 2) -> tuple[torch.Tensor, ...]:
     """Keys (2,) that are independent of each other and take the place of this one."""
-    high, low = _threefry(key, torch.arange(count, device=key.device))
-    return torch.stack([high, low], dim=1).unbind(0)
+    return _two_words(key, 0, count).T.contiguous().unbind(0)
 
 
 def fold_in(key: torch.Tensor, number: int) -> torch.Tensor:
     """The key (2,) that belongs to a number below 2^32, one of its own for each."""
-    high, low = _threefry(key, torch.tensor([number], dtype=torch.int64, device=key.device))
-    return torch.cat([high, low])
+    return _two_words(key, number, 1).reshape(2)
 
 
 def uniform(key: torch.Tensor, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> torch.Tensor:
@@ -48,6 +39,8 @@ def uniform(key: torch.Tensor, shape: tuple[int, ...], low: float = 0.0, high: f
 
 def normal(key: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Standard normal numbers, float32."""
+    if key.device.type == "cpu":
+        return threefry.normal(key, math.prod(shape)).reshape(shape)
     return math.sqrt(2.0) * _erf_inverse(uniform(key, shape, -1.0 + 2.0**-24, 1.0))
 
 
@@ -76,7 +69,7 @@ def permutation(key: torch.Tensor, count: int) -> torch.Tensor:
     """The numbers 0 to count - 1 in random order, int64 (count,)."""
     order = torch.arange(count, device=key.device)
     # Sorted by random words, often enough that equal words leave no trace.
-    for _ in range(math.ceil(3.0 * math.log(max(1, count)) / math.log(_WORD))):
+    for _ in range(math.ceil(3.0 * math.log(max(1, count)) / math.log(WORD))):
         key, own = split(key)
         order = order[torch.sort(_bits(own, (count,)), stable=True).indices]
     return order
@@ -84,23 +77,16 @@ def permutation(key: torch.Tensor, count: int) -> torch.Tensor:
 
 def _bits(key: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Random words, int64 with values below 2^32."""
-    high, low = _threefry(key, torch.arange(math.prod(shape), device=key.device))
+    high, low = _two_words(key, 0, math.prod(shape))
     return (high ^ low).reshape(shape)
 
 
-def _threefry(key: torch.Tensor, low: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both words (N,) of Threefry-2x32 with 20 rounds, at the counters (0, low)."""
-    first, second = key[0], key[1]
-    keys = (first, second, first ^ second ^ _PARITY)
-    x = torch.zeros_like(low) + first
-    y = (low + second) & _WORD
-    for block in range(5):
-        for bits in _ROTATIONS[block % 2]:
-            x = (x + y) & _WORD
-            y = (y << bits | y >> (32 - bits)) & _WORD ^ x
-        x = (x + keys[(block + 1) % 3]) & _WORD
-        y = (y + keys[(block + 2) % 3] + block + 1) & _WORD
-    return x, y
+def _two_words(key: torch.Tensor, first: int, count: int) -> torch.Tensor:
+    """Both words, int64 (2, `count`), at the counters (0, `first`), (0, `first` + 1) ..."""
+    if key.device.type == "cpu":
+        return threefry.two_words(key, first, count)
+    counters = torch.arange(first, first + count, device=key.device)
+    return torch.stack(threefry.words((key[0], key[1]), counters))
 
 
 def _erf_inverse(x: torch.Tensor) -> torch.Tensor:
@@ -108,6 +94,6 @@ def _erf_inverse(x: torch.Tensor) -> torch.Tensor:
     near = w < 5.0
     w = torch.where(near, w - 2.5, torch.sqrt(w) - 3.0)
     result = torch.zeros_like(x)
-    for centre, tail in zip(_CENTRE, _TAIL, strict=True):
+    for centre, tail in zip(threefry.CENTRE, threefry.TAIL, strict=True):
         result = result * w + torch.where(near, centre, tail)
     return result * x

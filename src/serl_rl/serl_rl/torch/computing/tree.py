@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 import torch
@@ -24,6 +25,23 @@ class Node:
     def replace(self, **changes: Any) -> Self:
         """A copy with other values in some fields."""
         return replace(self, **changes)
+
+    @cached_property
+    def flat(self) -> Flat:
+        """Its tensors, and what they are like; found once, because no field is ever another one."""
+        return Flat(leaves(self), structure(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Flat:
+    """The tensors of a node."""
+
+    leaves: list[torch.Tensor]
+    """All of them, in the order of their names."""
+    structure: Any
+    """What nodes have in common whose tensors differ only in their values; hashable."""
+    programs: dict[Any, Any] = field(default_factory=dict)
+    """What computes with them, where someone has found it."""
 
 
 def children(tree: Any) -> list[tuple[str, Any]]:

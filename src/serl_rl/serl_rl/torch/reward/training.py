@@ -59,7 +59,7 @@ class Fitting:
 
     def result(self) -> tuple[Encoder, Any]:
         """The encoder, and the parameters behind it."""
-        head = map_tree(lambda leaf: leaf.cpu(), self.params["head"])
+        head = map_tree(lambda leaf: leaf.cpu().clone(), self.params["head"])
         if self._config.frozen:
             return self._start.encoder, head
         weights = named_weights(self.params["encoder"])
