@@ -16,8 +16,11 @@ TESTS = Path(__file__).parent
 # Blocks that are shown and not run: each with its reason, so that they stay few.
 NOT_RUN = {
     "add_a_robot.md: a part of another robot's file",
+    "agentlace.md: ./serl setup agentlace brings what it needs",
     "drivers.md: a part of a driver's file",
     "lerobot.md: it moves a real arm",
+    "lerobot.md: minutes of training",
+    "lerobot.md: minutes to hours of training",
     "lerobot.md: my_robot is a robot of yours",
     "metaworld.md: installs packages",
     "other_worlds.md: installs packages",
