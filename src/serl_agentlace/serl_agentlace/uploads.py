@@ -64,7 +64,7 @@ class Uploads:
     clients: list[Upload] = field(default_factory=list)
     count: int = 0
     _asked: dict[bytes, list[Upload]] = field(default_factory=dict)
-    """For a connection whose client is not known: who it may be, first the one whose last item was asked for."""
+    """Clients that may be at a connection that is not known, first the one whose last item was asked for."""
 
     def begin(self, peer: bytes) -> None:
         """A client begins at this connection: its items are counted from 0."""
