@@ -73,10 +73,8 @@ class _ArchiveMachine(TensorMachine):
     }
 
     def step(self, name: str, argument: Any) -> None:
-        """Do one instruction, also those of numbers and of settings."""
-        if name == "BINFLOAT":
-            self.stack.append(argument)
-        elif name == "NEWOBJ":
+        """Do one instruction, also that of settings."""
+        if name == "NEWOBJ":
             function, arguments = self.pop(2)
             if function is not _Plain.SETTINGS or arguments != ():
                 raise Refused(f"a new object of {kind_of(function)}")

@@ -55,7 +55,7 @@ def kind_of(value: object) -> str:
 
 
 class PickleMachine:
-    """The stack machine of pickle, of which only what arrays and dictionaries need is there."""
+    """The stack machine of pickle, of which only what arrays, numbers, lists and dictionaries need is there."""
 
     most_instructions: ClassVar[int] = MAX_INSTRUCTIONS
     names: ClassVar[Mapping[str, object]] = {}
@@ -159,6 +159,15 @@ class PickleMachine:
             stack.append({})
         elif name == "EMPTY_TUPLE":
             stack.append(())
+        elif name == "EMPTY_LIST":
+            stack.append([])
+        elif name in ("APPEND", "APPENDS"):
+            items = self.pop(1) if name == "APPEND" else self.pop_to_mark()
+            if not isinstance(stack[-1], list):
+                raise Refused(f"items appended to {kind_of(stack[-1])}")
+            stack[-1].extend(items)
+        elif name in ("LONG1", "BINFLOAT"):
+            stack.append(argument)
         elif name in ("SETITEM", "SETITEMS"):
             self._set_items(self.pop(2) if name == "SETITEM" else self.pop_to_mark())
         elif name == "GLOBAL":

@@ -60,17 +60,8 @@ class TensorMachine(PickleMachine):
     }
 
     def step(self, name: str, argument: Any) -> None:
-        """Do one instruction, also those of numbers, lists and storages; raises Refused where it is not one of data."""
-        if name == "LONG1":
-            self.stack.append(argument)
-        elif name == "EMPTY_LIST":
-            self.stack.append([])
-        elif name in ("APPEND", "APPENDS"):
-            items = self.pop(1) if name == "APPEND" else self.pop_to_mark()
-            if not isinstance(self.stack[-1], list):
-                raise Refused(f"items appended to {kind_of(self.stack[-1])}")
-            self.stack[-1].extend(items)
-        elif name == "BINPERSID":
+        """Do one instruction, also that of storages; raises Refused where it is not one of data."""
+        if name == "BINPERSID":
             (reference,) = self.pop(1)
             self.stack.append(_storage(reference))
         else:

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from serl_rl.pickles.arrays import ArrayMachine, PickledArray, PickledDType
-from serl_rl.pickles.machine import Refused, kind_of
 
 
 class Scalar(Enum):
@@ -31,20 +30,6 @@ class TransitionMachine(ArrayMachine):
         "numpy.core.multiarray scalar": Scalar.SCALAR,
         "numpy._core.multiarray scalar": Scalar.SCALAR,
     }
-
-    def step(self, name: str, argument: Any) -> None:
-        """Do one instruction, of lists and floats, too. Raises Refused where it is not known."""
-        if name == "EMPTY_LIST":
-            self.stack.append([])
-        elif name in ("APPEND", "APPENDS"):
-            values = self.pop(1) if name == "APPEND" else self.pop_to_mark()
-            if not isinstance(self.stack[-1], list):
-                raise Refused(f"items appended to {kind_of(self.stack[-1])}")
-            self.stack[-1].extend(values)
-        elif name in ("BINFLOAT", "LONG1"):
-            self.stack.append(argument)
-        else:
-            super().step(name, argument)
 
     def reduce(self, function: object, arguments: object) -> object:
         """An array, a number, or a part of one. Raises Refused for every other call."""
