@@ -17,11 +17,13 @@ from serl_launch.needs import refuse_missing
 from serl_rl.backends import BackendError, check_backend
 from serl_rl.config import LearningConfig
 from serl_rl.imported.opening import PolicyError
+from serl_rl.foreign.initial import InitialWeights
+from serl_rl.imported.initial import read_initial
 from serl_rl.policy.reference import read_reference
 from serl_rl.reward.classifier_file import read_classifier
 from serl_rl.spec import DataError
 from serl_tasks.pair import PairError, check_pair
-from serl_training.link.contract import check_imported
+from serl_training.link.contract import check_imported, transition_spec
 from serl_training.reward.reward_frames import check_source, frame_source
 
 from serl_cli.names import check_task
@@ -65,6 +67,7 @@ class TrainingPlan:
     wandb: str = ""  # project of Weights & Biases that gets its numbers, too; empty: none
     from_policy: str = ""  # KIND:PATH of the imported policy that is improved; empty: none
     mapping: str = ""  # its mapping file; empty: that in its folder, or none
+    init_from: str = ""  # KIND:PATH of the weights that its agent began with; empty: none
     policy_fingerprint: str = ""  # of its files, when the run was begun
 
     @property
@@ -305,6 +308,65 @@ def check_policy(plan: TrainingPlan, learning: dict[str, Any]) -> TrainingPlan:
     except (ConfigError, PolicyError, DataError) as error:
         raise UsageError(str(error)) from error
     return replace(plan, from_policy=str(reference), policy_fingerprint=fingerprint)
+
+
+def check_initial(plan: TrainingPlan, learning: dict[str, Any]) -> InitialWeights | None:
+    """The weights that an agent begins with, or None; gives the learning settings the networks that they need.
+
+    Args:
+        plan: names the weights, or none.
+        learning: the learning configuration, as of `resolve_learning`, which gets their settings.
+
+    Raises:
+        UsageError: there are no such weights, they are for another agent or task, or a setting contradicts them.
+        ConfigError: the file of the task or of its robot cannot be used.
+    """
+    if not plan.init_from:
+        return None
+    if plan.partner:
+        raise UsageError("--init-from is for one task: two that take turns do not begin with the same weights")
+    if plan.from_policy:
+        raise UsageError("--init-from and --from-policy exclude each other: the first goes on with a learner's weights")
+    try:
+        weights = read_initial(read_reference(plan.init_from))
+    except DataError as error:
+        raise UsageError(f"--init-from: {error}") from error
+    what, agent = f"--init-from {plan.init_from}", weights.agent
+    if (found := learning.get("agent", LearningConfig().agent)) != agent:
+        raise UsageError(f"{what}: expected learning settings of agent {agent}, found {found}: add --learning {agent}")
+    said = {setting.partition("=")[0] for setting in plan.settings}
+    own = dict(learning.get(agent) or {})
+    for name, value in weights.network.items():
+        if f"{agent}.{name}" in said and own[name] != value:
+            raise UsageError(f"{what}: its networks need {agent}.{name}={value}, found {own[name]}: leave --set out")
+    own |= {**weights.network} | {
+        name: value for name, value in weights.defaults.items() if f"{agent}.{name}" not in said
+    }
+    learning[agent] = own
+    history = (learning.get("acting") or {}).get("history", 1)
+    if "acting.history" in said and history != weights.history:
+        raise UsageError(f"{what}: it looks at acting.history={weights.history} moments, found {history}")
+    learning["acting"] = (learning.get("acting") or {}) | {"history": weights.history}
+    if "random_steps" not in said:
+        learning["random_steps"] = 0
+    try:
+        config = build(LearningConfig, learning, what)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    task = get_task(plan.task)
+    if task.cameras:
+        cameras = ", ".join(task.cameras)
+        raise UsageError(
+            f"{what}: expected a task without cameras, since it has no eyes, found {plan.task} with {cameras}"
+        )
+    spec = transition_spec(task, config, None)
+    width = sum(spec.observation[name].elements for name in spec.vector_names) // weights.history
+    if (width, spec.action_dim) != (weights.state, weights.actions):
+        raise UsageError(
+            f"{what}: expected a state of {weights.state} values and actions of {weights.actions}, "
+            f"found {width} and {spec.action_dim} of {plan.task}"
+        )
+    return weights
 
 
 def check_policy_unchanged(plan: TrainingPlan) -> None:

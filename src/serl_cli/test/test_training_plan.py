@@ -2,6 +2,7 @@
 """What a person decides about a training is checked, kept, and may change on resume only where the data allow it."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from serl_cli.training_plan import TrainingPlan
 from serl_launch.domain import claim
 from serl_launch.errors import CommandError, UsageError
 from serl_rl.base_action import BASE_ACTION
+from serl_rl.foreign.initial import InitialWeights
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.journal import Journal
 from serl_training.link.contract import load_learning, meaning_of, transition_spec
@@ -269,3 +271,69 @@ def test_a_robot_that_a_task_is_not_there_for_is_one_readable_error() -> None:
         on_robot("insert_peg", "fr3")
     with pytest.raises(UsageError, match="no task 'pick_kube'"):
         on_robot("pick_kube", "fr3")
+
+
+def _weights(**changes: Any) -> InitialWeights:
+    network = {"hidden_sizes": [16], "layer_norm": False, "bottleneck": 8}
+    task = get_task("pick_cube")
+    values = {
+        "source": Path("7_snapshot.pt"),
+        "agent": "drqv2",
+        "network": network,
+        "defaults": {"noise_start": 0.2, "discount": 0.97},
+        "history": 2,
+        "state": task.observation_space["state"].shape[0],
+        "actions": len(task.action),
+        "arrays": {},
+    }
+    return InitialWeights(**(values | changes))
+
+
+@pytest.fixture
+def initial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    (tmp_path / "7_snapshot.pt").touch()
+
+    def check(plan: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        monkeypatch.setattr(training_plan, "read_initial", lambda _: _weights(**changes))
+        values: dict[str, Any] = {"learning": "drqv2", "settings": (), "init_from": f"drqv2:{tmp_path}/7_snapshot.pt"}
+        wanted = replace(PLAN, **(values | (plan or {})))
+        learning = training_plan.resolve_learning(wanted.learning, wanted.settings)
+        assert training_plan.check_initial(wanted, learning) is not None
+        return learning
+
+    return check
+
+
+def test_an_agent_that_begins_with_weights_gets_the_networks_and_settings_they_need(
+    initial: Callable[..., dict[str, Any]],
+) -> None:
+    learning = initial()
+    assert learning["drqv2"]["hidden_sizes"] == [16] and learning["drqv2"]["bottleneck"] == 8
+    assert learning["drqv2"]["discount"] == 0.97 and learning["drqv2"]["noise_start"] == 0.2
+    assert learning["acting"]["history"] == 2 and learning["random_steps"] == 0
+    said = ("drqv2.discount=0.9", "random_steps=50", "drqv2.bottleneck=8")
+    learning = initial({"settings": said})
+    assert learning["drqv2"]["discount"] == 0.9 and learning["random_steps"] == 50
+
+
+@pytest.mark.parametrize(
+    ("plan", "changes", "says"),
+    [
+        ({"learning": "rlpd_state"}, {}, "agent drqv2, found sac: add --learning drqv2"),
+        ({"settings": ("drqv2.hidden_sizes=[64]",)}, {}, r"need drqv2.hidden_sizes=\[16\], found \[64\]"),
+        ({"settings": ("acting.history=3",)}, {}, "acting.history=2 moments, found 3"),
+        ({"from_policy": "serl:x"}, {}, "exclude each other"),
+        ({"partner": "relocate_backward"}, {}, "two that take turns"),
+        ({"task": "pick_cube_vision"}, {}, "a task without cameras.*found pick_cube_vision with"),
+        ({"init_from": "drqv2:nowhere"}, {}, "where nothing is"),
+        ({"init_from": "pickle:x"}, {}, "drqv2:PATH"),
+        ({}, {"state": 5}, "a state of 5 values"),
+        ({}, {"actions": 9}, "actions of 9"),
+        ({}, {"network": {"hidden_sizes": [10**6]}}, "hidden_sizes"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    initial: Callable[..., dict[str, Any]], plan: dict[str, Any], changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        initial(plan, **changes)

@@ -98,6 +98,9 @@ class DrQv2Config:
     activation: Activation = "relu"
     layer_norm: bool = True
     """Normalize every hidden layer before its activation."""
+    bottleneck: int = Field(default=0, ge=0, le=4096)
+    """Width of a dense layer, layer normalization and tanh through which actor and each critic look, as RoboBase's do;
+    0: they look without."""
     discount: float = Field(default=0.95, ge=0.0, lt=1.0)
     """Gamma of one environment step."""
     target_rate: float = Field(default=0.01, gt=0.0, le=1.0)

@@ -81,7 +81,10 @@ def _name(text: str) -> bytes:
 def drqv2_tensors(
     rng: np.random.Generator, *, views: int, stack: int, side: int, state: int, actions: int, hidden: tuple[int, ...]
 ) -> dict[str, NDArray[np.float32]]:
-    """A random network with the names and shapes of RoboBase's DrQ-v2: 4 convolutions of 8 channels, bottlenecks 12."""
+    """A random network with the names and shapes of RoboBase's DrQ-v2: 4 convolutions of 8 channels, bottlenecks 12.
+
+    Without views it looks at the state alone, as RoboBase has it with `pixels: false`.
+    """
     tensors: dict[str, NDArray[np.float32]] = {}
 
     def put(name: str, *shape: int) -> None:
@@ -95,11 +98,12 @@ def drqv2_tensors(
     map_side = (side - 3) // 2 + 1 - 6
 
     def head(prefix: str, action: int, outputs: int) -> None:
-        put(f"{prefix}.input_preprocess_modules.fused_view_feats.0", 12, views * 8 * map_side**2)
-        put(f"{prefix}.input_preprocess_modules.fused_view_feats.1", 12)
+        if views:
+            put(f"{prefix}.input_preprocess_modules.fused_view_feats.0", 12, views * 8 * map_side**2)
+            put(f"{prefix}.input_preprocess_modules.fused_view_feats.1", 12)
         put(f"{prefix}.input_preprocess_modules.low_dim_obs.0", 12, stack * state)
         put(f"{prefix}.input_preprocess_modules.low_dim_obs.1", 12)
-        sizes = (24 + action, *hidden)
+        sizes = ((24 if views else 12) + action, *hidden)
         for layer, (inputs, size) in enumerate(zip(sizes, hidden, strict=False)):
             put(f"{prefix}.main_mlp.{3 * layer}", size, inputs)
         put(f"{prefix}.out_mlp.0", outputs, sizes[-1])

@@ -146,6 +146,14 @@ def train(
             rich_help_panel=_START,
         ),
     ] = "",
+    init_from: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND:PATH",
+            help="Go on with these weights of actor and critics, as drqv2:PATH with --learning drqv2.",
+            rich_help_panel=_START,
+        ),
+    ] = "",
     mapping: MappingOption = None,
     hardware: HardwareOption = "simulated",
     wandb: Annotated[
@@ -175,6 +183,7 @@ def train(
         ./serl train pick_cube --teleop spacemouse --rtf 1 --demos 5
         ./serl train pick_cube --from-policy serl:runs/few_shown
         ./serl train pick_cube_vision --learning act --demos 30
+        ./serl train pick_cube --learning drqv2 --init-from drqv2:snapshots/800000_snapshot.pt
         ./serl train relocate_forward --with relocate_backward
         ./serl train pick_cube --robot so101 --hardware emulated
     """
@@ -208,6 +217,7 @@ def train(
         partner=partner,
         wandb=wandb,
         from_policy=from_policy,
+        init_from=init_from,
         mapping=str(mapping.absolute()) if mapping else "",
     )
     given = {parameter for parameter in context.params if _was_given(context, parameter)}

@@ -15,6 +15,7 @@ from serl_launch.errors import CommandError, DomainTakenError, Interrupted
 from serl_launch.graph_session import GraphSession, around_arm, simulated
 from serl_launch.runs import Run
 from serl_launch.system import describe
+from serl_rl.imported.initial import write_initial
 from serl_training.learner.run_log import RunLogError
 
 from serl_cli.names import check_task
@@ -26,6 +27,7 @@ from serl_cli.training_plan import (
     TrainingPlan,
     check_arms,
     check_hardware,
+    check_initial,
     check_installed,
     check_partner,
     check_policies,
@@ -70,11 +72,14 @@ def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) ->
     learning = resolve_learning(plan.learning, plan.settings)
     check_installed(plan, learning)
     check_policies(plan, learning)
+    initial = check_initial(plan, learning)
     plan = check_policy(plan, learning)
     check_reward(plan)
     root = runs.runs_root()
     run = runs.create_run(root, name) if name else runs.begin_run(root, plan.task)
     runs.write_atomically(run.learning_file, yaml.safe_dump(learning, sort_keys=False))
+    if initial is not None:
+        write_initial(run.path, initial)
     if plan.classifier:
         shutil.copyfile(plan.classifier, run.classifier_file)  # the run goes on with it, whatever becomes of the other
     write_run_config(run, plan)

@@ -17,7 +17,7 @@ from serl_rl.config import ActingConfig, DrQv2Config, VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.jax.action_chunks import valued_action
 from serl_rl.jax.agent_state import NamedState
-from serl_rl.jax.networks import MLP, critic_ensemble
+from serl_rl.jax.networks import MLP, Bottleneck, critic_ensemble
 from serl_rl.jax.snapshots import make_snapshot
 from serl_rl.jax.update import Batch, Info, Params, Update, trained_encoder
 from serl_rl.jax.vision import encode_observation, init_vision
@@ -36,10 +36,14 @@ class DeterministicPolicy(nn.Module):
     activation: str
     layer_norm: bool
     action_dim: int
+    bottleneck: int = 0
+    """Width of the `Bottleneck` of the observation; 0: none."""
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
         """Actions (B, A) of vectors (B, D)."""
+        if self.bottleneck:
+            observation = Bottleneck(self.bottleneck, name="bottleneck")(observation)
         x = MLP(self.hidden_sizes, self.activation, self.layer_norm, name="trunk")(observation)
         return nn.tanh(nn.Dense(self.action_dim, name="head")(x))
 
@@ -185,11 +189,11 @@ _update = Update(critic_step, actor_step)
 
 def _actor_network(spec: TransitionSpec, config: DrQv2Config, acting: ActingConfig) -> nn.Module:
     outputs = acting.chunk * spec.action_dim
-    return DeterministicPolicy(config.hidden_sizes, config.activation, config.layer_norm, outputs)
+    return DeterministicPolicy(config.hidden_sizes, config.activation, config.layer_norm, outputs, config.bottleneck)
 
 
 def _critic_network(config: DrQv2Config) -> nn.Module:
-    return critic_ensemble(CRITICS, config.hidden_sizes, config.activation, config.layer_norm)
+    return critic_ensemble(CRITICS, config.hidden_sizes, config.activation, config.layer_norm, config.bottleneck)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))

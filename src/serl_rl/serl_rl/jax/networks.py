@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from serl_rl.policy.network import BOTTLENECK_EPSILON
+
 LOG_STD_MIN = -10.0
 LOG_STD_MAX = 2.0
 
@@ -34,6 +36,18 @@ class MLP(nn.Module):
         return x
 
 
+class Bottleneck(nn.Module):
+    """A dense layer, layer normalization and tanh in front of all others."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Vectors (B, width) of vectors (B, K)."""
+        x = nn.Dense(self.width, name="dense")(x)
+        return nn.tanh(nn.LayerNorm(epsilon=BOTTLENECK_EPSILON, name="norm")(x))
+
+
 class GaussianPolicy(nn.Module):
     """Mean and log standard deviation, (B, A) each, of the Gaussian that `squashed_sample` squashes."""
 
@@ -59,21 +73,27 @@ class Critic(nn.Module):
     hidden_sizes: tuple[int, ...]
     activation: str
     layer_norm: bool
+    bottleneck: int = 0
+    """Width of the `Bottleneck` of the observation; 0: none."""
 
     @nn.compact
     def __call__(self, observation: jax.Array, action: jax.Array) -> jax.Array:
         """Values (B,) of observations (B, K) and actions (B, A)."""
+        if self.bottleneck:
+            observation = Bottleneck(self.bottleneck, name="bottleneck")(observation)
         x = jnp.concatenate([observation, action], axis=-1)
         x = MLP(self.hidden_sizes, self.activation, self.layer_norm, name="trunk")(x)
         return nn.Dense(1, name="head")(x).squeeze(-1)
 
 
-def critic_ensemble(size: int, hidden_sizes: tuple[int, ...], activation: str, layer_norm: bool) -> nn.Module:
+def critic_ensemble(
+    size: int, hidden_sizes: tuple[int, ...], activation: str, layer_norm: bool, bottleneck: int = 0
+) -> nn.Module:
     """`size` critics with parameters of their own, stacked in axis 0; the result is (size, B)."""
     ensemble = nn.vmap(
         Critic, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None, out_axes=0, axis_size=size
     )
-    return ensemble(hidden_sizes, activation, layer_norm)
+    return ensemble(hidden_sizes, activation, layer_norm, bottleneck)
 
 
 def squashed_sample(mean: jax.Array, log_std: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -14,6 +14,7 @@ from serl_rl.config import Activation, Pooling
 from serl_rl.spec import MAX_ARRAY_ELEMENTS, DataError
 
 NORM_EPSILON = 1e-6
+BOTTLENECK_EPSILON = 1e-5  # as other stacks have it, whose networks begin with one
 
 
 class PolicyArrays:
@@ -67,7 +68,10 @@ class PolicyArrays:
 
 
 class Network:
-    """Hidden layers and a linear one: PREFIXtrunk/dense_I, perhaps with trunk/norm_I, and PREFIXhead."""
+    """Hidden layers and a linear one: PREFIXtrunk/dense_I, perhaps with trunk/norm_I, and PREFIXhead.
+
+    PREFIXbottleneck, where there is one, stands before them.
+    """
 
     def __init__(
         self, arrays: PolicyArrays, prefix: str, width: int, activation: Activation, outputs: int | None = None
@@ -87,6 +91,14 @@ class Network:
         if activation not in get_args(Activation):
             raise DataError("activation", " or ".join(get_args(Activation)), repr(activation))
         self._relu = activation == "relu"
+        self._bottleneck: tuple[NDArray[Any], NDArray[Any], tuple[NDArray[Any], NDArray[Any]]] | None = None
+        if f"{prefix}bottleneck/dense/kernel" in arrays:
+            kernel, bias = arrays.dense(f"{prefix}bottleneck/dense", width)
+            width = kernel.shape[1]
+            norm = arrays.norm(f"{prefix}bottleneck/norm", width)
+            if norm is None:
+                raise DataError(f"{prefix}bottleneck/norm/scale", "an array", "nothing")
+            self._bottleneck = kernel, bias, norm
         self._layers: list[tuple[NDArray[Any], NDArray[Any], tuple[NDArray[Any], NDArray[Any]] | None]] = []
         while f"{prefix}trunk/dense_{len(self._layers)}/kernel" in arrays:
             kernel, bias = arrays.dense(f"{prefix}trunk/dense_{len(self._layers)}", width)
@@ -98,6 +110,9 @@ class Network:
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs of an input (width,), which is left as it is."""
+        if self._bottleneck is not None:
+            kernel, bias, first_norm = self._bottleneck
+            x = np.tanh(_normalized(x @ kernel + bias, first_norm, BOTTLENECK_EPSILON))
         for kernel, bias, norm in self._layers:
             x = x @ kernel + bias
             if norm is not None:
@@ -153,8 +168,10 @@ class CameraHead:
         return features.mean(axis=0)
 
 
-def _normalized(x: NDArray[np.float32], norm: tuple[NDArray[Any], NDArray[Any]]) -> NDArray[np.float32]:
+def _normalized(
+    x: NDArray[np.float32], norm: tuple[NDArray[Any], NDArray[Any]], epsilon: float = NORM_EPSILON
+) -> NDArray[np.float32]:
     """Layer normalization of a vector that may be overwritten."""
     x -= x.mean()
-    x *= np.float32(1.0) / np.sqrt(x @ x / np.float32(len(x)) + np.float32(NORM_EPSILON))
+    x *= np.float32(1.0) / np.sqrt(x @ x / np.float32(len(x)) + np.float32(epsilon))
     return x * norm[0] + norm[1]

@@ -71,7 +71,7 @@ class DrQv2Agent(NamedState):
         width, actions = encoded_width(spec, vision), acting.chunk * spec.action_dim
         actor = {"params": _actor_network(spec, config, acting).init(actor_key, width)}
         eyes = init_vision(vision_key, spec, vision, trained)
-        critic = {"params": _critic_network(config).init(critic_key, width + actions, CRITICS), "vision": eyes}
+        critic = {"params": _critic_network(config).init(critic_key, width, CRITICS, actions), "vision": eyes}
         return cls(
             key=key,
             actor=actor,
@@ -192,8 +192,9 @@ _update = Update(critic_step, actor_step)
 
 
 def _actor_network(spec: TransitionSpec, config: DrQv2Config, acting: ActingConfig) -> MLP:
-    return MLP(config.hidden_sizes, config.activation, config.layer_norm, acting.chunk * spec.action_dim)
+    outputs = acting.chunk * spec.action_dim
+    return MLP(config.hidden_sizes, config.activation, config.layer_norm, outputs, config.bottleneck)
 
 
 def _critic_network(config: DrQv2Config) -> MLP:
-    return MLP(config.hidden_sizes, config.activation, config.layer_norm, 1)
+    return MLP(config.hidden_sizes, config.activation, config.layer_norm, 1, config.bottleneck)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.functional import softplus
 
+from serl_rl.policy.network import BOTTLENECK_EPSILON
 from serl_rl.torch.computing import random
 
 Params = dict[str, Any]
@@ -27,26 +28,50 @@ _ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 
 @dataclass(frozen=True)
 class MLP:
-    """Hidden layers: dense, layer normalization, activation; and a linear head."""
+    """Hidden layers: dense, layer normalization, activation; and a linear head.
+
+    Where `bottleneck` is not 0, a dense layer of that width, layer normalization and tanh stand before them; what is
+    `beside` the input passes by.
+    """
 
     hidden_sizes: tuple[int, ...]
     activation: str
     layer_norm: bool
     outputs: int
+    bottleneck: int = 0
 
-    def init(self, key: torch.Tensor, inputs: int, members: int = 0) -> Params:
-        """New parameters {"trunk", "head"} for inputs (B, `inputs`), with an axis of `members` where there are some."""
+    def init(self, key: torch.Tensor, inputs: int, members: int = 0, beside: int = 0) -> Params:
+        """New parameters {"trunk", "head"}, and "bottleneck" where there is one.
+
+        Args:
+            key: a random one.
+            inputs: width of the inputs.
+            members: of the ensemble, which is an axis in front; 0: a single network.
+            beside: width of what is beside the inputs.
+        """
         trunk: Params = {}
+        before: Params = {}
+        if self.bottleneck:
+            own_key = random.fold_in(key, len(self.hidden_sizes) + 1)
+            dense_params = init_dense(own_key, inputs, self.bottleneck, members)
+            norm = init_layer_norm(self.bottleneck, members, key.device)
+            before, inputs = {"bottleneck": {"dense": dense_params, "norm": norm}}, self.bottleneck
+        inputs += beside
         keys = random.split(key, len(self.hidden_sizes) + 1)
         for index, (own, size) in enumerate(zip(keys, self.hidden_sizes, strict=False)):
             trunk[f"dense_{index}"] = init_dense(own, inputs, size, members)
             if self.layer_norm:
                 trunk[f"norm_{index}"] = init_layer_norm(size, members, key.device)
             inputs = size
-        return {"trunk": trunk, "head": init_dense(keys[-1], inputs, self.outputs, members)}
+        return {**before, "trunk": trunk, "head": init_dense(keys[-1], inputs, self.outputs, members)}
 
     def __call__(
-        self, params: Params, x: torch.Tensor, dropout: tuple[float, torch.Tensor] | None = None
+        self,
+        params: Params,
+        x: torch.Tensor,
+        dropout: tuple[float, torch.Tensor] | None = None,
+        *,
+        beside: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Outputs (B, outputs) of inputs (B, K), or (E, B, outputs) of an ensemble.
 
@@ -54,7 +79,13 @@ class MLP:
             params: as of `init`.
             x: the inputs.
             dropout: the share of what each hidden layer says that is left out, and a random key; None leaves out none.
+            beside: (B, J), what passes by the bottleneck; None: nothing.
         """
+        if self.bottleneck:
+            before = params["bottleneck"]
+            x = torch.tanh(layer_norm(before["norm"], dense(before["dense"], x), BOTTLENECK_EPSILON))
+        if beside is not None:
+            x = torch.cat([x, beside.expand(*x.shape[:-1], beside.shape[-1])], dim=-1)
         trunk = params["trunk"]
         for index in range(len(self.hidden_sizes)):
             x = dense(trunk[f"dense_{index}"], x)
@@ -92,10 +123,10 @@ def dense(params: Params, x: torch.Tensor) -> torch.Tensor:
     return torch.baddbmm(bias[:, None, :], inputs, kernel)
 
 
-def layer_norm(params: Params, x: torch.Tensor) -> torch.Tensor:
+def layer_norm(params: Params, x: torch.Tensor, epsilon: float = _EPSILON) -> torch.Tensor:
     """Mean 0 and variance 1 over the last axis, then scale and bias (Ba et al., arXiv 1607.06450)."""
     scale, bias = params["scale"], params["bias"]
-    normalized = torch.nn.functional.layer_norm(x, x.shape[-1:], eps=_EPSILON)
+    normalized = torch.nn.functional.layer_norm(x, x.shape[-1:], eps=epsilon)
     if scale.ndim == 2:
         scale, bias = scale[:, None, :], bias[:, None, :]
     return torch.addcmul(bias, normalized, scale)
@@ -109,7 +140,7 @@ def gaussian(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def critic_values(network: MLP, params: Params, observation: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
     """Values (E, B) by an ensemble with stacked parameters, of observations (B, K) and actions (B, A)."""
-    return network(params, torch.cat([observation, action], dim=-1)).squeeze(-1)
+    return network(params, observation, beside=action).squeeze(-1)
 
 
 def squashed_sample(

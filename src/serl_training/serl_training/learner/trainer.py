@@ -23,10 +23,11 @@ from serl_rl.backends import create_agent
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import LearningConfig
 from serl_rl.encoders.encoder import Encoder
+from serl_rl.imported.initial import with_initial
 from serl_rl.ingest import Ingest, Mark, Totals
 from serl_rl.replay.buffer import NothingToDraw, ReplayBuffer
 from serl_rl.replay.sampler import make_sampler
-from serl_rl.spec import TransitionSpec
+from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage import tensors
 from serl_rl.storage.journal import Journal, JournalError, JournalLost
 
@@ -94,7 +95,7 @@ class Trainer:
         """Open a run directory, new or old; an old one goes on from its newest checkpoint and its journal.
 
         Args:
-            run_dir: gets `journal/` and `checkpoints/`.
+            run_dir: gets `journal/` and `checkpoints/`; may have weights that a new agent begins with.
             spec: of the transitions.
             config: of the learning.
             encoder: weights for an agent that sees pictures; None where there are none, or only features of them.
@@ -108,7 +109,7 @@ class Trainer:
             JournalError: the journal is damaged, foreign, in use by another learner, or lacks something that the newest
                 checkpoint was trained on.
             CheckpointError: no checkpoint can be read although there are some.
-            TrainingError: the networks do not fit into the memory.
+            TrainingError: the networks do not fit into the memory, or the weights to begin with are not those of them.
         """
         self.session = uuid.uuid4().hex
         self._config, self._pace = config, pace
@@ -122,6 +123,11 @@ class Trainer:
             self._agent: Agent = self._make_agent(seed)
         self._checkpoints = run_dir / CHECKPOINTS
         restored = checkpoint.load_latest(self._checkpoints, self._agent)
+        if restored is None:
+            try:
+                self._agent = with_initial(run_dir, self._agent)
+            except DataError as error:
+                raise TrainingError(str(error)) from error
         if restored is not None and restored.position is not None and not (run_dir / JOURNAL).is_dir():
             raise JournalError(
                 f"{run_dir / JOURNAL}: is missing, but {restored.path} was trained on it; restore it, or move "

@@ -12,12 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serl_rl.backends import make_policy
+from serl_rl.backends import create_agent, make_policy
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import BCConfig, LearningConfig
+from serl_rl.foreign.initial import InitialWeights
+from serl_rl.imported.initial import FILE, write_initial
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import Plausible
 from serl_rl.storage.chunk import Chunk, TransitionSpec, encode_chunk
@@ -315,3 +318,21 @@ def test_a_journal_that_is_not_the_one_beside_the_checkpoints_is_refused(tmp_pat
     with pytest.raises((JournalError, CheckpointError), match=message), started(tmp_path / "run", spec):
         pass
     assert {path: path.stat().st_size for path in (tmp_path / "run").rglob("*.s*")} == before
+
+
+def test_a_new_run_begins_with_the_weights_in_its_folder(tmp_path: Path) -> None:
+    other = create_agent(9, SPEC, CONFIG)
+    weights = {name: array for name, array in other.arrays().items() if array.dtype == np.float32}
+    write_initial(tmp_path, InitialWeights(tmp_path, "bc", {}, {}, 1, 2, 2, weights))
+    with started(tmp_path) as (learner, published):
+        learner.ingest.insert("actor", "s", 0, 10, memoryview(encode_chunk(demonstration(0))))
+        practise(learner, published)
+    assert published[0].updates == 0
+    found = PolicySnapshot.from_bytes(published[0].data).arrays
+    for name, array in other.policy_snapshot().arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / FILE).write_bytes(b"half")
+    with pytest.raises(TrainingError, match=FILE), started(half):
+        pass

@@ -38,6 +38,16 @@ _UNUSABLE: Final = {
     "method.view_fusion_model.mode": "flatten",
     "method.actor_model.norm_after_bottleneck": True,
     "method.actor_model.tanh_after_bottleneck": True,
+    "method.actor_model.activation": "relu",
+    "method.actor_model.norm": "identity",
+    "method.critic_model.norm_after_bottleneck": True,
+    "method.critic_model.tanh_after_bottleneck": True,
+    "method.critic_model.activation": "relu",
+    "method.critic_model.norm": "identity",
+    "method.encoder_model.padding": 0,
+    "method.encoder_model.activation": "relu",
+    "method.encoder_model.norm": "identity",
+    "method.encoder_model.normalise_inputs": True,
 }
 """Settings of RoboBase that change what the policy does, and the only value of each that is understood."""
 _UNUSABLE_OF_DIRECTORIES: Final = {
@@ -130,7 +140,7 @@ def _read_snapshot(path: Path) -> DrQv2Checkpoint:
         found = setting(settings, name)
         if found is not None and found != only:
             raise ForeignError(path, f"{name} {only}", repr(found)[:80])
-    cameras = setting(settings, "env.cameras")
+    cameras = setting(settings, "env.cameras") if setting(settings, "pixels") is not False else None
     names = tuple(f"rgb_{each}" for each in cameras) if isinstance(cameras, list) else None
     views = len({name.split(".")[2] for name in tensors if name.startswith("encoder.convs_per_cam.")})
     hints = Hints(
@@ -161,11 +171,11 @@ def _read_directory(path: Path) -> DrQv2Checkpoint:
         if len(shape) != 3 or shape[0] != COLOURS * (stack or 1):
             raise ForeignError(path / CONFIG, f"{name} of {COLOURS * (stack or 1)} channels, stacked", str(shape))
     sizes = {shape[1:] for shape in pictures.values()}
-    if len(sizes) != 1:
+    if len(sizes) > 1 or not (sizes or STATE_FEATURE in features):
         raise ForeignError(path / CONFIG, "pictures of one size", str(sorted(sizes)) if sizes else "no pictures")
-    height, width = sizes.pop()
+    size = sizes.pop() if sizes else (0, 0)
     shrinking = _whole(path, "num_downsample_convs", config.get("num_downsample_convs", 1))
-    hints = Hints(tuple(pictures), (height, width), stack, shrinking)
+    hints = Hints(tuple(pictures), (size[0], size[1]), stack, shrinking)
     network = read_network(path / MODEL, read_tensors(path / MODEL), hints)
     state = features.get(STATE_FEATURE)
     expected = network.architecture.frame_stack * network.architecture.state

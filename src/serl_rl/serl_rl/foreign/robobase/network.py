@@ -29,6 +29,8 @@ MAX_PARAMETERS: Final = 2**27
 MAX_SIDE: Final = 1024
 """Largest side of a picture [pixels]."""
 
+_STATE = "actor_model.input_preprocess_modules.low_dim_obs.0.weight"
+_NO_PICTURES: Final[Mapping[str, Any]] = {"shrinking": 0, "others": 0, "channels": 0, "kernel": 0}
 _FIRST = re.compile(r"encoder\.convs_per_cam\.(\d+)\.0\.weight")
 _CRITIC = re.compile(r"critic\.qs\.(\d+)\..*")
 
@@ -37,8 +39,8 @@ _CRITIC = re.compile(r"critic\.qs\.(\d+)\..*")
 class Architecture:
     """Sizes of the network.
 
-    cameras: names of the pictures, in the order of the network
-    picture: height and width [pixels]
+    cameras: names of the pictures, in the order of the network; empty: it looks at the state alone
+    picture: height and width [pixels]; 0 and 0 without cameras
     frame_stack: moments that it looks at, oldest first, of pictures and of the state
     state: values of a moment; 0: it does not look at any
     actions: values of an action
@@ -88,8 +90,10 @@ class Architecture:
         return shapes
 
     def _head(self, prefix: str, actions: int, outputs: int) -> Shapes:
-        height, width = self.map_size
-        bottlenecks = {"fused_view_feats": len(self.cameras) * self.channels * height * width}
+        bottlenecks = {}
+        if self.cameras:
+            height, width = self.map_size
+            bottlenecks["fused_view_feats"] = len(self.cameras) * self.channels * height * width
         if self.state:
             bottlenecks["low_dim_obs"] = self.frame_stack * self.state
         shapes: Shapes = {}
@@ -168,6 +172,8 @@ def _architecture(source: Path, tensors: Tensors, hints: Hints) -> Architecture:
     if unknown := next((name for name in tensors if "rnn" in name or "time_obs" in name), ""):
         raise ForeignError(source, "a network without recurrent layers and time", f"{unknown!r:.120}")
     views = sorted(int(found[1]) for name in tensors if (found := _FIRST.fullmatch(name)))
+    if not views and _STATE in tensors and not any(name.startswith("encoder.") for name in tensors):
+        return _of_vectors(source, tensors, hints)
     if not views or views != list(range(len(views))):
         raise ForeignError(source, "a tensor 'encoder.convs_per_cam.0.0.weight'", f"convolutions of cameras {views}")
     channels, inputs, kernel, _ = _shape(source, tensors, "encoder.convs_per_cam.0.0.weight", 4)
@@ -178,14 +184,6 @@ def _architecture(source: Path, tensors: Tensors, hints: Hints) -> Architecture:
         raise ForeignError(source, f"at most {convolutions} convolutions that halve a picture", str(shrinking))
     fused = "actor_model.input_preprocess_modules.fused_view_feats.0.weight"
     bottleneck, flat = _shape(source, tensors, fused, 2)
-    state_name = "actor_model.input_preprocess_modules.low_dim_obs.0.weight"
-    state_width = _shape(source, tensors, state_name, 2)[1] if state_name in tensors else 0
-    if state_width % frame_stack:
-        expected = f"{state_name} with a multiple of {frame_stack} columns, the frame_stack"
-        raise ForeignError(source, expected, f"{state_width} columns")
-    layers = range(_count(tensors, "actor_model.main_mlp."))
-    hidden = tuple(_shape(source, tensors, f"actor_model.main_mlp.{3 * layer}.weight", 2)[0] for layer in layers)
-    critics = len({found[1] for name in tensors if (found := _CRITIC.fullmatch(name))})
     cameras = hints.cameras or tuple(f"rgb_{view}" for view in views)
     if len(cameras) != len(views):
         raise ForeignError(source, f"names of {len(views)} cameras", ", ".join(cameras) or "none")
@@ -194,17 +192,40 @@ def _architecture(source: Path, tensors: Tensors, hints: Hints) -> Architecture:
         cameras=cameras,
         picture=side,
         frame_stack=frame_stack,
-        state=state_width // frame_stack,
-        actions=_shape(source, tensors, "actor_model.out_mlp.0.weight", 2)[0],
         shrinking=shrinking,
         others=convolutions - shrinking,
         channels=channels,
         kernel=kernel,
         bottleneck=bottleneck,
-        hidden=hidden,
-        critics=critics,
-        atoms=_shape(source, tensors, "critic.qs.0.out_mlp.0.weight", 2)[0] if critics else 1,
+        **_heads(source, tensors, frame_stack),
     )
+
+
+def _of_vectors(source: Path, tensors: Tensors, hints: Hints) -> Architecture:
+    if hints.cameras:
+        raise ForeignError(source, f"convolutions of cameras {', '.join(hints.cameras)}", "none")
+    frame_stack = hints.frame_stack or 1
+    bottleneck, _ = _shape(source, tensors, _STATE, 2)
+    return Architecture(
+        (), (0, 0), frame_stack, **_heads(source, tensors, frame_stack), **_NO_PICTURES, bottleneck=bottleneck
+    )
+
+
+def _heads(source: Path, tensors: Tensors, frame_stack: int) -> dict[str, Any]:
+    """What the actor and the critics say of their sizes."""
+    state_width = _shape(source, tensors, _STATE, 2)[1] if _STATE in tensors else 0
+    if state_width % frame_stack:
+        expected = f"{_STATE} with a multiple of {frame_stack} columns, the frame_stack"
+        raise ForeignError(source, expected, f"{state_width} columns")
+    layers = range(_count(tensors, "actor_model.main_mlp."))
+    critics = len({found[1] for name in tensors if (found := _CRITIC.fullmatch(name))})
+    return {
+        "state": state_width // frame_stack,
+        "actions": _shape(source, tensors, "actor_model.out_mlp.0.weight", 2)[0],
+        "hidden": tuple(_shape(source, tensors, f"actor_model.main_mlp.{3 * each}.weight", 2)[0] for each in layers),
+        "critics": critics,
+        "atoms": _shape(source, tensors, "critic.qs.0.out_mlp.0.weight", 2)[0] if critics else 1,
+    }
 
 
 def _guessed_picture(

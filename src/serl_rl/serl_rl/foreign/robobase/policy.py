@@ -47,7 +47,7 @@ class DrQv2Policy:
             self.inputs[STATE] = (architecture.state,)
         self.outputs = architecture.actions
         self._towers = [_tower(network, view) for view in range(len(architecture.cameras))]
-        self._head = _Head(network.tensors, "actor_model", bool(architecture.state), len(architecture.hidden))
+        self._head = _Head(network, "actor_model")
         self._moments: dict[str, deque[NDArray[Any]]] = {}
 
     @property
@@ -86,16 +86,10 @@ class DrQv2Policy:
         if not self._moments or architecture.atoms != 1:
             raise DataError("value", "critics of one output, and an observation", f"{architecture.atoms} outputs")
         features, state = self._features(), self._state()
-        return np.concatenate(
-            [
-                _Head(self.network.tensors, f"critic.qs.{each}", state is not None, len(architecture.hidden))(
-                    features, state, action
-                )
-                for each in range(architecture.critics)
-            ]
-        )
+        critics = [_Head(self.network, f"critic.qs.{each}") for each in range(architecture.critics)]
+        return np.concatenate([critic(features, state, action) for critic in critics])
 
-    def _features(self) -> Vector:
+    def _features(self) -> Vector | None:
         parts = []
         for name, tower in zip(self.network.architecture.cameras, self._towers, strict=True):
             x = np.concatenate(list(self._moments[name]), axis=-1).astype(np.float32) / np.float32(255.0)
@@ -103,7 +97,7 @@ class DrQv2Policy:
             for convolution in tower:
                 x = relu(convolution(x))
             parts.append(x.transpose(2, 0, 1).ravel())
-        return np.concatenate(parts)
+        return np.concatenate(parts) if parts else None
 
     def _state(self) -> Vector | None:
         return np.concatenate(list(self._moments[STATE])) if STATE in self.inputs else None
@@ -121,9 +115,11 @@ def open_policy(path: Path) -> DrQv2Policy:
 class _Head:
     """Bottlenecks, hidden layers, and the last one."""
 
-    def __init__(self, tensors: Tensors, prefix: str, state: bool, hidden: int) -> None:
+    def __init__(self, network: DrQv2Network, prefix: str) -> None:
+        architecture, tensors = network.architecture, network.tensors
         inner = f"{prefix}.input_preprocess_modules"
-        names = ["fused_view_feats", *(["low_dim_obs"] if state else [])]
+        present = {"fused_view_feats": bool(architecture.cameras), "low_dim_obs": bool(architecture.state)}
+        names = [name for name, there in present.items() if there]
         self._bottlenecks = [
             (
                 _linear(tensors, f"{inner}.{name}.0"),
@@ -131,11 +127,11 @@ class _Head:
             )
             for name in names
         ]
-        self._hidden = [_linear(tensors, f"{prefix}.main_mlp.{3 * layer}") for layer in range(hidden)]
+        self._hidden = [_linear(tensors, f"{prefix}.main_mlp.{3 * layer}") for layer in range(len(architecture.hidden))]
         self._last = _linear(tensors, f"{prefix}.out_mlp.0")
 
-    def __call__(self, features: Vector, state: Vector | None, action: Vector | None = None) -> Vector:
-        seen = [features, *([state] if state is not None else [])]
+    def __call__(self, features: Vector | None, state: Vector | None, action: Vector | None = None) -> Vector:
+        seen = [each for each in (features, state) if each is not None]
         parts = [np.tanh(norm(linear(x))) for x, (linear, norm) in zip(seen, self._bottlenecks, strict=True)]
         x = np.concatenate(parts + ([action] if action is not None else []))
         for layer in self._hidden:
