@@ -79,4 +79,15 @@ BACKEND_BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.graph.act_trainers:act_against_lerobot",
         by_default=False,
     ),
+    Benchmark(
+        "drqv2_import_gain",
+        "pick_cube, state: a DrQ-v2 policy of another implementation that succeeds in 30 to 70 %, saved as a RoboBase "
+        "snapshot, and improved in the graph from its own weights: success after at most 3000 env steps, worst seed "
+        "(./serl setup torch)",
+        "%",
+        "more",
+        95,
+        "serl_bench.graph.drqv2_import:drqv2_import_gain",
+        by_default=False,
+    ),
 )

@@ -16,9 +16,9 @@ from serl_launch.errors import UsageError
 from serl_launch.needs import refuse_missing
 from serl_rl.backends import BackendError, check_backend
 from serl_rl.config import LearningConfig
-from serl_rl.imported.opening import PolicyError
 from serl_rl.foreign.initial import InitialWeights
 from serl_rl.imported.initial import read_initial
+from serl_rl.imported.opening import PolicyError
 from serl_rl.policy.reference import read_reference
 from serl_rl.reward.classifier_file import read_classifier
 from serl_rl.spec import DataError

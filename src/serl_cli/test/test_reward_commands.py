@@ -134,3 +134,22 @@ def test_the_page_of_mistakes_needs_no_other_file(tmp_path):
     assert page.pictures == 2 * (MOST_MISTAKES + 5)
     assert "&lt;a&gt; &amp; b" in text
     assert "http" not in text
+
+
+def test_a_classifier_of_another_stack_that_cannot_be_taken_over_is_named_and_nothing_is_written(tmp_path, capsys):
+    out, source = tmp_path / "x.safetensors", tmp_path / "theirs"
+    command = ("reward", "import", "lerobot", str(source), "--out", str(out))
+    assert "nothing there" in complaint(capsys, *command)
+    source.mkdir()
+    assert "config.json" in complaint(capsys, *command)
+    (source / "config.json").write_text('{"type": "sac"}')
+    assert '"type": "reward_classifier"' in complaint(capsys, *command)
+    (source / "config.json").write_text('{"type": "reward_classifier"}')
+    assert "half written" in complaint(capsys, *command)
+    assert "NAME=CAMERA" in complaint(capsys, *command, "--camera", "front")
+    assert "no task" in complaint(capsys, *command, "--task", "fly")
+    assert "cameras" in complaint(capsys, *command, "--task", "pick_cube")
+    assert not out.exists()
+    out.write_text("mine")
+    assert "exists" in complaint(capsys, *command)
+    assert out.read_text() == "mine"

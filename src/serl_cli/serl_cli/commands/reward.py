@@ -10,8 +10,11 @@ from serl_launch.errors import UsageError
 from serl_cli.commands.help import documented
 from serl_cli.commands.options import BackendOption, GraphOption, SeedOption, TaskArgument
 from serl_cli.ranges import LARGEST_COUNT
+from serl_cli.weights_file import check_free
 
 reward = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
+
+importing = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
 FilesArgument = Annotated[
     list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Frames of ./serl reward record.")
@@ -157,6 +160,56 @@ def _label(graph: GraphOption = "", namespace: Annotated[str, typer.Option(help=
 
     labelling_node.label(graph, namespace)
 
+
+@importing.callback()
+def import_overview() -> None:
+    """Take over a classifier that another stack trained.
+
+    Examples:
+        ./serl reward import lerobot outputs/train/reward_classifier/checkpoints/last/pretrained_model
+    """
+
+
+@importing.command("lerobot")
+def import_lerobot(
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="Directory of LeRobot's reward classifier.")],
+    task: Annotated[str, typer.Option(metavar="TASK", help="Task that it judges.")] = "pick_cube_vision",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Classifier to write. Default: TASK.classifier.safetensors."),
+    ] = None,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--camera",
+            metavar="NAME=CAMERA",
+            help="Camera of the task that a picture is of. Default: the last part of its name.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Probability from which a frame counts as success.")
+    ] = 0.5,
+    consecutive: Annotated[
+        int, typer.Option(min=1, max=LARGEST_COUNT, help="Frames in a row that make a success.")
+    ] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Take over a reward classifier of LeRobot's HIL-SERL, for the same pictures: its judgements are LeRobot's.
+
+    What is written is a classifier as any other: for [bold]./serl reward check[/bold] and --reward classifier.
+
+    Examples:
+        ./serl reward import lerobot reward_classifier --task pick_cube_vision
+        ./serl reward import lerobot reward_classifier --camera observation.images.top=front --threshold 0.7
+    """
+    from serl_cli.reward.import_classifier import import_lerobot as convert
+
+    path = out or Path(f"{task}.classifier.safetensors")
+    check_free(path, force)
+    convert(source, path, task, camera or [], threshold, consecutive, typer.echo)
+
+
+reward.add_typer(importing, name="import")
 
 for _name, _command in (("record", _record), ("train", _train), ("check", _check), ("label", _label)):
     reward.command(_name, **documented(_command))(_command)

@@ -111,8 +111,8 @@ def evaluate_imported(
         json_output: print JSON and nothing else on stdout.
 
     Raises:
-        UsageError: there is no such task, or no such policy.
-        CommandError: the policy is none for this task, or the graph failed.
+        UsageError: there is no such task, or no such policy, or none for this task.
+        CommandError: the graph failed.
         Interrupted: a person pressed Ctrl-C.
     """
     console = Console(file=sys.stderr if json_output else sys.stdout)

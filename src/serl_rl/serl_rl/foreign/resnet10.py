@@ -31,12 +31,12 @@ class ResNet10:
 
     def __init__(self, parameters: Mapping[str, Array]) -> None:
         """Take the parameters, which are all of `SHAPES`."""
-        self._parameters = parameters
+        self.parameters = parameters
         self._blocks = list(resnet_blocks(RESNET_BLOCKS[KIND]))
 
     def __call__(self, picture: Array) -> Array:
         """The feature map of a picture, whose values nobody changes before the first convolution."""
-        first = Convolution(self._parameters["conv_init/kernel"], None, 2, ((3, 3), (3, 3)))
+        first = Convolution(self.parameters["conv_init/kernel"], None, 2, ((3, 3), (3, 3)))
         x = relu(self._norm("norm_init")(first(picture)))
         x = max_pool(x, 3, 2, same_padding(x, 3, 2))
         for index, (_, stride) in enumerate(self._blocks):
@@ -46,16 +46,16 @@ class ResNet10:
     def _block(self, name: str, x: Array, stride: int) -> Array:
         y = relu(self._norm(f"{name}/MyGroupNorm_0")(self._convolved(f"{name}/Conv_0", x, stride)))
         y = self._norm(f"{name}/MyGroupNorm_1")(self._convolved(f"{name}/Conv_1", y, 1))
-        if f"{name}/conv_proj/kernel" in self._parameters:
+        if f"{name}/conv_proj/kernel" in self.parameters:
             x = self._norm(f"{name}/norm_proj")(self._convolved(f"{name}/conv_proj", x, stride))
         return relu(x + y)
 
     def _convolved(self, name: str, x: Array, stride: int) -> Array:
-        kernel = self._parameters[f"{name}/kernel"]
+        kernel = self.parameters[f"{name}/kernel"]
         return Convolution(kernel, None, stride, same_padding(x, kernel.shape[0], stride))(x)
 
     def _norm(self, name: str) -> GroupNorm:
-        scale, bias = self._parameters[f"{name}/scale"], self._parameters[f"{name}/bias"]
+        scale, bias = self.parameters[f"{name}/scale"], self.parameters[f"{name}/bias"]
         return GroupNorm(scale, bias, _GROUPS, TORCH_EPSILON)
 
 

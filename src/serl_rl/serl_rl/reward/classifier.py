@@ -69,10 +69,25 @@ class StageClassifier:
 
     def save(self, path: Path) -> None:
         """Write the file in one step: it is whole, or not there."""
-        arrays = {f"head/{name}": np.asarray(leaf) for name, leaf in by_path(self.head).items()}
-        if not self.info.weights:
-            arrays |= {f"encoder/{name}": np.asarray(leaf) for name, leaf in self.encoder.weights.items()}
-        write_whole(path, pack(arrays, {"classifier": self.info.to_json()}))
+        write_classifier(path, self.info, self.encoder, by_path(self.head))
+
+
+def write_classifier(path: Path, info: ClassifierInfo, encoder: Encoder, head: Mapping[str, Any]) -> None:
+    """Write the file of a classifier in one step: it is whole, or not there.
+
+    Args:
+        path: of the file.
+        info: what it says of itself.
+        encoder: that all cameras share.
+        head: parameters of the network behind it, by their paths, as `head_shapes` names them.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    arrays = {f"head/{name}": np.asarray(leaf) for name, leaf in head.items()}
+    if not info.weights:
+        arrays |= {f"encoder/{name}": np.asarray(leaf) for name, leaf in encoder.weights.items()}
+    write_whole(path, pack(arrays, {"classifier": info.to_json()}))
 
 
 def untrained_info(source: FrameSource, config: RewardClassifierConfig, encoder: Encoder) -> ClassifierInfo:

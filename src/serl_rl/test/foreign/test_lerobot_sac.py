@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
+from serl_config.optional import is_installed
+from serl_rl.backends import load_classifier
 from serl_rl.foreign.errors import ForeignError
 from serl_rl.foreign.lerobot_sac.classifier import RewardClassifier
 from serl_rl.foreign.lerobot_sac.policy import SacPolicy
+from serl_rl.foreign.lerobot_sac.stages import import_classifier
+from serl_rl.reward.data import FrameSource, View
 from serl_rl.spec import DataError
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -332,6 +336,39 @@ def test_a_classifier_judges_as_the_description_says(tmp_path: Path) -> None:
         hidden = reference.norm("classifier_head.2", reference.linear("classifier_head.0", np.concatenate(parts)))
         logit = reference.linear("classifier_head.4", np.maximum(hidden, 0.0))
         np.testing.assert_allclose(classifier.probabilities(moment), 1.0 / (1.0 + np.exp(-logit)), rtol=0, atol=1e-5)
+
+
+def test_a_classifier_becomes_one_of_ours_that_judges_the_same(tmp_path: Path) -> None:
+    tensors = classifier_tensors()
+    tensors = {
+        name: each[:LATENT] if name.startswith("classifier_head") and len(each) == HIDDEN else each
+        for name, each in tensors.items()
+    }
+    tensors["classifier_head.4.weight"] = tensors["classifier_head.4.weight"][:, :LATENT]
+    theirs = write(tmp_path / "c", tensors, CLASSIFIER)
+    # The cameras of the task stand in another order, by name, than LeRobot's.
+    names = dict(zip(CAMERAS, ("wrist", "front"), strict=True))
+    frames = FrameSource("a_task", {name: View(SIDE, SIDE) for name in names.values()})
+    info = import_classifier(theirs, tmp_path / "ours.safetensors", frames, names, threshold=0.7, consecutive=3)
+    assert (info.thresholds, info.consecutive, info.width) == ((0.7,), 3, LATENT)
+    for backend in ("jax", *(["torch"] if is_installed("torch") else [])):
+        ours, judge = load_classifier(tmp_path / "ours.safetensors", Path, backend), RewardClassifier(theirs)
+        for seed in range(3):
+            moment = seen(seed)
+            success = judge.probabilities(moment)[0]
+            found = ours.probabilities({names[name]: moment[name] for name in CAMERAS})
+            np.testing.assert_allclose(found, [1.0 - success, success], rtol=0, atol=1e-4)
+    with pytest.raises(ForeignError, match="cameras of a_task, each once: front, wrist, found"):
+        import_classifier(theirs, tmp_path / "no", frames, {CAMERAS[0]: "front", CAMERAS[1]: "front"})
+    with pytest.raises(ForeignError, match="pictures among"):
+        import_classifier(theirs, tmp_path / "no", frames, {"observation.images.nobody": "front"})
+    larger = FrameSource("a_task", {name: View(128, 128) for name in names.values()})
+    with pytest.raises(ForeignError, match=r"of \(128, 128, 3\), as camera wrist of a_task"):
+        import_classifier(theirs, tmp_path / "no", larger, names)
+    wide = write(tmp_path / "wide", classifier_tensors(), CLASSIFIER)
+    with pytest.raises(ForeignError, match="one width of all layers"):
+        import_classifier(wide, tmp_path / "no", frames, names)
+    assert not (tmp_path / "no").exists()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from serl_rl.foreign.directories import CONFIG, MODEL
 from serl_rl.foreign.errors import ForeignError
 from serl_rl.foreign.files import read_tensors
-from serl_rl.foreign.layers import Array, relu, sigmoid, spatial_embeddings
+from serl_rl.foreign.layers import Array, LayerNorm, Linear, relu, sigmoid, spatial_embeddings
 from serl_rl.foreign.lerobot_sac.config import IMAGE, RESNET10, expect_options, find_directory, input_shapes
 from serl_rl.foreign.resnet10 import normalized
 from serl_rl.foreign.tensors import TorchTensors
@@ -89,6 +89,25 @@ class RewardClassifier:
             return sigmoid(logits)
         odds = np.exp(logits - logits.max())
         return odds / odds.sum()
+
+    @property
+    def backbone(self) -> Mapping[str, Array]:
+        """Parameters of its ResNet-10, by the names of our encoder of this kind."""
+        return self._backbone.parameters
+
+    @property
+    def cameras(self) -> Iterator[tuple[str, Array, Linear, LayerNorm, Array]]:
+        """Of each camera its name, spatial embeddings (h, w, c, f), layer, and its rows of the layer that follows."""
+        start = 0
+        for name, (kernel, linear, norm) in zip(self.inputs, self._heads, strict=True):
+            end = start + len(linear.bias)
+            yield name, kernel, linear, norm, self._hidden.kernel[start:end]
+            start = end
+
+    @property
+    def layers(self) -> tuple[Linear, LayerNorm, Linear]:
+        """What follows all cameras: a layer, its normalization, and the last layer."""
+        return self._hidden, self._norm, self._last
 
 
 def _renamed(name: str) -> str:
