@@ -18,8 +18,8 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.foreign.errors import ForeignError
 from serl_rl.foreign.lerobot_sac.classifier import RewardClassifier
 from serl_rl.foreign.resnet10 import KIND
-from serl_rl.reward.classifier import check_arrays, head_shapes, write_classifier
-from serl_rl.reward.classifier_file import ClassifierInfo
+from serl_rl.reward.classifier import head_shapes, write_classifier
+from serl_rl.reward.classifier_file import ClassifierInfo, check_arrays
 from serl_rl.reward.data import FrameSource
 
 SUCCESS: Final = 2
