@@ -23,7 +23,7 @@ UPDATES_BETWEEN = 100
 MAX_UPDATES = 3000
 MAX_ENV_STEPS = 3000
 FIRST_SEED = 2_000_000
-"""Of start states that nothing is trained on."""
+"""The first seed of starts in which the policy that is imported is judged; it is trained on none of them."""
 
 
 def drqv2_import_gain(bench: Bench) -> Measurement:
