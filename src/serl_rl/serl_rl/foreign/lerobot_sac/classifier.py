@@ -97,7 +97,7 @@ class RewardClassifier:
 
     @property
     def cameras(self) -> Iterator[tuple[str, Array, Linear, LayerNorm, Array]]:
-        """Of each camera its name, spatial embeddings (h, w, c, f), layer, and rows (width, hidden) of the common layer."""
+        """Of cameras: name, spatial embeddings (h, w, c, f), layer, and rows (width, hidden) of the common layer."""
         start = 0
         for name, (kernel, linear, norm) in zip(self.inputs, self._heads, strict=True):
             end = start + len(linear.bias)
