@@ -8,8 +8,8 @@ from typing import Any
 from serl_launch.errors import CommandError
 
 from serl_bench.benchmark import Bench, Measurement
+from serl_bench.drqv2_policy import DrQv2Training
 from serl_bench.graph.training_runs import train
-from serl_bench.library.drqv2_policy import DrQv2Training
 
 TASK = "pick_cube"
 DEMONSTRATIONS = 20

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serl_launch.errors import UsageError
-from serl_rl.foreign.lerobot_sac.stages import import_classifier
+from serl_rl.imported.classifier import import_classifier
 from serl_training.reward.reward_frames import frame_source
 
 from serl_cli.names import check_task

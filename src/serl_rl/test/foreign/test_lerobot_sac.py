@@ -18,7 +18,7 @@ from serl_rl.backends import load_classifier
 from serl_rl.foreign.errors import ForeignError
 from serl_rl.foreign.lerobot_sac.classifier import RewardClassifier
 from serl_rl.foreign.lerobot_sac.policy import SacPolicy
-from serl_rl.foreign.lerobot_sac.stages import import_classifier
+from serl_rl.imported.classifier import import_classifier
 from serl_rl.reward.data import FrameSource, View
 from serl_rl.spec import DataError
 
