@@ -71,11 +71,11 @@ BACKEND_BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         "act_against_lerobot",
-        "pick_cube_vision: success of a small ACT trained in JAX minus that of the same one trained by LeRobot's class "
-        "and optimizer, same recordings, first weights and epochs, 50 same starts, worst seed (./serl setup lerobot)",
+        "pick_cube_vision: success of a small ACT trained by LeRobot's class and optimizer minus that of the same one "
+        "trained in JAX, same recordings, first weights and epochs, 50 same starts, worst seed (./serl setup lerobot)",
         "%",
-        "more",
-        -10,
+        "less",
+        10,
         "serl_bench.graph.act_trainers:act_against_lerobot",
         by_default=False,
     ),
