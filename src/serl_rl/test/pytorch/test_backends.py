@@ -135,6 +135,20 @@ def test_a_checkpoint_of_one_goes_on_in_the_other(tmp_path):
     assert largest_difference(goes_on, second) < 1e-5, "another draw, or another step"
 
 
+def test_noise_comes_down_with_environment_steps_however_many_updates_these_have():
+    config = replace(CONFIG, agent="drqv2", backend="torch", drqv2=replace(CONFIG.drqv2, noise_steps=1000))
+    agent = create_agent(0, SPEC, config).replace(env_steps=torch.tensor(500), updates=torch.tensor(1000))
+    scale = agent.policy_snapshot().actor.scale
+    assert scale == pytest.approx((config.drqv2.noise_start + config.drqv2.noise_end) / 2)
+
+
+def test_a_command_as_near_to_staying_as_to_closing_is_no_change():
+    from serl_rl.torch.hybrid import changes
+
+    executed, held = torch.tensor([[0.55], [0.7], [-0.9]]), torch.tensor([[0.1], [0.1], [0.1]])
+    assert changes(executed, held).tolist() == [0.0, 1.0, 1.0], "0.55 - 0.1 is 1 - 0.55, but for rounding"
+
+
 def test_a_state_of_another_configuration_is_refused():
     first, second = pair("sac")
     arrays = first.arrays()
