@@ -317,6 +317,9 @@ class TorchConfig:
     needs a C++ compiler; where there is none, steps are taken as they are written, and the log says so."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Numbers in matrix products and convolutions in training; parameters and losses are float32 with either."""
+    channels_last: bool = True
+    """How the maps of convolutions lie in memory: as pictures come, the channels of each pixel side by side, or channel
+    by channel, which takes a copy."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -16,6 +16,7 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.replay.buffer import map_batch
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.torch.computing.device import device_of
+from serl_rl.torch.computing.modes import computing_as
 from serl_rl.torch.computing.program import Program
 from serl_rl.torch.computing.tree import Flat, map_tree
 from serl_rl.torch.encoders.networks import encoder_params
@@ -104,7 +105,8 @@ class Update(Generic[AgentT]):
         for step, update in np.ndindex(n_steps, utd_ratio):
             minibatch = map_tree(lambda leaf, at=(step, update): leaf[at], rows)
             if prepare is not None:
-                key, minibatch = prepare(agent.key, minibatch)
+                with computing_as(agent.computing, agent.key.device):
+                    key, minibatch = prepare(agent.key, minibatch)
                 agent = agent.replace(key=key)
             agent, info = self._single(agent, minibatch)
             if self._last is not None and update == utd_ratio - 1:

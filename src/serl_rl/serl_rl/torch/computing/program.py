@@ -7,8 +7,7 @@ the agent is written into the tensors that hold it, so that a step allocates nex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -16,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from serl_rl.config import TorchConfig
 from serl_rl.torch.computing.device import can_compile
+from serl_rl.torch.computing.modes import computing_as
 from serl_rl.torch.computing.parallel import place
 from serl_rl.torch.computing.tree import Flat, leaves, structure, with_leaves
 
@@ -54,7 +54,7 @@ class Program(Generic[AgentT]):
     def __call__(self, agent: AgentT, batch: Batch) -> tuple[AgentT, Info]:
         """The agent after the step, in the same tensors, and what the step reports."""
         if not self._compiles(agent):
-            with _computing(agent):
+            with computing_as(agent.computing, agent.key.device):
                 return self._step(agent, batch)
         flat, rows = agent.flat, leaves(batch)
         # The kind of an agent is a large tree, so what is found by it is noted at the agent.
@@ -79,7 +79,7 @@ class Program(Generic[AgentT]):
 
         def step(*tensors: torch.Tensor) -> list[torch.Tensor]:
             old, given = list(tensors[: len(state)]), list(tensors[len(state) :])
-            with _computing(agent):
+            with computing_as(agent.computing, agent.key.device):
                 new, info = self._step(with_leaves(agent, old), with_leaves(batch, given))
                 for into, value in zip(old, leaves(new), strict=True):
                     if value is not into:
@@ -92,11 +92,3 @@ class Program(Generic[AgentT]):
         graph = make_fx(step)(*inputs)
         with torch.no_grad():
             return standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs"), names
-
-
-@contextmanager
-def _computing(agent: ComputedAgent) -> Iterator[None]:
-    """Gradients only where a step asks for them, and numbers of the agent's precision."""
-    narrow = agent.computing.precision == "bfloat16"
-    with torch.no_grad(), torch.autocast(agent.key.device.type, torch.bfloat16, enabled=narrow):
-        yield

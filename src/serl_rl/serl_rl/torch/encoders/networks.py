@@ -2,7 +2,7 @@
 """Networks of encoders: RGB pictures (B, H, W, 3) with values 0 to 255 become feature maps float32 (B, h, w, c).
 
 They are those of `serl_rl.jax.encoders.networks`, with the same names and shapes of parameters. Inside, maps are
-(B, c, h, w) as PyTorch has them, but lie in memory as they come: channels last.
+(B, c, h, w) as PyTorch has them. They lie in memory as they come, channels last, unless the settings say otherwise.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from serl_rl.encoders import architecture
 from serl_rl.encoders.encoder import Encoder
+from serl_rl.torch.computing.modes import laid_out
 from serl_rl.torch.computing.tree import named_leaves
 
 Params = dict[str, Any]
@@ -68,7 +69,7 @@ def named_weights(params: Params) -> dict[str, NDArray[np.float32]]:
 
 
 def _maps(pictures: torch.Tensor) -> torch.Tensor:
-    return pictures.permute(0, 3, 1, 2)
+    return laid_out(pictures.permute(0, 3, 1, 2))
 
 
 def _normalized(pictures: torch.Tensor) -> torch.Tensor:
@@ -149,7 +150,8 @@ def _convolution(
     if edges != even:
         x = F.pad(x, (*edges[1], *edges[0]))
     groups = x.shape[1] if each else 1
-    return F.conv2d(x, kernel.permute(3, 2, 0, 1), bias, stride, (even[0][0], even[1][0]), groups=groups)
+    filters = laid_out(kernel.permute(3, 2, 0, 1))
+    return F.conv2d(x, filters, bias, stride, (even[0][0], even[1][0]), groups=groups)
 
 
 def _same(x: torch.Tensor, window: tuple[int, int], stride: int) -> tuple[tuple[int, int], tuple[int, int]]:
