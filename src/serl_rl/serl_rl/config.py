@@ -320,6 +320,10 @@ class TorchConfig:
     channels_last: bool = True
     """How the maps of convolutions lie in memory: as pictures come, the channels of each pixel side by side, or channel
     by channel, which takes a copy."""
+    cuda_graphs: bool = False
+    """Record each step once, for a GPU to repeat it as a whole; refused without one."""
+    prefetch: bool = False
+    """Copy each minibatch to a GPU while the one before is learned from; changes nothing on a CPU."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -19,7 +19,7 @@ from serl_rl.spec import TransitionSpec
 from serl_rl.torch import sac
 from serl_rl.torch.agent_state import NamedState
 from serl_rl.torch.computing import random
-from serl_rl.torch.computing.device import device_of
+from serl_rl.torch.computing.device import constant, device_of
 from serl_rl.torch.computing.optimizer import adam, follow, gradients, init_adam
 from serl_rl.torch.computing.tree import map_tree, static
 from serl_rl.torch.networks import LOG_STD_MAX, LOG_STD_MIN, MLP, Params
@@ -111,7 +111,8 @@ def commands(batch: Batch, grippers: tuple[GripperPlace, ...]) -> tuple[torch.Te
 
 def matching_grasps(executed: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
     """Which grasps (..., M) would have sent the executed commands (..., G) while `held` (..., G) held, as 0 or 1."""
-    table = torch.tensor(grasp_table(executed.shape[-1]), dtype=torch.float32, device=executed.device)
+    grasps = grasp_table(executed.shape[-1])
+    table = constant(grasps.ravel().tolist(), executed.device).reshape(grasps.shape)
     sent = torch.where(table == 0.0, held[..., None, :], table)
     distances = (sent - executed[..., None, :]).abs()
     nearest = distances.amin(dim=-2, keepdim=True)

@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from serl_rl.config import TorchConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.replay.buffer import map_batch
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.torch.computing.device import device_of
 from serl_rl.torch.computing.modes import computing_as
+from serl_rl.torch.computing.prefetch import minibatches
 from serl_rl.torch.computing.program import Program
-from serl_rl.torch.computing.tree import Flat, map_tree
+from serl_rl.torch.computing.tree import Flat
 from serl_rl.torch.encoders.networks import encoder_params
 from serl_rl.torch.networks import Params
 from serl_rl.torch.prepare import prepared
@@ -99,32 +97,20 @@ class Update(Generic[AgentT]):
             prepare: makes what the steps see of each minibatch, with the agent's key; None: they see it as it is.
         """
         looked_at = batch if self.entries is None else {name: batch[name] for name in self.entries}
-        rows = as_tensors(looked_at, agent.key.device)
-        n_steps, utd_ratio = batch["action"].shape[:2]
+        utd_ratio = batch["action"].shape[1]
         collected: dict[str, list[torch.Tensor]] = {}
-        for step, update in np.ndindex(n_steps, utd_ratio):
-            minibatch = map_tree(lambda leaf, at=(step, update): leaf[at], rows)
+        for count, minibatch in enumerate(minibatches(looked_at, agent.computing, agent.key.device), start=1):
             if prepare is not None:
                 with computing_as(agent.computing, agent.key.device):
                     key, minibatch = prepare(agent.key, minibatch)
-                agent = agent.replace(key=key)
+                agent.key.copy_(key)  # in place, as all that a step changes
             agent, info = self._single(agent, minibatch)
-            if self._last is not None and update == utd_ratio - 1:
+            if self._last is not None and count % utd_ratio == 0:
                 agent, last_info = self._last(agent, minibatch)
                 info |= last_info
             for name, value in info.items():
                 collected.setdefault(name, []).append(value)
         return agent, {name: torch.stack(values).to(torch.float32).mean() for name, values in collected.items()}
-
-
-def as_tensors(batch: Batch, device: torch.device) -> Batch:
-    """The leaves of a batch where it is computed."""
-
-    def moved(rows: NDArray[Any] | torch.Tensor) -> torch.Tensor:
-        tensor = torch.as_tensor(rows)
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-    return map_batch(moved, batch)
 
 
 def trained_encoder(

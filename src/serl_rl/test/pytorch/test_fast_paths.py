@@ -12,7 +12,7 @@ from serl_rl.backends import create_agent
 from serl_rl.config import EncoderConfig, LearningConfig, SACConfig, TorchConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.replay.buffer import empty_batch
-from serl_rl.spec import TransitionSpec
+from serl_rl.spec import DataError, TransitionSpec
 
 torch = pytest.importorskip("torch", reason="./serl setup torch")
 
@@ -109,3 +109,72 @@ def test_half_as_many_bits_learn_nearly_the_same(kind):
     for told, also in zip(one, other, strict=True):
         assert also["critic_loss"] == pytest.approx(told["critic_loss"], rel=0.1, abs=0.02)
     assert other[0]["critic_loss"] != one[0]["critic_loss"], "computed in bfloat16"
+
+
+def test_graphs_are_refused_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for computing in (TorchConfig(cuda_graphs=True), replace(CPU, cuda_graphs=True)):
+        with pytest.raises(DataError, match=r"^torch.cuda_graphs: expected a GPU, found no GPU .*; set it to false$"):
+            agent_of(VECTORS, computing)
+
+
+@pytest.mark.parametrize("spec", [VECTORS, PICTURES], ids=["vectors", "trained encoder"])
+def test_a_recorded_step_is_the_one_that_is_taken_as_it_is_written(spec, monkeypatch):
+    """Recording by a stand-in without a GPU: a replay does the same with the same tensors, and leaves the numbers."""
+    from serl_rl.torch.computing import graphs
+
+    recordings = []
+
+    def record(rehearse, call):
+        rehearse()
+        numbers = torch.empty(())  # as much as is known: nothing has been computed
+        recordings.append(numbers)
+
+        def replay():
+            found = call()
+            numbers.resize_(found.shape).copy_(found)
+
+        return numbers, replay
+
+    monkeypatch.setattr(graphs, "record", record)
+    recorded = [agent_of(spec, CPU).replace(computing=replace(CPU, cuda_graphs=True)) for _ in range(2)]
+    expected, told = updated(agent_of(spec, CPU), spec, 3)
+    for agent, (found, also) in [(agent, updated(agent, spec, 3)) for agent in recorded]:
+        assert found is agent
+        assert largest_difference(found, expected) < 1e-6, "each agent has its own tensors"
+        for one, other in zip(told, also, strict=True):
+            assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
+    assert len(recordings) == 4, "a critic's and an actor's step of two agents, each recorded once"
+
+
+def test_the_next_minibatch_is_on_its_way_before_one_is_learned_from():
+    from serl_rl.torch.computing.prefetch import one_ahead
+
+    done: list[str] = []
+
+    def start(number: int) -> int:
+        done.append(f"start {number}")
+        return number
+
+    def finish(number: int) -> str:
+        done.append(f"finish {number}")
+        return f"part {number}"
+
+    for part in one_ahead(range(3), start, finish):
+        done.append(part)
+    ahead = ["start 0", "start 1", "finish 0", "part 0", "start 2", "finish 1", "part 1", "finish 2", "part 2"]
+    assert done == ahead
+    assert not list(one_ahead([], start, finish))
+
+
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_minibatches_come_in_order_and_whole(prefetch):
+    from serl_rl.torch.computing.prefetch import minibatches
+
+    batch = drawn_batch(PICTURES, 0, (2, 3, 4))
+    parts = list(minibatches(batch, replace(CPU, prefetch=prefetch), torch.device("cpu")))
+    assert len(parts) == 6
+    for number, part in enumerate(parts):
+        at = divmod(number, 3)
+        np.testing.assert_array_equal(part["reward"], batch["reward"][at])
+        np.testing.assert_array_equal(part["observation"]["front"], batch["observation"]["front"][at])

@@ -109,7 +109,8 @@ class Trainer:
             JournalError: the journal is damaged, foreign, in use by another learner, or lacks something that the newest
                 checkpoint was trained on.
             CheckpointError: no checkpoint can be read although there are some.
-            TrainingError: the networks do not fit into the memory, or the weights to begin with are not those of them.
+            TrainingError: the networks do not fit into the memory, the settings do not fit the machine or the task, or the
+                weights to begin with are not those of the networks.
         """
         self.session = uuid.uuid4().hex
         self._config, self._pace = config, pace
@@ -119,8 +120,11 @@ class Trainer:
         )
         online, demonstrations = make_buffer(config.replay_capacity), make_buffer(config.demonstration_capacity)
         self._make_agent = partial(create_agent, spec=spec, config=config, encoder=encoder)
-        with telling_of_memory():
-            self._agent: Agent = self._make_agent(seed)
+        try:
+            with telling_of_memory():
+                self._agent: Agent = self._make_agent(seed)
+        except DataError as error:
+            raise TrainingError(str(error)) from error
         self._checkpoints = run_dir / CHECKPOINTS
         restored = checkpoint.load_latest(self._checkpoints, self._agent)
         if restored is None:

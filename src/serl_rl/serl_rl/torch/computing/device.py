@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from functools import cache
 
 import torch
 
 from serl_rl.config import TorchConfig
+from serl_rl.spec import DataError
 
 _log = logging.getLogger(__name__)
 
@@ -18,14 +20,24 @@ def device_of(config: TorchConfig) -> torch.device:
     """The device that is computed on.
 
     Raises:
-        ValueError: it is not there.
+        DataError: it is not there, or not one that CUDA graphs are recorded on, which are asked for.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("torch.device: expected cuda, found no GPU that PyTorch can use; set auto or cpu")
+        raise DataError("torch.device", "cuda", "no GPU that PyTorch can use; set auto or cpu")
     name = config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if config.cuda_graphs and name != "cuda":
+        found = "device: cpu" if torch.cuda.is_available() else "no GPU that PyTorch can use"
+        raise DataError("torch.cuda_graphs", "a GPU", f"{found}; set it to false")
     return torch.device(name)
+
+
+def constant(values: Sequence[float], device: torch.device) -> torch.Tensor:
+    """Numbers float32 (N,) that a step needs, made on the device: copies from elsewhere cannot be recorded."""
+    if device.type == "cpu":
+        return torch.tensor(values, dtype=torch.float32)
+    return torch.cat([torch.full((1,), value, dtype=torch.float32, device=device) for value in values])
 
 
 def use_one_core() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from serl_rl.config import TorchConfig
+from serl_rl.torch.computing import graphs
 from serl_rl.torch.computing.device import can_compile
 from serl_rl.torch.computing.modes import computing_as
 from serl_rl.torch.computing.parallel import place
@@ -53,7 +54,8 @@ class Program(Generic[AgentT]):
 
     def __call__(self, agent: AgentT, batch: Batch) -> tuple[AgentT, Info]:
         """The agent after the step, in the same tensors, and what the step reports."""
-        if not self._compiles(agent):
+        compiles, records = self._compiles(agent), agent.computing.cuda_graphs and place()[1] == 1
+        if not (compiles or records):
             with computing_as(agent.computing, agent.key.device):
                 return self._step(agent, batch)
         flat, rows = agent.flat, leaves(batch)
@@ -61,11 +63,12 @@ class Program(Generic[AgentT]):
         noted = (self, *((row.shape, row.dtype) for row in rows))
         if noted not in flat.programs:
             kind = (flat.structure, structure(batch))
-            if kind not in self._compiled:
+            if compiles and kind not in self._compiled:
                 self._compiled[kind] = self._compile(agent, batch)
-            flat.programs[noted] = self._compiled[kind]
-        compiled, names = flat.programs[noted]
-        numbers = compiled(*flat.leaves, *rows)
+            found = self._compiled[kind] if compiles else self._in_place(agent, batch)
+            flat.programs[noted] = _recorded(found, flat.leaves, rows) if records else found
+        program, names = flat.programs[noted]
+        numbers = program(*flat.leaves, *rows)
         return agent, dict(zip(names, numbers, strict=True))
 
     def _compiles(self, agent: AgentT) -> bool:
@@ -74,11 +77,19 @@ class Program(Generic[AgentT]):
     def _compile(self, agent: AgentT, batch: Batch) -> _Compiled:
         from torch._inductor import standalone_compile  # takes a second, and most agents are not compiled
 
-        state, rows = agent.flat.leaves, leaves(batch)
-        names: list[str] = []
+        step, names = self._in_place(agent, batch)
+        # Tracing takes the step: on copies.
+        inputs = [leaf.clone() for leaf in agent.flat.leaves] + leaves(batch)
+        graph = make_fx(step)(*inputs)
+        with torch.no_grad():
+            return standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs"), names
+
+    def _in_place(self, agent: AgentT, batch: Batch) -> _Compiled:
+        """The step of tensors of an agent, which it changes, and of a minibatch; names of its numbers once it ran."""
+        count, names = len(agent.flat.leaves), list[str]()
 
         def step(*tensors: torch.Tensor) -> list[torch.Tensor]:
-            old, given = list(tensors[: len(state)]), list(tensors[len(state) :])
+            old, given = list(tensors[:count]), list(tensors[count:])
             with computing_as(agent.computing, agent.key.device):
                 new, info = self._step(with_leaves(agent, old), with_leaves(batch, given))
                 for into, value in zip(old, leaves(new), strict=True):
@@ -87,8 +98,15 @@ class Program(Generic[AgentT]):
             names[:] = list(info)
             return list(info.values())
 
-        # Tracing takes the step: on copies.
-        inputs = [leaf.clone() for leaf in state] + rows
-        graph = make_fx(step)(*inputs)
-        with torch.no_grad():
-            return standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs"), names
+        return step, names
+
+
+def _recorded(program: _Compiled, state: list[torch.Tensor], rows: list[torch.Tensor]) -> _Compiled:
+    """A program that is recorded on the tensors of one agent."""
+    call, names = program
+
+    def step(state: list[torch.Tensor], rows: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack([number.to(torch.float32) for number in call(*state, *rows)])
+
+    recorded = graphs.record_step(step, state, rows)
+    return lambda *tensors: recorded(tensors[len(state) :]).unbind(), names

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from serl_rl.encoders import architecture
 from serl_rl.encoders.encoder import Encoder
+from serl_rl.torch.computing.device import constant
 from serl_rl.torch.computing.modes import laid_out
 from serl_rl.torch.computing.tree import named_leaves
 
@@ -73,7 +74,7 @@ def _maps(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def _normalized(pictures: torch.Tensor) -> torch.Tensor:
-    mean, deviation = (pictures.new_tensor(values) for values in (_MEAN, _DEVIATION))
+    mean, deviation = (constant(values, pictures.device) for values in (_MEAN, _DEVIATION))
     return (pictures / 255.0 - mean) / deviation
 
 
