@@ -109,8 +109,8 @@ class Trainer:
             JournalError: the journal is damaged, foreign, in use by another learner, or lacks something that the newest
                 checkpoint was trained on.
             CheckpointError: no checkpoint can be read although there are some.
-            TrainingError: the networks do not fit into the memory, the settings do not fit the machine or the task, or the
-                weights to begin with are not those of the networks.
+            TrainingError: the networks do not fit into the memory, the settings do not fit the machine or the task, or
+                the weights to begin with are not those of the networks.
         """
         self.session = uuid.uuid4().hex
         self._config, self._pace = config, pace
