@@ -238,7 +238,7 @@ class Call:
         ({"little_endian": False}, "not little-endian"),
         ({"magic": 12}, "another magic number"),
         ({"tensors": {"a": Call()}}, "the name '(posix|nt) system'"),
-        ({"tensors": {"a": 3.0}}, "the instruction BINFLOAT"),
+        ({"tensors": {"a": 3.0}}, "no dictionary of tensors alone"),
         ({"tensors": {"a": [1]}}, "no dictionary of tensors alone"),
         ({"tensors": {"a": Storage("ByteStorage", "1000", np.zeros(3))}}, "the name 'torch ByteStorage'"),
         ({"tensors": {"a": Tensor(STORAGE, 0, (32, 28), (28, 1))}}, "numbers do not hold"),
