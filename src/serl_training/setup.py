@@ -16,6 +16,7 @@ setup(
     entry_points={
         "console_scripts": [
             "actor = serl_ros.console:serl_training.actor_node",
+            "agentlace_gateway = serl_ros.console:serl_training.agentlace_gateway_node",
             "learner = serl_ros.console:serl_training.learner_node",
             "raw_recorder = serl_ros.console:serl_training.raw_recorder_node",
             "reward = serl_ros.console:serl_training.reward_node",

@@ -6,8 +6,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from serl_config.optional import optional_module
 
@@ -24,6 +24,25 @@ _MAX_WAITING = 64  # requests of a store that wait for those before them
 
 DataCallback = Callable[[str, Mapping[str, Any]], None]
 RequestCallback = Callable[[str, Any], Mapping[str, Any]]
+
+
+class Sink(Protocol):
+    """What takes the items of a store."""
+
+    def take(self, client: int, items: Sequence[Any], last_id: int) -> str:
+        """Store items of a client.
+
+        Args:
+            client: number of the client, as `Upload.number`.
+            items: that are new, in order.
+            last_id: id of the last one.
+
+        Returns:
+            What was refused and is lost, and why; empty if nothing was.
+
+        Raises:
+            AgentlaceError: nothing was stored; the client shall send it again.
+        """
 
 
 class TrainerServer:
@@ -97,12 +116,22 @@ class TrainerServer:
             data_store: of which `batch_insert` is called, from a thread of its own.
             uploads: what was taken of which client, where something is known from before.
         """
-        self._stores[name] = _StoreService(name, data_store, uploads or Uploads(), self._data_callback)
+        self.register_sink(name, _StoreSink(name, data_store), uploads)
+
+    def register_sink(self, name: str, sink: Sink, uploads: Uploads | None = None) -> None:
+        """Have what comes for a store handed to something else than a data store.
+
+        Args:
+            name: by which clients call it.
+            sink: of which `take` is called, from a thread of its own.
+            uploads: what was taken of which client, where something is known from before.
+        """
+        self._stores[name] = _StoreService(name, sink, uploads or Uploads(), self._data_callback)
 
     def data_store(self, name: str) -> DataStoreBase | None:
         """The store of a name."""
         service = self._stores.get(name)
-        return None if service is None else service.store
+        return service.sink.store if service is not None and isinstance(service.sink, _StoreSink) else None
 
     def store_names(self) -> set[str]:
         """Names of all stores."""
@@ -232,8 +261,8 @@ class TrainerServer:
 class _StoreService:
     """Fills one store, from a thread of its own: who asks for another one does not wait for it."""
 
-    def __init__(self, name: str, store: DataStoreBase, uploads: Uploads, callback: DataCallback | None) -> None:
-        self.store, self.uploads = store, uploads
+    def __init__(self, name: str, sink: Sink, uploads: Uploads, callback: DataCallback | None) -> None:
+        self.sink, self.uploads = sink, uploads
         self._name, self._callback = name, callback
         self._waiting: queue.Queue[tuple[bytes, str, Any] | None] = queue.Queue(_MAX_WAITING)
         self._thread: threading.Thread | None = None
@@ -278,7 +307,13 @@ class _StoreService:
         if taken.note:
             number = "?" if taken.upload is None else taken.upload.number
             _log.warning("%s: client %s: %s", self._name, number, taken.note)
-        refused = self._store(taken.items)
+        refused = ""
+        if taken.upload is not None and taken.items:
+            try:
+                refused = self.sink.take(taken.upload.number, taken.items, last_id)
+            except AgentlaceError as error:
+                _log.error("%s: %s", self._name, error)
+                return {"success": False, "message": str(error)}
         self.uploads.done(taken, last_id)
         if self._callback is not None and taken.items:
             try:
@@ -288,8 +323,15 @@ class _StoreService:
                 return {"success": False, "message": f"data_callback: {type(error).__name__}: {error!s:.200}"}
         return {"success": False, "message": refused} if refused else {"success": True}
 
-    def _store(self, items: Any) -> str:
-        """Store items, each by itself where the store refuses them together; says what was refused, or nothing."""
+
+class _StoreSink:
+    """Fills a data store."""
+
+    def __init__(self, name: str, store: DataStoreBase) -> None:
+        self._name, self.store = name, store
+
+    def take(self, client: int, items: Sequence[Any], last_id: int) -> str:
+        """Store items, each by itself: says what was refused, or nothing."""
         refused, reason = 0, ""
         for item in items:
             try:

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from serl_config.files import FileError, open_file
-from serl_rl.pickles.arrays import PickledArray
 from serl_rl.pickles.machine import Refused, kind_of
 from serl_rl.pickles.transitions import TransitionMachine
 from serl_rl.spec import ArraySpec, DataError, TransitionSpec
@@ -31,6 +28,7 @@ from serl_recording.episode import (
     nominal_stamps,
 )
 from serl_recording.format import Reader, Report, refuse
+from serl_recording.serl_transition import SerlTransition, leads_to, read_transition
 
 MAX_BYTES: Final = 2**32
 """[bytes] of a file, all of which is in memory at once."""
@@ -57,17 +55,6 @@ def read_transitions(path: Path) -> list[Any]:
     if not isinstance(tree, list) or not tree:
         raise RecordingError(f"{path}: {expected}, found {kind_of(tree)}")
     return tree
-
-
-@dataclass(frozen=True)
-class _Transition:
-    observation: dict[str, NDArray[Any]]
-    following: dict[str, NDArray[Any]]
-    action: NDArray[np.float32]
-    reward: float
-    done: bool
-    led: bool
-    succeeded: bool | None
 
 
 class PickleReader(Reader):
@@ -97,7 +84,7 @@ class PickleReader(Reader):
             )
         self._first = read_transitions(self._files[0])
         try:
-            head = _transition(self._first[0], "transition 0")
+            head = read_transition(self._first[0], "transition 0")
             entries = {
                 name: ArraySpec(rows.shape, "uint8" if rows.dtype == np.uint8 else "float32")
                 for name, rows in head.observation.items()
@@ -113,10 +100,10 @@ class PickleReader(Reader):
 
     def episodes(self, report: Report = refuse) -> Iterator[Episode]:
         """Every episode; a file that cannot be read is left out, and so is an episode with other spaces."""
-        waiting: list[_Transition] = []
+        waiting: list[SerlTransition] = []
         number = 0
         for transition in self._ended(report):
-            broken = transition is None or (bool(waiting) and not _leads_to(waiting[-1], transition))
+            broken = transition is None or (bool(waiting) and not leads_to(waiting[-1], transition))
             if waiting and (broken or len(waiting) >= self._longest):
                 yield from self._episode(waiting, number, report)
                 waiting, number = [], number + 1
@@ -127,7 +114,7 @@ class PickleReader(Reader):
                 yield from self._episode(waiting, number, report)
                 waiting, number = [], number + 1
 
-    def _ended(self, report: Report) -> Iterator[_Transition | None]:
+    def _ended(self, report: Report) -> Iterator[SerlTransition | None]:
         """All transitions in order; None where some are missing, and at the end."""
         yield from self._transitions(report)
         yield None
@@ -139,7 +126,7 @@ class PickleReader(Reader):
         )
         return max(1, min(MAX_STEPS, MAX_EPISODE_BYTES // max(row, 1) - 2))
 
-    def _transitions(self, report: Report) -> Iterator[_Transition | None]:
+    def _transitions(self, report: Report) -> Iterator[SerlTransition | None]:
         """All transitions in order; None where some are missing."""
         entries = self._spec.transitions.observation
         for index, path in enumerate(self._files):
@@ -152,7 +139,7 @@ class PickleReader(Reader):
             for place, item in enumerate(items):
                 where = f"transition {place}"
                 try:
-                    found = _transition(item, where)
+                    found = read_transition(item, where)
                     for name, entry in entries.items():
                         rows = found.observation.get(name)
                         if rows is None or rows.shape != entry.shape or rows.dtype.name != entry.dtype:
@@ -168,7 +155,7 @@ class PickleReader(Reader):
                 else:
                     yield found
 
-    def _episode(self, transitions: list[_Transition], number: int, report: Report) -> Iterator[Episode]:
+    def _episode(self, transitions: list[SerlTransition], number: int, report: Report) -> Iterator[Episode]:
         n, last = len(transitions), transitions[-1]
         reward = np.array([each.reward for each in transitions], np.float32)
         won = bool(reward[-1] > 0)
@@ -207,62 +194,3 @@ def pickles_in(folder: Path) -> list[Path]:
         return (int(number[1]) if number else 0, path.name)
 
     return sorted(folder.glob("*.pkl"), key=key)
-
-
-def _leads_to(before: _Transition, after: _Transition) -> bool:
-    return all(np.array_equal(rows, after.observation[name]) for name, rows in before.following.items())
-
-
-def _transition(item: Any, where: str) -> _Transition:
-    if not isinstance(item, dict):
-        raise DataError(where, "a dictionary", kind_of(item))
-    infos = item.get("infos") if isinstance(item.get("infos"), dict) else {}
-    assert isinstance(infos, dict)
-    observation = _observation(item.get("observations"), f"{where}.observations")
-    following = _observation(item.get("next_observations"), f"{where}.next_observations")
-    shapes = {name: rows.shape for name, rows in observation.items()}
-    if shapes != {name: rows.shape for name, rows in following.items()}:
-        raise DataError(f"{where}.next_observations", f"shapes {shapes}", "others")
-    action = _array(item.get("actions"), f"{where}.actions")
-    if action.ndim != 1 or not len(action):
-        raise DataError(f"{where}.actions", "a vector (A,)", f"shape {action.shape}")
-    succeed = infos.get("succeed")
-    return _Transition(
-        observation,
-        following,
-        action.astype(np.float32),
-        float(_number(item.get("rewards"), f"{where}.rewards")),
-        bool(_number(item.get("dones"), f"{where}.dones")),
-        "intervene_action" in infos,
-        None if succeed is None else bool(_number(succeed, f"{where}.infos.succeed")),
-    )
-
-
-def _observation(tree: Any, where: str) -> dict[str, NDArray[Any]]:
-    """The newest of a stack of observations, by name: pictures uint8 (H, W, C), vectors float32 (k,)."""
-    if not isinstance(tree, dict) or not tree:
-        raise DataError(where, "arrays by name", kind_of(tree))
-    entries: dict[str, NDArray[Any]] = {}
-    for name, value in tree.items():
-        rows = _array(value, f"{where}.{name}")
-        picture = rows.dtype == np.uint8 and rows.ndim >= 3
-        while rows.ndim > (3 if picture else 1):
-            if not len(rows):
-                raise DataError(f"{where}.{name}", "a value", f"shape {rows.shape}")
-            rows = rows[-1]
-        entries[name] = rows if picture else rows.astype(np.float32)
-    return entries
-
-
-def _array(value: Any, where: str) -> NDArray[Any]:
-    if not isinstance(value, PickledArray) or value.values is None:
-        raise DataError(where, "an array", kind_of(value))
-    return value.values
-
-
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, PickledArray) and value.values is not None and value.values.size == 1:
-        return float(value.values.reshape(-1)[0])
-    if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63):
-        return float(value)
-    raise DataError(where, "a number", kind_of(value))

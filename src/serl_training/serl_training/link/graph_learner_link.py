@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import time
-import uuid
-from array import array
 from collections.abc import Callable
-from typing import Any
 
 from rclpy.node import Node
 from rclpy.subscription import Subscription
@@ -27,11 +24,9 @@ from serl_ros.qos import LATCHED
 from serl_interfaces.msg import PolicyParameters
 from serl_interfaces.srv import InsertTransitions
 from serl_training.link.graph_id import belong_together, mismatch
-from serl_training.link.insertion_window import InsertionError, InsertionWindow
+from serl_training.link.graph_insertion_client import InsertionClient
 from serl_training.link.learner_link import JobFailed, LearnerTotals
 
-_REPLY_TIMEOUT = 3.0  # [s] after which a chunk is sent again
-_RETRY_PERIOD = 1.0  # [s] after which what could not be stored is sent again
 _NOTICE_PERIOD = 5.0  # [s] between log lines about something that is waited for
 
 
@@ -76,12 +71,8 @@ class GraphLearnerLink:
         self._spec, self._encoder, self._backend = spec, encoder, backend
         self._actor_id, self._max_lead, self._max_backlog = actor_id, max_lead, max_backlog
         self._graph_id, self._prefix = graph_id, prefix
-        self._replies: list[tuple[float, Any]] = []
-        self._stored = LearnerTotals()
-        self._begin_session()
-        self._retry_at = 0.0
+        self._pending_online = 0
         self._sent_episode = 0
-        self._connected = False
         self._policy: NumpyPolicy | None = None
         self._learner_session = ""
         self._policy_version = 0
@@ -89,20 +80,16 @@ class GraphLearnerLink:
         self._trained = 0
         self._next_update_at = 0
         self._client = node.create_client(InsertTransitions, f"{prefix}learner/insert")
+        self._insertion = InsertionClient(node, self._client, actor_id=actor_id, graph_id=graph_id)
         self._subscription = self._listen()
-
-    def _begin_session(self) -> None:
-        self._session = uuid.uuid4().hex
-        self._window = InsertionWindow()
-        self._pending_online = 0
 
     @property
     def totals(self) -> LearnerTotals:
         """What is stored or on its way."""
         return LearnerTotals(
-            env_steps=self._stored.env_steps + self._pending_online,
-            demonstrations=self._stored.demonstrations,
-            episodes=max(self._stored.episodes, self._sent_episode),
+            env_steps=self._insertion.stored.env_steps + self._pending_online,
+            demonstrations=self._insertion.stored.demonstrations,
+            episodes=max(self._insertion.stored.episodes, self._sent_episode),
         )
 
     @property
@@ -129,26 +116,26 @@ class GraphLearnerLink:
     @property
     def backlog(self) -> int:
         """Transitions that are not acknowledged."""
-        return self._window.backlog
+        return self._insertion.backlog
 
     @property
     def session(self) -> str:
         """Identifier of this actor's session; new for every start."""
-        return self._session
+        return self._insertion.session
 
     @property
     def acknowledged(self) -> int:
         """Transitions of this session that the learner has stored."""
-        return self._window.next_sequence - self._window.backlog
+        return self._insertion.acknowledged
 
     def connect(self) -> None:
         """Wait until the learner has told its totals and sent a policy."""
         names = f"{self._prefix}learner/insert and {self._prefix}learner/policy (learner)"
-        self._wait(lambda: self._ask() and self._policy is not None, lambda: names)
+        self._wait(lambda: self._insertion.ask() and self._policy is not None, lambda: names)
 
     def send(self, chunk: Chunk) -> None:
         """Hand over a chunk; raises DataError if it does not fit the specification."""
-        self._window.add(len(chunk), encode_chunk(chunk, self._spec))
+        self._insertion.add(len(chunk), encode_chunk(chunk, self._spec))
         if not chunk.demonstration:
             self._pending_online += len(chunk)
         self._sent_episode = max(self._sent_episode, chunk.episode)
@@ -156,7 +143,7 @@ class GraphLearnerLink:
 
     def discard(self, episode: int, first_step: int) -> None:
         """Hand over a tombstone, behind the chunks that it is about."""
-        self._window.add(1, encode_tombstone(Tombstone(self._actor_id, episode, first_step)))
+        self._insertion.add(1, encode_tombstone(Tombstone(self._actor_id, episode, first_step)))
         self.pump()
 
     def throttle(self) -> None:
@@ -166,9 +153,7 @@ class GraphLearnerLink:
             return
         self._wait(
             lambda: not self._ahead(),
-            lambda: (
-                f"the learner to catch up (policy lag {self.lag}, {self._window.backlog} transitions not acknowledged)"
-            ),
+            lambda: f"the learner to catch up (policy lag {self.lag}, {self.backlog} transitions not acknowledged)",
         )
 
     def settle(self) -> None:
@@ -180,87 +165,28 @@ class GraphLearnerLink:
 
     def await_updates(self, count: int) -> None:
         """Tell the learner that demonstrations are complete; wait for a policy with so many updates behind it."""
-        self._connected = False  # to ask is what tells it
-        self._wait(lambda: self._ask() and self._updates >= count, lambda: self._missing_updates(count))
+        self._insertion.connected = False  # to ask is what tells it
+        self._wait(lambda: self._insertion.ask() and self._updates >= count, lambda: self._missing_updates(count))
 
     def flush(self) -> None:
         """Wait until everything sent is acknowledged."""
         self._wait(
-            lambda: self._window.backlog == 0, lambda: f"the learner to acknowledge {self._window.backlog} transitions"
+            lambda: self._insertion.backlog == 0,
+            lambda: f"the learner to acknowledge {self._insertion.backlog} transitions",
         )
 
     def pump(self) -> None:
         """Take replies, send what may be sent, send again what got lost. Never waits."""
-        self._take_replies()
-        if not self._client.service_is_ready() or time.monotonic() < self._retry_at:
-            return
-        for chunk in self._window.to_send():
-            request = InsertTransitions.Request(
-                actor_id=self._actor_id,
-                session_id=self._session,
-                first_sequence=chunk.first_sequence,
-                count=chunk.count,
-                graph_id=self._graph_id,
-                data=array("B", chunk.data),
-            )
-            self._replies.append((time.monotonic() + _REPLY_TIMEOUT, self._client.call_async(request)))
+        session = self._insertion.session
+        try:
+            self._insertion.pump()
+        finally:
+            backlog = 0 if self._insertion.session != session else self._insertion.backlog
+            self._pending_online = min(self._pending_online, backlog)
 
     def _ahead(self) -> bool:
         too_far = self._max_lead > 0 and self.lag > self._max_lead
-        return too_far or self._window.backlog > self._max_backlog
-
-    def _ask(self) -> bool:
-        """Ask for the totals once; True when they are known."""
-        if not self._connected and not self._replies and self._client.service_is_ready():
-            request = InsertTransitions.Request(
-                actor_id=self._actor_id, session_id=self._session, graph_id=self._graph_id
-            )
-            self._replies.append((time.monotonic() + _REPLY_TIMEOUT, self._client.call_async(request)))
-        return self._connected
-
-    def _take_replies(self) -> None:
-        now = time.monotonic()
-        while self._replies:
-            deadline, future = self._replies[0]
-            if future.done():
-                self._replies.pop(0)
-                self._on_reply(future.result())
-            elif now > deadline:
-                log(self._node, WARN, f"{self._prefix}learner/insert: no answer for {_REPLY_TIMEOUT} s; sending again")
-                self._resend()
-            else:
-                return
-
-    def _on_reply(self, reply: InsertTransitions.Response) -> None:
-        if not reply.success and reply.retry:
-            self._node.get_logger().error(
-                f"transitions are kept until the learner can store them: {reply.message}",
-                throttle_duration_sec=_NOTICE_PERIOD,
-            )
-            self._retry_at = time.monotonic() + _RETRY_PERIOD
-            self._resend()
-            return
-        if not reply.success:
-            # It would be refused for ever, and all behind it: what is not stored is given up, the next job begins anew.
-            lost, message = self._window.backlog, reply.message
-            self._resend()
-            self._begin_session()
-            raise JobFailed(f"the learner refused transitions, {lost} are given up: {message}")
-        try:
-            self._window.acknowledge(reply.next_expected)
-        except InsertionError as error:
-            raise JobFailed(str(error)) from error
-        self._connected = True
-        self._stored = LearnerTotals(reply.env_steps, reply.demonstrations, reply.episodes)
-        self._pending_online = min(self._pending_online, self._window.backlog)
-        if reply.message:  # a gap: something before it got lost
-            self._resend()
-
-    def _resend(self) -> None:
-        for _, future in self._replies:
-            self._client.remove_pending_request(future)
-        self._replies.clear()
-        self._window.resend()
+        return too_far or self._insertion.backlog > self._max_backlog
 
     def _on_policy(self, message: PolicyParameters) -> None:
         if not belong_together(message.graph_id, self._graph_id):
@@ -281,7 +207,7 @@ class GraphLearnerLink:
         if self._learner_session and message.session != self._learner_session:
             text = "the learner was restarted; sending again what it has not acknowledged"
             log(self._node, INFO, text, throttle=1.0)
-            self._resend()
+            self._insertion.resend()
         self._learner_session = message.session
         self._policy_version = message.version
         self._updates = message.updates
@@ -297,7 +223,7 @@ class GraphLearnerLink:
         """What a policy that has been trained enough is waited for, and what is there instead."""
         if not self._client.service_is_ready():
             return f"a policy after {count} updates: {self._client.srv_name} is not there; is the learner running?"
-        if not self._connected:
+        if not self._insertion.connected:
             return f"a policy after {count} updates: the learner has not answered yet"
         return f"a policy after {count} updates: the newest has {self._updates}"
 

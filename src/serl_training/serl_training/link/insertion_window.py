@@ -27,18 +27,18 @@ class PendingChunk:
 class InsertionWindow:
     """Unacknowledged chunks of one session, and which of them are on their way."""
 
-    def __init__(self, in_flight: int = 4) -> None:
-        """Allow `in_flight` chunks on their way at once."""
+    def __init__(self, in_flight: int = 4, begin: int = 0) -> None:
+        """Allow `in_flight` chunks on their way at once, of a session of which `begin` transitions were sent before."""
         self._limit = in_flight
         self._pending: deque[PendingChunk] = deque()
         self._sent = 0
-        self._next_sequence = 0
-        self._acknowledged = 0
+        self._begin = self._next_sequence = begin
+        self._acknowledged = begin
 
     @property
     def backlog(self) -> int:
         """Transitions that are not acknowledged."""
-        return self._next_sequence - self._acknowledged
+        return max(0, self._next_sequence - self._acknowledged)
 
     @property
     def next_sequence(self) -> int:
@@ -47,8 +47,10 @@ class InsertionWindow:
 
     def add(self, count: int, data: bytes) -> None:
         """Append a chunk of `count` transitions."""
-        self._pending.append(PendingChunk(self._next_sequence, count, data))
+        chunk = PendingChunk(self._next_sequence, count, data)
         self._next_sequence += count
+        if self._next_sequence > self._acknowledged:
+            self._pending.append(chunk)
 
     def to_send(self) -> list[PendingChunk]:
         """Chunks to send now; they count as on their way until acknowledged or `resend`."""
@@ -67,7 +69,7 @@ class InsertionWindow:
                 f"the learner expects transition {next_expected} of this session but has acknowledged "
                 f"{self._acknowledged}; was its run directory replaced?"
             )
-        if next_expected > self._next_sequence:
+        if next_expected > self._next_sequence and not self._begin:  # else they were sent before
             raise InsertionError(
                 f"the learner expects transition {next_expected} of this session, which has only {self._next_sequence}"
             )
