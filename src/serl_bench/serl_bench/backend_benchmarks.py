@@ -29,6 +29,17 @@ BACKEND_BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.library.update_rate:torch_pixels_ratio",
     ),
     Benchmark(
+        "backends_gpu",
+        "on a GPU, minibatches of 256, two cameras, cached features, small encoder and ResNet-10: updates/s of PyTorch "
+        "with its fastest settings over those of JAX, worst case; beside it a row for each setting (./serl setup "
+        "torch)",
+        "",
+        "more",
+        1.0,
+        "serl_bench.library.gpu:backends_gpu",
+        by_default=False,
+    ),
+    Benchmark(
         "act_import_max_error",
         "largest difference of an imported ACT policy's actions to those of LeRobot's own class over 100 random "
         "observations, worst of three architectures (./serl setup lerobot)",

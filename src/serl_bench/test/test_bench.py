@@ -141,3 +141,54 @@ def test_what_a_command_prints_as_json_is_found_among_what_others_say() -> None:
     assert printed_json(text) == {"run": "pair-1", "tasks": {"a": 1}}
     with pytest.raises(ValueError, match="substring"):
         printed_json("serl: error: no run\n")
+
+
+def test_without_a_gpu_its_table_ends_with_a_line_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from serl_rl.benchmarks import gpu
+
+    monkeypatch.setattr(gpu, "card", lambda: None)
+    with pytest.raises(CommandError, match=r"^backends_gpu: expected a GPU that PyTorch can use, found none; [^\n]*$"):
+        runner.run_benchmarks(["backends_gpu"], 1, None, None)
+
+
+def test_the_table_of_a_gpu_has_each_row_and_the_worst_case_is_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    from serl_bench.library.gpu import backends_gpu
+    from serl_rl.benchmarks import gpu
+
+    def table(card: str) -> list[gpu.Row]:
+        rates = {"jax": 10.0, gpu.WRITTEN: 5.0, "torch, all": 20.0}
+        return [
+            gpu.Row(case, what, card, rate * (0.7 if case == "cached" and what != "jax" else 1.0), None)
+            for case in gpu.CASES
+            for what, rate in rates.items()
+        ]
+
+    said: list[str] = []
+    monkeypatch.setattr(gpu, "card", lambda: "Some Card")
+    monkeypatch.setattr(gpu, "table", table)
+    found = backends_gpu(Bench((0,), Path(), said.append))
+    assert found.value == pytest.approx(1.4)
+    assert len(found.details["rows"]) == 12
+    assert said[0] == "  the peak of Some Card is not in the table, so no share of it is told"
+    assert said[3] == "  cached, torch, all: 14 updates/s on Some Card"
+
+
+@pytest.mark.parametrize(
+    ("card", "wide", "narrow"),
+    [
+        ("NVIDIA H100 80GB HBM3", 66.9e12, 989e12),
+        ("NVIDIA H100 PCIe", 51.2e12, 756e12),
+        ("NVIDIA A100-SXM4-80GB", 19.5e12, 312e12),
+        ("NVIDIA A100 80GB PCIe", 19.5e12, 312e12),
+        ("NVIDIA GeForce RTX 3090", 35.6e12, 71e12),
+        ("NVIDIA GeForce RTX 3090 Ti", None, None),
+        ("NVIDIA H100 NVL", None, None),
+        ("NVIDIA L40S", None, None),
+    ],
+)
+def test_a_card_has_its_own_peak(card: str, wide: float | None, narrow: float | None) -> None:
+    from serl_rl.benchmarks import gpu
+
+    assert (gpu.peak(card, "float32"), gpu.peak(card, "bfloat16")) == (wide, narrow)

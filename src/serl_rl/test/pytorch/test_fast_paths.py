@@ -178,3 +178,21 @@ def test_minibatches_come_in_order_and_whole(prefetch):
         at = divmod(number, 3)
         np.testing.assert_array_equal(part["reward"], batch["reward"][at])
         np.testing.assert_array_equal(part["observation"]["front"], batch["observation"]["front"][at])
+
+
+def test_operations_of_a_step_are_counted_with_those_of_its_gradients():
+    from serl_rl.torch.computing.card import counted_flops
+
+    weights = torch.zeros((5, 7), requires_grad=True)
+    assert counted_flops(lambda: torch.autograd.grad((torch.ones(3, 5) @ weights).sum(), weights)) == 2 * 2 * 3 * 5 * 7
+
+
+def test_what_a_bench_of_a_gpu_measures_is_measured_on_a_cpu_too():
+    from serl_rl.benchmarks import gpu
+
+    spec, config, encoder, shape = gpu.settings("cached")
+    config = replace(config, backend="torch", torch=CPU)
+    # Both cameras' heads, the actor and two critics, with their gradients; actor's input is 8 + 2 * 64, action 4.
+    flops = gpu.flops_per_update(spec, config, encoder, (*shape[:2], 2))
+    assert flops > 2 * 6 * (136 * 256 + 256 * 256 + 256 * 8)
+    assert gpu.updates_per_s(spec, config, encoder, (1, 1, 2), 0.05) > 0

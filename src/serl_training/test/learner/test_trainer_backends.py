@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from serl_rl.backends import make_policy
 from serl_rl.checkpoint import latest, load_policy
-from serl_rl.config import LearningConfig, SACConfig
+from serl_rl.config import LearningConfig, SACConfig, TorchConfig
 from serl_rl.storage.chunk import encode_chunk
 from serl_training.learner.schedule import Pace
 from serl_training.learner.trainer import CHECKPOINTS, Trainer
+from serl_training.learner.training_errors import TrainingError
 from trainer_episodes import SPEC, own
 
 pytest.importorskip("torch", reason="./serl setup torch").set_num_threads(1)
@@ -61,3 +62,10 @@ def test_a_run_changes_its_backend_twice(tmp_path):
     assert newest is not None
     policy = make_policy(load_policy(newest))
     assert policy.act({"state": np.zeros(3, np.float32)}, deterministic=True).shape == (2,)
+
+
+def test_settings_that_the_machine_cannot_keep_end_training_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = LearningConfig(backend="torch", torch=TorchConfig(cuda_graphs=True))
+    with pytest.raises(TrainingError, match=r"^torch\.cuda_graphs: expected a GPU, found no GPU .*$"):
+        Trainer(tmp_path, SPEC, config, seed=0, pace=Pace(), publish=lambda _: None, report=lambda *_: None)
