@@ -150,7 +150,7 @@ def train(
         str,
         typer.Option(
             metavar="KIND:PATH",
-            help="Go on with these weights of actor and critics, as drqv2:PATH with --learning drqv2.",
+            help="Go on with these weights of actor and critics: drqv2:PATH with --learning drqv2, flax:PATH with sac.",
             rich_help_panel=_START,
         ),
     ] = "",

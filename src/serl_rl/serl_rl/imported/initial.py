@@ -23,7 +23,11 @@ MAX_BYTES: Final = 2**30
 
 AgentT = TypeVar("AgentT", bound=Checkpointable)
 
-_READERS: Mapping[str, str] = {"drqv2": "serl_rl.foreign.robobase.agent:read_initial"}
+_READERS: Mapping[str, str] = {
+    "drqv2": "serl_rl.foreign.robobase.agent:read_initial",
+    "flax": "serl_rl.foreign.serl.agent:read_initial",
+    "lerobot_sac": "serl_rl.foreign.lerobot_sac.agent:read_initial",
+}
 """module:function of each kind, from a path to `InitialWeights`."""
 
 
@@ -34,7 +38,7 @@ def read_initial(reference: PolicyReference) -> InitialWeights:
         DataError: it is of another kind, damaged, or of an architecture that none of our agents has.
     """
     if reference.kind not in _READERS:
-        kinds = " or ".join(f"{kind}:PATH" for kind in _READERS)
+        kinds = "drqv2:PATH or flax:PATH"
         raise DataError("policy", f"{kinds}, whose weights an agent can begin with", str(reference))
     module, _, function = _READERS[reference.kind].partition(":")
     weights: InitialWeights = getattr(import_module(module), function)(reference.path)

@@ -19,6 +19,8 @@ from serl_rl.foreign.errors import ForeignError
 from serl_rl.foreign.lerobot_sac.classifier import RewardClassifier
 from serl_rl.foreign.lerobot_sac.policy import SacPolicy
 from serl_rl.imported.classifier import import_classifier
+from serl_rl.imported.initial import read_initial
+from serl_rl.policy.reference import read_reference
 from serl_rl.reward.data import FrameSource, View
 from serl_rl.spec import DataError
 
@@ -369,6 +371,12 @@ def test_a_classifier_becomes_one_of_ours_that_judges_the_same(tmp_path: Path) -
     with pytest.raises(ForeignError, match="one width of all layers"):
         import_classifier(wide, tmp_path / "no", frames, names)
     assert not (tmp_path / "no").exists()
+
+
+def test_no_agent_begins_with_its_weights(tmp_path: Path) -> None:
+    folder = write(tmp_path / "policy", sac_tensors())
+    with pytest.raises(ForeignError, match=r"which the agent sac can go on learning from.*--from-policy.*found.*SiLU"):
+        read_initial(read_reference(f"lerobot_sac:{folder}"))
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ MAX_AXES: Final = 8
 MAX_FILES: Final = 10_000
 MAX_CHUNKS: Final = 100_000
 PARAMETERS: Final = "params"
+TARGETS: Final = "target_params"
 
 _EXPECTED: Final = "a checkpoint of flax or orbax"
 _METADATA: Final = "_METADATA"
@@ -60,18 +61,18 @@ def find_checkpoint(path: Path) -> Path:
     raise ForeignError(path, _EXPECTED, without if path.is_dir() else "nothing there")
 
 
-def read_parameters(path: Path) -> Arrays:
-    """The parameters of a checkpoint, all below `params`, by their paths within it, as "modules_actor/Dense_0/kernel".
+def read_parameters(path: Path, below: str = PARAMETERS) -> Arrays:
+    """The parameters of a checkpoint, all below `below`, by their paths within it, as "modules_actor/Dense_0/kernel".
 
     Raises:
-        ForeignError: there is none, it is half written, damaged or too large, or it has no `params`.
+        ForeignError: there is none, it is half written, damaged or too large, or it has nothing there.
     """
     found = find_checkpoint(path)
-    arrays = _read_folder(found) if found.is_dir() else _read_file(found)
-    prefix = f"{PARAMETERS}/"
+    arrays = _read_folder(found, below) if found.is_dir() else _read_file(found)
+    prefix = f"{below}/"
     inner = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
     if not inner:
-        raise ForeignError(found, f"arrays below {PARAMETERS}", f"{len(arrays)} arrays elsewhere")
+        raise ForeignError(found, f"arrays below {below}", f"{len(arrays)} arrays elsewhere")
     return inner
 
 
@@ -146,13 +147,13 @@ def _flat(tree: Any, prefix: str, depth: int, budget: list[int]) -> Iterator[tup
             yield from _flat(value, f"{prefix}{name}/", depth - 1, budget)
 
 
-def _read_folder(path: Path) -> Arrays:
+def _read_folder(path: Path, below: str) -> Arrays:
     import tensorstore  # comes with flax; only folders need it
 
     metadata = read_json_object(path / _METADATA)
     if metadata.get("use_ocdbt") is False:
         raise ForeignError(path, "arrays in one database (ocdbt)", "a file for each")
-    wanted = [keys for keys in _paths(path, metadata) if keys[0] == PARAMETERS]
+    wanted = [keys for keys in _paths(path, metadata) if keys[0] == below]
     _check_files(path)
     arrays: Arrays = {}
     size, chunks = 0, 0
