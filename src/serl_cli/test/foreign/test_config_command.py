@@ -160,3 +160,29 @@ def test_unknown_settings_can_be_listed_and_files_are_not_written_over(
     assert run(tmp_path, {"policy": {"type": "sac", "discount": 0.5}}) != 0
     assert "exists" in capsys.readouterr().err
     assert written(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b'{"policy": {"type": "\xff\xfe"}}', "UTF-8"),
+        (b" " * 2**21, "at most 1 MiB, found 2 MiB"),
+        (b"", "JSON"),
+        (b"[" * 100_000, "deep"),
+        (b"[]", "expected settings with policy or env"),
+        (b'{"policy": 3}', "policy"),
+    ],
+    ids=["missing", "not UTF-8", "huge", "empty", "deep", "a list", "wrong type"],
+)
+def test_a_file_that_cannot_be_used_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, message: str
+) -> None:
+    source = tmp_path / "mine.json"
+    if content is not None:
+        source.write_bytes(content)
+    assert main(["config", "import", str(source), "--out", str(tmp_path)]) != 0
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and message.lower() in said.err.lower(), said.err
+    assert not said.out
+    assert not (tmp_path / "config").exists()

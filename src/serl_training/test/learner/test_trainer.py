@@ -336,3 +336,21 @@ def test_a_new_run_begins_with_the_weights_in_its_folder(tmp_path: Path) -> None
     (half / FILE).write_bytes(b"half")
     with pytest.raises(TrainingError, match=FILE), started(half):
         pass
+
+
+def test_a_run_that_began_with_weights_is_resumed_with_what_it_learned(tmp_path: Path) -> None:
+    other = create_agent(9, SPEC, CONFIG)
+    weights = {name: array for name, array in other.arrays().items() if array.dtype == np.float32}
+    write_initial(tmp_path, InitialWeights(tmp_path, "bc", {}, {}, 1, 2, 2, weights))
+    with started(tmp_path) as (learner, published):
+        rehearse(learner, published)
+        last = practise(learner, published)
+    (tmp_path / FILE).write_bytes(b"what it began with is not needed again")
+    with started(tmp_path) as (learner, again):
+        learner.ingest.insert("actor", "new", 0, 10, memoryview(encode_chunk(demonstration(5))))
+        wait(lambda: bool(again), learner)
+    assert again[0].updates == last.updates
+    learned, begun = PolicySnapshot.from_bytes(last.data).arrays, other.policy_snapshot().arrays
+    for name, array in PolicySnapshot.from_bytes(again[0].data).arrays.items():
+        np.testing.assert_array_equal(array, learned[name])
+        assert (array != begun[name]).any(), name
