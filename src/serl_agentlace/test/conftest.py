@@ -10,8 +10,6 @@ import pytest
 from serl_agentlace import DataStoreBase, TrainerConfig, TrainerServer
 
 sys.path.insert(0, str(Path(__file__).parent))  # the helpers here
-pytest.importorskip("zmq", reason="./serl setup agentlace")
-pytest.importorskip("lz4.frame", reason="./serl setup agentlace")
 
 
 @pytest.fixture

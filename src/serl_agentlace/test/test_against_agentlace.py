@@ -14,6 +14,7 @@ from agentlace_store import ListStore
 
 from serl_agentlace import QueuedDataStore, TrainerClient
 
+pytest.importorskip("zmq", reason="./serl setup agentlace")
 pytest.importorskip("agentlace", reason="agentlace is not installed, and not on PyPI")
 
 SCRIPT = Path(__file__).with_name("agentlace_process.py")

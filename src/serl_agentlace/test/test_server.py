@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What agentlace's own server loses is kept here, and what it would run is read as data."""
 
+import importlib
 import io
 import pickle
 import threading
 import time
 from collections import Counter
 
-import lz4.frame
 import numpy as np
 import pytest
-import zmq
-from agentlace_plain_client import PlainClient
 from agentlace_store import ListStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +17,10 @@ from serl_agentlace.frames import FrameError, decode_frame, encode_frame
 from serl_agentlace.uploads import Uploads
 
 from serl_agentlace import AgentlaceError, QueuedDataStore, TrainerClient, TrainerServer
+
+zmq = pytest.importorskip("zmq", reason="./serl setup agentlace")
+lz4_frame = pytest.importorskip("lz4.frame", reason="./serl setup agentlace")
+PlainClient = importlib.import_module("agentlace_plain_client").PlainClient
 
 
 def transition(number: int, actor: int = 0) -> dict:
@@ -228,7 +230,7 @@ harm: list[int] = []
 
 
 def compressed(value: bytes) -> bytes:
-    return lz4.frame.compress(value)
+    return lz4_frame.compress(value)
 
 
 def _bomb() -> bytes:
