@@ -89,7 +89,7 @@ class LocalLearner:
 
     def close(self) -> None:
         """End training and save a checkpoint; raises CheckpointError, JournalError where that fails."""
-        self._trainer.close()
+        self._trainer.close(_PATIENCE)  # who waits here is a person's program, and wants all that was learned
 
     def _take(self, policy: PublishedPolicy) -> None:
         with self._changed:

@@ -174,10 +174,13 @@ class Trainer:
         """Publish the policy and begin to train."""
         self._thread.start()
 
-    def close(self) -> None:
+    def close(self, patience: float = _LONGEST_UPDATE) -> None:
         """End training, save a checkpoint, close the journal.
 
         An update that compiles just now is not waited for: then the newest checkpoint stays, and the journal has all.
+
+        Args:
+            patience: for the update that is being made [s].
 
         Raises:
             CheckpointError, JournalError: the checkpoint, or the newest transitions, may not be on the disk.
@@ -186,7 +189,7 @@ class Trainer:
             self._stop = True
             self.ingest.changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join(_LONGEST_UPDATE)
+            self._thread.join(patience)
         try:
             if not self.is_training and self.failure is None and self._schedule.updates > self._saved:
                 self._save()
