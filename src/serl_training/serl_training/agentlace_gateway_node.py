@@ -11,6 +11,7 @@ import numpy as np
 from rclpy.node import Node
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import DataError
+from serl_rl.storage.nested import nested
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.incoming import refuse
@@ -174,18 +175,6 @@ class _Sink:
     def take(self, client: int, items: Sequence[Any], last_id: int) -> str:
         """Hand over items; raises AgentlaceError where nobody takes them."""
         return self._uploads.put(self._name, client, items, last_id)
-
-
-def nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays by names with slashes, as dictionaries of dictionaries."""
-    tree: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *folders, last = name.split("/")
-        place = tree
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[last] = array
-    return tree
 
 
 def flat_numbers(payload: Any, prefix: str = "", depth: int = _MOST_DEEP) -> dict[str, float]:

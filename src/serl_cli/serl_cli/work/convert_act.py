@@ -9,10 +9,10 @@ import numpy as np
 from serl_config.schema import ConfigError
 from serl_launch.errors import CommandError
 from serl_rl.backends import make_act_policy
-from serl_rl.encoders.robot_pictures import read_picture_episodes
+from serl_rl.encoders.robot_pictures import PictureEpisode, read_picture_episodes
 from serl_rl.foreign.act.config import ActConfig, config_tree, parse_config
 from serl_rl.foreign.act.demonstrations import fitting_config
-from serl_rl.foreign.act.directory import read_act
+from serl_rl.foreign.act.directory import ActCheckpoint, read_act
 from serl_rl.foreign.act.file import open_act, write_act_file
 from serl_rl.foreign.act.parameters import parameter_count, parameter_shapes
 from serl_rl.foreign.act.writing import write_act
@@ -91,25 +91,56 @@ def train_policy(
         ForeignError: the first weights are those of another architecture.
         OSError: the file cannot be written.
     """
-    from serl_rl.jax.act.demonstrated import train_act
-
     episodes = read_picture_episodes(sources)
     config = configured(fitting_config(episodes), settings)
     first = None if start is None else open_act(start)
     if first is not None:
         check_shapes(start or Path(), first.parameters, parameter_shapes(config))
+    write_act_file(path, trained(episodes, config, epochs, batch_size, seed, first, say))
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def trained(
+    episodes: Sequence[PictureEpisode],
+    config: ActConfig,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    start: ActCheckpoint | None,
+    say: Callable[[str], None],
+    *,
+    every: int = 1,
+    report: Callable[[int, Mapping[str, float]], None] = lambda _epoch, _losses: None,
+) -> ActCheckpoint:
+    """Say what is trained, and train it.
+
+    Args:
+        episodes: of one task.
+        config: of the policy.
+        epochs: how often each moment is learned from.
+        batch_size: moments in a batch.
+        seed: of all that is drawn.
+        start: whose weights are the first ones, None for new ones.
+        say: told how it goes, a line at a time.
+        every: epochs for a line.
+        report: told the mean losses of each epoch.
+
+    Raises:
+        DataError: there is too little to learn from, or the loss is no number any more.
+    """
+    from serl_rl.jax.act.demonstrated import train_act
+
     for line in described(config):
         say(line)
     moments = sum(len(episode.action) for episode in episodes)
     say(f"{len(episodes)} episodes, {moments} moments; {epochs} epochs of {moments // batch_size} x {batch_size}")
 
-    def report(epoch: int, losses: Mapping[str, float]) -> None:
-        say(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4f}" for name, value in losses.items()))
+    def told(epoch: int, losses: Mapping[str, float]) -> None:
+        report(epoch, losses)
+        if (epoch + 1) % every == 0:
+            say(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4f}" for name, value in losses.items()))
 
-    write_act_file(
-        path, train_act(episodes, config, epochs=epochs, batch_size=batch_size, seed=seed, start=first, report=report)
-    )
-    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    return train_act(episodes, config, epochs=epochs, batch_size=batch_size, seed=seed, start=start, report=told)
 
 
 def configured(config: ActConfig, settings: Sequence[str]) -> ActConfig:

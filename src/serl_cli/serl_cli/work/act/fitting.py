@@ -19,7 +19,7 @@ from serl_rl.foreign.act.writing import write_act
 from serl_rl.foreign.files import check_shapes
 from serl_rl.imported.opening import MAPPING
 
-from serl_cli.work.convert_act import configured, described
+from serl_cli.work.convert_act import configured, trained
 
 _OWN: Final = ("epochs", "batch_size", "picture_size")
 
@@ -105,27 +105,14 @@ def fit(
         DataError: there is too little to learn from, or the loss is no number any more.
         ForeignError: the first weights are those of another architecture, or of other observations.
     """
-    from serl_rl.jax.act.demonstrated import train_act
-
     seen = [_seen(episode, recipe.picture_size, start) for episode in episodes]
     if start is None:
         policy = configured(fitting_config(seen), recipe.policy)
     else:
         policy = _like(start.config, fitting_config(seen))
         check_shapes(source or Path(), start.parameters, parameter_shapes(policy))
-    for line in described(policy):
-        say(line)
-    moments = sum(len(episode.action) for episode in seen)
-    say(f"{len(seen)} episodes, {moments} moments, {recipe.epochs} epochs, batches of {recipe.batch_size}")
-
-    def told(epoch: int, losses: Mapping[str, float]) -> None:
-        report(epoch, losses)
-        if (epoch + 1) % max(1, recipe.epochs // 10) == 0:
-            say(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4f}" for name, value in losses.items()))
-
-    return train_act(
-        seen, policy, epochs=recipe.epochs, batch_size=recipe.batch_size, seed=seed, start=start, report=told
-    )
+    every = max(1, recipe.epochs // 10)
+    return trained(seen, policy, recipe.epochs, recipe.batch_size, seed, start, say, every=every, report=report)
 
 
 def write_directory(path: Path, checkpoint: ActCheckpoint) -> None:

@@ -27,6 +27,22 @@ CONTRAST_WIDTH = 32
 """Length of the vector by which a picture is told from others."""
 
 
+def head_shapes(
+    start: Encoder, picture: tuple[int, int], labels: int, actions: int
+) -> dict[str, tuple[int, tuple[int, int, int]]]:
+    """Outputs and features (h, w, c) of each head of a camera.
+
+    Args:
+        start: the encoder.
+        picture: rows and columns of the camera's pictures.
+        labels: that are known of a picture; `known` tells them.
+        actions: components of an action; `done` tells it from two pictures, side by side as channels.
+    """
+    height, width, channels = start.feature_shape(*picture)
+    one, two = (height, width, channels), (height, width, 2 * channels)
+    return {"known": (labels, one), "done": (actions, two), "named": (CONTRAST_WIDTH, one)}
+
+
 class AdaptingFitting(Protocol):
     """An encoder on its way, with heads of each camera."""
 

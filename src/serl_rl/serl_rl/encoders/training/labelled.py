@@ -21,6 +21,12 @@ _BLOCK = 250  # pictures that are judged at a time
 HUBER_DELTA = 0.5
 """Error of a label from which on the loss grows linearly."""
 
+HEAD_EMBEDDINGS = 8
+"""Spatial embeddings of each channel that a head of labels learns."""
+
+HEAD_WIDTH = 64
+"""Width of its layer."""
+
 
 class LabelledPictures(Protocol):
     """Pictures of one camera and what is to be seen in them."""

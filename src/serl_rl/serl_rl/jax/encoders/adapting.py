@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from serl_rl.config import EncoderAdaptingConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.encoders.training.adapting import CONTRAST_WIDTH, PairBatch
+from serl_rl.encoders.training.adapting import PairBatch, head_shapes
 from serl_rl.jax.encoders.networks import encoder_params, make_encoder, named_weights
 from serl_rl.jax.encoders.shift import random_shift
 from serl_rl.jax.encoders.training import LabelHead
@@ -35,9 +35,7 @@ class AdaptingFitting:
         """Draw heads; see `serl_rl.encoders.training.adapting.MakeAdaptingFitting`."""
         self.params: dict[str, Any] = {"encoder": jax.tree.map(jnp.asarray, encoder_params(start)), "heads": {}}
         for number, (name, size) in enumerate(cameras.items()):
-            height, width, channels = start.feature_shape(*size)
-            one, two = (height, width, channels), (height, width, 2 * channels)
-            heads = {"known": (sizes[0], one), "done": (sizes[1], two), "named": (CONTRAST_WIDTH, one)}
+            heads = head_shapes(start, size, *sizes)
             keys = jax.random.split(jax.random.key(seed + number), len(heads))
             self.params["heads"][name] = {
                 head: jax.jit(LabelHead(outputs).init)(key, jnp.zeros((1, *shape)))

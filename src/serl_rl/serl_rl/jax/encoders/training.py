@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 
 from serl_rl.config import EncoderTrainingConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.encoders.training.labelled import HUBER_DELTA, LabelledBatch
+from serl_rl.encoders.training.labelled import HEAD_EMBEDDINGS, HEAD_WIDTH, HUBER_DELTA, LabelledBatch
 from serl_rl.jax.encoders.networks import encoder_params, make_encoder, named_weights
-
-_EMBEDDINGS = 8
-_WIDTH = 64
 
 
 class LabelHead(nn.Module):
@@ -30,10 +27,10 @@ class LabelHead(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:
         """Labels (B, T) of feature maps (B, h, w, c)."""
-        shape = (*features.shape[1:], _EMBEDDINGS)
+        shape = (*features.shape[1:], HEAD_EMBEDDINGS)
         kernel = self.param("embeddings", nn.initializers.lecun_normal(in_axis=(0, 1), out_axis=-1), shape)
         x = jnp.einsum("bhwc,hwce->bce", features, kernel).reshape(len(features), -1)
-        x = jnp.tanh(nn.LayerNorm()(nn.Dense(_WIDTH)(x)))
+        x = jnp.tanh(nn.LayerNorm()(nn.Dense(HEAD_WIDTH)(x)))
         return nn.Dense(self.labels)(x)
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, huber_loss
 
 from serl_rl.config import EncoderAdaptingConfig, TorchConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.encoders.training.adapting import CONTRAST_WIDTH, PairBatch
+from serl_rl.encoders.training.adapting import PairBatch, head_shapes
 from serl_rl.torch.computing import random
 from serl_rl.torch.computing.device import device_of
 from serl_rl.torch.computing.optimizer import adam, cosine_decay, gradients, init_adam
@@ -39,9 +39,7 @@ class AdaptingFitting:
         self._device = device_of(TorchConfig())
         self.params: Params = {"encoder": encoder_params(start, self._device), "heads": {}}
         for number, (name, size) in enumerate(cameras.items()):
-            height, width, channels = start.feature_shape(*size)
-            one, two = (height, width, channels), (height, width, 2 * channels)
-            heads = {"known": (sizes[0], one), "done": (sizes[1], two), "named": (CONTRAST_WIDTH, one)}
+            heads = head_shapes(start, size, *sizes)
             keys = random.split(random.from_seed(seed + number, self._device), len(heads))
             self.params["heads"][name] = {
                 head: init_label_head(key, shape, outputs)

@@ -12,7 +12,7 @@ from torch.nn.functional import huber_loss
 
 from serl_rl.config import EncoderTrainingConfig, TorchConfig
 from serl_rl.encoders.encoder import Encoder
-from serl_rl.encoders.training.labelled import HUBER_DELTA, LabelledBatch
+from serl_rl.encoders.training.labelled import HEAD_EMBEDDINGS, HEAD_WIDTH, HUBER_DELTA, LabelledBatch
 from serl_rl.torch.computing import random
 from serl_rl.torch.computing.device import device_of
 from serl_rl.torch.computing.optimizer import adam, cosine_decay, gradients, init_adam
@@ -20,18 +20,15 @@ from serl_rl.torch.encoders.networks import encode, encoder_params, named_weight
 from serl_rl.torch.encoders.spatial import init_spatial_embeddings, spatial_embeddings
 from serl_rl.torch.networks import Params, dense, init_dense, init_layer_norm, layer_norm
 
-_EMBEDDINGS = 8
-_WIDTH = 64
-
 
 def init_label_head(key: torch.Tensor, shape: tuple[int, int, int], labels: int) -> Params:
     """Parameters of `label_head` for feature maps of a shape (h, w, c), drawn with the random key `key`, (2,)."""
     keys = random.split(key, 3)
     params = {
-        "embeddings": init_spatial_embeddings(keys[0], shape, _EMBEDDINGS),
-        "Dense_0": init_dense(keys[1], shape[2] * _EMBEDDINGS, _WIDTH),
-        "LayerNorm_0": init_layer_norm(_WIDTH, device=key.device),
-        "Dense_1": init_dense(keys[2], _WIDTH, labels),
+        "embeddings": init_spatial_embeddings(keys[0], shape, HEAD_EMBEDDINGS),
+        "Dense_0": init_dense(keys[1], shape[2] * HEAD_EMBEDDINGS, HEAD_WIDTH),
+        "LayerNorm_0": init_layer_norm(HEAD_WIDTH, device=key.device),
+        "Dense_1": init_dense(keys[2], HEAD_WIDTH, labels),
     }
     return {"params": params}
 
