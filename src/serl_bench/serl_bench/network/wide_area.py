@@ -27,11 +27,11 @@ class Traffic:
     """What has been sent since the network was made."""
 
     sent_bytes: Mapping[str, int]
-    """Of each host, with the heads of IP packets, those included that were lost."""
+    """Bytes by host, with the heads of IP packets, what was lost included."""
     sent_packets: Mapping[str, int]
-    """Of each host."""
+    """Packets by host, what was lost included."""
     lost_packets: int
-    """Of all hosts."""
+    """Packets that did not arrive, whoever has sent them."""
 
 
 class WideArea:
