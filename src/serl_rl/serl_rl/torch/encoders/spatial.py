@@ -22,4 +22,7 @@ def spatial_embeddings(kernel: torch.Tensor, features: torch.Tensor) -> torch.Te
     The weightings are learned, `embeddings` for each channel (Luo et al., SERL, arXiv 2401.16013), and the kernel is
     (h, w, c, embeddings).
     """
-    return torch.einsum("bhwc,hwce->bce", features, kernel).flatten(1)
+    # Both operands as the library's products of small matrices like them: else they are taken one by one.
+    by_channel = features.flatten(1, 2).permute(2, 0, 1).contiguous()
+    sums = torch.bmm(kernel.flatten(0, 1).permute(1, 2, 0), by_channel.transpose(1, 2))
+    return sums.permute(2, 0, 1).flatten(1)
