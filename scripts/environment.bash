@@ -18,7 +18,8 @@ native_ros_is_sourced() {
 # choose_ros [COMMAND]: sets ros (jazzy, kilted, or native-DISTRO), and the folders that belong to it.
 choose_ros() {
   local refuse=die
-  [[ ${1:-} != @(estop|reset-estop) ]] || refuse=:  # no arm keeps moving for what a shell has left over
+  stops_an_arm=
+  [[ ${1:-} != @(estop|reset-estop) ]] || { refuse=: stops_an_arm=yes; }  # no arm keeps moving for what a shell has left over
   ros=${SERL_ROS_DISTRO:-jazzy}
   ros_prefix=
   [[ $ros == @(jazzy|kilted) ]] || { $refuse "SERL_ROS_DISTRO=$ros: expected jazzy or kilted."; ros=jazzy; }
@@ -90,22 +91,79 @@ export_environment() {
   choose_network
 }
 
-# This machine only, unless somebody has said how far to look or has a profile: then that holds (docs/two_hosts.md).
-choose_network() {
-  # Fast DDS 2, which Jazzy has, reads only the older name; Fast DDS 3 only the newer one.
-  local profile=${FASTDDS_DEFAULT_PROFILES_FILE:-${FASTRTPS_DEFAULT_PROFILES_FILE:-}}
-  if [ -z "$profile" ]; then
-    profile=$root/config/fastdds_network.xml
-    if [ -z "${ROS_AUTOMATIC_DISCOVERY_RANGE:-}${ROS_STATIC_PEERS:-}" ]; then
-      profile=$root/config/fastdds.xml
-      # The profile keeps to the loopback interface; LOCALHOST would put Jazzy's own transports in its place.
-      export ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET
-      [[ $ros != native-* ]] || ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
-      unset ROS_LOCALHOST_ONLY
+# take_network WORD ...: sets words to these without --network[=HOSTS], which it puts into SERL_NETWORK. Words of a command
+# that is not ours, and those after --, stay as they are.
+take_network() {
+  local word command=
+  words=()
+  for word; do
+    if [[ $word == --network?(=*) && $command != @(shell|test|--) ]]; then
+      export SERL_NETWORK=on
+      [[ $word != --network=* ]] || SERL_NETWORK=${word#*=}
+      [ -n "$SERL_NETWORK" ] || die "--network=: expected the other machines as HOST;HOST, or --network alone."
+    else
+      [[ -n $command && $word != -- ]] || command=$word
+      words+=("$word")
     fi
+  done
+}
+
+# This machine only, unless --network, SERL_NETWORK or a profile of the person's own says more (docs/security.md).
+# Fast DDS 2, which Jazzy has, reads only the older name of the profile; Fast DDS 3 only the newer one.
+choose_network() {
+  local profile=${FASTDDS_DEFAULT_PROFILES_FILE:-${FASTRTPS_DEFAULT_PROFILES_FILE:-}} wanted=${SERL_NETWORK:-}
+  local ours=$root/config/fastdds.xml open=$root/config/fastdds_network.xml
+  [[ $wanted != off ]] || wanted=
+  if [[ ! $wanted =~ ^[][A-Za-z0-9.:\;_-]*$ ]]; then
+    [ -n "${stops_an_arm:-}" ] || die "SERL_NETWORK=$wanted: expected on, off, or the other machines as HOST;HOST."
+    wanted=on
   fi
-  export FASTDDS_DEFAULT_PROFILES_FILE=${FASTDDS_DEFAULT_PROFILES_FILE:-$profile}
-  export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$profile}
+  [[ $profile != "$ours" ]] || profile=  # set by ./serl that started this one, with the range
+  if [ -z "$wanted$profile" ]; then
+    if [[ -n ${stops_an_arm:-} && -n ${ROS_AUTOMATIC_DISCOVERY_RANGE:-}${ROS_STATIC_PEERS:-} ]]; then
+      profile=$open  # a stop goes as far as it may
+    else
+      stay_on_this_machine
+      profile=$ours
+    fi
+  else
+    [[ $wanted == @(|on) ]] || export ROS_STATIC_PEERS=$wanted
+    [ -z "$wanted" ] || export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-SUBNET}
+    [ -z "$wanted" ] || unset ROS_LOCALHOST_ONLY
+    profile=${profile:-$open}
+    [ -n "${stops_an_arm:-}" ] || say_what_is_exposed "$profile"
+  fi
+  # A name that the person has set keeps its value.
+  [[ ${FASTDDS_DEFAULT_PROFILES_FILE:-$ours} != "$ours" ]] || export FASTDDS_DEFAULT_PROFILES_FILE=$profile
+  [[ ${FASTRTPS_DEFAULT_PROFILES_FILE:-$ours} != "$ours" ]] || export FASTRTPS_DEFAULT_PROFILES_FILE=$profile
+}
+
+# What a shell has for the network is told and left aside.
+stay_on_this_machine() {
+  local name
+  for name in ROS_STATIC_PEERS ROS_AUTOMATIC_DISCOVERY_RANGE; do
+    [[ -n ${!name:-} && ${!name} != @(LOCALHOST|OFF) ]] || continue
+    [[ $name == ROS_STATIC_PEERS || -z ${FASTDDS_DEFAULT_PROFILES_FILE:-} ]] || continue  # ours
+    note "$name=${!name} is left aside, and this machine alone is spoken to: --network opens the network" \
+      "(./serl --network COMMAND, or SERL_NETWORK=on for all of a terminal)."
+    break
+  done
+  unset ROS_STATIC_PEERS ROS_LOCALHOST_ONLY
+  [[ ${ROS_AUTOMATIC_DISCOVERY_RANGE:-} != OFF ]] || return 0
+  # The profile keeps to the loopback interface; LOCALHOST would put Jazzy's own transports in its place.
+  export ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET
+  [[ $ros != native-* ]] || ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
+}
+
+# say_what_is_exposed PROFILE
+say_what_is_exposed() {
+  local where what="see pictures and data, move the arm and release an e-stop"
+  where=$(ip -brief -4 address 2>/dev/null | awk '$1 != "lo" {split($3, a, "/"); printf "%s%s %s", n++ ? ", " : "", $1, a[1]}') || true
+  [ -n "$where" ] || where=$(hostname -I 2>/dev/null | xargs) || true
+  where="every interface (${where:-addresses unknown})"
+  [[ $1 == */config/fastdds_network.xml ]] || where="the network as $1 says"
+  note "NETWORK OPEN on $where, ROS domain ${ROS_DOMAIN_ID:-of the graph}${ROS_STATIC_PEERS:+, peers $ROS_STATIC_PEERS}:" \
+    "whoever reaches it can $what, without a key (docs/security.md)."
 }
 
 # --- what a shell may have left over ---------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 """What ./serl does, and does not do again: the real script on a small workspace, with doubles of Python and colcon."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -10,8 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 def test_the_first_start_sets_up_with_hashes_and_hands_the_arguments_over(workspace):
@@ -379,27 +376,6 @@ def test_the_shell_has_the_environment_and_a_nested_start_is_no_native_ros(ready
     script = 'echo "$AMENT_PREFIX_PATH $ROS_DISTRO $SOURCED"; exec "$0" nodes'
     result = ready.serl("shell", "bash", "-c", script, *ready.command())
     assert result.stdout.splitlines() == [f"{ready.root}/.venv jazzy yes", "[nodes]"]
-
-
-def test_what_a_person_has_set_for_discovery_is_kept(ready):
-    variables = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTDDS_DEFAULT_PROFILES_FILE")
-    assert ready.serl("shell", "printenv", *variables).stdout.splitlines() == [
-        "SUBNET",
-        f"{ready.root}/config/fastdds.xml",
-    ]
-    own = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF", "FASTDDS_DEFAULT_PROFILES_FILE": "/own.xml"}
-    assert ready.serl("shell", "printenv", *variables, **own).stdout.splitlines() == ["OFF", "/own.xml"]
-    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
-        assert ready.serl("shell", "printenv", *variables, **{name: "/own.xml"}).stdout.splitlines() == ["/own.xml"]
-    network = f"{ready.root}/config/fastdds_network.xml"
-    for name, value in (("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET"), ("ROS_STATIC_PEERS", "10.0.0.2")):
-        printed = ready.serl("shell", "printenv", name, variables[1], **{name: value}).stdout.splitlines()
-        assert printed == [value, network]
-
-
-def test_the_profiles_differ_in_the_interfaces_alone():
-    local, network = ((CONFIG / f"fastdds{name}.xml").read_text().partition("<dds")[2] for name in ("", "_network"))
-    assert re.sub(r" *<interfaceWhiteList>.*</interfaceWhiteList>\n", "", local, flags=re.DOTALL) == network
 
 
 def test_clean_leaves_the_runs(ready):

@@ -102,8 +102,14 @@ def _root(
     debug: Annotated[  # taken out by main(), wherever it stands; here only for --help
         bool, typer.Option("--debug", help="Show the trace of an error; may stand anywhere.")
     ] = False,
+    network: Annotated[  # taken out by ./serl, wherever it stands; here only for --help
+        bool,
+        typer.Option("--network", help="Open ROS 2 to the network; --network=HOST;HOST where no multicast goes."),
+    ] = False,
 ) -> None:
     del version, debug
+    if network:
+        raise UsageError("--network: expected ./serl in front, which sets ROS 2 up for it")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
