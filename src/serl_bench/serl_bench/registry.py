@@ -156,6 +156,15 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.graph.transport:lost_after_kills",
     ),
     Benchmark(
+        "wan_lost",
+        "acknowledged transitions that are not in the journal, an actor of 10 Hz and a learner on two hosts, 50 ms of "
+        "delay each way, 2 % of packets lost, three cuts of 10 s; needs root",
+        "transitions",
+        "less",
+        0,
+        "serl_bench.network.wan:wan_lost",
+    ),
+    Benchmark(
         "bitflip_detected",
         "20,000 flipped bits in journal, checkpoint and its manifest, demonstrations, policy, encoder, classifier and "
         "frames: detected by the reader, which names the file, or harmless",

@@ -4,8 +4,9 @@
 import importlib.metadata
 import os
 import platform
-import subprocess
 from pathlib import Path
+
+from serl_config.software import commit
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "mujoco", "numpy", "rclpy")
 
@@ -28,7 +29,7 @@ def describe() -> dict[str, str]:
         "system": f"{_distribution()}, Linux {platform.release()}",
         "python": platform.python_version(),
         "ros_distro": os.environ.get("SERL_ROS_DISTRO") or os.environ.get("ROS_DISTRO") or "jazzy",
-        "commit": _commit(),
+        "commit": commit(),
         **versions(),
     }
 
@@ -61,16 +62,3 @@ def _distribution() -> str:
         return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown distribution")
     except OSError:  # no os-release file
         return "unknown distribution"
-
-
-def _commit() -> str:
-    """The commit of the source checkout, with a plus where files were changed; "unknown" outside of one."""
-    here = Path(__file__).resolve().parent
-    try:
-        head = subprocess.run(["git", "-C", here, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
-        changed = subprocess.run(["git", "-C", here, "status", "--porcelain", "-uno"], capture_output=True, text=True)
-    except FileNotFoundError:  # no git here
-        return "unknown"
-    if head.returncode or changed.returncode:
-        return "unknown"
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")

@@ -45,7 +45,7 @@ from serl_training.actor.graph_pair import PairJobs, PairMemberHost, learner_pre
 from serl_training.actor.graph_person import GraphPerson
 from serl_training.actor.pair import Member, Pair
 from serl_training.actor.perception import Perception, make_perception
-from serl_training.env.episode import EpisodeLost, EpisodeMode, Observation
+from serl_training.env.episode import EpisodeLeft, EpisodeLost, EpisodeMode, Observation
 from serl_training.env.graph_arm import EpisodeGraph
 from serl_training.env.graph_cameras import Transport
 from serl_training.env.graph_env import GraphEnv
@@ -101,6 +101,21 @@ class ActorNode(Node):
         )
         self._max_backlog = declare(
             self, "max_backlog", 20000, "Wait while more transitions are unacknowledged.", range=(1, 10**7)
+        )
+        self._learner_away = declare(
+            self,
+            "learner_away",
+            "go_on",
+            "While nothing is heard of the learner: go on with its last policy, or leave the episode, so that the arm "
+            "holds. In lockstep max_lead ends both.",
+            choices=("go_on", "hold"),
+        )
+        self._learner_timeout = declare(
+            self,
+            "learner_timeout",
+            5.0,
+            "With learner_away:=hold, how long a learner that has something to answer may be silent [s].",
+            range=(0.1, 1e5),
         )
         self._chunk_size = declare(self, "chunk_size", 8, "Transitions handed to the learner at once.", range=(1, 1000))
         self._camera_timeout = declare(
@@ -165,6 +180,7 @@ class ActorNode(Node):
         base = self._imported if self._learning.improves else None
         self._perception = make_perception(self._task, self._learning, own_seed, simulated=simulated, base=base)
         self._partners: dict[str, Perception] = {}
+        self._links: list[GraphLearnerLink] = []
         if self._partner is not None:
             learning = load_learning(self.get_parameter("learning").value, self._partner)
             other = make_perception(self._partner, learning, own_seed + 1, simulated=simulated)
@@ -224,7 +240,7 @@ class ActorNode(Node):
             self._jobs.run_next(stop)
 
     def _connect(self, perception: Perception, prefix: str = "") -> GraphLearnerLink:
-        return GraphLearnerLink(
+        link = GraphLearnerLink(
             self,
             self._executor,
             spec=perception.spec,
@@ -237,6 +253,8 @@ class ActorNode(Node):
             check=self._jobs.check,
             backend=self._learning.backend,
         )
+        self._links.append(link)
+        return link
 
     def _make_pair(self, settings: ActorSettings) -> Pair:
         links = {name: self._connect(each, learner_prefix(name)) for name, each in self._partners.items()}
@@ -310,6 +328,8 @@ class ActorNode(Node):
             raise EpisodeLost("the e-stop was pressed")
         if self._env.driver_problem:
             raise EpisodeLost(self._env.driver_problem)
+        if silence := self._silence():
+            raise EpisodeLeft(silence)
         self._person.check()
 
     def wait_until_ready(self) -> None:
@@ -331,8 +351,21 @@ class ActorNode(Node):
             return "the e-stop: waiting for arm/reset_estop"
         if self._env.driver_problem:
             return self._env.driver_problem
+        if silence := self._silence():
+            return silence
         stale = self._env.stale_cameras()
         return f"cameras: waiting for pictures on {', '.join(stale)}" if stale else ""
+
+    def _silence(self) -> str:
+        """What is wrong where a learner has been silent for longer than the arm goes on without one; empty: nothing."""
+        if self._learner_away == "go_on":
+            return ""
+        for link in self._links:
+            link.pump()  # so that it is asked again
+        longest = max((link.silence for link in self._links), default=0.0)
+        if longest <= self._learner_timeout:
+            return ""
+        return f"the learner: waiting for learner/insert, silent for {longest:.0f} s (learner_away is hold)"
 
     def _wait_out_obstacles(self) -> None:
         """Wait until there is none, whichever comes while another one is there, and say for what."""

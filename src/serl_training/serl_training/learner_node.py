@@ -75,10 +75,11 @@ class LearnerNode(Node):
 
         self._hopeless = (JournalLost, TrainingError)  # what starting again would not mend
         encoder = find_encoder(task, config, simulated=simulated)
+        self._spec = transition_spec(task, config, encoder)
         try:
             self._trainer: Trainer = Trainer(
                 Path(run_dir),
-                transition_spec(task, config, encoder),
+                self._spec,
                 config,
                 encoder,
                 seed=seed,
@@ -111,6 +112,7 @@ class LearnerNode(Node):
             self._refused,
             self._graph_id,
             accepted=lambda: self._diagnostics.set("insert", OK, "stored"),
+            spec=self._spec,
         )
         self._diagnostics.set("training", OK, "running")
         self._serving = True

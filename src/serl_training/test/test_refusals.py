@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,14 @@ from serl_rl.storage.chunk import Chunk, DataError, decode_chunk
 from serl_rl.storage.journal import JournalError, JournalLost
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.qos import LATCHED
+from serl_training.link import graph_insertion_client, graph_insertion_service
+from serl_training.link.graph_insertion_client import InsertionClient
 from serl_training.link.graph_insertion_service import InsertionService
 from serl_training.link.graph_learner_link import GraphLearnerLink
 from serl_training.link.learner_link import JobFailed
 
 from serl_interfaces.msg import PolicyParameters
+from serl_interfaces.srv import InsertTransitions
 
 SPEC = TransitionSpec({"state": ((3,), np.float32)}, 2)
 
@@ -72,7 +77,11 @@ def peers(ros: Any) -> Iterator[tuple[Store, GraphLearnerLink]]:
 
     store = Store()
     service = InsertionService(
-        ros.node("learner"), store.insert, lambda: Totals(env_steps=2 * len(store.values)), store.refused.append
+        ros.node("learner"),
+        store.insert,
+        lambda: Totals(env_steps=2 * len(store.values)),
+        store.refused.append,
+        spec=SPEC,
     )
     node = rclpy.create_node("actor", context=ros.context)
     executor = FastExecutor(context=ros.context)
@@ -176,3 +185,64 @@ def test_the_policy_that_is_waited_for_has_learned_from_all_that_was_sent(
     client.send(chunk(2.0))
     client.settle()
     assert client.policy_version == 2
+
+
+def test_an_actor_with_another_specification_is_told_what_differs(
+    ros: Any, peers: tuple[Store, GraphLearnerLink]
+) -> None:
+    store, _ = peers
+    node = ros.node("other_actor")
+    other = TransitionSpec({"state": ((3,), np.float32), "force": ((2,), np.float32)}, 1)
+    client = node.create_client(InsertTransitions, "learner/insert")
+    sender = InsertionClient(node, client, actor_id="b", spec=other)
+
+    def asked() -> bool:
+        sender.pump()
+        return sender.ask()
+
+    with pytest.raises(JobFailed) as raised:
+        ros.spin_until(asked, 20.0, "an answer")
+    text = str(raised.value)
+    ours, theirs = text.split("expected")[-1].split("; found ")
+    assert "action: 2 components" in ours and "action: 1 components" in theirs
+    assert "force: none" in ours and "force: float32 (2,)" in theirs
+    assert SPEC.fingerprint in text and other.fingerprint in text
+    assert len(store.refused) == 1 and "'b'" in store.refused[0]
+
+
+def test_two_versions_of_the_software_are_told_and_learn_from_each_other(
+    ros: Any, peers: tuple[Store, GraphLearnerLink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, client = peers
+    lines: list[str] = []
+    for module in (graph_insertion_client, graph_insertion_service):
+        monkeypatch.setattr(module, "log", lambda _node, _level, text, **_more: lines.append(text))
+    monkeypatch.setattr(graph_insertion_client, "software", lambda: "0.1.0 (old)")
+    monkeypatch.setattr(graph_insertion_service, "software", lambda: "0.2.0 (new)")
+    for value in (1.0, 2.0):
+        client.send(chunk(value))
+        client.flush()
+    assert store.values == [1.0, 2.0]
+    assert len(lines) == 2  # one of each side, not one for each chunk
+    assert all("0.1.0 (old)" in line and "0.2.0 (new)" in line for line in lines)
+
+
+def test_a_learner_is_silent_where_it_owes_an_answer(
+    peers: tuple[Store, GraphLearnerLink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, client = peers
+    client.send(chunk(1.0))
+    client.flush()
+    now = time.monotonic()
+    monkeypatch.setattr(graph_insertion_client, "time", SimpleNamespace(monotonic=lambda: now))
+    client.pump()
+    now += 100.0
+    client.pump()
+    assert client.silence == 0.0  # nobody has asked it anything
+    client.send(chunk(2.0))
+    now += 7.0
+    client.pump()
+    assert client.silence == 7.0
+    client.flush()
+    assert client.silence == 0.0
+    assert store.values == [1.0, 2.0]

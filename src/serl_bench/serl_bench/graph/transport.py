@@ -141,13 +141,21 @@ def lost_after_kills(bench: Bench) -> Measurement:
         finally:
             for name in ("sender", "learner"):
                 stop(processes[name])
-    lost, acknowledged, sessions = _missing(run_dir / "journal", log)
+    lost, acknowledged, sessions = missing(run_dir / "journal", log)
     details = {"acknowledged": acknowledged, "sessions": sessions, "kills": kills}
     return Measurement(lost, f"of {acknowledged:,} acknowledged in {sessions} sessions", details)
 
 
-def _missing(journal: Path, log: Path) -> tuple[int, int, int]:
-    """Compare what was acknowledged with what is stored: lost or wrong, acknowledged, sessions."""
+def missing(journal: Path, log: Path) -> tuple[int, int, int]:
+    """Compare what was acknowledged with what is stored: lost or wrong, acknowledged, sessions.
+
+    Args:
+        journal: folder of a learner's journal, of transitions as `numbered_chunk` makes them for `STATE`.
+        log: file with a line of session and count for each acknowledgement.
+
+    Raises:
+        OSError: the log cannot be read.
+    """
     acknowledged: dict[str, int] = {}
     for line in log.read_text(encoding="utf-8").splitlines():
         session, _, count = line.partition(" ")

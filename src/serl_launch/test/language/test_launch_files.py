@@ -16,6 +16,7 @@ SIM = ROOT / "launch/sim.launch.xml"
 RVIZ = ROOT / "launch/rviz.launch.xml"
 REAL = ROOT / "launch/real.launch.xml"
 LEARNER = ROOT / "launch/learner.launch.xml"
+SIDES = ("all", "robot", "learner")
 EXECUTABLES = {
     "serl_sim": ["mujoco_bridge", "emulated_arm"],
     "serl_drivers": ["driver", "emulator", "mock_hardware"],
@@ -108,6 +109,8 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
             "demonstration_pictures": "jpeg",
             "policy": "",
             "mapping": "",
+            "learner_away": "go_on",
+            "learner_timeout": 5.0,
         },
     }
     reward = next(process for process in made.processes if process.node == "/reward")
@@ -165,6 +168,35 @@ def test_the_learning_side_alone_is_what_the_whole_graph_lacks_without_it(enviro
     assert alone["/left/learner"].pop("use_sim_time") is True
     assert rest | alone == whole and rest.keys().isdisjoint(alone)
     assert process.respawn and "/clock:=clock" in process.command
+
+
+@pytest.mark.parametrize(
+    ("file", "more"),
+    [
+        (SIM, {}),
+        (SIM, {"task": "relocate_forward", "partner": "relocate_backward"}),
+        (REAL, {"robot": "so101", "port": "/dev/ttyACM0", "reward": "human"}),
+        (REAL, {"robot": "so101", "hardware": "emulated"}),
+    ],
+)
+def test_two_sides_are_the_whole_graph(environment: dict[str, str], file: Path, more: dict[str, str]) -> None:
+    arguments = {"task": "pick_cube", "namespace": "left", "run_dir": "there", "seed": "3", "graph_id": "a", **more}
+    whole, robot, learner = (parameters(plan(file, environment, **arguments, side=side)) for side in SIDES)
+    assert robot.keys().isdisjoint(learner) and robot and all("learner" in name for name in learner)
+    for values in learner.values():
+        assert values.pop("use_sim_time") is False  # the world's time does not cross the network
+    for name in whole.keys() & learner.keys():
+        whole[name].pop("use_sim_time", None)
+    assert robot | learner == whole
+
+
+def test_what_an_actor_does_without_its_learner_is_chosen(environment: dict[str, str]) -> None:
+    for file in (SIM, REAL):
+        made = plan(
+            file, environment, task="pick_cube", side="robot", reward="none", learner_away="hold", learner_timeout="2"
+        )
+        actor = parameters(made)["/actor"]
+        assert (actor["learner_away"], actor["learner_timeout"]) == ("hold", 2.0)
 
 
 def test_a_partner_has_a_judge_a_person_and_a_learner_of_its_own(environment: dict[str, str]) -> None:

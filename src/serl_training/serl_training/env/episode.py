@@ -20,7 +20,7 @@ class EpisodeLost(RuntimeError):
 
 
 class EpisodeLeft(EpisodeLost):
-    """A person does not want the running episode to go on; however often, nothing is wrong."""
+    """The running episode is not to go on, as a person or the settings want it; however often, nothing is wrong."""
 
 
 class EpisodeDiscarded(EpisodeLeft):

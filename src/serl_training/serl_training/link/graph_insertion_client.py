@@ -10,6 +10,9 @@ from typing import Any
 
 from rclpy.client import Client
 from rclpy.node import Node
+from serl_config.software import software
+from serl_config.text import printable
+from serl_rl.spec import TransitionSpec
 from serl_ros.log import WARN, log
 
 from serl_interfaces.srv import InsertTransitions
@@ -37,6 +40,7 @@ class InsertionClient:
         *,
         actor_id: str,
         graph_id: str = "",
+        spec: TransitionSpec | None = None,
         session: str = "",
         sequence: int = 0,
     ) -> None:
@@ -47,12 +51,17 @@ class InsertionClient:
             client: of the service.
             actor_id: of the transitions.
             graph_id: of the graph, empty for any.
+            spec: of the transitions, which a learner with another one refuses; None: it is not told.
             session: that is gone on with; empty: a new one.
             sequence: number of the next transition of a session that is gone on with. What is added again of what
                 the learner has stored behind it is not stored twice.
         """
         self._node, self._client = node, client
         self._actor_id, self._graph_id = actor_id, graph_id
+        self._specification = spec.to_json() if spec is not None else ""
+        self._introduced = False  # whether the learner knows what we are; another one that takes its place does not
+        self._learner_software = ""
+        self._heard = time.monotonic()
         self._replies: list[tuple[float, Any]] = []
         self._retry_at = 0.0
         self.stored = LearnerTotals()
@@ -79,6 +88,15 @@ class InsertionClient:
         """Transitions of this session that the learner has stored."""
         return self._window.next_sequence - self._window.backlog
 
+    @property
+    def silence(self) -> float:
+        """Seconds for which nothing was heard of the learner although it has something to answer, or is not there."""
+        return time.monotonic() - self._heard
+
+    def hear(self) -> None:
+        """Take note of a sign of the learner that came on another way."""
+        self._heard = time.monotonic()
+
     def add(self, count: int, data: bytes) -> None:
         """Append an encoded chunk of `count` transitions, or a tombstone, which counts as one."""
         self._window.add(count, data)
@@ -86,9 +104,7 @@ class InsertionClient:
     def ask(self) -> bool:
         """Ask for the totals once; True when they are known."""
         if not self.connected and not self._replies and self._client.service_is_ready():
-            request = InsertTransitions.Request(
-                actor_id=self._actor_id, session_id=self.session, graph_id=self._graph_id
-            )
+            request = self._request()
             self._replies.append((time.monotonic() + _REPLY_TIMEOUT, self._client.call_async(request)))
         return self.connected
 
@@ -99,17 +115,14 @@ class InsertionClient:
             JobFailed: the learner refuses what was sent; it is given up, and another session has begun.
         """
         self._take_replies()
+        if not self._window.backlog and self._client.service_is_ready():
+            self.hear()
         if not self._client.service_is_ready() or time.monotonic() < self._retry_at:
             return
         for chunk in self._window.to_send():
-            request = InsertTransitions.Request(
-                actor_id=self._actor_id,
-                session_id=self.session,
-                first_sequence=chunk.first_sequence,
-                count=chunk.count,
-                graph_id=self._graph_id,
-                data=array("B", chunk.data),
-            )
+            request = self._request()
+            request.first_sequence, request.count = chunk.first_sequence, chunk.count
+            request.data = array("B", chunk.data)
             self._replies.append((time.monotonic() + _REPLY_TIMEOUT, self._client.call_async(request)))
 
     def resend(self) -> None:
@@ -117,7 +130,14 @@ class InsertionClient:
         for _, future in self._replies:
             self._client.remove_pending_request(future)
         self._replies.clear()
+        self._introduced = False
         self._window.resend()
+
+    def _request(self) -> InsertTransitions.Request:
+        request = InsertTransitions.Request(actor_id=self._actor_id, session_id=self.session, graph_id=self._graph_id)
+        if not self._introduced:
+            request.specification, request.software = self._specification, software()
+        return request
 
     def _take_replies(self) -> None:
         now = time.monotonic()
@@ -133,6 +153,7 @@ class InsertionClient:
                 return
 
     def _on_reply(self, reply: InsertTransitions.Response) -> None:
+        self.hear()
         if not reply.success and reply.retry:
             self._node.get_logger().error(
                 f"transitions are kept until the learner can store them: {reply.message}",
@@ -151,7 +172,16 @@ class InsertionClient:
             self._window.acknowledge(reply.next_expected)
         except InsertionError as error:
             raise JobFailed(str(error)) from error
-        self.connected = True
+        self.connected = self._introduced = True
+        self._compare_software(reply.software)
         self.stored = LearnerTotals(reply.env_steps, reply.demonstrations, reply.episodes)
         if reply.message:  # a gap: something before it got lost
             self.resend()
+
+    def _compare_software(self, learner: str) -> None:
+        if learner == self._learner_software:
+            return
+        self._learner_software = learner
+        if learner and learner != software():
+            text = f"the learner runs SERL {printable(learner, 80)}, this actor {software()}; have both run the same"
+            log(self._node, WARN, f"{self._client.srv_name}: {text}")

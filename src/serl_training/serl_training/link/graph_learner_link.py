@@ -80,7 +80,7 @@ class GraphLearnerLink:
         self._trained = 0
         self._next_update_at = 0
         self._client = node.create_client(InsertTransitions, f"{prefix}learner/insert")
-        self._insertion = InsertionClient(node, self._client, actor_id=actor_id, graph_id=graph_id)
+        self._insertion = InsertionClient(node, self._client, actor_id=actor_id, graph_id=graph_id, spec=spec)
         self._subscription = self._listen()
 
     @property
@@ -117,6 +117,11 @@ class GraphLearnerLink:
     def backlog(self) -> int:
         """Transitions that are not acknowledged."""
         return self._insertion.backlog
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which nothing was heard of the learner although it has something to answer, or is not there."""
+        return self._insertion.silence
 
     @property
     def session(self) -> str:
@@ -204,6 +209,7 @@ class GraphLearnerLink:
             refuse(self._node, f"{self._prefix}learner/policy", f"version {message.version}: {error}")
             return
         self._policy = policy
+        self._insertion.hear()
         if self._learner_session and message.session != self._learner_session:
             text = "the learner was restarted; sending again what it has not acknowledged"
             log(self._node, INFO, text, throttle=1.0)
