@@ -20,7 +20,13 @@ from serl_launch.language.arguments import declared_arguments, parse_arguments, 
 from serl_rl.foreign.act.config import ActConfig
 
 OF_THE_SCRIPT = {"setup", "shell", "test", "clean", "env", "help", "COMMAND", "--help", "--install-completion"}
-VARIABLES = {"ROS_DOMAIN_ID", "SERL_NETWORK", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_STATIC_PEERS"}
+VARIABLES = {
+    "ROS_DOMAIN_ID",
+    "SERL_NETWORK",
+    "ROS_AUTOMATIC_DISCOVERY_RANGE",
+    "ROS_STATIC_PEERS",
+    "ROS_DISCOVERY_SERVER",
+}
 OF_A_SHELL = {". /opt/ros/jazzy/setup.bash", 'eval "$(./serl env)"'}
 FILES = (".serl", ".frames", ".pkl", ".safetensors")  # that commands read
 _INLINE = re.compile(r"`((?:\./serl|ros2) [^`]*)`")

@@ -18,7 +18,7 @@ from serl_bench.network.wide_area import WideArea, why_not
 
 pytestmark = pytest.mark.graph
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LOOK = """
 import json, sys, time, rclpy
 rclpy.init()
