@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from serl_bench.graph.peers_node import number_code, numbered_chunk
+from serl_config.resources import find
 from serl_launch.language.packages import find_executable
 from serl_rl.backends import make_policy
 from serl_rl.policy.snapshot import PolicySnapshot
@@ -105,6 +106,16 @@ def test_a_run_from_start_to_sigint(ros: Any, processes: Any, tmp_path: Path) ->
     assert "Traceback" not in learner.output()
     assert stored(tmp_path / "run") == list(range(200))
     assert list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_policy_that_is_too_large_for_a_network_is_told(ros: Any, processes: Any, tmp_path: Path) -> None:
+    learning = tmp_path / "large.yaml"
+    text = find("config/learning/rlpd_state.yaml").read_text()
+    learning.write_text(text.replace("hidden_sizes: [64, 64]", "hidden_sizes: [600, 600]"))
+    learner = processes.start(*command(tmp_path / "run", learning=learning))
+    peer = Peer(ros)
+    assert len(peer.wait_for_policy().data) > 1_000_000
+    ros.spin_until(lambda: "at most 1 MB" in learner.output(), 10.0, "the warning")
 
 
 def damaged_chunks() -> dict[str, tuple[int, bytes]]:

@@ -16,7 +16,7 @@ from serl_ros.diagnostics import ERROR, OK, Diagnostics
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.incoming import subscribe
 from serl_ros.log import ERROR as LOG_ERROR
-from serl_ros.log import FATAL, INFO, log
+from serl_ros.log import FATAL, INFO, WARN, log
 from serl_ros.node import CONFIGURATION_ERROR, run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, RELIABLE_50
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 _LAST_WORDS = 0.5  # [s]
+_LARGE_POLICY = 1_000_000  # [bytes] up to which a policy crosses a bad network in less than a second
 
 
 class LearnerNode(Node):
@@ -60,6 +61,7 @@ class LearnerNode(Node):
 
         # Heard while the backend is being imported: a learner that is already at work on these topics.
         self._foreign = ""
+        self._told_of_size = False
         self._policy_subscription = self.create_subscription(
             PolicyParameters, "learner/policy", self._on_policy, LATCHED
         )
@@ -184,6 +186,13 @@ class LearnerNode(Node):
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._policy_publisher.publish(message)
+        if len(policy.data) > _LARGE_POLICY and not self._told_of_size:
+            self._told_of_size = True
+            text = (
+                f"the policy has {len(policy.data) / 1e6:.1f} MB; to an actor on another machine send at most 1 MB, by "
+            )
+            text += "smaller networks or a frozen encoder, or send it less often, by a larger n_steps of this node"
+            log(self, WARN, text)
 
     def _report(self, env_steps: int, values: dict[str, float]) -> None:
         message = Metrics(node=self.get_name(), env_steps=env_steps, names=list(values), values=list(values.values()))

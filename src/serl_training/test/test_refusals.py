@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time as TimeStamp
 from serl_rl.ingest import InsertResult, Totals
 from serl_rl.policy.acting import SquashedGaussian
 from serl_rl.policy.snapshot import PolicySnapshot
@@ -24,6 +25,7 @@ from serl_training.link.graph_insertion_client import InsertionClient
 from serl_training.link.graph_insertion_service import InsertionService
 from serl_training.link.graph_learner_link import GraphLearnerLink
 from serl_training.link.learner_link import JobFailed
+from std_msgs.msg import Header
 
 from serl_interfaces.msg import PolicyParameters
 from serl_interfaces.srv import InsertTransitions
@@ -246,3 +248,22 @@ def test_a_learner_is_silent_where_it_owes_an_answer(
     client.flush()
     assert client.silence == 0.0
     assert store.values == [1.0, 2.0]
+
+
+def test_clocks_an_hour_apart_change_nothing(ros: Any, peers: tuple[Store, GraphLearnerLink]) -> None:
+    store, client = peers
+    publish = publish_policy(ros, version=1)
+    client.connect()
+    for version, apart in ((2, 3600), (3, -3600)):
+        stamp = TimeStamp(sec=int(time.time()) + apart)
+        publish(version=version, header=Header(stamp=stamp))
+        client.send(chunk(float(version)))
+        client.flush()
+        ros.spin_until(lambda version=version: _spun(client).policy_version == version, 20.0, "the policy")
+        assert client.silence < 20.0
+    assert store.values == [2.0, 3.0]
+
+
+def _spun(client: GraphLearnerLink) -> GraphLearnerLink:
+    client._executor.spin_once(0.02)
+    return client
