@@ -62,13 +62,34 @@ def named_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tenso
 
 def leaves(tree: Any) -> list[torch.Tensor]:
     """All tensors, in the order of `named_leaves`."""
-    return [leaf for _, leaf in named_leaves(tree)]
+    found: list[torch.Tensor] = []
+    _gather(tree, found)
+    return found
+
+
+def _gather(tree: Any, found: list[torch.Tensor]) -> None:
+    # Each step of an agent does this a dozen times: no names, and no generators within each other.
+    if isinstance(tree, torch.Tensor):
+        found.append(tree)
+    elif isinstance(tree, dict):
+        for name in sorted(tree):
+            _gather(tree[name], found)
+    else:
+        for _, child in children(tree):
+            _gather(child, found)
 
 
 def with_leaves(tree: Tree, values: list[torch.Tensor]) -> Tree:
     """A tree of the same structure with other leaves, in the order of `leaves`."""
-    remaining = iter(values)
-    return map_tree(lambda _: next(remaining), tree)
+    return _filled(tree, iter(values))
+
+
+def _filled(tree: Any, remaining: Iterator[torch.Tensor]) -> Any:
+    if isinstance(tree, dict):
+        return {name: _filled(tree[name], remaining) for name in sorted(tree)}
+    if isinstance(tree, Node):
+        return tree.replace(**{name: _filled(child, remaining) for name, child in children(tree)})
+    return next(remaining)
 
 
 def map_tree(function: Callable[..., Any], tree: Tree, *others: Any) -> Tree:
