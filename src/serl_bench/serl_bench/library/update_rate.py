@@ -40,32 +40,6 @@ def pixels_resnet10_updates_per_s(bench: Bench) -> Measurement:
     return _pixels(bench, "resnet10", frozen=True)
 
 
-def torch_sac_ref_ratio(bench: Bench) -> Measurement:
-    """Updates per second of PyTorch over those of JAX, at SERL's own settings."""
-    return _ratio(bench, "reference")
-
-
-def torch_cached_ratio(bench: Bench) -> Measurement:
-    """Updates per second of PyTorch over those of JAX, on cached features of the small encoder."""
-    return _ratio(bench, "cached")
-
-
-def torch_pixels_ratio(bench: Bench) -> Measurement:
-    """Updates per second of PyTorch over those of JAX, on pictures, with a small encoder that is trained."""
-    return _ratio(bench, "pixels")
-
-
-def _ratio(bench: Bench, case: Literal["reference", "cached", "pixels"]) -> Measurement:
-    from serl_rl.benchmarks.backends import torch_ratio
-    from serl_rl.config import TorchConfig
-
-    bench.say("  compiling")
-    ratio = torch_ratio(case, TorchConfig(device="cpu"), windows=WINDOWS, seconds=WINDOW_SECONDS)
-    spread = f"{min(ratio.windows):.2f} to {max(ratio.windows):.2f} in {WINDOWS} windows by turns"
-    spread += f"; {ratio.cpu:.2f} by processor time"
-    return Measurement(ratio.wall, spread, {"windows": list(ratio.windows), "cpu": ratio.cpu})
-
-
 def _cached(bench: Bench, kind: str) -> Measurement:
     from serl_rl.benchmarks.vision import cached_update_times
 

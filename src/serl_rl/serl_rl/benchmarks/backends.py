@@ -42,6 +42,8 @@ def torch_ratio(case: Case, computing: TorchConfig, *, windows: int = 5, seconds
         windows: turns of each.
         seconds: of a turn.
 
+    PyTorch takes one core from then on, as in the learner; JAX does where `XLA_FLAGS` says so.
+
     Raises:
         BackendError: PyTorch is not installed.
     """
@@ -49,6 +51,9 @@ def torch_ratio(case: Case, computing: TorchConfig, *, windows: int = 5, seconds
     batch = random_batch(spec, shape)
     first: Any = create_agent(0, spec, config, encoder)
     second: Any = create_agent(0, spec, replace(config, backend="torch", torch=computing), encoder)
+    from serl_rl.torch.computing.device import use_one_core  # PyTorch is there, or the line above has said so
+
+    use_one_core()
     agents = {"jax": first, "torch": second.with_arrays(first.arrays())}
 
     def update(backend: str) -> None:
