@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from serl_bench.graph.peers_node import STATE, numbered_chunk
-from serl_bench.graph.transport import _missing
+from serl_bench.graph.transport import missing
 from serl_rl.storage.chunk import encode_chunk
 from serl_rl.storage.journal import Journal, Record
 from serl_rl.storage.tombstone import Tombstone, encode_tombstone
@@ -25,4 +25,4 @@ def test_a_tombstone_among_the_chunks_is_stored_and_nothing_that_was_lost(
         journal.append(Record("actor", "session", 5, 3, encode_chunk(later)))
     log = tmp_path / "acknowledged.txt"
     log.write_text(f"session {acknowledged}\n", encoding="utf-8")
-    assert _missing(tmp_path / "journal", log) == (lost, acknowledged, 1)
+    assert missing(tmp_path / "journal", log) == (lost, acknowledged, 1)

@@ -108,7 +108,7 @@ def test_a_person_sees_a_joint_that_turns_the_other_way(bench: EmulatedBench, lo
         return joint != "shoulder_pan" or ("left" in sentence) == bool(moved > 0.0)
 
     found = looked(robot="so101", eye=eye)
-    assert bad(found) == ["shoulder_pan"]
+    assert bad(found) == ["shoulder_pan"], found
     assert found["shoulder_pan"].text == "did not move as its description says"
 
 
