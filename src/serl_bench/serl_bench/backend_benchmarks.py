@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks that compare what computes: PyTorch with JAX, and our networks with those of others."""
+"""Benchmarks that compare what computes: PyTorch with JAX, JAX on a mesh with itself, our networks with others."""
 
 from serl_bench.benchmark import Benchmark
 
@@ -28,6 +28,15 @@ BACKEND_BENCHMARKS: tuple[Benchmark, ...] = (
         "more",
         1.0,
         "serl_bench.library.backend_ratio:torch_pixels_ratio",
+    ),
+    Benchmark(
+        "sharded_overhead",
+        "updates/s of JAX on a mesh of one device over those without a mesh, at the reference SERL settings, by turns "
+        "in one process",
+        "",
+        "more",
+        0.95,
+        "serl_bench.library.update_rate:sharded_overhead",
     ),
     Benchmark(
         "backends_gpu",

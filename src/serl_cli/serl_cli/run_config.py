@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -169,7 +169,7 @@ def tasks_of_run(run: Run, plan: TrainingPlan) -> Iterator[list[str]]:
         yield [note for config in configs for note in stack.enter_context(task_of_run(config))]
 
 
-def check_unchanged(run: Run, plan: TrainingPlan, *, apart_from: str = "") -> None:
+def check_unchanged(run: Run, plan: TrainingPlan, *, apart_from: Collection[str] = ()) -> None:
     """Refuses to go on with a run that a learner works on, or whose data were made with other settings.
 
     What the learner alone can tell, as which encoder has which weights, it refuses itself.
@@ -177,7 +177,7 @@ def check_unchanged(run: Run, plan: TrainingPlan, *, apart_from: str = "") -> No
     Args:
         run: to go on with.
         plan: of the run.
-        apart_from: a learning setting that may have changed.
+        apart_from: learning settings that may have changed.
 
     Raises:
         CommandError: names the run's file and what is different, field by field.
@@ -199,7 +199,7 @@ def check_unchanged(run: Run, plan: TrainingPlan, *, apart_from: str = "") -> No
             )
     stored, found = runs.read_config(run).get("learning"), read_yaml(run.learning_file)[0]
     if apart_from and isinstance(stored, dict):
-        stored, found = ({**each, apart_from: None} for each in (stored, found))
+        stored, found = ({**each, **dict.fromkeys(apart_from)} for each in (stored, found))
     if isinstance(stored, dict) and (words := differences(stored, found)):
         raise CommandError(
             f"{run.learning_file}: was changed since the run was begun: {'; '.join(words)}; restore it, or begin a new "

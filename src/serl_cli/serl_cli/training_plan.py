@@ -14,8 +14,9 @@ from serl_config.text import printable
 from serl_drivers.config import driver_names
 from serl_launch.errors import UsageError
 from serl_launch.needs import refuse_missing
-from serl_rl.backends import BackendError, check_backend
+from serl_rl.backends import BackendError, check_backend, check_devices
 from serl_rl.config import LearningConfig
+from serl_rl.devices import DeviceError
 from serl_rl.foreign.initial import InitialWeights
 from serl_rl.imported.initial import read_initial
 from serl_rl.imported.opening import PolicyError
@@ -268,7 +269,9 @@ def check_installed(plan: TrainingPlan, learning: Mapping[str, Any]) -> None:
     refuse_missing({"teleop": plan.teleop})
     try:
         check_backend(learning.get("backend", "jax"))
-    except BackendError as error:
+        if learning.get("devices", 1) != 1 and not is_act(plan):
+            check_devices(build(LearningConfig, dict(learning), "devices"))
+    except (BackendError, DeviceError) as error:
         raise UsageError(str(error)) from error
     if plan.wandb and (line := missing(f"--wandb {plan.wandb}", ["wandb"], "wandb")):
         raise UsageError(f"{line}; --wandb '' goes on without")

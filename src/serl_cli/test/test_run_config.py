@@ -151,9 +151,23 @@ def test_a_run_is_converted_to_another_backend_and_only_its_settings_change(run,
     monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
     monkeypatch.setattr(backends, "is_installed", lambda name: True)
     assert main(["checkpoint", "convert", "x", "--backend", "torch"]) == 0
-    assert "torch now, jax before; go on: ./serl train --resume x" in capsys.readouterr().out
+    assert "backend torch now, jax before; go on: ./serl train --resume x" in capsys.readouterr().out
     assert yaml.safe_load(run.learning_file.read_text()) == {"utd_ratio": 4, "backend": "torch"}
     assert read_run_config(run).learning == {"utd_ratio": 4, "backend": "torch"}
+    check_unchanged(run, plan())
+
+
+def test_a_run_is_converted_to_another_number_of_devices(run, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SERL_RUNS", str(run.path.parent))
+    monkeypatch.setattr(backends, "find_jax_devices", lambda: ["cuda:0", "cuda:1"])
+    assert main(["checkpoint", "convert", "x", "--devices", "3"]) == 1
+    assert "divisor of batch_size" in capsys.readouterr().err
+    assert main(["checkpoint", "convert", "x", "--devices", "4"]) == 1
+    assert "devices: expected at most 2, for JAX finds cuda:0, cuda:1, found 4" in capsys.readouterr().err
+    assert main(["checkpoint", "convert", "x"]) == 2
+    assert yaml.safe_load(run.learning_file.read_text()) == {"utd_ratio": 4}
+    assert main(["checkpoint", "convert", "x", "--devices", "all"]) == 0
+    assert "devices all now, 1 before; go on: ./serl train --resume x" in capsys.readouterr().out
     check_unchanged(run, plan())
 
 

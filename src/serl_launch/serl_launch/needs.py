@@ -53,7 +53,8 @@ def _missing_of_driver(name: str, *, emulated: bool) -> str:
 
 def _missing_of_learning(arguments: Mapping[str, str]) -> str:
     """An actor computes only where it is given pictures."""
-    from serl_rl.backends import BackendError, check_backend
+    from serl_rl.backends import BackendError, check_backend, check_devices
+    from serl_rl.devices import DeviceError
     from serl_training.link.contract import load_learning
 
     from serl_tasks import get_task
@@ -63,7 +64,10 @@ def _missing_of_learning(arguments: Mapping[str, str]) -> str:
     learner = arguments.get("learner", "true") == "true"
     if nodes and (learner or task.cameras):
         try:
-            check_backend(load_learning(arguments["learning"], task).backend)
-        except BackendError as error:
+            config = load_learning(arguments["learning"], task)
+            check_backend(config.backend)
+            if learner:
+                check_devices(config)
+        except (BackendError, DeviceError) as error:
             return str(error)
     return ""

@@ -14,6 +14,7 @@ from serl_config.optional import is_installed, setup_line
 
 from serl_rl.agent import Agent
 from serl_rl.config import Backend, EncoderConfig, LearningConfig
+from serl_rl.devices import find_jax_devices, number_of
 from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.frames import FrameEncoder
 from serl_rl.encoders.training.computation import EncoderComputation
@@ -43,6 +44,19 @@ def check_backend(backend: Backend) -> None:
         check_torch()
 
 
+def check_devices(config: LearningConfig) -> None:
+    """Raise DeviceError unless the learner can train on the devices that the settings ask for.
+
+    JAX is asked what it finds in a process of its own, some seconds, and only where `devices` is another than 1.
+    """
+    if config.devices == 1:
+        return
+    if config.backend == "torch":
+        config.check_processes(1)
+        return
+    config.check_split(number_of(config.devices, find_jax_devices()))
+
+
 def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None = None) -> Agent:
     """A new agent of the configured algorithm.
 
@@ -54,7 +68,8 @@ def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encode
 
     Raises:
         BackendError: the backend is not installed.
-        DataError: the observations do not fit the configuration, or the encoder is missing or of another kind.
+        DataError: the observations do not fit the configuration, the encoder is missing or of another kind, or
+            (DeviceError) the configuration asks for more devices than there are.
     """
     if config.backend == "torch":
         check_torch()

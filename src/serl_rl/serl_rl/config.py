@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from serl_rl.devices import DeviceError, Devices, divisors
+
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Activation = Literal["relu", "tanh"]
@@ -23,6 +25,7 @@ EncoderKind = Literal[
     "efficientnet_lite0_6",
 ]
 Backend = Literal["jax", "torch"]
+Split = Literal["rows", "critics"]
 Pooling = Literal["spatial_embeddings", "spatial_softmax", "average"]
 Width = Annotated[int, Field(ge=1, le=4096)]
 LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -334,6 +337,11 @@ class LearningConfig:
     """What computes; checkpoints and policies are the same files with both. See docs/backends.md."""
     torch: TorchConfig = Field(default_factory=TorchConfig)
     """Settings of the backend torch."""
+    devices: Devices = 1
+    """Devices of the backend that train together: a number, or all that it finds. Changes what is learned by rounding
+    alone; checkpoints and policies are the same files. See docs/devices.md."""
+    split: Split = "rows"
+    """What is divided among several devices: the rows of each minibatch, or the critics of sac."""
     agent: Literal["sac", "drqv2", "hybrid", "vice", "bc"] = "sac"
     """The algorithm; its settings are under its name. See docs/algorithms.md."""
     policies: Literal["one", "per_arm"] = "one"
@@ -370,6 +378,32 @@ class LearningConfig:
                 f"training_starts of 1 or more, found {self.updates_before_acting} and {self.training_starts}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _minibatches_can_be_split(self) -> Self:
+        if self.split == "critics" and (self.agent != "sac" or self.policies != "one"):
+            raise ValueError(
+                "split: the ensemble of one sac agent can be divided among devices; expected rows with "
+                f"{self.agent if self.agent != 'sac' else f'policies: {self.policies}'}, found critics"
+            )
+        if self.devices != "all":
+            self.check_split(self.devices)
+        return self
+
+    def check_split(self, devices: int) -> None:
+        """Raise DeviceError unless what is split has the same size on each of so many devices."""
+        name, size = ("sac.critics", self.sac.critics) if self.split == "critics" else ("batch_size", self.batch_size)
+        if size % devices:
+            raise DeviceError(f"a divisor of {name} ({divisors(size)})", f"{devices} with {name} {size}")
+
+    def check_processes(self, count: int) -> None:
+        """Raise DeviceError unless so many processes of PyTorch are the devices that are asked for, one each."""
+        if self.devices not in ("all", count):
+            raise DeviceError(
+                f"{count} or all with backend: torch, which trains on a device for each process of torch.distributed,"
+                f" {count} here (the learner is one; backend: jax takes several devices)",
+                str(self.devices),
+            )
 
     @model_validator(mode="after")
     def _an_arm_can_learn_alone(self) -> Self:

@@ -38,7 +38,9 @@ def use_one_core(backend: str) -> None:
     Raises:
         ValueError: the backend is not installed.
     """
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     if backend == "torch":
         check_torch()
         from serl_rl.torch.computing.device import use_one_core as with_one_thread

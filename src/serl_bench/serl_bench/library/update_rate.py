@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks of the learning library alone, without a graph."""
 
+from __future__ import annotations
+
 import statistics
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from serl_bench.benchmark import Bench, Measurement
+
+if TYPE_CHECKING:
+    from serl_rl.benchmarks.backends import Ratio
 
 WINDOWS = 5
 WINDOW_SECONDS = 4.0
@@ -38,6 +43,17 @@ def pixels_small_updates_per_s(bench: Bench) -> Measurement:
 def pixels_resnet10_updates_per_s(bench: Bench) -> Measurement:
     """Updates per second on pictures, with a frozen ResNet-10 that is run in each update."""
     return _pixels(bench, "resnet10", frozen=True)
+
+
+def sharded_overhead(bench: Bench) -> Measurement:
+    """Updates per second on a mesh of one device over those without a mesh, at SERL's own settings."""
+    from serl_rl.benchmarks.backends import sharded_ratio
+
+    bench.say("  compiling")
+    ratio = sharded_ratio("reference", windows=WINDOWS, seconds=WINDOW_SECONDS)
+    spread = f"{min(ratio.windows):.2f} to {max(ratio.windows):.2f} in {WINDOWS} windows by turns"
+    spread += f"; {ratio.cpu:.2f} by processor time"
+    return Measurement(ratio.wall, spread, ratio._asdict())
 
 
 def _cached(bench: Bench, kind: str) -> Measurement:

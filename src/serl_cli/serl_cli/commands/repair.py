@@ -27,22 +27,29 @@ def checkpoint_overview() -> None:
 @checkpoint.command("convert")
 def convert_checkpoint(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder.", autocompletion=complete_run)],
-    backend: Annotated[Literal["jax", "torch"], typer.Option(help="What computes from now on.")],
+    backend: Annotated[Literal["jax", "torch"] | None, typer.Option(help="What computes from now on.")] = None,
+    devices: Annotated[str, typer.Option(metavar="N|all", help="Devices that train together from now on.")] = "",
 ) -> None:
-    """Let a run go on with another backend.
+    """Let a run go on with another backend, or on another number of devices.
 
-    Checkpoints and policies are the same files for both: the run keeps all of them, and its settings name the other
-    backend. Nothing is trained.
+    Checkpoints and policies are the same files for all: the run keeps every one of them, and its settings name what
+    computes. Nothing is trained.
 
     Examples:
         ./serl checkpoint convert pick_cube-20260101-120000 --backend torch
+        ./serl checkpoint convert pick_cube-20260101-120000 --devices 1
     """
     from serl_cli.work.convert_run import convert
     from serl_launch import runs
 
+    count: int | str = int(devices) if devices.isdecimal() else devices
+    changes = {name: value for name, value in (("backend", backend), ("devices", count)) if value not in (None, "")}
+    if not changes:
+        raise typer.BadParameter("expected --backend or --devices, found neither")
     found = runs.find_run(runs.runs_root(), run)
-    before = convert(found, backend)
-    typer.echo(f"{found.name}: {backend} now, {before} before; go on: ./serl train --resume {found.name}")
+    before = convert(found, changes)
+    told = ", ".join(f"{name} {value} now, {before[name]} before" for name, value in changes.items())
+    typer.echo(f"{found.name}: {told}; go on: ./serl train --resume {found.name}")
 
 
 def repair(

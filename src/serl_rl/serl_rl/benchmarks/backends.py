@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast PyTorch is beside JAX on this machine: by turns in one process, on the same minibatches."""
+"""How fast PyTorch is beside JAX on this machine, and JAX on a mesh beside itself: by turns on the same minibatches."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from serl_rl.benchmarks.learning import REFERENCE, random_batch
 from serl_rl.benchmarks.vision import EDGE, cached_spec, pixel_spec
 from serl_rl.config import EncoderConfig, LearningConfig, SACConfig, TorchConfig, VisionConfig
 from serl_rl.encoders.encoder import Encoder
+from serl_rl.jax.devices import make_mesh, on_mesh
 from serl_rl.spec import ArraySpec, TransitionSpec
 
 Case = Literal["reference", "cached", "pixels"]
 
 
 class Ratio(NamedTuple):
-    """Updates per second of PyTorch over those of JAX."""
+    """Updates per second of what is measured over those of JAX on one device."""
 
     wall: float
     """Ratio by the clock, median of the windows."""
@@ -54,20 +55,38 @@ def torch_ratio(case: Case, computing: TorchConfig, *, windows: int = 5, seconds
     from serl_rl.torch.computing.device import use_one_core  # PyTorch is there, or the line above has said so
 
     use_one_core()
-    agents = {"jax": first, "torch": second.with_arrays(first.arrays())}
+    return _by_turns(first, second.with_arrays(first.arrays()), batch, windows, seconds)
 
-    def update(backend: str) -> None:
-        agents[backend], info = agents[backend].update(batch)
+
+def sharded_ratio(case: Case, *, windows: int = 5, seconds: float = 4.0) -> Ratio:
+    """Measure by turns what several devices cost: an agent on a mesh of one device beside one without a mesh.
+
+    Args:
+        case: as for `torch_ratio`.
+        windows: turns of each.
+        seconds: of a turn.
+    """
+    spec, config, encoder, shape = _case(case)
+    first, second = (create_agent(0, spec, config, encoder) for _ in range(2))
+    mesh = make_mesh(jax.local_devices()[:1], config.split)
+    return _by_turns(first, on_mesh(second, mesh), random_batch(spec, shape), windows, seconds)
+
+
+def _by_turns(first: Any, second: Any, batch: dict[str, Any], windows: int, seconds: float) -> Ratio:
+    """The second agent's updates per second over those of the first, which is one of JAX."""
+    agents = {"first": first, "second": second}
+
+    def update(name: str) -> None:
+        agents[name], info = agents[name].update(batch)
         float(info["critic_loss"])
-        if backend == "jax":
-            jax.block_until_ready(jax.tree.leaves(agents[backend]))
+        jax.block_until_ready(jax.tree.leaves(agents[name]))  # what is of PyTorch has none
 
-    for backend in agents:
+    for name in agents:
         for _ in range(2):
-            update(backend)  # compiles
+            update(name)  # compiles
     turns = [{name: _turn(partial(update, name), seconds) for name in agents} for _ in range(windows)]
-    walls = tuple(turn["jax"][0] / turn["torch"][0] for turn in turns)
-    return Ratio(median(walls), median(turn["jax"][1] / turn["torch"][1] for turn in turns), walls)
+    walls = tuple(turn["first"][0] / turn["second"][0] for turn in turns)
+    return Ratio(median(walls), median(turn["first"][1] / turn["second"][1] for turn in turns), walls)
 
 
 def _turn(call: Callable[[], None], seconds: float) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_rl.agent_arrays import check_names, with_later_parts
+from serl_rl.jax.devices import mesh_of
 from serl_rl.spec import DataError
 
 Tree = TypeVar("Tree")
@@ -67,4 +68,5 @@ def _restored(name: str, array: NDArray[Any], leaf: jax.Array) -> jax.Array:
         raise DataError(name, f"{data.dtype} {data.shape}", f"{array.dtype} {array.shape}")
     # A copy: the update donates its buffers, which must not be memory that numpy or a file owns.
     value = jnp.array(array, copy=True)
-    return jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else value
+    value = jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else value
+    return value if mesh_of(leaf) is None else jax.device_put(value, leaf.sharding)

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from serl_rl.config import VisionConfig
 from serl_rl.encoders.encoder import Encoder
+from serl_rl.jax.devices import kept_on, mesh_of, placed
 from serl_rl.jax.encoders.networks import encoder_params
 from serl_rl.jax.vision import encode_pictures, shift_pictures
 from serl_rl.spec import DataError, TransitionSpec
@@ -70,7 +72,59 @@ class Update(Generic[AgentT]):
         """
         last_step = last_step or _no_step
         self.step, self.last_step, self.entries = step, last_step, entries
-        self._single, self._last = jax.jit(step, donate_argnums=0), jax.jit(last_step, donate_argnums=0)
+        self._programs: dict[Mesh | None, _Programs[AgentT]] = {}
+
+    def __call__(self, agent: AgentT, batch: Batch) -> tuple[AgentT, Info]:
+        """The agent after the update with leaves (n_steps, utd_ratio, B, ...), and means of what the steps report.
+
+        Pictures are shifted at random first. The buffers of the old agent are reused: it is gone. An agent that lies on
+        a mesh is updated on its devices.
+        """
+        if has_pictures(agent.spec):
+            return self.by_calls(agent, batch, partial(prepared, vision=agent.vision))
+        mesh = mesh_of(agent.key)
+        return self._on(mesh).whole(agent, self._looked_at(batch, mesh))
+
+    @property
+    def compiled(self) -> int:
+        """Number of programs that were compiled so far."""
+        return sum(function._cache_size() for programs in self._programs.values() for function in programs)  # type: ignore[attr-defined]
+
+    def by_calls(self, agent: AgentT, batch: Batch, prepare: Prepare) -> tuple[AgentT, Info]:
+        """The agent after the update, with a call for each step on minibatches that are prepared when their turn comes.
+
+        Args:
+            agent: to update; its buffers are reused.
+            batch: leaves (n_steps, utd_ratio, B, ...).
+            prepare: makes what the steps see of each minibatch, with the agent's key.
+        """
+        mesh = mesh_of(agent.key)
+        programs, batch = self._on(mesh), self._looked_at(batch, mesh)
+        n_steps, utd_ratio = batch["action"].shape[:2]
+        collected: dict[str, list[jax.Array]] = {}
+        for step, update in np.ndindex(n_steps, utd_ratio):
+            key, minibatch = prepare(agent.key, jax.tree.map(lambda rows, at=(step, update): rows[at], batch))
+            agent, info = programs.single(agent.replace(key=key), minibatch)
+            if update == utd_ratio - 1:
+                agent, last_info = programs.last(agent, minibatch)
+                info |= last_info
+            for name, value in info.items():
+                collected.setdefault(name, []).append(value)
+        return agent, {name: jnp.mean(jnp.stack(values)) for name, values in collected.items()}
+
+    def _looked_at(self, batch: Batch, mesh: Mesh | None) -> Batch:
+        seen = batch if self.entries is None else {name: batch[name] for name in self.entries}
+        return seen if mesh is None else placed(seen, mesh)
+
+    def _on(self, mesh: Mesh | None) -> _Programs[AgentT]:
+        """What is compiled for a mesh, or for agents on one device."""
+        if mesh not in self._programs:
+            self._programs[mesh] = self._make_programs(mesh)
+        return self._programs[mesh]
+
+    def _make_programs(self, mesh: Mesh | None) -> _Programs[AgentT]:
+        kept = partial(kept_on, mesh) if mesh is not None else _as_it_is
+        step, last_step = kept(self.step), kept(self.last_step)
 
         def environment_step(agent: AgentT, minibatches: Batch) -> tuple[AgentT, Info]:
             agent, info = jax.lax.scan(step, agent, minibatches)
@@ -81,45 +135,19 @@ class Update(Generic[AgentT]):
             agent, info = jax.lax.scan(environment_step, agent, batch)
             return agent, jax.tree.map(jnp.mean, info)
 
-        self._whole = jax.jit(whole, donate_argnums=0)
+        return _Programs(*(jax.jit(function, donate_argnums=0) for function in (step, last_step, whole)))
 
-    def __call__(self, agent: AgentT, batch: Batch) -> tuple[AgentT, Info]:
-        """The agent after the update with leaves (n_steps, utd_ratio, B, ...), and means of what the steps report.
 
-        Pictures are shifted at random first. The buffers of the old agent are reused: it is gone.
-        """
-        if has_pictures(agent.spec):
-            return self.by_calls(agent, batch, partial(prepared, vision=agent.vision))
-        return self._whole(agent, self._looked_at(batch))
+class _Programs(NamedTuple, Generic[AgentT]):
+    """The functions that are compiled of an update, which take an agent and a batch."""
 
-    @property
-    def compiled(self) -> int:
-        """Number of programs that were compiled so far."""
-        return sum(function._cache_size() for function in (self._whole, self._single, self._last))  # type: ignore[attr-defined]
+    single: Step[AgentT]
+    last: Step[AgentT]
+    whole: Step[AgentT]
 
-    def by_calls(self, agent: AgentT, batch: Batch, prepare: Prepare) -> tuple[AgentT, Info]:
-        """The agent after the update, with a call for each step on minibatches that are prepared when their turn comes.
 
-        Args:
-            agent: to update; its buffers are reused.
-            batch: leaves (n_steps, utd_ratio, B, ...).
-            prepare: makes what the steps see of each minibatch, with the agent's key.
-        """
-        batch = self._looked_at(batch)
-        n_steps, utd_ratio = batch["action"].shape[:2]
-        collected: dict[str, list[jax.Array]] = {}
-        for step, update in np.ndindex(n_steps, utd_ratio):
-            key, minibatch = prepare(agent.key, jax.tree.map(lambda rows, at=(step, update): rows[at], batch))
-            agent, info = self._single(agent.replace(key=key), minibatch)
-            if update == utd_ratio - 1:
-                agent, last_info = self._last(agent, minibatch)
-                info |= last_info
-            for name, value in info.items():
-                collected.setdefault(name, []).append(value)
-        return agent, {name: jnp.mean(jnp.stack(values)) for name, values in collected.items()}
-
-    def _looked_at(self, batch: Batch) -> Batch:
-        return batch if self.entries is None else {name: batch[name] for name in self.entries}
+def _as_it_is(step: Step[AgentT]) -> Step[AgentT]:
+    return step
 
 
 def _no_step(agent: AgentT, batch: Batch) -> tuple[AgentT, Info]:

@@ -11,6 +11,7 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.frozen_encoder import FrozenEncoderAgent
 from serl_rl.spec import TransitionSpec
 from serl_rl.torch.bc import BCAgent
+from serl_rl.torch.computing.parallel import place
 from serl_rl.torch.drqv2 import DrQv2Agent
 from serl_rl.torch.encoders.networks import encoder_params
 from serl_rl.torch.hybrid import HybridAgent
@@ -25,6 +26,7 @@ Algorithm = SACAgent | DrQv2Agent | HybridAgent | VICEAgent | BCAgent
 
 def create_agent(seed: int, spec: TransitionSpec, config: LearningConfig, encoder: Encoder | None = None) -> Agent:
     """A new agent of the configured algorithm, as `serl_rl.backends.create_agent`."""
+    config.check_processes(place()[1])
     if has_pictures(spec) and config.vision.encoder.frozen:
 
         def create(spec: TransitionSpec, vision: VisionConfig) -> Algorithm | PerArmAgent:
