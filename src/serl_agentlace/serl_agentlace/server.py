@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from serl_config.listening import port_user
 from serl_config.optional import optional_module
 
 from serl_agentlace.config import TrainerConfig
@@ -173,8 +175,9 @@ class TrainerServer:
         try:
             socket.bind(f"tcp://{host}:{port}")
         except self._zmq.ZMQError as error:
+            user = f" by {port_user(port)}" if error.errno == errno.EADDRINUSE else ""
             raise AgentlaceError(
-                f"port {port} at {host}: expected a free port, found {error}; is another learner running?"
+                f"port {port} at {host}: expected a free port, found {error}{user}; end that, or choose another port"
             ) from error
         return socket
 

@@ -3,6 +3,7 @@
 
 import importlib
 import io
+import os
 import pickle
 import threading
 import time
@@ -362,3 +363,9 @@ def test_nothing_that_would_have_to_be_run_is_sent():
         for _ in range(100):
             nested = [nested]
         encode_frame(nested)
+
+
+def test_a_taken_port_is_named_with_the_process_that_has_it(serve, config):
+    serve({"actor_env": ListStore()})
+    with pytest.raises(AgentlaceError, match=rf"port {config.port_number} .* by process {os.getpid()} \("):
+        TrainerServer(config)

@@ -2,6 +2,7 @@
 """`serl camera` with a real camera node, which plays a folder of pictures."""
 
 import json
+import os
 import re
 import socket
 import sys
@@ -82,7 +83,8 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str], ros_d
         other.listen()
         port = other.getsockname()[1]
         assert main(["camera", "show", "pick_cube_vision", "--port", str(port)]) == 1
-    assert f"port {port}: another program uses it, choose with --port" in capsys.readouterr().err
+    assert f"port {port}: process {os.getpid()} (" in (said := capsys.readouterr().err)
+    assert "uses it, choose with --port" in said
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from serl_launch import domain
 from serl_launch.errors import CommandError, DomainTakenError
 from serl_launch.needs import refuse_missing
 from serl_launch.occupants import refuse_doubles
+from serl_launch.ports import refuse_taken
 from serl_launch.processes.events import Event, Message, OutputLine, ProcessExited, describe_code
 from serl_launch.processes.runner import LaunchRunner
 
@@ -113,6 +114,7 @@ class GraphSession:
 
     def __enter__(self) -> Self:
         refuse_missing(self._arguments)
+        refuse_taken(self._arguments)
         shared = domain.environment_domain() is not None
         self._domain = domain.claim(self._name, self._run_dir)
         try:

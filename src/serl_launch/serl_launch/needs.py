@@ -35,6 +35,8 @@ def _missing(arguments: Mapping[str, str]) -> Iterator[str]:
         yield missing("planner:=ompl", ["ompl", "ruckig"], "planning")
     if arguments.get("raw"):
         yield missing("a bag of all topics", ["mcap"], "recordings")
+    if arguments.get("agentlace") == "true":
+        yield missing("agentlace:=true", ["zmq", "lz4"], "agentlace")
     driver = arguments.get("driver", "")
     if driver not in _NO_DRIVER and arguments.get("hardware") != "mock":
         yield _missing_of_driver(driver, emulated=arguments.get("hardware") == "emulated")

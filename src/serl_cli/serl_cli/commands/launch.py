@@ -31,12 +31,14 @@ def launch(
     from serl_launch.launch_command import main
     from serl_launch.needs import refuse_missing
     from serl_launch.occupants import refuse_doubles
+    from serl_launch.ports import refuse_taken
 
     from serl_cli.names import check_names
 
     def check(plan: LaunchPlan) -> None:
         if check_names(plan.file, plan.arguments):
             refuse_missing(plan.arguments)
+            refuse_taken(plan.arguments)
         refuse_doubles(plan)
 
     status = main([file, *context.args], check)
