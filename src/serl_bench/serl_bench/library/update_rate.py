@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks of the learning library alone, without a graph."""
 
-from __future__ import annotations
-
 import statistics
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from serl_bench.benchmark import Bench, Measurement
-
-if TYPE_CHECKING:
-    from serl_rl.benchmarks.backends import Ratio
 
 WINDOWS = 5
 WINDOW_SECONDS = 4.0
