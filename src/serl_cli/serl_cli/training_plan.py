@@ -69,6 +69,7 @@ class TrainingPlan:
     from_policy: str = ""  # KIND:PATH of the imported policy that is improved; empty: none
     mapping: str = ""  # its mapping file; empty: that in its folder, or none
     init_from: str = ""  # KIND:PATH of the weights that its agent began with; empty: none
+    prior: tuple[str, ...] = ()  # RUN:WEIGHT of the runs whose data are drawn beside demonstrations
     policy_fingerprint: str = ""  # of its files, when the run was begun
 
     @property

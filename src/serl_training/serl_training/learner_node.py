@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rclpy.node import Node
 from serl_rl.checkpoint import CheckpointError
+from serl_rl.replay.prior import PriorError, read_priors
 from serl_rl.storage.journal import JournalError, JournalLost
 from serl_ros.diagnostics import ERROR, OK, Diagnostics
 from serl_ros.execution.executor import FastExecutor
@@ -49,6 +50,9 @@ class LearnerNode(Node):
         simulated = declare(self, "simulated", False, SIMULATED)
         seed = declare(self, "seed", 0, "Seed of networks and sampling.", range=(0, 2**31))
         run_dir = declare(self, "run_dir", "", "Directory of the run: journal, checkpoints, metrics.")
+        prior = declare(
+            self, "prior", "", "Other runs of the task whose data are drawn beside demonstrations: RUN[:WEIGHT],..."
+        )
         coupled = declare(
             self, "coupled", True, "Train exactly utd_ratio updates for each env step; false trains without end."
         )
@@ -89,8 +93,9 @@ class LearnerNode(Node):
                 publish=self._publish_policy,
                 report=self._report,
                 save_failed=self._save_failed,
+                priors=read_priors(prior.split(",") if prior else (), Path(run_dir)),
             )
-        except (JournalError, CheckpointError, TrainingError) as error:
+        except (JournalError, PriorError, CheckpointError, TrainingError) as error:
             raise ValueError(str(error)) from error  # a run that cannot be used: one line, and no respawn
         self._serving = False
 

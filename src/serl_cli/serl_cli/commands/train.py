@@ -154,6 +154,16 @@ def train(
             rich_help_panel=_START,
         ),
     ] = "",
+    prior: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN[:WEIGHT]",
+            help="Draw from the data of this earlier run of the task, too, beside demonstrations, which have weight 1; "
+            "may be given several times.",
+            autocompletion=complete_run,
+            rich_help_panel=_START,
+        ),
+    ] = None,
     mapping: MappingOption = None,
     hardware: HardwareOption = "simulated",
     wandb: Annotated[
@@ -184,10 +194,12 @@ def train(
         ./serl train pick_cube --from-policy serl:runs/few_shown
         ./serl train pick_cube_vision --learning act --demos 30
         ./serl train pick_cube --learning drqv2 --init-from drqv2:snapshots/800000_snapshot.pt
+        ./serl train pick_cube --prior runs/monday --prior runs/tuesday:0.5
         ./serl train relocate_forward --with relocate_backward
         ./serl train pick_cube --robot so101 --hardware emulated
     """
     from serl_cli.names import on_robot
+    from serl_cli.prior_runs import named_priors
     from serl_cli.training_plan import TrainingPlan, check_person, is_act
     from serl_cli.work import train_policy
     from serl_cli.work.act import trained_run
@@ -218,6 +230,7 @@ def train(
         wandb=wandb,
         from_policy=from_policy,
         init_from=init_from,
+        prior=named_priors(prior or ()),
         mapping=str(mapping.absolute()) if mapping else "",
     )
     given = {parameter for parameter in context.params if _was_given(context, parameter)}
@@ -228,6 +241,8 @@ def train(
             raise UsageError("--name and --resume exclude each other: a continued run keeps its name")
         reached = train_policy.resume(resume, plan, given, report, page=console)
     elif is_act(plan):
+        if plan.prior:
+            raise UsageError("--prior is for learning by trial: --learning act learns from demonstrations alone")
         reached = trained_run.start(plan, name, given, report)
     else:
         reached = train_policy.start(plan, name, report, page=console)

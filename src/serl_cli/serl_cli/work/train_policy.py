@@ -19,6 +19,7 @@ from serl_rl.imported.initial import write_initial
 from serl_training.learner.run_log import RunLogError
 
 from serl_cli.names import check_task
+from serl_cli.prior_runs import check_prior
 from serl_cli.report import autonomy, summary, turns
 from serl_cli.report.progress import TrainingStatus, make_display
 from serl_cli.report.wandb_sink import following
@@ -76,6 +77,7 @@ def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) ->
     plan = check_policy(plan, learning)
     check_reward(plan)
     root = runs.runs_root()
+    check_prior(plan, learning, root / (name or "."))
     run = runs.create_run(root, name) if name else runs.begin_run(root, plan.task)
     runs.write_atomically(run.learning_file, yaml.safe_dump(learning, sort_keys=False))
     if initial is not None:
@@ -115,7 +117,9 @@ def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool, 
     check_teleop(plan.teleop, plan.rtf)
     check_unchanged(run, plan)
     check_policy_unchanged(plan)
-    check_installed(plan, read_yaml(run.learning_file)[0])
+    learning = read_yaml(run.learning_file)[0]
+    check_installed(plan, learning)
+    check_prior(plan, learning, run.path)
     changed = plan != before.plan
     for member, own in members(run, plan):
         if plan.partner:
@@ -206,6 +210,7 @@ def _graph(run: Run, plan: TrainingPlan, console: Console) -> GraphSession:
         "classifier": str(run.classifier_file.absolute()) if plan.classifier else "",
         "policy": plan.from_policy,
         "mapping": plan.mapping,
+        "prior": ",".join(plan.prior),
     }
     if plan.hardware != "simulated":
         return around_arm(

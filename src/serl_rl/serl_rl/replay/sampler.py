@@ -6,7 +6,12 @@ What some algorithms want otherwise of a batch is arranged by `make_sampler`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from serl_rl.config import LearningConfig
 from serl_rl.replay.batch_memory import BatchMemory
@@ -21,13 +26,15 @@ from serl_rl.replay.buffer import (
     machine_memory,
     map_batch,
 )
+from serl_rl.replay.prior import Prior
 
 
 class SymmetricSampler:
     """Fills a batch for several environment steps' worth of updates at once.
 
     The first half of the rows of every minibatch comes from the demonstrations, the rest from the online buffer; while
-    one of the buffers is empty, all rows come from the other.
+    one of the buffers is empty, all rows come from the other. Prior data share the rows of the demonstrations: a buffer
+    that is not empty gets its weight of them on the average over batches, where the demonstrations have weight 1.
 
     Args:
         online, demonstrations: the buffers, of the same spec.
@@ -37,6 +44,7 @@ class SymmetricSampler:
         demonstrations_only: leave the online buffer alone.
         goals: transitions that ended in success. Batches then have `goal`: next observations of these, as many as there
             are rows of own experience.
+        priors: buffers of the same spec with what other runs have stored, and their weights.
     """
 
     def __init__(
@@ -49,6 +57,7 @@ class SymmetricSampler:
         *,
         demonstrations_only: bool = False,
         goals: ReplayBuffer | None = None,
+        priors: Sequence[Prior] = (),
     ) -> None:
         if batch_size < 2:
             raise ValueError(f"batch_size: expected at least 2, one row of each buffer, found {batch_size}")
@@ -59,6 +68,7 @@ class SymmetricSampler:
         self.sampling = sampling
         self.demonstrations_only = demonstrations_only
         self.goals = goals
+        self.priors = tuple(priors)
         self._memory = BatchMemory()
 
     @property
@@ -67,9 +77,9 @@ class SymmetricSampler:
 
         Demonstrations or goals that were never stored are not waited for: `sample` says that they are missing.
         """
-        if not len(self.online) and not len(self.demonstrations):
+        if not len(self.online) and not self._offline:
             return "transitions"
-        if self.demonstrations_only and _is_emptied(self.demonstrations):
+        if self.demonstrations_only and not self._offline and _is_emptied(self.demonstrations):
             return "demonstrations"
         if self.goals is not None and _is_emptied(self.goals):
             return "demonstrations that succeed"
@@ -85,15 +95,15 @@ class SymmetricSampler:
         if what := self.waits_for:
             raise NothingToDraw(f"replay buffers: expected {what} to sample from, found none")
         batch = self._empty(n_steps, utd_ratio)
-        if self.demonstrations_only and not self.demonstrations.inserted:
+        if self.demonstrations_only and not self._offline and not self.demonstrations.inserted:
             raise ValueError("demonstrations: expected at least one to learn from, found none; record some")
         if self.demonstrations_only or not len(self.online):
-            self.demonstrations.sample_into(self.rng, batch, self.sampling)
-        elif not len(self.demonstrations):
+            self._sample_offline(batch)
+        elif not self._offline:
             self.online.sample_into(self.rng, batch, self.sampling)
         else:
             half = self.batch_size // 2
-            self.demonstrations.sample_into(self.rng, map_batch(lambda rows: rows[:, :, :half], batch), self.sampling)
+            self._sample_offline(map_batch(lambda rows: rows[:, :, :half], batch))
             self.online.sample_into(self.rng, map_batch(lambda rows: rows[:, :, half:], batch), self.sampling)
         if self.goals is not None:
             goals = self._empty_goals(n_steps, utd_ratio)
@@ -102,6 +112,29 @@ class SymmetricSampler:
             self.goals.sample_into(self.rng, goals)
             batch["goal"] = goals["next_observation"]
         return batch
+
+    @property
+    def _offline(self) -> list[Prior]:
+        """Demonstrations and prior data that something can be drawn from."""
+        return [prior for prior in (Prior(self.demonstrations, 1.0), *self.priors) if len(prior.buffer)]
+
+    def _sample_offline(self, batch: Batch) -> None:
+        """Fill all rows (n_steps, utd_ratio, rows, ...) from demonstrations and prior data, by their weights.
+
+        The borders between them are rounded with one random number, so that each gets its share on the average.
+        """
+        sources = self._offline or [Prior(self.demonstrations, 1.0)]
+        rows = batch["reward"].shape[2]
+        ends = [rows]
+        if len(sources) > 1:
+            shares = np.cumsum([source.weight for source in sources])
+            ends = [int(end) for end in np.floor(rows * shares[:-1] / shares[-1] + self.rng.random())] + ends
+        start = 0
+        for source, end in zip(sources, ends, strict=True):
+            if end > start:
+                part = map_batch(partial(_columns, start=start, end=end), batch)
+                source.buffer.sample_into(self.rng, part, self.sampling)
+            start = end
 
     def empty(self, n_steps: int, utd_ratio: int) -> Batch:
         """A batch like those of `sample` with anything in it."""
@@ -118,6 +151,10 @@ class SymmetricSampler:
     def _empty_goals(self, n_steps: int, utd_ratio: int) -> Batch:
         shape = (n_steps, utd_ratio, self.batch_size - self.batch_size // 2)
         return empty_batch(self.online.spec, shape, empty=self._memory.empty)
+
+
+def _columns(rows: NDArray[Any], start: int, end: int) -> NDArray[Any]:
+    return rows[:, :, start:end]
 
 
 def _is_emptied(buffer: ReplayBuffer) -> bool:
@@ -140,7 +177,12 @@ def sampling_of(config: LearningConfig) -> Sampling:
 
 
 def make_sampler(
-    config: LearningConfig, online: ReplayBuffer, demonstrations: ReplayBuffer, goals: ReplayBuffer | None, seed: int
+    config: LearningConfig,
+    online: ReplayBuffer,
+    demonstrations: ReplayBuffer,
+    goals: ReplayBuffer | None,
+    seed: int,
+    priors: Sequence[Prior] = (),
 ) -> SymmetricSampler:
     """The sampler for the algorithm of a configuration.
 
@@ -150,6 +192,7 @@ def make_sampler(
         demonstrations: of the same specification.
         goals: transitions that ended in success, where the algorithm wants them.
         seed: of the sampling.
+        priors: what other runs have stored, of the same specification, with weights.
 
     Raises:
         ValueError: its batches cannot fit into the memory of this machine.
@@ -169,4 +212,5 @@ def make_sampler(
         sampling_of(config),
         demonstrations_only=config.agent == "bc",
         goals=goals,
+        priors=priors,
     )

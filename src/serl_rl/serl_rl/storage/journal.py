@@ -312,6 +312,15 @@ def journal_spec(path: Path) -> TransitionSpec:
     raise problem
 
 
+def journal_id(path: Path) -> str:
+    """The id of a journal, which no other one has; empty for one that was begun before there were ids.
+
+    Raises:
+        JournalError: its first segment cannot be read, or there is none.
+    """
+    return str(read_spec_header(_segment_path(path, 0), _KIND).about.get("journal", ""))
+
+
 def _about(journal: str, index: int, previous_end: int) -> dict[str, Any]:
     return {"journal": journal, "index": index, "previous_end": previous_end}
 

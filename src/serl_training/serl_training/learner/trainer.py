@@ -11,7 +11,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from serl_rl.encoders.encoder import Encoder
 from serl_rl.imported.initial import with_initial
 from serl_rl.ingest import Ingest, Mark, Totals
 from serl_rl.replay.buffer import NothingToDraw, ReplayBuffer
+from serl_rl.replay.prior import PriorRun, mount_priors
 from serl_rl.replay.sampler import make_sampler
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage import tensors
@@ -91,6 +92,7 @@ class Trainer:
         publish: Callable[[PublishedPolicy], None],
         report: Callable[[int, dict[str, float]], None],
         save_failed: Callable[[str], None] = _log_failure,
+        priors: Sequence[PriorRun] = (),
     ) -> None:
         """Open a run directory, new or old; an old one goes on from its newest checkpoint and its journal.
 
@@ -103,12 +105,15 @@ class Trainer:
             pace: how training keeps step with the data.
             publish: takes each new policy, in the training thread.
             report: takes env steps and named numbers, in the training thread.
+            priors: other runs whose transitions are drawn beside demonstrations; `agent: bc` takes of them only what a
+                person did.
             save_failed: told why a checkpoint could not be saved, or "" when one was saved, in the training thread.
 
         Raises:
             JournalError: the journal is damaged, foreign, in use by another learner, or lacks something that the newest
                 checkpoint was trained on.
             CheckpointError: no checkpoint can be read although there are some.
+            PriorError: another run cannot be mounted, or is no longer what this one has mounted before.
             TrainingError: the networks do not fit into the memory, the settings do not fit the machine or the task, or
                 the weights to begin with are not those of the networks.
         """
@@ -141,12 +146,13 @@ class Trainer:
         checkpoint.remove_incomplete(self._checkpoints)  # the journal is locked: nobody else saves here
         goals = make_buffer(config.vice.goal_capacity) if config.agent == "vice" else None
         self.ingest = Ingest(spec, self._journal, online, demonstrations, goals)
-        self._sampler = make_sampler(config, online, demonstrations, goals, seed)
         self._version = 0
         self._schedule = UpdateSchedule(config, pace)
         self._saved = 0  # updates
         self._waits_for = ""
         try:
+            mounted = mount_priors(priors, spec, run_dir, make_buffer, shown_only=config.agent == "bc")
+            self._sampler = make_sampler(config, online, demonstrations, goals, seed, mounted)
             self._restore(restored)
         except BaseException:
             self._journal.close()
@@ -295,10 +301,16 @@ class Trainer:
             "learner/updates": float(self._schedule.updates),
             "learner/online_size": float(len(self.ingest.online)),
             "learner/demo_size": float(len(self.ingest.demonstrations)),
+            **self._prior_sizes(),
             "learner/env_steps": float(totals.env_steps),
             "learner/discarded": float(totals.discarded),
         }
         self._report(totals.env_steps, values)
+
+    def _prior_sizes(self) -> dict[str, float]:
+        """Transitions of other runs that can be drawn; nothing where none is mounted."""
+        priors = self._sampler.priors
+        return {"learner/prior_size": float(sum(len(prior.buffer) for prior in priors))} if priors else {}
 
     # Checkpoints
 
