@@ -204,7 +204,7 @@ def mount_priors(
 class _LeftOut(NamedTuple):
     """Transitions that nothing should be learned from."""
 
-    count: int
+    transitions: int
 
 
 def _examine(path: Path, spec: TransitionSpec, end: Position | None) -> Extent:
@@ -224,7 +224,7 @@ def _examine(path: Path, spec: TransitionSpec, end: Position | None) -> Extent:
     for position, entry in _entries(path, spec, end):
         reached = position
         if isinstance(entry, _LeftOut):
-            left_out += entry.count
+            left_out += entry.transitions
         elif isinstance(entry, Chunk):
             actor = (entry.actor_id, entry.demonstration)
             pieces += following.get(actor) != (entry.episode, entry.first_step)
