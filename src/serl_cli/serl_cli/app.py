@@ -60,6 +60,7 @@ _add("Learning", "train", train.train)
 _add("Learning", "eval", evaluate.evaluate)
 _add("Learning", "record", record.record)
 _add("Learning", "replay", record.replay)
+_add("Learning", "sweep", bench.sweep)
 _add("Learning", "repair", repair.repair)
 _add("Learning", "convert", record.convert)
 app.add_typer(

@@ -263,3 +263,34 @@ bench.command(_KEYS, **documented(_measure))(_measure)
 bench.command("suite", **documented(_suite))(_suite)
 bench.command("metaworld", **documented(_metaworld))(_metaworld)
 experiment.command("interventions", **documented(_interventions))(_interventions)
+
+
+def sweep(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="YAML file: tasks, seeds, parameters; see config/sweeps.")
+    ],
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=0, max=1000, help="Trials at once, at most; 0: one for each two cores.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Default: sweeps/NAME below the runs.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the trials, and what has become of them.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Run again what failed.")] = False,
+    report_only: _ReportOnly = False,
+) -> None:
+    """Train with many settings, seeds and tasks, and compare: one table and one figure.
+
+    Each trial is a ./serl train in a ROS domain and a folder of its own. Whatever ends the command, the same command
+    goes on: finished trials are kept, begun ones are resumed. One that fails is a row and a reason.
+
+    Examples:
+        ./serl sweep config/sweeps/demonstrations.yaml --dry-run
+        ./serl sweep config/sweeps/demonstrations.yaml --jobs 2
+        ./serl sweep config/sweeps/demonstrations.yaml --report-only
+    """
+    from serl_cli.sweep import command
+
+    if redo and (dry_run or report_only):
+        raise UsageError("--redo runs trials: leave out --dry-run and --report-only")
+    command.sweep(file, jobs=jobs, folder=out, dry_run=dry_run, redo=redo, report_only=report_only)

@@ -94,6 +94,7 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
             "run_dir": "runs/launch",
             "graph_id": "",
             "seed": 0,
+            "prior": "",
         },
         "/actor": {
             "task": "pick_cube_vision",
@@ -253,7 +254,7 @@ def test_a_learner_alone_is_told_whether_cameras_are_simulated(
 
 def test_a_text_that_looks_like_a_number_stays_a_text(environment: dict[str, str]) -> None:
     found = parameters(plan(SIM, environment, task="1", learning="2.5", run_dir="3", seed="4"))
-    texts = {"task": "1", "learning": "2.5", "run_dir": "3", "graph_id": ""}
+    texts = {"task": "1", "learning": "2.5", "run_dir": "3", "graph_id": "", "prior": ""}
     assert found["/learner"] == {**texts, "simulated": True, "seed": 4}
 
 

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``serl sweep`` does."""
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from serl_launch.errors import CommandError
+
+from serl_cli.sweep.folder import SweepFolder
+from serl_cli.sweep.report import write_report
+from serl_cli.sweep.run_trials import describe, run_sweep
+from serl_cli.sweep.settings import Trial, read_sweep
+from serl_launch import runs
+
+_CORES_OF_A_TRIAL = 2  # an arm that is simulated, and its learner
+
+
+def sweep(
+    file: Path, *, jobs: int, folder: Path | None, dry_run: bool = False, redo: bool = False, report_only: bool = False
+) -> None:
+    """Run what is missing of a sweep, and report.
+
+    Args:
+        file: that says what the trials are.
+        jobs: trials at once; 0: one for each two cores of this machine.
+        folder: where the sweep is kept; None: sweeps/NAME below the runs.
+        dry_run: list the trials, and run none.
+        redo: run again what failed.
+        report_only: report of what there is, and run none.
+
+    Raises:
+        UsageError, ConfigError: the file cannot be used.
+        CommandError: the folder cannot be used, there is nothing to report, or no trial has a result.
+        Interrupted: a person pressed Ctrl-C.
+    """
+    console = Console()
+    found = read_sweep(file)
+    kept = SweepFolder(folder or runs.runs_root() / "sweeps" / found.name)
+    if dry_run:
+        for line in kept.changes(found):
+            console.print(f"the file has changed since: {line}", style="yellow", highlight=False, markup=False)
+        for trial in found.trials:
+            console.print(f"{trial.name}: {_state(kept, trial)}", highlight=False, markup=False)
+        return
+    if report_only and not kept.is_there():
+        raise CommandError(f"{kept.path} is no sweep that has begun: run it without --report-only first")
+    if not report_only:
+        cores = os.cpu_count() or 1
+        run_sweep(found, kept, console, jobs=jobs or max(1, cores // _CORES_OF_A_TRIAL), redo=redo)
+    write_report(found, kept, console)
+    if all(kept.result(trial) is None for trial in found.trials):
+        raise CommandError(f"no trial of {kept.path} has a result; why is in table.md and output/ there")
+
+
+def _state(kept: SweepFolder, trial: Trial) -> str:
+    if failure := kept.failure(trial):
+        return f"failed: {failure}"
+    if kept.result(trial) is not None:
+        return describe(kept, trial, "")
+    return "begun" if kept.run(trial).config_file.is_file() else "to be run"
