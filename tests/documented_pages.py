@@ -240,6 +240,12 @@ def _load_driver(file: Path) -> None:
     make_device(driver.device, load_robot(driver.robot), driver.settings, str(file))
 
 
+def _load_sweep(file: Path) -> None:
+    from serl_cli.sweep.settings import read_sweep
+
+    read_sweep(file)
+
+
 _LOADERS: dict[str, Callable[[Path], None]] = {
     "tasks": _load_task,
     "robots": _load_robot,
@@ -248,6 +254,7 @@ _LOADERS: dict[str, Callable[[Path], None]] = {
     "encoders": _load_recipe,
     "cameras": _load_camera,
     "drivers": _load_driver,
+    "sweeps": _load_sweep,
 }
 
 

@@ -143,7 +143,7 @@ def curves(sweep: Sweep, folder: SweepFolder, console: Console) -> dict[str, dic
 
 
 def _curve(series: Sequence[tuple[Any, Any]]) -> Curve:
-    """From where on every trial has an evaluation."""
+    """The curve of some trials, beginning where each of them has an evaluation."""
     first = max(steps[0] for steps, _ in series)
     last = max(steps[-1] for steps, _ in series)
     grid = sorted({first + (last - first) * index / _POINTS for index in range(_POINTS + 1)})

@@ -70,7 +70,7 @@ class SweepFile:
 
 @config(kw_only=True)
 class _Range:
-    """From where a number is drawn, both ends included; a whole one where both ends are."""
+    """The least and the largest number that is drawn; a whole one where both are."""
 
     min: int | float
     max: int | float
@@ -105,7 +105,7 @@ class Trial:
         return {**asdict(self), "values": dict(self.values), "options": dict(self.options)}
 
     def arguments(self) -> list[str]:
-        """Of `./serl train`, for a new run."""
+        """Words behind `./serl` that train it in a new run."""
         merged = {**self.options, **{key: value for key, value in self.values.items() if key in OPTIONS}}
         words = ["train", self.task, "--name", self.name, "--seed", str(self.seed), "--no-report"]
         for key, value in merged.items():
