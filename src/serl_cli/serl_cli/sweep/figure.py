@@ -4,20 +4,18 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from serl_launch.errors import CommandError
 
-if TYPE_CHECKING:
-    from serl_cli.sweep.report import Curve
+from serl_cli.sweep.statistics import Curve
 
 _PANEL = (5.6, 3.2)  # [inch]
 _RESOLUTION = 110  # [dpi]
 
 
-def draw(path: Path, curves: Mapping[str, Mapping[str, "Curve"]]) -> None:
+def draw(path: Path, curves: Mapping[str, Mapping[str, Curve]]) -> None:
     """Draw success over env steps: interquartile means over trials, with their bootstrap intervals.
 
     Args:

@@ -17,7 +17,7 @@ from serl_training.learner.run_log import RunLogError, read_metrics
 
 from serl_cli.sweep.folder import SweepFolder
 from serl_cli.sweep.settings import Sweep, Trial
-from serl_cli.sweep.statistics import Estimate, estimate, held
+from serl_cli.sweep.statistics import Curve, estimate, held
 
 TABLE, ROWS, TRIALS, FIGURE = "table.md", "rows.csv", "trials.json", "success.png"
 ALL = "all tasks"
@@ -50,14 +50,6 @@ class Row:
     steps: float | None  # median env steps to the goal, of those
     seconds: float | None  # median wall time of the finished trials
     failed: int
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Success over env steps: points (M,) and the interquartile means over trials with their intervals."""
-
-    env_steps: Sequence[float]
-    success: Sequence[Estimate]
 
 
 def write_report(sweep: Sweep, folder: SweepFolder, console: Console) -> None:

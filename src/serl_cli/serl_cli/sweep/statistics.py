@@ -7,6 +7,7 @@ interval comes from drawing runs anew, for each task by itself.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,14 @@ class Estimate(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Success over env steps: points (M,) and the interquartile means over trials with their intervals."""
+
+    env_steps: Sequence[float]
+    success: Sequence[Estimate]
 
 
 def interquartile_mean(scores: ArrayLike) -> NDArray[np.float64]:
