@@ -275,6 +275,7 @@ SETTINGS = [
     "sac.actor_lr.x=1",
     "sac.hidden_sizes=[1000000000]",
     "replay_capacity=1000000000000000",
+    "replay_capacity=20 parsecs",
     "a" * 100_000 + "=1",
     ".".join("a" * 2000) + "=1",
     "\x1b[2J=1",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from serl_rl.capacity import Capacity
 from serl_rl.devices import DeviceError, Devices, divisors
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -30,7 +31,6 @@ Pooling = Literal["spatial_embeddings", "spatial_softmax", "average"]
 Width = Annotated[int, Field(ge=1, le=4096)]
 LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=0, le=10**7)]
-Capacity = Annotated[int, Field(ge=1, le=10**8)]
 
 MAX_CHUNK = 64
 """Most actions that are chosen at once."""
@@ -367,7 +367,9 @@ class LearningConfig:
     updates_before_acting: Count = 0
     """Updates on the demonstrations alone, once they are complete; the policy acts after these."""
     replay_capacity: Capacity = 200_000
-    demonstration_capacity: Capacity = 50_000
+    """Transitions of own experience that are kept for learning, the newest ones; or the bytes that these may take, as
+    they are stored, with a unit: 500MB, 20GB. See docs/replay.md."""
+    demonstration_capacity: Annotated[int, Field(ge=1, le=10**8)] = 50_000
     """Transitions."""
 
     @model_validator(mode="after")
@@ -376,6 +378,15 @@ class LearningConfig:
             raise ValueError(
                 "agent: vice compares demonstrations with own experience; expected updates_before_acting 0 and "
                 f"training_starts of 1 or more, found {self.updates_before_acting} and {self.training_starts}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bytes_are_known(self) -> Self:
+        if isinstance(self.replay_capacity, str) and self.vision.storage == "jpeg":
+            raise ValueError(
+                "replay_capacity: expected a number of transitions with vision.storage: jpeg, whose pictures differ in "
+                f"size, found {self.replay_capacity}"
             )
         return self
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from serl_rl.agent import Agent
 from serl_rl.backends import create_agent, make_policy
+from serl_rl.capacity import transitions_of
 from serl_rl.config import LearningConfig
 from serl_rl.policy.acting_policy import ActingPolicy
 from serl_rl.policy.snapshot import PolicySnapshot
@@ -70,7 +71,7 @@ class InProcessLearner:
         self.agent: Agent = create_agent(seed, perception.spec, config, perception.weights)
         self.totals = LearnerTotals()
         self._config, self._encoder = config, perception.weights
-        self._online = ReplayBuffer(perception.spec, config.replay_capacity)
+        self._online = ReplayBuffer(perception.spec, transitions_of(config.replay_capacity, perception.spec))
         self._shown = ReplayBuffer(perception.spec, config.demonstration_capacity)
         self._sampler = make_sampler(config, self._online, self._shown, None, seed)
         self._trained = 0

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from serl_rl.agent import Agent
 from serl_rl.backends import create_agent
+from serl_rl.capacity import transitions_of
 from serl_rl.checkpoint import CheckpointError
 from serl_rl.config import LearningConfig
 from serl_rl.encoders.encoder import Encoder
@@ -123,7 +124,8 @@ class Trainer:
         make_buffer = partial(
             ReplayBuffer, spec, storage=config.vision.storage, jpeg_quality=config.vision.jpeg_quality
         )
-        online, demonstrations = make_buffer(config.replay_capacity), make_buffer(config.demonstration_capacity)
+        online = make_buffer(transitions_of(config.replay_capacity, spec))
+        demonstrations = make_buffer(config.demonstration_capacity)
         self._make_agent = partial(create_agent, spec=spec, config=config, encoder=encoder)
         try:
             with telling_of_memory():
