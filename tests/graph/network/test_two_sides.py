@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole graph on two hosts, by the launch files' `side`: an arm that holds while it hears nothing of its learner."""
+"""The whole graph on two hosts, by the launch files' `side`: an arm holds while it hears nothing of its learner."""
 
 from __future__ import annotations
 
