@@ -72,6 +72,7 @@ OPTIONAL = {
     "piper_sdk",
     "pyarrow",
     "pyrealsense2",
+    "ray",
     "rerun",
     "rosbags",
     "ruckig",

@@ -275,6 +275,15 @@ def sweep(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Default: sweeps/NAME below the runs.")
     ] = None,
+    ray: Annotated[
+        str,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Run the trials by Ray (./serl setup ray): HOST:PORT of a cluster's head, auto for the cluster that "
+            "this machine belongs to, or local.",
+        ),
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the trials, and what has become of them.")] = False,
     redo: Annotated[bool, typer.Option("--redo", help="Run again what failed.")] = False,
     report_only: _ReportOnly = False,
@@ -293,4 +302,4 @@ def sweep(
 
     if redo and (dry_run or report_only):
         raise UsageError("--redo runs trials: leave out --dry-run and --report-only")
-    command.sweep(file, jobs=jobs, folder=out, dry_run=dry_run, redo=redo, report_only=report_only)
+    command.sweep(file, jobs=jobs, folder=out, ray=ray, dry_run=dry_run, redo=redo, report_only=report_only)

@@ -10,14 +10,21 @@ from serl_launch.errors import CommandError
 from serl_cli.sweep.folder import SweepFolder
 from serl_cli.sweep.report import write_report
 from serl_cli.sweep.run_trials import describe, run_sweep
-from serl_cli.sweep.settings import Trial, read_sweep
+from serl_cli.sweep.settings import Sweep, Trial, read_sweep
 from serl_launch import runs
 
 _CORES_OF_A_TRIAL = 2  # an arm that is simulated, and its learner
 
 
 def sweep(
-    file: Path, *, jobs: int, folder: Path | None, dry_run: bool = False, redo: bool = False, report_only: bool = False
+    file: Path,
+    *,
+    jobs: int,
+    folder: Path | None,
+    ray: str = "",
+    dry_run: bool = False,
+    redo: bool = False,
+    report_only: bool = False,
 ) -> None:
     """Run what is missing of a sweep, and report.
 
@@ -25,6 +32,7 @@ def sweep(
         file: that says what the trials are.
         jobs: trials at once; 0: one for each two cores of this machine.
         folder: where the sweep is kept; None: sweeps/NAME below the runs.
+        ray: address of a Ray cluster whose machines run the trials, or `local`; empty: this process does.
         dry_run: list the trials, and run none.
         redo: run again what failed.
         report_only: report of what there is, and run none.
@@ -46,11 +54,30 @@ def sweep(
     if report_only and not kept.is_there():
         raise CommandError(f"{kept.path} is no sweep that has begun: run it without --report-only first")
     if not report_only:
-        cores = os.cpu_count() or 1
-        run_sweep(found, kept, console, jobs=jobs or max(1, cores // _CORES_OF_A_TRIAL), redo=redo)
+        if ray:
+            _run_by_ray(found, kept, console, ray, jobs, redo=redo)
+        else:
+            cores = os.cpu_count() or 1
+            run_sweep(found, kept, console, jobs=jobs or max(1, cores // _CORES_OF_A_TRIAL), redo=redo)
     write_report(found, kept, console)
     if all(kept.result(trial) is None for trial in found.trials):
         raise CommandError(f"no trial of {kept.path} has a result; why is in table.md and output/ there")
+
+
+def _run_by_ray(found: Sweep, kept: SweepFolder, console: Console, address: str, jobs: int, *, redo: bool) -> None:
+    from serl_cli.sweep.ray_pool import RayPool
+
+    kept = SweepFolder(kept.path.resolve())  # other machines have other working folders
+    with kept.opened(found):
+        pass  # refuses what it has to before there is a Ray
+    pool = RayPool(address, kept.path, jobs)
+    console.print(
+        f"Ray at {pool.address}, {pool.cores} cores: it listens on all interfaces of its machines, and whoever has its "
+        "token can run programs there",
+        highlight=False,
+        markup=False,
+    )
+    run_sweep(found, kept, console, jobs=min(jobs or pool.jobs, pool.jobs), redo=redo, executor=pool)
 
 
 def _state(kept: SweepFolder, trial: Trial) -> str:

@@ -30,6 +30,10 @@ Command = Callable[[Sequence[str]], Sequence[str]]
 """From arguments of `./serl` to the program and its arguments."""
 
 
+class TrialLostError(Exception):
+    """An executor cannot run a trial to its end; says why."""
+
+
 class _Stopped(Exception):
     """The sweep is stopped."""
 
@@ -124,7 +128,8 @@ def run_sweep(
         jobs: how many run at once, at most.
         redo: run again what failed.
         runner: of single trials; None: by `./serl`.
-        executor: takes the trials, as one of a cluster; None: threads of this process, which watch processes.
+        executor: takes the trials, as one of a cluster; is shut down at the end, and raises `TrialLostError` for what
+            it cannot run. None: threads of this process, which watch processes.
 
     Raises:
         CommandError: the folder cannot be used, or another process runs this sweep.
@@ -192,7 +197,11 @@ def _run(
             ended, _ = wait(running, timeout=_LOOK, return_when=FIRST_COMPLETED)
             for future in ended:
                 trial, done = running.pop(future), done + 1
-                failure = future.result()
+                try:
+                    failure = future.result()
+                except TrialLostError as error:
+                    failure = str(error)
+                    folder.write_failure(trial, failure)
                 console.print(
                     f"[{done}/{len(missing)}] {trial.name}: {describe(folder, trial, failure)}; "
                     f"{_clock(started, done, len(missing))}",

@@ -4,17 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
+from emulated_train import FILE, QUIET, eventually, processes_with, start, starts, sweep_script, written
 from serl_cli.sweep.folder import SweepFolder
 from serl_cli.sweep.report import ALL, ROWS, TABLE, TRIALS, rows, write_report
 from serl_cli.sweep.run_trials import LOST_TRIES, TrialRunner, run_sweep
@@ -22,74 +17,6 @@ from serl_cli.sweep.settings import Sweep, read_sweep
 from serl_cli.sweep.statistics import estimate, held, interquartile_mean
 from serl_config.schema import ConfigError
 from serl_launch.errors import CommandError, UsageError
-
-FILE = """
-name: few
-tasks: [pick_cube]
-seeds: 2
-train: {max_steps: 100}
-parameters:
-  utd_ratio: [1, 2]
-"""
-QUIET = Console(quiet=True)
-
-TRAIN = """
-import json, os, sys
-from pathlib import Path
-words = sys.argv[1:]
-resumed = "--resume" in words
-name = words[words.index("--resume" if resumed else "--name") + 1]
-run = Path(os.environ["SERL_RUNS"]) / name
-run.mkdir(exist_ok=True)
-for file in ("config.yaml", "learning.yaml"):
-    (run / file).write_text("{}")
-with (run / "starts").open("a") as starts:
-    starts.write(("resume" if resumed else "new") + os.environ.get("ROS_DOMAIN_ID", " free") + "\\n")
-what = os.environ.get("TRIAL_DOES", "")
-if what == "fail" and name.endswith("seed-1"):
-    sys.exit("serl: error: no arm")
-if what == "die" and not resumed or what == "die always":
-    os.kill(os.getpid(), 9)
-if what == "wait":
-    import time
-    time.sleep(120)
-rate = 1.0 if "ratio-2" in name else 0.5
-result = {"success": rate == 1.0, "success_rate": rate, "env_steps": 100, "env_steps_to_goal": 80, "wall_seconds": 3.0}
-(run / "result.json").write_text(json.dumps(result))
-(run / "metrics.csv").write_text(
-    "wall_time,env_steps,node,name,value\\n1.0,50,actor,eval/success_rate,0.25\\n"
-    f"2.0,100,actor,eval/success_rate,{rate}\\n"
-)
-sys.exit(0 if rate == 1.0 else 1)
-"""
-
-
-@pytest.fixture
-def sweep(tmp_path: Path) -> Sweep:
-    return read_sweep(written(tmp_path, FILE))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> SweepFolder:
-    return SweepFolder(tmp_path / "kept")
-
-
-@pytest.fixture
-def runner(folder: SweepFolder) -> TrialRunner:
-    def command(arguments: Sequence[str]) -> list[str]:
-        return [sys.executable, "-c", TRAIN, *arguments]
-
-    return TrialRunner(folder, command)
-
-
-def written(folder: Path, text: str) -> Path:
-    path = folder / "file.yaml"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def starts(folder: SweepFolder, name: str) -> list[str]:
-    return (folder.path / name / "starts").read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def go(sweep: Sweep, folder: SweepFolder, runner: TrialRunner, *, redo: bool = False) -> None:
@@ -181,30 +108,11 @@ def test_one_that_is_killed_goes_on_and_one_that_always_is_has_failed(
     assert all(f"killed {LOST_TRIES} times" in other.failure(trial) for trial in sweep.trials)
 
 
-_SWEEP = """
-import sys
-from pathlib import Path
-from rich.console import Console
-from serl_cli.sweep.folder import SweepFolder
-from serl_cli.sweep.run_trials import TrialRunner, run_sweep
-from serl_cli.sweep.settings import read_sweep
-from serl_launch.errors import Interrupted
-folder = SweepFolder(Path(sys.argv[2]))
-runner = TrialRunner(folder, lambda arguments: [sys.executable, "-c", sys.argv[3], *arguments])
-try:
-    run_sweep(read_sweep(Path(sys.argv[1])), folder, Console(quiet=True), jobs=2, runner=runner)
-except Interrupted as error:
-    print(error)
-"""
-
-
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
 def test_an_end_at_any_moment_leaves_no_process_and_the_next_call_goes_on(
     sweep: Sweep, folder: SweepFolder, runner: TrialRunner, tmp_path: Path, by: signal.Signals
 ) -> None:
-    command = [sys.executable, "-c", _SWEEP, str(tmp_path / "file.yaml"), str(folder.path), TRAIN]
-    environment = {**os.environ, "TRIAL_DOES": "wait"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    process = start(sweep_script(tmp_path, folder), TRIAL_DOES="wait")
     begun = [folder.path / trial.name / "starts" for trial in sweep.trials[:2]]
     eventually(lambda: all(path.exists() for path in begun), "two trials run")
     with pytest.raises(CommandError, match="another process runs the sweep"):
@@ -215,26 +123,6 @@ def test_an_end_at_any_moment_leaves_no_process_and_the_next_call_goes_on(
     eventually(lambda: not processes_with(str(folder.path)), "nothing of the trials is left")
     go(sweep, folder, runner)
     assert [starts(folder, trial.name)[-1] for trial in sweep.trials] == ["resume free"] * 2 + ["new free"] * 2
-
-
-def eventually(holds: object, what: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():  # type: ignore[operator]
-        assert time.monotonic() < deadline, f"expected within {seconds:.0f} s: {what}"
-        time.sleep(0.05)
-
-
-def processes_with(text: str) -> list[int]:
-    """Processes whose runs are in a folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            variables = entry.read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        if f"SERL_RUNS={text}" in variables:
-            found.append(int(entry.parent.name))
-    return found
 
 
 def test_a_file_that_has_grown_has_new_trials_and_one_that_has_changed_is_refused(
