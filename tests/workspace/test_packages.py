@@ -62,6 +62,7 @@ OPTIONAL = {
     "agentlace",
     "av",
     "can",
+    "cryptography",
     "draccus",
     "franky",
     "google_crc32c",
@@ -82,6 +83,7 @@ OPTIONAL = {
     "torchvision",
     "trossen_arm",
     "wandb",
+    "zenoh",
     "zmq",
     "zstandard",
 }

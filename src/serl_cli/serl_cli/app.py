@@ -28,12 +28,12 @@ from serl_cli.commands import (
     record,
     repair,
     reward,
-    stop,
     teleop,
     train,
 )
 from serl_cli.commands.foreign import checkpoints, config, policy
 from serl_cli.commands.help import documented
+from serl_cli.commands.safety import security, stop
 
 PROGRAM = "serl"
 _NO_CHOICE = re.compile(r"'(?P<value>[^']*)' is not one of (?P<choices>'.*')")
@@ -87,6 +87,7 @@ _add("The ROS graph", "doctor", repair.doctor)
 _add("Safety", "estop", stop.estop)
 _add("Safety", "reset-estop", stop.reset_estop)
 _add("Safety", "driver", stop.driver)
+app.add_typer(security.security, name="security", rich_help_panel="Safety", **documented(security.security_overview))
 
 
 def _print_version(wanted: bool) -> None:

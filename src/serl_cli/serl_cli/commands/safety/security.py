@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``serl security``: the keys of a run on two machines."""
+
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from serl_config.text import printable
+
+security = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
+
+
+@security.callback()
+def security_overview() -> None:
+    """Keys with which the two machines of a run know each other.
+
+    Examples:
+        ./serl security init keys --learner learner.example
+        ./serl security check keys
+    """
+
+
+@security.command("init")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder for the keys.")] = Path("keys"),
+    learner: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Name or address at which the robot's machine reaches the learner's; may be given several times. "
+            "Default: this machine's name.",
+        ),
+    ] = None,
+    days: Annotated[int, typer.Option(help="Days for which the keys hold, at most 3650.")] = 365,
+) -> None:
+    """Make the keys of a run: an authority of its own, and one key and certificate for each machine.
+
+    DIR/robot goes to the robot's machine and DIR/learner to the learner's, each by a way that you trust and nowhere
+    else: whoever holds one of them is that side. DIR/authority.key makes more of them and stays here. No file is
+    written over.
+
+    Examples:
+        ./serl security init keys --learner learner.example --learner 192.168.1.20
+    """
+    from serl_link.keys import make_keys
+
+    names = learner or [socket.gethostname()]
+    robot, served = make_keys(folder, names, days=days)
+    at = printable(names[0])
+    typer.echo(f"{printable(robot)}: for the robot's machine, with link:={at}:7447 link_keys:=ITS_FOLDER side:=robot")
+    typer.echo(
+        f"{printable(served)}: for the learner's, the same with side:=learner; it is known as {', '.join(names)}"
+    )
+    typer.echo(f"{printable(folder / 'authority.key')}: makes more keys of this run; it stays here")
+
+
+@security.command("check")
+def check(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a run's keys, or that of one machine.")
+    ] = Path("keys"),
+) -> None:
+    """Say whose keys these are, until when they hold, and with whom they let talk.
+
+    The exit status is 1 if they cannot be used.
+
+    Examples:
+        ./serl security check keys
+        ./serl security check keys/robot
+    """
+    from serl_link.keys import CERTIFICATE, SIDES, KeysError, inspect_keys
+
+    folders = [folder] if (folder / CERTIFICATE).exists() else [folder / side for side in SIDES]
+    wrong = 0
+    for each in folders:
+        try:
+            keys = inspect_keys(each)
+        except KeysError as error:
+            wrong += 1
+            typer.echo(printable(error))
+            continue
+        days = round((keys.ends - datetime.now(UTC)) / timedelta(days=1))
+        does = f"serves as {', '.join(keys.names)}" if keys.side == "learner" else "connects"
+        other = "a robot" if keys.side == "learner" else "a learner"
+        typer.echo(
+            f"{printable(each)}: the {keys.side}'s side, {does}; until {keys.ends:%Y-%m-%d} ({days} days); talks with "
+            f"{other} whose keys are of the authority {printable(keys.issuer)} ({keys.authority}), and with nobody else"
+        )
+    if wrong:
+        raise typer.Exit(1)
