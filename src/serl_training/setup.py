@@ -17,6 +17,7 @@ setup(
         "console_scripts": [
             "actor = serl_ros.console:serl_training.actor_node",
             "agentlace_gateway = serl_ros.console:serl_training.agentlace_gateway_node",
+            "fleet = serl_ros.console:serl_training.fleet_node",
             "learner = serl_ros.console:serl_training.learner_node",
             "raw_recorder = serl_ros.console:serl_training.raw_recorder_node",
             "reward = serl_ros.console:serl_training.reward_node",

@@ -6,3 +6,6 @@ LARGEST_COUNT = 2**31 - 1
 
 MOST_CONFIRMATIONS = 100
 """Further evaluations that a training may have to pass, at most; the action `train` refuses more."""
+
+MOST_ACTORS = 100
+"""Arms of one fleet that a command starts."""

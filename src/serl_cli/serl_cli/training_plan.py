@@ -28,12 +28,12 @@ from serl_training.link.contract import check_imported, transition_spec
 from serl_training.reward.reward_frames import check_source, frame_source
 
 from serl_cli.names import check_task
-from serl_cli.ranges import LARGEST_COUNT, MOST_CONFIRMATIONS
+from serl_cli.ranges import LARGEST_COUNT, MOST_ACTORS, MOST_CONFIRMATIONS
 from serl_tasks import get_task
 
 # What may change when a run is continued; the rest is in the data already.
 CHANGEABLE = frozenset(
-    {"max_steps", "goal", "confirm", "eval_every", "eval_episodes", "rtf", "viewer", "teleop", "wandb"}
+    {"max_steps", "goal", "confirm", "eval_every", "eval_episodes", "rtf", "viewer", "teleop", "wandb", "actors"}
 )
 _DEEPEST_KEY = 8
 DEFAULT_IMPROVE = "proposals"
@@ -71,6 +71,7 @@ class TrainingPlan:
     init_from: str = ""  # KIND:PATH of the weights that its agent began with; empty: none
     prior: tuple[str, ...] = ()  # RUN:WEIGHT of the runs whose data are drawn beside demonstrations
     policy_fingerprint: str = ""  # of its files, when the run was begun
+    actors: int = Field(default=1, ge=1, le=MOST_ACTORS)  # simulated arms that collect for one learner at once
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -139,6 +140,35 @@ def check_arms(task: str, *, teleop: str = "scripted", hardware: str = "simulate
         if given:
             raise UsageError(
                 f"{option} is for one arm, and {task} has two: leave it out; the scripted person leads both"
+            )
+
+
+def check_actors(plan: TrainingPlan, *, page: bool = False) -> None:
+    """Refuses what is for one arm where several collect.
+
+    Args:
+        plan: says how many.
+        page: whether the operator's console is served.
+
+    Raises:
+        UsageError: says which option is for one arm, and what to do.
+    """
+    if plan.actors == 1:
+        return
+    for option, given in (
+        (f"--with {plan.partner}", bool(plan.partner)),
+        ("--demo-file", bool(plan.demo_file)),
+        (f"--teleop {plan.teleop}", plan.teleop not in ("scripted", "none")),
+        (f"--hardware {plan.hardware}", plan.hardware != "simulated"),
+        (f"--reward {plan.reward}", plan.reward == "human"),
+        ("--viewer", plan.viewer),
+        ("--console", page),
+        (f"--learning {ACT}", is_act(plan)),
+    ):
+        if given:
+            raise UsageError(
+                f"{option} is for one arm, and --actors {plan.actors} starts several simulated ones: leave one of the "
+                "two out; real arms are joined by ./serl launch fleet_arm.launch.xml"
             )
 
 

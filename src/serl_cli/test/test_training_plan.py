@@ -236,6 +236,30 @@ def test_what_is_for_one_arm_is_refused_for_two(options: dict[str, Any], message
         training_plan.check_arms("lift_bar", **options)
 
 
+@pytest.mark.parametrize(
+    ("change", "page", "shown"),
+    [
+        ({"partner": "relocate_backward"}, False, "--with relocate_backward"),
+        ({"demo_file": "demos.serl"}, False, "--demo-file"),
+        ({"teleop": "spacemouse"}, False, "--teleop spacemouse"),
+        ({"hardware": "emulated"}, False, "--hardware emulated"),
+        ({"reward": "human"}, False, "--reward human"),
+        ({"viewer": True}, False, "--viewer"),
+        ({}, True, "--console"),
+        ({"learning": "act"}, False, "--learning act"),
+    ],
+)
+def test_what_is_for_one_arm_is_refused_for_a_fleet(change: dict[str, Any], page: bool, shown: str) -> None:
+    training_plan.check_actors(replace(PLAN, **change), page=page)
+    training_plan.check_actors(replace(PLAN, actors=2))
+    with pytest.raises(UsageError, match=f"^{shown} is for one arm, and --actors 2 "):
+        training_plan.check_actors(replace(PLAN, actors=2, **change), page=page)
+
+
+def test_a_run_goes_on_with_another_number_of_arms() -> None:
+    assert training_plan.continued(PLAN, replace(PLAN, actors=4), {"actors"}).actors == 4
+
+
 def test_a_policy_for_each_arm_is_refused_where_there_is_one_arm() -> None:
     values = training_plan.resolve_learning("rlpd_state", ["policies=per_arm"])
     training_plan.check_policies(replace(PLAN, task="lift_bar"), values)

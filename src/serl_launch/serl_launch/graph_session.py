@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LAUNCH_FILE = "sim.launch.xml"
 ARM_LAUNCH_FILE = "real.launch.xml"
+FLEET_LAUNCH_FILE = "fleet.launch.xml"
 START_TIMEOUT = 60.0  # [s] until a node offers what it is there for
 LOG_LINES = 12  # of a process, shown when it fails
 CRASHES = 4  # of one process within CRASH_WINDOW, after which respawning it is no use
@@ -323,9 +324,10 @@ def simulated(
     viewer: bool,
     run_dir: Path,
     log_dir: Path,
+    actors: int = 1,
     **arguments: str,
 ) -> GraphSession:
-    """The graph on a simulated world.
+    """The graph on a simulated world, or that of several arms, each in a world of its own.
 
     Args:
         console: gets what nodes log as errors.
@@ -336,6 +338,7 @@ def simulated(
         viewer: whether MuJoCo's window opens.
         run_dir: of the learner.
         log_dir: gets the logs of the processes.
+        actors: how many arms there are. Several serve `train` together, by the node `fleet`.
         arguments: of the launch file, beyond these.
 
     Raises:
@@ -344,8 +347,11 @@ def simulated(
     from serl_launch.worlds import world_arguments
 
     own = {**world_arguments(task, viewer=viewer), "real_time_factor": f"{rtf:g}", **arguments}
+    launch_file = LAUNCH_FILE if actors == 1 else FLEET_LAUNCH_FILE
+    if actors > 1:
+        own["actors"] = str(actors)
     return _learning_graph(
-        LAUNCH_FILE, console, name=name, task=task, seed=seed, run_dir=run_dir, log_dir=log_dir, arguments=own
+        launch_file, console, name=name, task=task, seed=seed, run_dir=run_dir, log_dir=log_dir, arguments=own
     )
 
 

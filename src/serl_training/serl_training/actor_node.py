@@ -191,7 +191,7 @@ class ActorNode(Node):
             self, "rewind_seconds", 3.0, "What a rewind takes back of the running episode [s].", range=(0.01, 600.0)
         )
         self._person = GraphPerson(self, math.ceil(rewind / self._task.control_period - 1e-9))
-        self._jobs = JobServer(self, self._diagnostics, self._graph_id, finished=self._finished)
+        self._jobs = JobServer(self, self._diagnostics, self._graph_id, finished=self._finished, task=self._task.name)
         self._jobs.serve(Train, "train", self._train)
         self._jobs.serve(Evaluate, "evaluate", self._evaluate)
         self._jobs.serve(Record, "record", self._record)
@@ -388,7 +388,15 @@ class ActorNode(Node):
             return
         backlog = self._learner.backlog
         level = WARN if backlog > self._max_backlog // 2 else OK
-        self._diagnostics.set("learner", level, "connected", policy_lag=self._learner.lag, backlog=backlog)
+        self._diagnostics.set(
+            "learner",
+            level,
+            "connected",
+            policy_lag=self._learner.lag,
+            backlog=backlog,
+            session=self._learner.session,
+            acknowledged=self._learner.acknowledged,
+        )
 
     def mind(self, component: str, concern: str) -> None:
         """See `JobHost`: set its status on `/diagnostics`."""
@@ -400,6 +408,8 @@ class ActorNode(Node):
         request = handle.request
         _check_rate("train: success_goal", request.success_goal)
         if self._partners:
+            if request.eval_episodes < 1:
+                raise ValueError("train: expected at least 1 episode of an evaluation, found 0")
             return self._pair.train(request)
         goal = train_goal(request)
         if request.demonstration_file:
@@ -427,7 +437,12 @@ class ActorNode(Node):
             return self._pair.evaluate(request)
         feedback = evaluate_feedback(self._jobs.feedback)
         self._learner.connect()
-        return evaluate_result(self._actor.evaluate(request.episodes, request.seed, request.stop_below, feedback))
+        if request.settled_at:
+            self._learner.settle(request.settled_at)
+        result = self._actor.evaluate(
+            request.episodes, request.seed, request.stop_below, feedback, first=request.first, part=request.part
+        )
+        return evaluate_result(result)
 
     def _record(self, handle: ServerGoalHandle) -> Record.Result:
         request = handle.request

@@ -123,7 +123,7 @@ class InProcessLearner:
     def throttle(self) -> None:
         """It is never behind."""
 
-    def settle(self) -> None:
+    def settle(self, env_steps: int = 0) -> None:
         """It is settled."""
 
     def flush(self) -> None:

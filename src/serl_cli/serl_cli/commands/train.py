@@ -21,7 +21,7 @@ from serl_cli.commands.options import (
     complete_run,
     complete_task,
 )
-from serl_cli.ranges import LARGEST_COUNT, MOST_CONFIRMATIONS
+from serl_cli.ranges import LARGEST_COUNT, MOST_ACTORS, MOST_CONFIRMATIONS
 
 _GOAL, _START = "When it ends", "How it starts"
 
@@ -94,8 +94,8 @@ def train(
         str,
         typer.Option(
             metavar="RUN",
-            help="Continue this run; only --max-steps, --goal, --confirm, --eval-*, --rtf, --teleop, --viewer and "
-            "--wandb may change.",
+            help="Continue this run; only --max-steps, --goal, --confirm, --eval-*, --rtf, --teleop, --viewer, "
+            "--actors and --wandb may change.",
             autocompletion=complete_run,
             rich_help_panel=_START,
         ),
@@ -166,6 +166,14 @@ def train(
     ] = None,
     mapping: MappingOption = None,
     hardware: HardwareOption = "simulated",
+    actors: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=MOST_ACTORS,
+            help="Simulated arms that collect for one learner at once, each in a world of its own.",
+        ),
+    ] = 1,
     wandb: Annotated[
         str,
         typer.Option(
@@ -197,10 +205,11 @@ def train(
         ./serl train pick_cube --prior runs/monday --prior runs/tuesday:0.5
         ./serl train relocate_forward --with relocate_backward
         ./serl train pick_cube --robot so101 --hardware emulated
+        ./serl train pick_cube --actors 4 --rtf 4
     """
     from serl_cli.names import on_robot
     from serl_cli.prior_runs import named_priors
-    from serl_cli.training_plan import TrainingPlan, check_person, is_act
+    from serl_cli.training_plan import TrainingPlan, check_actors, check_person, is_act
     from serl_cli.work import train_policy
     from serl_cli.work.act import trained_run
 
@@ -232,6 +241,7 @@ def train(
         init_from=init_from,
         prior=named_priors(prior or ()),
         mapping=str(mapping.absolute()) if mapping else "",
+        actors=actors,
     )
     given = {parameter for parameter in context.params if _was_given(context, parameter)}
     if "person" in given and not resume:
@@ -241,6 +251,7 @@ def train(
             raise UsageError("--name and --resume exclude each other: a continued run keeps its name")
         reached = train_policy.resume(resume, plan, given, report, page=console)
     elif is_act(plan):
+        check_actors(plan, page=console)
         if plan.prior:
             raise UsageError("--prior is for learning by trial: --learning act learns from demonstrations alone")
         reached = trained_run.start(plan, name, given, report)

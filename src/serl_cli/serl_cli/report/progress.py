@@ -15,7 +15,7 @@ from rich.text import Text
 
 LINE_PERIOD = 10.0  # [s] between plain lines while nothing special happens
 WINDOW = 20  # episodes over which training success is averaged
-_AUTONOMY = "autonomy/"
+_AUTONOMY, _RATE = "autonomy/", "train/env_steps_per_s"
 REFRESH_RATE = 4  # [Hz]; the display shares two cores with the learning
 
 
@@ -40,16 +40,20 @@ class TrainingStatus:
         self.env_steps = 0
         self.evaluations: list[tuple[int, float]] = []  # (env steps, success rate)
         self.values: dict[str, float] = {}
+        self._rates: dict[str, float] = {}  # of each arm
         self._episodes = {name: deque[float](maxlen=WINDOW) for name in ("train/success",)}
         self.started = time.monotonic() if now is None else now
 
-    def update_metrics(self, env_steps: int, values: Mapping[str, float]) -> None:
-        """Takes a message of the `metrics` topic."""
+    def update_metrics(self, env_steps: int, values: Mapping[str, float], node: str = "") -> None:
+        """Takes a message that `node` has sent on the `metrics` topic; rates of several arms are added."""
         self.env_steps = max(self.env_steps, env_steps)
         if any(name.startswith(_AUTONOMY) for name in values):  # what is missing there is not known any more
             self.values = {name: value for name, value in self.values.items() if not name.startswith(_AUTONOMY)}
         self._helped |= values.get("train/intervention_rate", 0.0) > 0.0
         self.values.update(values)
+        if _RATE in values:
+            self._rates[node] = values[_RATE]
+            self.values[_RATE] = sum(self._rates.values())
         for name in self._episodes.keys() & values.keys():
             self._episodes[name].append(values[name])
             self.values[name] = sum(self._episodes[name]) / len(self._episodes[name])
@@ -68,7 +72,7 @@ class TrainingStatus:
 
     def time_left(self) -> float | None:
         """Time to `max_env_steps` at the present rate [s]; None while there is no rate. The goal may hold earlier."""
-        rate = self.values.get("train/env_steps_per_s", 0.0)
+        rate = self.values.get(_RATE, 0.0)
         if not rate > 0:
             return None
         return max(0, self.max_env_steps - self.env_steps) / rate
@@ -86,7 +90,7 @@ class TrainingStatus:
             ("interventions", self._show("autonomy/led_steps", ".0%")),
             ("episode length", self._show("autonomy/episode_length", ".0f", " steps")),
             *([("untouched", self._untouched()), ("return of help", self._return_of_help())] if self._helped else []),
-            ("env steps/s", self._show("train/env_steps_per_s", ".0f")),
+            ("env steps/s", self._show(_RATE, ".0f")),
             ("updates/s", self._show("learner/updates_per_s", ".0f")),
             ("critic loss", self._show("learner/critic_loss", ".3g")),
             ("actor loss", self._show("learner/actor_loss", ".3g")),

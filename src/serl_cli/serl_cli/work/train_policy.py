@@ -26,6 +26,7 @@ from serl_cli.report.wandb_sink import following
 from serl_cli.run_config import check_unchanged, members, read_run_config, task_changes, write_run_config
 from serl_cli.training_plan import (
     TrainingPlan,
+    check_actors,
     check_arms,
     check_hardware,
     check_initial,
@@ -66,6 +67,7 @@ def start(plan: TrainingPlan, name: str, report: bool, *, page: bool = False) ->
     check_task(plan.task)
     check_partner(plan)
     check_arms(plan.task, teleop=plan.teleop, hardware=plan.hardware, page=page)
+    check_actors(plan, page=page)
     plan = check_hardware(plan)
     check_teleop(plan.teleop, plan.rtf)
     person_settings(plan.person)
@@ -114,6 +116,7 @@ def resume(reference: str, wanted: TrainingPlan, given: set[str], report: bool, 
     plan = continued(before.plan, wanted, given)
     check_partner(plan)
     check_arms(plan.task, teleop=plan.teleop, hardware=plan.hardware, page=page)
+    check_actors(plan, page=page)
     check_teleop(plan.teleop, plan.rtf)
     check_unchanged(run, plan)
     check_policy_unchanged(plan)
@@ -232,6 +235,7 @@ def _graph(run: Run, plan: TrainingPlan, console: Console) -> GraphSession:
         viewer=plan.viewer,
         run_dir=run.path,
         log_dir=run.log_dir,
+        actors=plan.actors,
         partner=plan.partner,
         **common,
     )
@@ -259,7 +263,7 @@ def _send_goal(graph: GraphSession, plan: TrainingPlan, console: Console, *, hel
     from serl_interfaces.action import Train
 
     status = TrainingStatus(plan.max_steps, plan.goal, helped=helped)
-    graph.on_metrics(lambda _node, env_steps, values: status.update_metrics(env_steps, values))
+    graph.on_metrics(lambda node, env_steps, values: status.update_metrics(env_steps, values, node))
     goal = Train.Goal(
         demonstrations=plan.demos,
         demonstration_file=plan.demo_file,
@@ -284,7 +288,7 @@ def _send_goal(graph: GraphSession, plan: TrainingPlan, console: Console, *, hel
             Train,
             "train",
             goal,
-            executable="actor",
+            executable="actor" if plan.actors == 1 else "fleet",
             on_feedback=lambda feedback: status.update_feedback(feedback.stage, feedback.env_steps, feedback.waiting),
             tick=tick,
         )

@@ -166,3 +166,11 @@ def test_the_live_display_draws_the_status() -> None:
 )
 def test_durations_read_like_a_clock(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_several_arms_are_as_fast_together_as_each_of_them_was_last() -> None:
+    status = TrainingStatus(1000, 0.95)
+    for node, rate in (("arm_0/actor", 10.0), ("arm_1/actor", 7.0), ("arm_0/actor", 20.0)):
+        status.update_metrics(100, {"train/env_steps_per_s": rate, "train/success": 0.0}, node)
+    assert "env steps/s 27," in status.line()
+    assert status.time_left() == pytest.approx(900 / 27)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`$(eval ...)`, kept to comparisons of constants: nothing in a launch file can run code."""
+"""`$(eval ...)`, kept to comparisons of constants and sums of integers: nothing in a launch file can run code."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 class ExpressionError(ValueError):
-    """An expression that is not a comparison of constants, or that compares what cannot be compared."""
+    """An expression that is no comparison of constants and no sum of integers, or compares what cannot be."""
 
 
 def compare(expression: str) -> Constant:
-    """Value of a Python expression made of constants, comparisons, `and`, `or`, `not`, `in (...)`.
+    """Value of a Python expression made of constants, comparisons, `and`, `or`, `not`, `in (...)`, sums of integers.
 
-    Raises ExpressionError for everything else: names, calls, attributes, arithmetic.
+    Raises ExpressionError for everything else: names, calls, attributes, other arithmetic.
     """
     if len(expression) > LENGTH_LIMIT:
         raise ExpressionError(f"expected an expression of at most {LENGTH_LIMIT} characters, found {len(expression)}")
@@ -54,6 +54,8 @@ def _value(node: ast.expr, expression: str) -> Constant | tuple[Constant, ...]:
             return not _value(operand, expression)
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
             return -number
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _sum(left, right, expression)
         case ast.BoolOp(op=op, values=values):
             # `and` and `or` give one of their operands, as in Python.
             result = _value(values[0], expression)
@@ -68,8 +70,16 @@ def _value(node: ast.expr, expression: str) -> Constant | tuple[Constant, ...]:
             return tuple(_constant(element, expression) for element in elements)
     raise ExpressionError(
         f'"{ast.unparse(node)}" in "{expression}" is not a comparison of constants; text needs quotes, and names, calls'
-        " and arithmetic are not supported"
+        " and other arithmetic than sums of integers are not supported"
     )
+
+
+def _sum(left: ast.expr, right: ast.expr, expression: str) -> int:
+    """The sum of two integers: that is how a file that includes itself counts."""
+    first, second = _constant(left, expression), _constant(right, expression)
+    if type(first) is int and type(second) is int:
+        return first + second
+    raise ExpressionError(f'"{expression}" adds {first!r} and {second!r}, expected integers')
 
 
 def _constant(node: ast.expr, expression: str) -> Constant:

@@ -97,6 +97,7 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
             "prior": "",
         },
         "/actor": {
+            "actor_id": "actor_0",
             "task": "pick_cube_vision",
             "partner": "",
             "learning": "",

@@ -186,6 +186,7 @@ def test_substitution_errors_say_what_to_do(text: str, message: str) -> None:
         ("$(eval \"'$(var word)' in ('pick', 'place')\")", True),
         ("$(eval \"not ('a' != 'a' or 1 >= 2) and True\")", True),
         ("$(eval '-1 < 0')", True),
+        ("$(eval '1 + 2 + 3 == 6')", True),
     ],
 )
 def test_condition(text: str, value: bool) -> None:
@@ -209,7 +210,9 @@ def test_everything_else_is_no_condition(text: str) -> None:
         "__import__('os').system('true')",
         "open('/etc/passwd')",
         "pi",
-        "1 + 1",
+        "1 - 1",
+        "'a' + 'b'",
+        "1 + True",
         "2 ** 999999999",
         "(1).real",
         "[x for x in (1, 2)]",

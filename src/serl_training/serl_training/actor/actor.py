@@ -140,7 +140,7 @@ class Actor:
             next_evaluation = self._learner.totals.env_steps
         while True:
             env_steps = self._learner.totals.env_steps
-            if env_steps >= next_evaluation:
+            if goal.eval_episodes and env_steps >= next_evaluation:
                 feedback("evaluation", env_steps, rate)
                 self._learner.settle()  # what reaches the goal is what the run is left with
                 for seed in goal.evaluation_seeds(env_steps):
@@ -160,7 +160,14 @@ class Actor:
             self.train_episode(exploring, goal.seed)
 
     def evaluate(
-        self, episodes: int, seed: int, stop_below: float, feedback: Callable[[int, int], None]
+        self,
+        episodes: int,
+        seed: int,
+        stop_below: float,
+        feedback: Callable[[int, int], None],
+        *,
+        first: int = 0,
+        part: bool = False,
     ) -> EvaluationResult:
         """Run the deterministic policy of this moment on start states of its own.
 
@@ -169,6 +176,8 @@ class Actor:
             seed: of the start states.
             stop_below: stop once this success rate cannot be reached any more; 0 never stops.
             feedback: takes episodes done and successes.
+            first: number of the first episode in the row of starts that the seed gives: others run those before it.
+            part: it is a part of an evaluation, which is reported by whoever joins the parts.
 
         Raises:
             Cancelled: the host said so.
@@ -178,7 +187,7 @@ class Actor:
         discarded = self.discarded[EpisodeMode.EVALUATION]
         lengths: list[int] = []
         done = 0
-        for start_seed in islice(episode_seeds(seed, "evaluation"), episodes):
+        for start_seed in islice(episode_seeds(seed, "evaluation"), first, first + episodes):
             summary = self.evaluate_episode(greedy, start_seed)
             done += 1
             if summary.success:
@@ -195,17 +204,8 @@ class Actor:
             complete=done == episodes,
             discarded=self.discarded[EpisodeMode.EVALUATION] - discarded,
         )
-        self._host.report(
-            self._learner.totals.env_steps,
-            {
-                "eval/success_rate": result.rate,
-                "eval/interval_low": result.interval[0],
-                "eval/interval_high": result.interval[1],
-                "eval/mean_length": result.mean_length,
-                "eval/episodes": float(done),
-                "eval/discarded": float(result.discarded),
-            },
-        )
+        if not part:
+            self._host.report(self._learner.totals.env_steps, result.numbers())
         return result
 
     def record(

@@ -43,7 +43,9 @@ class _Job:
 class JobServer:
     """Serves actions whose goals are done one at a time; what is asked for meanwhile is refused."""
 
-    def __init__(self, node: Node, diagnostics: Diagnostics, graph_id: str, finished: Callable[[], None]) -> None:
+    def __init__(
+        self, node: Node, diagnostics: Diagnostics, graph_id: str, finished: Callable[[], None], task: str = ""
+    ) -> None:
         """Serve nothing yet.
 
         Args:
@@ -51,8 +53,10 @@ class JobServer:
             diagnostics: of the node, which get a status `job`.
             graph_id: of the graph; goals for another one are refused. Empty: takes all.
             finished: called after each job, however it ended.
+            task: that is learned; goals for another one are refused. Empty: takes all.
         """
         self._node, self._diagnostics, self._graph_id, self._finished = node, diagnostics, graph_id, finished
+        self._task = task
         self._stop = threading.Event()
         self._servers: list[GuardedActionServer] = []
         self._waiting: _Job | None = None
@@ -82,7 +86,7 @@ class JobServer:
             action,
             name,
             execute_callback=lambda _goal: action.Result(),
-            goal_callback=lambda goal: self._admit(name, getattr(goal, "graph_id", "")),
+            goal_callback=lambda goal: self._admit(name, getattr(goal, "graph_id", ""), getattr(goal, "task", "")),
             handle_accepted_callback=accepted,
             cancel_callback=lambda _goal: CancelResponse.ACCEPT,
             result_timeout=_RESULT_TIMEOUT,
@@ -130,9 +134,13 @@ class JobServer:
         if self._feedback_message is not None:
             self._feedback_message.waiting, self._feedback_time = what, 0.0
 
-    def _admit(self, name: str, graph_id: str) -> GoalResponse:
+    def _admit(self, name: str, graph_id: str, task: str) -> GoalResponse:
         if not belong_together(graph_id, self._graph_id):
             text = f"{name}: refused, the goal is for {mismatch(graph_id, self._graph_id)}"
+            log(self._node, LOG_WARN, text, throttle=1.0)
+            return GoalResponse.REJECT
+        if task and self._task and task != self._task:
+            text = f"{name}: refused, the goal is for the task {printable(task, 80)!r}, this actor does {self._task!r}"
             log(self._node, LOG_WARN, text, throttle=1.0)
             return GoalResponse.REJECT
         if self._running is not None or self._waiting is not None:

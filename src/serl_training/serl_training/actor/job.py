@@ -61,13 +61,14 @@ class TrainGoal:
     max_env_steps: int
     eval_every: int
     eval_episodes: int
+    """0: none; whoever asks evaluates."""
     success_goal: float
     seed: int
     confirmations: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_env_steps < 1 or self.eval_every < 1 or self.eval_episodes < 1:
-            raise ValueError("train: max_env_steps, eval_every and eval_episodes must be at least 1")
+        if self.max_env_steps < 1 or self.eval_every < 1 or self.eval_episodes < 0:
+            raise ValueError("train: max_env_steps and eval_every must be at least 1, eval_episodes at least 0")
         if not 0.0 <= self.success_goal <= 1.0:
             raise ValueError(f"train: success_goal must be in [0, 1], found {self.success_goal}")
         if self.seed < 0:
@@ -115,6 +116,17 @@ class EvaluationResult:
     def rate(self) -> float:
         """Share of successful episodes."""
         return self.successes / max(1, self.episodes)
+
+    def numbers(self) -> dict[str, float]:
+        """What is reported of it, under the names of metrics."""
+        return {
+            "eval/success_rate": self.rate,
+            "eval/interval_low": self.interval[0],
+            "eval/interval_high": self.interval[1],
+            "eval/mean_length": self.mean_length,
+            "eval/episodes": float(self.episodes),
+            "eval/discarded": float(self.discarded),
+        }
 
 
 class RecordResult(NamedTuple):

@@ -18,11 +18,15 @@ class FixedPolicy:
         lag: always 0.
         backlog: always 0.
         totals: nothing is stored.
+        session: empty, as nothing is sent.
+        acknowledged: always 0.
     """
 
     policy_version = 1
     lag = 0
     backlog = 0
+    session = ""
+    acknowledged = 0
 
     def __init__(self, policy: ActingPolicy) -> None:
         """Act by `policy`."""
@@ -49,7 +53,7 @@ class FixedPolicy:
     def throttle(self) -> None:
         """Nobody is behind."""
 
-    def settle(self) -> None:
+    def settle(self, env_steps: int = 0) -> None:
         """The policy stays."""
 
     def flush(self) -> None:

@@ -161,11 +161,18 @@ class GraphLearnerLink:
             lambda: f"the learner to catch up (policy lag {self.lag}, {self.backlog} transitions not acknowledged)",
         )
 
-    def settle(self) -> None:
-        """Wait for the policy that stays until there are more env steps; not where one never does."""
+    def settle(self, env_steps: int = 0) -> None:
+        """Wait for the policy that stays until there are more env steps, than `env_steps` where others know of more.
+
+        Where none ever stays, nothing is waited for.
+        """
+
+        def stored() -> int:
+            return max(env_steps, self.totals.env_steps)
+
         self._wait(
-            lambda: not self._next_update_at or self.totals.env_steps < self._next_update_at,
-            lambda: f"the learner to be done with {self.totals.env_steps} env steps",
+            lambda: not self._next_update_at or stored() < self._next_update_at,
+            lambda: f"the learner to be done with {stored()} env steps",
         )
 
     def await_updates(self, count: int) -> None:

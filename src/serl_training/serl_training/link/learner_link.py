@@ -69,8 +69,11 @@ class LearnerLink(Protocol):
     def throttle(self) -> None:
         """Wait while the actor is too far ahead of the learner."""
 
-    def settle(self) -> None:
-        """Wait for the policy that stays until there are more env steps; not where one never does."""
+    def settle(self, env_steps: int = 0) -> None:
+        """Wait for the policy that stays until there are more env steps, than `env_steps` where others know of more.
+
+        Where none ever stays, nothing is waited for.
+        """
 
     def flush(self) -> None:
         """Wait until everything that was sent is acknowledged, which means: is on the learner's disk."""

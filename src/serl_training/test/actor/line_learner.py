@@ -78,7 +78,7 @@ class Memory:
     def throttle(self) -> None:
         """Never has to be waited for."""
 
-    def settle(self) -> None:
+    def settle(self, env_steps: int = 0) -> None:
         """Has learned everything already."""
 
     def await_updates(self, count: int) -> None:

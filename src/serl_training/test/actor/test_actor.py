@@ -114,7 +114,7 @@ def test_what_is_evaluated_has_learned_from_all_that_is_stored() -> None:
             super().send(chunk)
             self.settled = False
 
-        def settle(self) -> None:
+        def settle(self, env_steps: int = 0) -> None:
             self.settled = True
 
         @property
@@ -312,6 +312,29 @@ def test_discards_in_an_evaluation_are_counted() -> None:
     assert actor.evaluate(5, 0, 0.0, no_feedback).discarded == 0, "of this evaluation"
 
 
+def test_parts_of_an_evaluation_have_the_starts_of_the_whole_and_are_not_reported() -> None:
+    def starts(*parts: tuple[int, int]) -> list[int]:
+        env = Line()
+        actor, reports = make(env, Memory(good_after=0))
+        for first, count in parts:
+            actor.evaluate(count, 3, 0.0, no_feedback, first=first, part=len(parts) > 1)
+        assert bool(reports) == (len(parts) == 1)
+        return [seed for _, _, seed in env.episodes]
+
+    whole = starts((0, 5))
+    assert len(set(whole)) == 5
+    assert starts((3, 2), (0, 3)) == whole[3:] + whole[:3]
+
+
+def test_without_evaluations_training_ends_with_its_env_steps() -> None:
+    env = Line()
+    goal = TrainGoal(**{**GOAL.__dict__, "eval_episodes": 0, "max_env_steps": 130})
+    result = make(env, Memory(good_after=0))[0].train(goal, no_feedback)
+    assert not result.reached
+    assert 130 <= result.env_steps < 130 + HORIZON
+    assert EpisodeMode.EVALUATION not in {mode for mode, _, _ in env.episodes}
+
+
 def test_cancelling_leaves_the_job_at_the_next_step() -> None:
     actor, _ = make(Line(), Memory(good_after=10**9), check=cancel_after(25))
     with pytest.raises(Cancelled):
@@ -323,7 +346,7 @@ def test_cancelling_leaves_the_job_at_the_next_step() -> None:
     [
         {"max_env_steps": 0},
         {"eval_every": 0},
-        {"eval_episodes": 0},
+        {"eval_episodes": -1},
         {"success_goal": 1.5},
         {"seed": -1},
         {"confirmations": 101},

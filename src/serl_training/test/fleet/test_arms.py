@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who counts as an arm of a fleet, and what becomes of the goals that it was given."""
+
+from types import SimpleNamespace
+
+import pytest
+from action_msgs.msg import GoalStatus
+from rclpy.task import Future
+from serl_training.fleet import graph_remote_job
+from serl_training.fleet.graph_arms import arms_among
+from serl_training.fleet.graph_remote_job import ArmGone, RemoteJob
+
+SERVICES = (
+    "/train/_action/send_goal",  # the fleet's own
+    "/arm_0/train/_action/send_goal",
+    "/arm_0/evaluate/_action/send_goal",
+    "/arm_1/evaluate/_action/send_goal",  # has no actor that trains
+    "/lab/fleet/arms",  # another fleet
+    "/lab/train/_action/send_goal",
+    "/lab/arm_0/train/_action/send_goal",
+    "/lab/arm_7/train/_action/send_goal",
+    "/laboratory/train/_action/send_goal",
+)
+
+
+@pytest.mark.parametrize(
+    ("root", "arms"), [("/", {"arm_0", "laboratory"}), ("/lab/", {"arm_0", "arm_7"}), ("/la/", set())]
+)
+def test_arms_are_those_one_step_below_the_namespace_that_are_no_fleets(root, arms):
+    assert arms_among(SERVICES, root) == arms
+
+
+class Server:
+    """Both ends of an action: takes goals, and answers when a test says so."""
+
+    def __init__(self):
+        self.sent, self.asked, self.ids = [], [], set()
+
+    def send_goal_async(self, _goal, feedback, uuid):
+        self.feedback = feedback
+        self.ids.add(bytes(uuid.uuid))
+        self.sent.append(Future())
+        return self.sent[-1]
+
+    def get_result_async(self):
+        self.asked.append(Future())
+        return self.asked[-1]
+
+    def accept(self, accepted=True):
+        self.sent[-1].set_result(SimpleNamespace(accepted=accepted, get_result_async=self.get_result_async))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = SimpleNamespace(value=100.0)
+    monkeypatch.setattr(graph_remote_job.time, "monotonic", lambda: now.value)
+    return now
+
+
+def test_a_goal_is_sent_again_under_one_identifier_until_it_is_answered(clock):
+    server = Server()
+    job = RemoteJob(server, "goal")
+    clock.value += 2.5
+    assert job.poll() is None
+    assert (len(server.sent), len(server.ids)) == (2, 1)
+    server.accept()
+    assert job.poll() is None
+    server.asked[0].set_result(SimpleNamespace(status=GoalStatus.STATUS_SUCCEEDED, result="done"))
+    assert job.poll() == "done"
+
+
+def test_an_arm_that_never_answers_is_gone(clock):
+    job = RemoteJob(Server(), "goal")
+    clock.value += 10.5
+    with pytest.raises(ArmGone, match="has not answered for 10 s"):
+        job.poll()
+
+
+def test_an_arm_that_refuses_is_left_out(clock):
+    server = Server()
+    job = RemoteJob(server, "goal")
+    server.accept(accepted=False)
+    with pytest.raises(ArmGone, match="refused"):
+        job.poll()
+
+
+def test_an_actor_that_was_started_anew_does_not_know_its_goal(clock):
+    server = Server()
+    job = RemoteJob(server, "goal")
+    server.accept()
+    job.poll()
+    clock.value += 2.5  # without feedback: it is asked again
+    job.poll()
+    server.asked[-1].set_result(SimpleNamespace(status=GoalStatus.STATUS_UNKNOWN, result=None))
+    with pytest.raises(ArmGone, match="started anew"):
+        job.poll()
+
+
+def test_an_arm_is_gone_that_falls_silent_and_not_one_that_is_heard(clock):
+    server = Server()
+    job = RemoteJob(server, "goal")
+    server.accept()
+    job.poll()
+    for _ in range(5):
+        clock.value += 4.0
+        server.feedback(SimpleNamespace(feedback=SimpleNamespace(waiting="a person")))
+        assert job.poll() is None
+    assert job.waiting == "a person"
+    clock.value += 6.5
+    with pytest.raises(ArmGone, match="not been heard for 6 s"):
+        job.poll()
