@@ -165,6 +165,26 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.network.wan:wan_lost",
     ),
     Benchmark(
+        "fleet_lost",
+        "transitions that actors have said are acknowledged and that are not in the journal, after 30 kill -9 of "
+        "random actors of four and of their learner",
+        "transitions",
+        "less",
+        0,
+        "serl_bench.fleet.kills:fleet_lost",
+        by_default=False,
+    ),
+    Benchmark(
+        "fleet_speedup",
+        "pick_cube, state, in worlds of twice real time: time to at least 95 % of 20 evaluation episodes with four "
+        "arms over that with one, median seed",
+        "",
+        "less",
+        0.4,
+        "serl_bench.fleet.speedup:fleet_speedup",
+        by_default=False,
+    ),
+    Benchmark(
         "bitflip_detected",
         "20,000 flipped bits in journal, checkpoint and its manifest, demonstrations, policy, encoder, classifier and "
         "frames: detected by the reader, which names the file, or harmless",
