@@ -51,6 +51,20 @@ Capacity = Annotated[int | str, BeforeValidator(_capacity)]
 """A number of transitions, or a text with the bytes that they may take."""
 
 
+def _memory(value: Any) -> Any:
+    if isinstance(value, str):
+        if value != "all":
+            parse_bytes(value)
+        return value
+    raise ValueError(
+        f"expected all, or bytes with a unit, as 2GB or 500MB, found {json.dumps(value, default=str)[:80]}"
+    )
+
+
+Memory = Annotated[str, BeforeValidator(_memory)]
+"""A text with the bytes of memory that may be taken, or all."""
+
+
 def transition_bytes(spec: TransitionSpec) -> float:
     """Bytes of a stored transition, on the average: vectors twice, pictures and features once, nothing compressed."""
     numbers = spec.action_dim + 2 + 2 * sum(spec.observation[name].elements for name in spec.vector_names)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from serl_rl.capacity import Capacity
+from serl_rl.capacity import Capacity, Memory
 from serl_rl.devices import DeviceError, Devices, divisors
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -369,6 +369,9 @@ class LearningConfig:
     replay_capacity: Capacity = 200_000
     """Transitions of own experience that are kept for learning, the newest ones; or the bytes that these may take, as
     they are stored, with a unit: 500MB, 20GB. See docs/replay.md."""
+    replay_memory: Memory = "all"
+    """Memory for own experience and mounted runs, with a unit: 500MB, 2GB. The newest transitions are in it, older ones
+    are read from files in the run's folder. all: everything is in memory. See docs/replay.md."""
     demonstration_capacity: Annotated[int, Field(ge=1, le=10**8)] = 50_000
     """Transitions."""
 
@@ -383,6 +386,10 @@ class LearningConfig:
 
     @model_validator(mode="after")
     def _bytes_are_known(self) -> Self:
+        if self.replay_memory != "all" and self.vision.storage == "jpeg":
+            raise ValueError(
+                "replay_memory: expected vision.storage: raw where a part is on the disk, found jpeg; leave one out"
+            )
         if isinstance(self.replay_capacity, str) and self.vision.storage == "jpeg":
             raise ValueError(
                 "replay_capacity: expected a number of transitions with vision.storage: jpeg, whose pictures differ in "

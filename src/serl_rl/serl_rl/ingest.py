@@ -187,14 +187,16 @@ class Ingest:
                 raise DataError("tombstone.actor_id", f"{actor_id!r}, who sends it", f"{entry.actor_id!r}")
             if first_sequence + count <= expected:
                 return InsertResult(expected, 0)
+            if isinstance(entry, Chunk) and not entry.demonstration:
+                self.online.expect_room(len(entry))
             record = Record(actor_id, session_id, first_sequence, count, data)
             try:
                 self.journal.append(record)
+                stored = self._store(record, entry)
             except JournalLost as error:
                 self.lost = error
                 self.changed.notify_all()
                 raise
-            stored = self._store(record, entry)
             self.changed.notify_all()
             return InsertResult(expected + stored, stored)
 

@@ -2,22 +2,28 @@
 """A replay buffer that holds the newest transitions, stores every frame once and samples uniformly.
 
 Flat float vectors are kept twice, as observation and as next observation, because a contiguous gather is what makes
-sampling fast. Pictures and feature maps are kept once, in a `FrameRing`.
+sampling fast. Pictures and feature maps are kept once, in a `FrameRing`. Of a buffer with `Cold`, the older rows are
+read from files, and draws are the same.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serl_rl.replay.frames import FrameRing, FrameStore, RawFrames, take
+from serl_rl.capacity import transition_bytes
+from serl_rl.replay.columns import Columns, MemoryColumns, TieredColumns, Wanted
+from serl_rl.replay.frames import FrameRing, FrameStore, RawFrames
+from serl_rl.replay.tiered import Cold, TieredFrames, TieredRows, index_bytes
 from serl_rl.spec import ArraySpec
 from serl_rl.storage.chunk import Chunk, TransitionSpec
 
@@ -28,6 +34,9 @@ observation, next_observation: name -> (*B, *drawn_shape), by the specification'
 action (*B, A), reward (*B), mask (*B): as in a `Chunk`
 discount (*B), valid (*B, H), visited, name -> (*B, H, *drawn_shape): as `Sampling` asks for
 """
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,8 +132,15 @@ def batch_bytes(spec: TransitionSpec, sampling: Sampling = SINGLE) -> int:
     return count * sum(math.prod(spec.drawn_shape(name)) * entry.wire_dtype.itemsize for name, entry in entries)
 
 
-def _expect_memory(spec: TransitionSpec, capacity: int, storage: str) -> None:
+def _expect_memory(spec: TransitionSpec, capacity: int, storage: str, cold: Cold | None) -> None:
     """Raise ValueError unless so many transitions fit into the machine's memory."""
+    if cold is not None:
+        needed, memory = cold.hot * transition_bytes(spec) + capacity * index_bytes(spec), machine_memory()
+        if needed > memory:
+            raise ValueError(
+                f"replay_memory: expected at most the {memory / 1e9:.1f}GB of this machine, found {needed / 1e9:.1f}GB"
+            )
+        return
     each = 0
     for entry in spec.observation.values():
         if entry.kind != "image" or storage == "raw":
@@ -133,8 +149,8 @@ def _expect_memory(spec: TransitionSpec, capacity: int, storage: str) -> None:
     if capacity * each > memory:
         raise ValueError(
             f"capacity: expected at most {memory // each} transitions of {each / 1024:.0f} kB, which fill the memory "
-            f"of this machine, found {capacity}; lower replay_capacity or demonstration_capacity, or keep pictures as "
-            "JPEG (vision.storage: jpeg)"
+            f"of this machine, found {capacity}; lower replay_capacity or demonstration_capacity, keep a part on the "
+            "disk (replay_memory: 2GB), or pictures as JPEG (vision.storage: jpeg)"
         )
 
 
@@ -162,9 +178,10 @@ class ReplayBuffer:
             the buffer hold fewer, see `FrameRing`.
         storage: how pictures are kept. JPEG takes about a fifteenth of the memory, and time whenever they are drawn.
         jpeg_quality: 1 to 100.
+        cold: where the older transitions are, if not in memory; pictures are raw then.
 
     Raises:
-        ValueError: the capacity is not positive, or more than the machine has memory for.
+        ValueError: the capacity is not positive, or more than the machine has memory for, or JPEG was to be cold.
         DataError: JPEG cannot hold pictures with this number of channels.
     """
 
@@ -175,13 +192,21 @@ class ReplayBuffer:
         *,
         storage: Literal["raw", "jpeg"] = "raw",
         jpeg_quality: int = 95,
+        cold: Cold | None = None,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity: expected at least 1 transition, found {capacity}")
 
-        _expect_memory(spec, capacity, storage)
+        if cold is not None and storage != "raw":
+            raise ValueError(f"storage: expected raw for what is read from files, found {storage}")
+        _expect_memory(spec, capacity, storage, cold)
+        self._cold = cold
+        self._tiered: list[TieredRows] = []
 
         def store(entry: ArraySpec, rows: int) -> FrameStore:
+            if cold is not None:
+                views = entry.shape[0] if entry.kind == "features" else None
+                return TieredFrames(self._table(f"frames{len(self._tiered)}", entry, rows, views), entry)
             if storage == "jpeg" and entry.kind == "image":
                 from serl_rl.replay.jpeg_frames import JpegFrames  # OpenCV is loaded only where it is needed
 
@@ -193,15 +218,12 @@ class ReplayBuffer:
         self._mutex = threading.Lock()
         self._inserted = 0
         self._size = 0
-        self._scalars = {
-            "action": np.empty((capacity, spec.action_dim), np.float32),
-            "reward": np.empty(capacity, np.float32),
-            "mask": np.empty(capacity, np.float32),
-        }
-        self._vectors = {
-            side: {name: np.empty((capacity, *spec.observation[name].shape), np.float32) for name in spec.vector_names}
-            for side in ("observation", "next_observation")
-        }
+        self._columns: Columns
+        if cold is None:
+            self._columns = MemoryColumns(spec, capacity)
+        else:
+            row = ArraySpec((TieredColumns.row_size(spec),), "float32")
+            self._columns = TieredColumns(spec, capacity, self._table("rows", row, capacity))
         self._frames = FrameRing(spec, capacity, store) if spec.frame_names else None
         self._following = np.empty(capacity, np.int64)  # slot of the next transition of the episode, or _NONE
         self._origin = np.empty((capacity, 3), np.int64)  # number of the actor, episode, step
@@ -217,18 +239,36 @@ class ReplayBuffer:
     @property
     def nbytes(self) -> int:
         """Bytes that are allocated; the system gives those of arrays only when they are first written."""
-        tables: list[NDArray[Any]] = [self._following, self._origin, self._discarded, *self._scalars.values()]
-        for vectors in self._vectors.values():
-            tables += vectors.values()
-        return sum(table.nbytes for table in tables) + (0 if self._frames is None else self._frames.nbytes)
+        index = self._following.nbytes + self._origin.nbytes + self._discarded.nbytes
+        return index + self._columns.nbytes + (0 if self._frames is None else self._frames.nbytes)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are; None: nowhere, it is in memory."""
+        return None if self._cold is None else self._cold.folder
+
+    @property
+    def cold(self) -> int:
+        """Transitions whose action, reward and vectors are read from files."""
+        return min(self._tiered[0].cold, self._size) if self._tiered else 0
 
     @property
     def inserted(self) -> int:
         """Transitions ever inserted, those beyond the capacity of their own chunk not counted."""
         return self._inserted
 
+    def expect_room(self, count: int) -> None:
+        """Raise SegmentError if so many transitions cannot be added because the disk is full; only where it is used."""
+        if self._tiered:
+            with self._mutex:
+                for table in self._tiered:
+                    table.expect_room(2 * count + 1)  # a transition may need two frames
+
     def insert(self, chunk: Chunk) -> None:
-        """Add the transitions of a chunk, which must fit the spec, and forget the oldest ones beyond the capacity."""
+        """Add the transitions of a chunk, which must fit the spec, and forget the oldest ones beyond the capacity.
+
+        Raises SegmentLost where the disk has no room for them, and `expect_room` was not asked.
+        """
         chunk = chunk.skip(max(len(chunk) - self.capacity, 0))
         with self._mutex:
             self._insert(chunk)
@@ -236,11 +276,7 @@ class ReplayBuffer:
     def _insert(self, chunk: Chunk) -> None:
         n, before = len(chunk), self._inserted
         slots = np.arange(before, before + n) % self.capacity
-        for name, vectors in self._vectors["observation"].items():
-            vectors[slots] = chunk.observation[name][:-1]
-            self._vectors["next_observation"][name][slots] = chunk.observation[name][1:]
-        for name, column in self._scalars.items():
-            column[slots] = getattr(chunk, name)
+        self._columns.append(slots, chunk)
         self._origin[slots, 0] = self._actors.setdefault(chunk.actor_id, len(self._actors))
         self._origin[slots, 1] = chunk.episode
         self._origin[slots, 2] = chunk.first_step + np.arange(n)
@@ -351,34 +387,66 @@ class ReplayBuffer:
             slots[again] = rng.integers(oldest, self._inserted, void) % self.capacity
         return slots
 
+    def _table(self, name: str, row: ArraySpec, capacity: int, views: int | None = None) -> TieredRows:
+        assert self._cold is not None
+        table = TieredRows(self._cold, name, row.shape, row.wire_dtype.str, capacity, self._make_anew, views)
+        self._tiered.append(table)
+        return table
+
+    def _make_anew(self) -> None:
+        """Write the files that are missing or were changed, from what the journal says."""
+        assert self._cold is not None
+        missing = [(table, number) for table in self._tiered for number in table.missing()]
+        _log.warning("%s: %d files are missing or were changed; made anew", self._cold.folder, len(missing))
+        only = frozenset((table.name, number) for table, number in missing)
+        again = replace(self._cold, hot=2 * self._cold.block, only=only)
+        self._cold.refill(ReplayBuffer(self.spec, self.capacity, cold=again))
+        for table, number in missing:
+            table.map_again(number)
+
     def _gather(
         self, slots: NDArray[np.int64], batch: Batch, sampling: Sampling, rng: np.random.Generator | None
     ) -> Callable[[], None]:
         """Fill a batch; returns what may be done without the mutex."""
-        last = slots
-        behind: dict[str, NDArray[np.int64]] = {}  # whose next observations are drawn, by the name in the batch
-        if sampling == SINGLE:
-            take(self._scalars["action"], slots, batch["action"])
-            take(self._scalars["reward"], slots, batch["reward"])
-        else:
-            last, span = self._gather_spans(slots, batch, sampling)
+        of = {"first": slots, "last": slots, "acted": slots, "rewarded": slots}
+        rewards, factors = batch["reward"], None
+        behind = {"next_observation": "last"}  # whose next observations are drawn, by the name in the batch
+        if sampling != SINGLE:
+            span, valid = self._span(slots, sampling)
+            n_step = sampling.n_step or 1
+            of["last"], of["rewarded"] = span[..., n_step - 1], span[..., :n_step]
+            rewards = np.empty(of["rewarded"].shape, np.float32)
+            factors = valid[..., :n_step]
+            if sampling.n_step is not None:
+                batch["discount"][...] = np.power(sampling.discount, factors.sum(axis=-1))
+            if sampling.action_chunk is not None:
+                of["acted"] = span[..., : sampling.action_chunk]
+                batch["valid"][...] = valid[..., : sampling.action_chunk]
             if sampling.visited:
-                behind["visited"] = span[..., : sampling.action_chunk]
-        take(self._scalars["mask"], last, batch["mask"])
-        behind = {"next_observation": last} | behind
-        for name, vectors in self._vectors["observation"].items():
-            take(vectors, slots, batch["observation"][name])
-        for name, vectors in self._vectors["next_observation"].items():
-            for side, rows in behind.items():
-                take(vectors, rows, batch[side][name])
-        if self._frames is None:
-            return lambda: None
-        return self._frames.gather(slots, behind, batch, rng)
+                behind["visited"] = "acted"
+        wanted = [
+            Wanted(("action", ""), "acted", batch["action"]),
+            Wanted(("reward", ""), "rewarded", rewards),
+            Wanted(("mask", ""), "last", batch["mask"]),
+        ]
+        for name in self.spec.vector_names:
+            wanted.append(Wanted(("observation", name), "first", batch["observation"][name]))
+            wanted += [Wanted(("next_observation", name), which, batch[side][name]) for side, which in behind.items()]
+        remaining = [self._columns.gather(of, wanted)]
+        if self._frames is not None:
+            last = {side: of[which] for side, which in behind.items()}
+            remaining.append(self._frames.gather(slots, last, batch, rng))
 
-    def _gather_spans(
-        self, slots: NDArray[np.int64], batch: Batch, sampling: Sampling
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Fill in what comes from several transitions; returns the slots (*B) where samples end, and all (*B, span)."""
+        def finish() -> None:
+            for rest in remaining:
+                rest()
+            if factors is not None:
+                batch["reward"][...] = (rewards * factors) @ np.power(sampling.discount, np.arange(factors.shape[-1]))
+
+        return finish
+
+    def _span(self, slots: NDArray[np.int64], sampling: Sampling) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Slots (*B, span) from each one on, the last of an episode repeated; and (*B, span), 0 where it is."""
         span = np.repeat(slots[..., None], sampling.span, axis=-1)
         valid = np.ones(span.shape, np.float32)
         for step in range(1, sampling.span):
@@ -386,14 +454,4 @@ class ReplayBuffer:
             ended = (following == _NONE) | (valid[..., step - 1] == 0.0)
             span[..., step] = np.where(ended, span[..., step - 1], following)
             valid[..., step] = ~ended
-        if sampling.action_chunk is None:
-            take(self._scalars["action"], slots, batch["action"])
-        else:
-            take(self._scalars["action"], span[..., : sampling.action_chunk], batch["action"])
-            batch["valid"][...] = valid[..., : sampling.action_chunk]
-        n_step = sampling.n_step or 1
-        rewards = self._scalars["reward"][span[..., :n_step]] * valid[..., :n_step]
-        batch["reward"][...] = rewards @ np.power(sampling.discount, np.arange(n_step))
-        if sampling.n_step is not None:
-            batch["discount"][...] = np.power(sampling.discount, valid[..., :n_step].sum(axis=-1))
-        return span[..., n_step - 1], span
+        return span, valid

@@ -17,14 +17,17 @@ from serl_rl.spec import ArraySpec, TransitionSpec
 from serl_rl.storage.chunk import Chunk
 
 Request = tuple[NDArray[np.int64], NDArray[Any]]
-"""Indices (*B) of frames in a store, and where they shall be written (*B, *frame)."""
+"""Indices (*B) of frames of a store, and where they shall be written (*B, *frame)."""
 
 
 _SMALL_ROW = 1024  # [bytes] up to which one copy more costs less than a call for each contiguous part
 
 
 class FrameStore(Protocol):
-    """The frames of one observation entry; a row holds `views` of them: frame v of row r has index r * views + v."""
+    """The newest frames of one observation entry, in rows that are counted from the first one ever.
+
+    A row holds `views` frames: frame v of row r has the index r * views + v.
+    """
 
     views: int
 
@@ -33,7 +36,7 @@ class FrameStore(Protocol):
         """Bytes that are allocated."""
 
     def write(self, rows: NDArray[np.int64], frames: NDArray[Any]) -> None:
-        """Put frames (n, *entry) into rows (n,)."""
+        """Put frames (n, *entry) into rows (n,), which are the next ones."""
 
     def gather(self, requests: Sequence[Request]) -> Callable[[], None]:
         """Answer requests; what is left to do may be done while rows are written, and is returned."""
@@ -54,12 +57,12 @@ class RawFrames:
 
     def write(self, rows: NDArray[np.int64], frames: NDArray[Any]) -> None:
         """Put frames (n, *entry) into rows (n,)."""
-        self._rows[rows] = frames
+        self._rows[rows % len(self._rows)] = frames
 
     def gather(self, requests: Sequence[Request]) -> Callable[[], None]:
         """Answer requests, all at once."""
         for index, out in requests:
-            take(self._frames, index, out)
+            take(self._frames, index % len(self._frames), out)
         return _nothing
 
 
@@ -127,7 +130,7 @@ class FrameRing:
         n, history = len(chunk), chunk.history
         shared = history + 1 if continues and self._ends_with(chunk) else 0
         count = history + n + 1 - shared
-        rows = np.arange(self._written, self._written + count) % self._capacity
+        rows = np.arange(self._written, self._written + count)
         for name, store in self._stores.items():
             store.write(rows, chunk.observation[name][shared:])
         first = self._written - shared + history
@@ -172,7 +175,7 @@ class FrameRing:
                 out = batch[side][name]
                 channels = out.shape[-1] // self._stack
                 for place in range(self._stack):
-                    index = (rows - np.minimum(newest - place, history)) % self._capacity * store.views + view
+                    index = (rows - np.minimum(newest - place, history)) * store.views + view
                     requests.append((index, out[..., place * channels : (place + 1) * channels]))
             remaining.append(store.gather(requests))
 

@@ -58,7 +58,8 @@ class JpegFrames:
 
     def write(self, rows: NDArray[np.int64], frames: NDArray[np.uint8]) -> None:
         """Encode pictures (n, H, W, C) into rows (n)."""
-        for row, picture in zip(rows.tolist(), _threads().map(self._encode, frames), strict=True):
+        places = (rows % len(self._pictures)).tolist()
+        for row, picture in zip(places, _threads().map(self._encode, frames), strict=True):
             if self._pictures[row]:
                 self._bytes -= sys.getsizeof(self._pictures[row])
             self._bytes += sys.getsizeof(picture)
@@ -74,7 +75,7 @@ class JpegFrames:
     def gather(self, requests: Sequence[Request]) -> Callable[[], None]:
         """Look up pictures; what is returned decodes each of them once, into all the places where it is wanted."""
         places = [out[place] for index, out in requests for place in np.ndindex(index.shape)]
-        rows = np.concatenate([index.ravel() for index, _ in requests])
+        rows = np.concatenate([index.ravel() for index, _ in requests]) % len(self._pictures)
         wanted, counts = np.unique(rows, return_counts=True)
         order = np.argsort(rows, kind="stable").tolist()
         stops = np.cumsum(counts).tolist()

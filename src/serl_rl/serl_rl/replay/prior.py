@@ -7,11 +7,13 @@ The journals are read and never written to. Which of them a run has mounted, and
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from serl_config.files import FileError, read_text
 from serl_config.strict_json import parse_json
 from serl_config.text import printable
 
+from serl_rl.capacity import PIECE
 from serl_rl.replay.buffer import ReplayBuffer
 from serl_rl.spec import DataError, ImplausibleError, TransitionSpec
 from serl_rl.storage.chunk import Chunk, decode_chunk
@@ -28,7 +31,6 @@ from serl_rl.storage.tombstone import Tombstone, decode_tombstone, is_tombstone
 
 FILE = "prior.json"
 _JOURNAL = "journal"
-_PIECE = 32  # transitions that a piece of an episode takes in a buffer with frames, at least
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +52,11 @@ class PriorRun:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.weight:g}"
+
+    @property
+    def name(self) -> str:
+        """A name for files that come from this folder and no other."""
+        return f"prior-{hashlib.sha256(str(self.path).encode()).hexdigest()[:12]}"
 
 
 class Extent(NamedTuple):
@@ -162,7 +169,7 @@ def mount_priors(
     priors: Sequence[PriorRun],
     spec: TransitionSpec,
     run_dir: Path,
-    make_buffer: Callable[[int], ReplayBuffer],
+    make_buffer: Callable[[int, str, Callable[[ReplayBuffer], None]], ReplayBuffer],
     *,
     shown_only: bool = False,
 ) -> list[Prior]:
@@ -172,7 +179,8 @@ def mount_priors(
         priors: the runs.
         spec: of the transitions.
         run_dir: folder of the mounting run.
-        make_buffer: makes one for a number of transitions.
+        make_buffer: makes one for a number of transitions, a name among the runs, and what puts them into a buffer, at
+            any time again.
         shown_only: only what a person did in them: demonstrations and interventions.
 
     Raises:
@@ -181,24 +189,29 @@ def mount_priors(
     mounted = []
     extents = check_priors(priors, spec, run_dir)
     for prior, extent in zip(priors, extents, strict=True):
-        rows = extent.transitions + (_PIECE * extent.pieces if spec.frame_names else 0)
+        rows = extent.transitions + (PIECE * extent.pieces if spec.frame_names else 0)
+        fill = partial(_fill, prior.path, spec, extent.end, shown_only)
         try:
-            buffer = make_buffer(rows)
-        except ValueError as error:
+            buffer = make_buffer(rows, prior.name, fill)
+            fill(buffer)
+        except (ValueError, JournalError) as error:
             raise PriorError(f"--prior {prior.path}: {extent.transitions} transitions: {error}") from error
-        for _, entry in _entries(prior.path, spec, extent.end):
-            if isinstance(entry, Tombstone):
-                buffer.discard(entry.actor_id, entry.episode, entry.first_step)
-            elif isinstance(entry, Chunk):
-                pieces = entry.select(entry.intervention) if shown_only and not entry.demonstration else [entry]
-                for piece in pieces:
-                    buffer.insert(piece)
         said = f", {extent.left_out} left out that are not plausible" if extent.left_out else ""
         _log.info("prior data of %s: %d transitions, weight %g%s", prior.path, len(buffer), prior.weight, said)
         mounted.append(Prior(buffer, prior.weight))
     if priors:
         _write_notes(run_dir, priors, extents)
     return mounted
+
+
+def _fill(path: Path, spec: TransitionSpec, end: Position, shown_only: bool, buffer: ReplayBuffer) -> None:
+    for _, entry in _entries(path, spec, end):
+        if isinstance(entry, Tombstone):
+            buffer.discard(entry.actor_id, entry.episode, entry.first_step)
+        elif isinstance(entry, Chunk):
+            pieces = entry.select(entry.intervention) if shown_only and not entry.demonstration else [entry]
+            for piece in pieces:
+                buffer.insert(piece)
 
 
 class _LeftOut(NamedTuple):

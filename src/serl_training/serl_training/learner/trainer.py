@@ -29,6 +29,7 @@ from serl_rl.ingest import Ingest, Mark, Totals
 from serl_rl.replay.buffer import NothingToDraw, ReplayBuffer
 from serl_rl.replay.prior import PriorRun, mount_priors
 from serl_rl.replay.sampler import make_sampler
+from serl_rl.replay.tiered_buffer import remove_unused, tiered_buffer
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage import tensors
 from serl_rl.storage.journal import Journal, JournalError, JournalLost
@@ -45,6 +46,7 @@ from serl_training.learner.training_errors import (
 
 JOURNAL = "journal"
 CHECKPOINTS = "checkpoints"
+REPLAY_CACHE = "replay_cache"
 _REPORT_PERIOD = 0.5  # [s]
 _LONGEST_UPDATE = 1.0  # [s] that the end waits for
 
@@ -124,7 +126,10 @@ class Trainer:
         make_buffer = partial(
             ReplayBuffer, spec, storage=config.vision.storage, jpeg_quality=config.vision.jpeg_quality
         )
-        online = make_buffer(transitions_of(config.replay_capacity, spec))
+        make_tiered = partial(
+            tiered_buffer, make_buffer, spec, config.replay_memory, 1 + len(priors), run_dir / REPLAY_CACHE
+        )
+        online = make_tiered(transitions_of(config.replay_capacity, spec), "own", self._refill)
         demonstrations = make_buffer(config.demonstration_capacity)
         self._make_agent = partial(create_agent, spec=spec, config=config, encoder=encoder)
         try:
@@ -153,8 +158,9 @@ class Trainer:
         self._saved = 0  # updates
         self._waits_for = ""
         try:
-            mounted = mount_priors(priors, spec, run_dir, make_buffer, shown_only=config.agent == "bc")
+            mounted = mount_priors(priors, spec, run_dir, make_tiered, shown_only=config.agent == "bc")
             self._sampler = make_sampler(config, online, demonstrations, goals, seed, mounted)
+            remove_unused(run_dir / REPLAY_CACHE, [online, *(prior.buffer for prior in mounted)])
             self._restore(restored)
         except BaseException:
             self._journal.close()
@@ -303,11 +309,21 @@ class Trainer:
             "learner/updates": float(self._schedule.updates),
             "learner/online_size": float(len(self.ingest.online)),
             "learner/demo_size": float(len(self.ingest.demonstrations)),
+            **self._cold_sizes(),
             **self._prior_sizes(),
             "learner/env_steps": float(totals.env_steps),
             "learner/discarded": float(totals.discarded),
         }
         self._report(totals.env_steps, values)
+
+    def _refill(self, buffer: ReplayBuffer) -> None:
+        """Put all own experience of the journal into another buffer, as it is in the online one."""
+        Ingest(self.ingest.spec, self._journal, buffer, ReplayBuffer(self.ingest.spec, 1)).restore()
+
+    def _cold_sizes(self) -> dict[str, float]:
+        """Transitions that are read from files; nothing where all of them are in memory."""
+        cold = self.ingest.online.cold
+        return {"learner/online_cold": float(cold)} if cold else {}
 
     def _prior_sizes(self) -> dict[str, float]:
         """Transitions of other runs that can be drawn; nothing where none is mounted."""

@@ -50,7 +50,8 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 
 def mount(own_run: Path, *runs: Path, **options: bool) -> list[Prior]:
-    return mount_priors([PriorRun(run) for run in runs], SPEC, own_run, BUFFER, **options)
+    make = lambda count, _name, _fill: BUFFER(count)  # noqa: E731
+    return mount_priors([PriorRun(run) for run in runs], SPEC, own_run, make, **options)
 
 
 def rows(*chunks: Chunk) -> np.ndarray:
