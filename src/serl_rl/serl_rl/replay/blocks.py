@@ -93,7 +93,7 @@ class BlockWriter:
 
     def write(self, place: int, rows: NDArray[Any]) -> None:
         """Put rows (n, *shape) at a place, counted from the first row of the block."""
-        self._write(_ROWS_AT + place * self._block.row_bytes, memoryview(rows.reshape(-1).view(np.uint8)))
+        self._write(_ROWS_AT + place * self._block.row_bytes, rows.reshape(-1).view(np.uint8).data)
 
     def finish(self, crc: int) -> None:
         """Say what is in the file, and give it its name."""

@@ -93,7 +93,7 @@ class _Job(NamedTuple):
     out: NDArray[Any]
     places: tuple[NDArray[np.int64], ...]
     rows: NDArray[Any]
-    index: NDArray[np.int64]
+    wanted: NDArray[np.int64]
 
 
 class TieredRows:
@@ -188,8 +188,8 @@ class TieredRows:
         jobs = [job for index, out in requests for job in self._split(index, out)]
 
         def finish() -> None:
-            for out, places, rows, index in jobs:
-                out[places] = rows[index]
+            for out, places, rows, wanted in jobs:
+                out[places] = rows[wanted]
 
         return finish
 
@@ -267,7 +267,7 @@ class TieredRows:
             if self._file is not None:
                 self._file.write(start - first, rows)
             start += len(rows)
-            crc = zlib.crc32(memoryview(rows.reshape(-1).view(np.uint8)), crc)
+            crc = zlib.crc32(rows.reshape(-1).view(np.uint8).data, crc)
         if stop == first + self._block:
             self._finish(number, path, crc)
         return crc
