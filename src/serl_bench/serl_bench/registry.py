@@ -320,6 +320,16 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "serl_bench.library.replay_memory:replay_jpeg_samples_per_s",
     ),
     Benchmark(
+        "replay_cold",
+        "minibatches of 256 transitions with cached features of two cameras, 9 of 10 read from files in the page "
+        "cache; states, pictures, other shares, the disk and memory in the report",
+        "samples/s",
+        "more",
+        50,
+        "serl_bench.library.replay_cold:replay_cold",
+        by_default=False,
+    ),
+    Benchmark(
         "cloning_gap",
         "insert_peg_vision, 20 demonstrations, through the graph: success of the learned policy minus that of cloning "
         "the same demonstrations, 50 episodes each, worst seed",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from serl_launch.errors import CommandError
 from serl_launch.runs import Run
 from serl_training.learner.run_log import METRICS_FILE, TENSORBOARD_DIR, RunLogError, read_metrics
@@ -47,5 +48,17 @@ def show(run: Run, console: Console, members: Sequence[Run] = ()) -> None:
     for what, path in files:
         if path.exists():
             table.add_row(what, str(path))
+    for mounted in _priors(run):
+        table.add_row("prior data", Text(mounted))
     console.print(table, soft_wrap=True)
     console.print(f"go on: ./serl eval {run.name}, ./serl train --resume {run.name}", style="dim", highlight=False)
+
+
+def _priors(run: Run) -> list[str]:
+    """Earlier runs that it has drawn from, in words."""
+    from serl_rl.replay.prior import PriorError, describe_priors
+
+    try:
+        return describe_priors(run.path)
+    except PriorError as error:
+        return [str(error)]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_rl.replay.buffer import ReplayBuffer, empty_batch
+from serl_rl.replay.tiered import Cold
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk
 
@@ -23,6 +24,7 @@ def filled_buffer(
     episodes: Sequence[Mapping[str, NDArray[Any]]],
     capacity: int,
     storage: Literal["raw", "jpeg"] = "raw",
+    cold: Cold | None = None,
 ) -> ReplayBuffer:
     """A buffer whose oldest transitions have been overwritten.
 
@@ -31,8 +33,9 @@ def filled_buffer(
         episodes: observations (n + 1, ...) of each; stored in turn until the buffer is full.
         capacity: of the buffer.
         storage: of pictures.
+        cold: where those are that are not in memory.
     """
-    buffer = ReplayBuffer(spec, capacity, storage=storage)
+    buffer = ReplayBuffer(spec, capacity, storage=storage, cold=cold)
     for number in count():
         if buffer.inserted > 1.5 * capacity:
             return buffer

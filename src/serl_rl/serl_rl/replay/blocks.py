@@ -29,6 +29,7 @@ _MAGIC = b"SERLBLK1"
 _PREFIX = struct.Struct("<8sII")
 _ROWS_AT = 4096
 _READ = 2**20
+_LARGE_ROW = 2**14  # [bytes] from which on reading ahead of a row is for the most part reading of it
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,9 @@ class MappedBlock:
         rows: (rows, *shape), read-only. They can be read for as long as somebody has them, though the file be deleted.
     """
 
-    def __init__(self, path: Path, rows: NDArray[Any], state: tuple[int, int, int]) -> None:
+    def __init__(self, path: Path, memory: mmap.mmap, rows: NDArray[Any], state: tuple[int, int, int]) -> None:
         self.rows = rows
-        self._path, self._state = path, state
+        self._path, self._memory, self._state = path, memory, state
 
     @classmethod
     def open(cls, path: Path, block: Block) -> Self:
@@ -132,9 +133,14 @@ class MappedBlock:
             if state.st_size != _ROWS_AT + block.rows * block.row_bytes:
                 raise OSError(f"{path}: expected {block.rows} rows, found {state.st_size} bytes")
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        memory.madvise(mmap.MADV_RANDOM)
+        if block.row_bytes < _LARGE_ROW:
+            memory.madvise(mmap.MADV_RANDOM)
         rows = np.frombuffer(memory, block.dtype, offset=_ROWS_AT).reshape(block.rows, *block.shape)
-        return cls(path, rows, (state.st_ino, state.st_size, state.st_mtime_ns))
+        return cls(path, memory, rows, (state.st_ino, state.st_size, state.st_mtime_ns))
+
+    def release(self) -> None:
+        """Give back the memory of the rows, which are read again when they are looked at."""
+        self._memory.madvise(mmap.MADV_DONTNEED)
 
     @property
     def is_intact(self) -> bool:

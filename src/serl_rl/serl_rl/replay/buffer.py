@@ -252,6 +252,12 @@ class ReplayBuffer:
         """Transitions whose action, reward and vectors are read from files."""
         return min(self._tiered[0].cold, self._size) if self._tiered else 0
 
+    def release(self) -> None:
+        """Give back the memory of what was read from files; the system does so by itself where it needs some."""
+        with self._mutex:
+            for table in self._tiered:
+                table.release()
+
     @property
     def inserted(self) -> int:
         """Transitions ever inserted, those beyond the capacity of their own chunk not counted."""

@@ -151,7 +151,7 @@ def check_priors(priors: Sequence[PriorRun], spec: TransitionSpec, run_dir: Path
     noted = _read_notes(run_dir)
     extents: list[Extent] = []
     for prior in priors:
-        before = noted.get(str(prior.path))
+        before, _ = noted.get(str(prior.path), (None, 1.0))
         extent = _examine(prior.path, spec, before.end if before else None)
         if before is not None and (before.journal, before.end) != (extent.journal, extent.end):
             raise PriorError(
@@ -294,8 +294,20 @@ def _write_notes(run_dir: Path, priors: Sequence[PriorRun], extents: Sequence[Ex
         raise PriorError(f"{run_dir / FILE}: cannot be written: {error}") from error
 
 
-def _read_notes(run_dir: Path) -> dict[str, Extent]:
-    """What a run has mounted, by the folder; nothing where it has mounted none."""
+def describe_priors(run_dir: Path) -> list[str]:
+    """What a run has mounted, in words, one for each run: "FOLDER: 1200 transitions, weight 0.5". None: an empty list.
+
+    Raises:
+        PriorError: what it has noted cannot be read.
+    """
+    return [
+        printable(f"{path}: {extent.transitions} transitions, weight {weight:g}")
+        for path, (extent, weight) in _read_notes(run_dir).items()
+    ]
+
+
+def _read_notes(run_dir: Path) -> dict[str, tuple[Extent, float]]:
+    """What a run has mounted, and how often it draws from it, by the folder; nothing where it has mounted none."""
     path = run_dir / FILE
     if not path.exists():
         return {}
@@ -305,7 +317,8 @@ def _read_notes(run_dir: Path) -> dict[str, Extent]:
         for note in notes:
             segment, offset = note["end"]
             end = Position(int(segment), int(offset))
-            extents[str(note["run"])] = Extent(str(note["journal"]), end, int(note["transitions"]), 0, 0)
+            extent = Extent(str(note["journal"]), end, int(note["transitions"]), 0, 0)
+            extents[str(note["run"])] = extent, float(note["weight"])
     except FileError as error:
         raise PriorError(str(error)) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -193,6 +193,11 @@ class TieredRows:
 
         return finish
 
+    def release(self) -> None:
+        """Give back the memory of what was read from files."""
+        for block in self._blocks.values():
+            block.release()
+
     def missing(self) -> list[int]:
         """Numbers of blocks that are wanted and not there, or were changed."""
         wanted = range(max(self._oldest, 0) // self._block, self._complete)
