@@ -117,7 +117,10 @@ class TieredColumns:
         return self.table.nbytes
 
     def append(self, slots: NDArray[np.int64], chunk: Chunk) -> None:
-        """Put the transitions of a chunk behind the others. Raises SegmentLost as `TieredRows.append` does."""
+        """Put the transitions of a chunk into slots (n,), which are the next ones.
+
+        Raises SegmentLost where they fit neither into memory nor onto the disk.
+        """
         rows = np.empty((len(slots), self._size), np.float32)
         for key, place in self._places.items():
             rows[:, place] = _values(chunk, key).reshape(len(slots), -1)

@@ -355,7 +355,12 @@ class TieredFrames:
         return self.table.nbytes
 
     def write(self, rows: NDArray[np.int64], frames: NDArray[Any]) -> None:
-        """Put frames (n, *entry) into rows (n,), which are the next ones. Raises SegmentLost as `append` does."""
+        """Put frames (n, *entry) into rows (n,).
+
+        Raises:
+            ValueError: they are not the next ones.
+            SegmentLost: they fit neither into memory nor onto the disk.
+        """
         if rows[0] != self.table.written:
             raise ValueError(f"rows: expected {self.table.written} and on, found {rows[0]}")
         self.table.append(frames)
