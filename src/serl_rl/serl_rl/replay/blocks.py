@@ -29,7 +29,6 @@ _MAGIC = b"SERLBLK1"
 _PREFIX = struct.Struct("<8sII")
 _ROWS_AT = 4096
 _READ = 2**20
-_LARGE_ROW = 2**14  # [bytes] from which on reading ahead of a row is for the most part reading of it
 
 
 @dataclass(frozen=True)
@@ -133,8 +132,7 @@ class MappedBlock:
             if state.st_size != _ROWS_AT + block.rows * block.row_bytes:
                 raise OSError(f"{path}: expected {block.rows} rows, found {state.st_size} bytes")
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if block.row_bytes < _LARGE_ROW:
-            memory.madvise(mmap.MADV_RANDOM)
+        memory.madvise(mmap.MADV_RANDOM)
         rows = np.frombuffer(memory, block.dtype, offset=_ROWS_AT).reshape(block.rows, *block.shape)
         return cls(path, memory, rows, (state.st_ino, state.st_size, state.st_mtime_ns))
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +32,9 @@ MOST_BLOCKS = 64
 _BLOCK_BYTES = 2**25
 _INDEX_BYTES = 33  # of a transition: what follows it, where it comes from, whether it was discarded
 _FRAME_INDEX_BYTES = 9
+
+_READERS = 8
+_FEW_READS = 4  # pages that a draw had to wait for, up to which threads would cost more time than they save
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +102,20 @@ class _Job(NamedTuple):
     wanted: NDArray[np.int64]
 
 
+def _copy(job: _Job) -> None:
+    job.out[job.places] = job.rows[job.wanted]
+
+
+def _nothing() -> None:
+    pass
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """For all tables: they wait for the disk, so that there may be more of them than cores."""
+    return ThreadPoolExecutor(_READERS, thread_name_prefix="replay")
+
+
 class TieredRows:
     """The newest `capacity` rows of a table, counted from the first one ever.
 
@@ -134,6 +154,7 @@ class TieredRows:
         self._crc = 0  # of those of the newest block
         self._file: BlockWriter | None = None
         self._problem = ""
+        self._waited = False
         self._first_there = 0
 
     @property
@@ -186,12 +207,18 @@ class TieredRows:
     def gather(self, requests: Sequence[Request]) -> Callable[[], None]:
         """Answer requests for rows that are in memory; what is returned reads the others, while rows are appended."""
         jobs = [job for index, out in requests for job in self._split(index, out)]
+        return partial(self._finish_jobs, jobs) if jobs else _nothing
 
-        def finish() -> None:
-            for out, places, rows, wanted in jobs:
-                out[places] = rows[wanted]
-
-        return finish
+    def _finish_jobs(self, jobs: list[_Job]) -> None:
+        """Copy what is in files; by several threads where the last ones had to be waited for, as a disk can do more."""
+        before = getrusage(RUSAGE_SELF).ru_majflt
+        if self._waited:
+            for _ in _threads().map(_copy, jobs):
+                pass
+        else:
+            for job in jobs:
+                _copy(job)
+        self._waited = getrusage(RUSAGE_SELF).ru_majflt - before > _FEW_READS
 
     def release(self) -> None:
         """Give back the memory of what was read from files."""

@@ -108,6 +108,18 @@ def test_hot_or_cold_the_same_seed_draws_the_same(
         assert_draws(again, plain, sampling, seed)
 
 
+def test_several_threads_read_the_same(make_episode, stacked_features_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiered, "_FEW_READS", -1)  # as if the disk were always waited for
+    entries = episodes(make_episode, stacked_features_spec, 20)
+    plain = ReplayBuffer(stacked_features_spec, 120)
+    buffer = tiered_buffer(stacked_features_spec, 120, tmp_path, 3, entries)
+    for each in (plain, buffer):
+        put(each, entries)
+    for seed in range(5):
+        assert_draws(buffer, plain, seed=seed)
+    assert buffer._tiered[0]._waited
+
+
 def test_draws_from_files_are_uniform(make_chunk, state_spec, tmp_path):
     buffer = tiered_buffer(state_spec, 100, tmp_path, 4, [])
     for number in range(12):
