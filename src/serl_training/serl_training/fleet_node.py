@@ -78,7 +78,7 @@ class FleetNode(Node):
             text = f"{self._expected} arms on {cores} cores: each is simulated slowly; start some on other machines"
             log(self, LOG_WARN, text)
         self._jobs = JobServer(self, self._diagnostics, self._graph_id, lambda: None, self._task.name)
-        self._arms = Arms(self, executor, self._jobs.check)
+        self._arms = Arms(self, executor, self._jobs.check, stop.is_set)
         self._learner = LearnerView(self, executor, self._graph_id, self._jobs.check)
         self._jobs.serve(Train, "train", self._train)
         self._jobs.serve(Evaluate, "evaluate", self._evaluate)

@@ -58,7 +58,9 @@ def fleet_lost(bench: Bench) -> Measurement:
 
         goal = Train.Goal(demonstrations=ACTORS, max_env_steps=_STEPS, eval_every=2**31, eval_episodes=1)
         try:
-            result = ActionCall(us, Train, "train").run(goal, on_feedback=lambda _: None, tick=tick)
+            call = ActionCall(us, Train, "train")
+            us.spin_until(call.server_is_ready, _PROGRESS_TIMEOUT, tick)
+            result = call.run(goal, on_feedback=lambda _: None, tick=tick)
             raise CommandError(f"training ended after {len(killer.killed)} kills: {result.message}")
         except _Enough:
             pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.action import ActionClient
@@ -28,6 +28,7 @@ _TURN = 0.05  # [s]
 _NOTICE = 5.0  # [s] between log lines about something that is waited for
 _PAUSE = 2.0  # [s] for which an arm that refused or went away is left alone
 _LONG_PAUSE = 15.0  # [s] for which one is that failed
+_LAST_MOMENT = 0.3  # [s] for requests to be sent when the process ends
 _CANCEL_PATIENCE = 15.0  # [s] for jobs to end that are cancelled
 
 
@@ -43,21 +44,23 @@ class Arm:
     problem: str = ""
     parts_done: int = 0
     there: bool = True
-    cancelled: bool = field(default=False)
 
 
 class Arms:
     """Everybody who offers an actor's jobs below a namespace, whenever they come."""
 
-    def __init__(self, node: Node, executor: FastExecutor, check: Callable[[], None]) -> None:
+    def __init__(
+        self, node: Node, executor: FastExecutor, check: Callable[[], None], stopping: Callable[[], bool]
+    ) -> None:
         """Look for nobody yet.
 
         Args:
             node: whose namespace the arms' are below.
             executor: spins while waiting.
             check: called while waiting; may raise to leave.
+            stopping: whether the process ends, and with it perhaps the arms: then they are not waited for.
         """
-        self._node, self._executor, self._check = node, executor, check
+        self._node, self._executor, self._check, self._stopping = node, executor, check, stopping
         self._root = node.get_namespace().rstrip("/") + "/"
         self._looked_at = 0.0
         self.arms: dict[str, Arm] = {}
@@ -128,7 +131,7 @@ class Arms:
             if arm.job is None and now >= arm.free_at and arm.clients[action].server_is_ready():
                 part = work.take(arm.name)
                 if part is not None:
-                    arm.part, arm.cancelled = part, False
+                    arm.part = part
                     arm.job = RemoteJob(arm.clients[action], goal(arm, part))
         present = self.present
         self._notice_nobody()
@@ -171,9 +174,11 @@ class Arms:
         for arm in busy:
             assert arm.job is not None
             arm.job.cancel()
-        deadline = time.monotonic() + _CANCEL_PATIENCE
+        deadline = time.monotonic() + (_LAST_MOMENT if self._stopping() else _CANCEL_PATIENCE)
         for arm in busy:
             while arm.job is not None and time.monotonic() < deadline:
+                if self._stopping():
+                    deadline = min(deadline, time.monotonic() + _LAST_MOMENT)
                 try:
                     if arm.job.poll() is not None:
                         arm.job = None

@@ -37,6 +37,7 @@ class RemoteJob:
         self._answers: list[Any] = []
         self._results: list[Any] = []
         self._handle: ClientGoalHandle | None = None
+        self._is_cancelled = False
         self.feedback: Any = None
         self._send()
 
@@ -68,7 +69,8 @@ class RemoteJob:
         return None
 
     def cancel(self) -> None:
-        """Ask the actor to leave it."""
+        """Ask the actor to leave it, as soon as it has taken it."""
+        self._is_cancelled = True
         if self._handle is not None:
             self._handle.cancel_goal_async()
 
@@ -83,6 +85,8 @@ class RemoteJob:
                     # Of a fleet node that was killed its actors have jobs yet, which end by themselves.
                     raise ArmGone("refused the goal: it does another job, or takes none of this fleet; see its log")
                 self._heard = now
+                if self._is_cancelled:
+                    self._handle.cancel_goal_async()
                 self._ask(now)
                 return
         if now - self._began > _PATIENCE:

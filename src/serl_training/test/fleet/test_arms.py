@@ -34,7 +34,7 @@ class Server:
     """Both ends of an action: takes goals, and answers when a test says so."""
 
     def __init__(self):
-        self.sent, self.asked, self.ids = [], [], set()
+        self.sent, self.asked, self.ids, self.cancelled = [], [], set(), 0
 
     def send_goal_async(self, _goal, feedback, uuid):
         self.feedback = feedback
@@ -46,8 +46,12 @@ class Server:
         self.asked.append(Future())
         return self.asked[-1]
 
+    def cancel_goal_async(self):
+        self.cancelled += 1
+
     def accept(self, accepted=True):
-        self.sent[-1].set_result(SimpleNamespace(accepted=accepted, get_result_async=self.get_result_async))
+        names = ("get_result_async", "cancel_goal_async")
+        self.sent[-1].set_result(SimpleNamespace(accepted=accepted, **{name: getattr(self, name) for name in names}))
 
 
 @pytest.fixture
@@ -67,6 +71,21 @@ def test_a_goal_is_sent_again_under_one_identifier_until_it_is_answered(clock):
     assert job.poll() is None
     server.asked[0].set_result(SimpleNamespace(status=GoalStatus.STATUS_SUCCEEDED, result="done"))
     assert job.poll() == "done"
+
+
+@pytest.mark.parametrize("taken_first", [True, False])
+def test_a_goal_is_cancelled_even_if_it_is_not_taken_yet(clock, taken_first):
+    server = Server()
+    job = RemoteJob(server, "goal")
+    if taken_first:
+        server.accept()
+        job.poll()
+    job.cancel()
+    if not taken_first:
+        assert not server.cancelled
+        server.accept()
+        job.poll()
+    assert server.cancelled == 1
 
 
 def test_an_arm_that_never_answers_is_gone(clock):
