@@ -13,7 +13,7 @@ from serl_bench.graph.training_runs import DEMONSTRATIONS, MAX_ENV_STEPS, STATE,
 
 ACTORS = 4
 REAL_TIME_FACTOR = 2
-"""Simulated over wall time of each arm's world, low enough that two cores simulate four arms and learn beside them."""
+"""Simulated over wall time of each arm's world."""
 EVALUATION = ("--eval-every", "500", "--eval-episodes", "20")  # they take as long as the learning, as on a real arm
 TIMEOUT = 1800.0  # [s] of one run
 

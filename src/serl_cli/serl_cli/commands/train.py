@@ -205,7 +205,7 @@ def train(
         ./serl train pick_cube --prior runs/monday --prior runs/tuesday:0.5
         ./serl train relocate_forward --with relocate_backward
         ./serl train pick_cube --robot so101 --hardware emulated
-        ./serl train pick_cube --actors 4 --rtf 4
+        ./serl train pick_cube --actors 4 --rtf 1
     """
     from serl_cli.names import on_robot
     from serl_cli.prior_runs import named_priors
