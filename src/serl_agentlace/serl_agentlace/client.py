@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from serl_agentlace.config import TrainerConfig, check_same
+from serl_agentlace.config import TrainerConfig, check_same, parse_config
 from serl_agentlace.data_store import DataStoreBase, items_after
 from serl_agentlace.frames import MAX_FRAME_BYTES, AgentlaceError, FrameError, decode_frame, encode_frame
-from serl_agentlace.server import zeromq
+from serl_agentlace.server import EACH_CLIENT, zeromq
 
 MOST_ITEMS: Final = 256
 """Items of one request: an answer comes within the time for it, and what arrived stays when the next one is lost."""
@@ -23,13 +23,17 @@ _POLL = 0.2  # [s] after which a thread looks whether it shall stop
 
 
 class TrainerClient:
-    """A client of a trainer server, ours or agentlace's own."""
+    """A client of a trainer server, ours or agentlace's own.
+
+    Ours knows what it has of each client. agentlace's has one number for all that ever sent to a store, so there this
+    client counts itself what was acknowledged: what another actor sends, or one before it, makes it lose nothing.
+    """
 
     def __init__(
         self,
         name: str,
         server_ip: str,
-        config: TrainerConfig,
+        config: TrainerConfig | int,
         data_store: DataStoreBase | None = None,
         data_stores: Mapping[str, DataStoreBase] | None = None,
         log_level: int | None = None,
@@ -41,7 +45,7 @@ class TrainerClient:
         Args:
             name: of the server's store for `data_store`.
             server_ip: address of the server.
-            config: the server's.
+            config: the server's, or the TCP port of its requests alone: the rest is what the server says.
             data_store: that is sent.
             data_stores: several that are sent, by the names of the server's stores.
             log_level: of this package; None: as it is.
@@ -53,9 +57,9 @@ class TrainerClient:
         """
         if log_level is not None:
             logging.getLogger("serl_agentlace").setLevel(log_level)
-        self.config = config
+        self.config = config if isinstance(config, TrainerConfig) else TrainerConfig(config)
         self._stores = dict(data_stores or {}) if data_store is None else {name: data_store}
-        self._where = f"{server_ip}:{config.port_number}"
+        self._where = f"{server_ip}:{self.config.port_number}"
         self._server_ip, self._timeout = server_ip, timeout_ms
         self._zmq = zeromq()
         self._context = self._zmq.Context()
@@ -64,6 +68,8 @@ class TrainerClient:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._last_request = 0.0
+        self._acknowledged = dict.fromkeys(self._stores, -1)
+        self._unanswered: dict[str, int] = {}
         try:
             answer = self._ask({"type": "hash"})
             while answer is None and wait_for_server:
@@ -75,19 +81,27 @@ class TrainerClient:
                     f"{self._where}: expected a trainer server, found nobody who answers within {timeout_ms:g} ms; "
                     "start the learner first, or give wait_for_server=True"
                 )
-            check_same(config, answer.get("payload"), self._where)
+            if isinstance(config, TrainerConfig):
+                check_same(config, answer.get("payload"), self._where)
+            else:
+                self.config = parse_config(answer.get("payload"), self._where)
         except AgentlaceError:
             self.stop()
             raise
-        self.update()
+        if self._stores:
+            self.update()
 
     def update(self) -> bool:
         """Send what the server does not have; True where it has everything now."""
         done = True
         for name in self._stores:
-            after = self.get_server_last_update_id(name)
+            after = self._missing_after(name)
             done &= after is not None and self.update_datastore(name, after)
         return done and bool(self._stores)
+
+    def acknowledged(self, name: str) -> int:
+        """Id of the newest item of a store that the server has said it stored, -1 before the first."""
+        return self._acknowledged[name]
 
     def update_datastore(self, name: str, from_id: int, confirm_update: bool = False) -> bool:
         """Send the items of a store behind an id.
@@ -107,20 +121,28 @@ class TrainerClient:
         first = last_id - len(items) + 1
         for start in range(0, len(items), MOST_ITEMS):
             part = items[start : start + MOST_ITEMS]
-            payload = {"data": part, "last_id": first + start + len(part) - 1}
+            newest = first + start + len(part) - 1
+            payload = {"data": part, "last_id": newest}
             answer = self._ask({"type": "datastore", "store_name": name, "payload": payload})
-            if answer is None or not answer.get("success"):
+            if answer is not None and answer.get("success"):
+                self._acknowledged[name] = newest
+            else:
+                self._unanswered[name] = newest
                 _log.warning("%s: items were not stored: %s", name, "no answer" if answer is None else answer)
                 return False
         return not confirm_update or self.get_server_last_update_id(name) == last_id
 
     def get_server_last_update_id(self, name: str) -> int | None:
         """Id of the last item of a store that the server has; None where it does not say."""
+        answer = self._ask_last_update(name)
+        return None if answer is None else int(answer["payload"])
+
+    def serves(self, name: str) -> bool:
+        """Whether the server has a store of this name. Raises AgentlaceError where it does not answer."""
         answer = self._ask({"type": "get_last_update_id", "payload": {"store_name": name}})
-        if answer is None or not answer.get("success") or type(answer.get("payload")) is not int:
-            _log.warning("%s: the server does not say what it has: %s", name, "no answer" if answer is None else answer)
-            return None
-        return int(answer["payload"])
+        if answer is None:
+            raise AgentlaceError(f"{self._where}: expected an answer within {self._timeout:g} ms, found none")
+        return answer.get("success") is True
 
     def request(self, type: str, payload: Mapping[str, Any]) -> dict[str, Any] | None:
         """Ask the server something of its own; None where it is not known, too soon, or not answered."""
@@ -152,6 +174,28 @@ class TrainerClient:
         for thread in self._threads:
             thread.join()
         self._context.destroy(linger=0)
+
+    def _ask_last_update(self, name: str) -> dict[str, Any] | None:
+        answer = self._ask({"type": "get_last_update_id", "payload": {"store_name": name}})
+        if answer is None or not answer.get("success") or type(answer.get("payload")) is not int:
+            _log.warning("%s: the server does not say what it has: %s", name, "no answer" if answer is None else answer)
+            return None
+        return answer
+
+    def _missing_after(self, name: str) -> int | None:
+        """Id of the item behind which the server has nothing of this client; None where it does not say."""
+        answer = self._ask_last_update(name)
+        if answer is None:
+            return None
+        last = int(answer["payload"])
+        if answer.get(EACH_CLIENT) is True:
+            self._acknowledged[name] = last
+        elif last == -1:  # it has nothing of anybody, so it is another one than before
+            self._acknowledged[name] = -1
+        elif last == self._unanswered.get(name):  # which arrived; its answer did not
+            self._acknowledged[name] = last
+        self._unanswered.pop(name, None)
+        return self._acknowledged[name]
 
     def _begin(self, target: Callable[[Any], None], argument: Any) -> None:
         thread = threading.Thread(target=target, args=(argument,), daemon=True)

@@ -35,6 +35,23 @@ class TrainerConfig:
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
+def parse_config(answer: Any, where: str) -> TrainerConfig:
+    """The configuration that a server says it has.
+
+    Raises:
+        AgentlaceError: it is none.
+    """
+    theirs = _parsed(answer, where)
+    ours = asdict(TrainerConfig())
+    numbers = [theirs.get(name) for name in ("port_number", "broadcast_port")]
+    kinds = theirs.get("request_types")
+    if theirs.keys() != ours.keys() or not all(type(each) is int and 0 < each < 2**16 for each in numbers):
+        raise AgentlaceError(f"{where}: expected the configuration of a trainer server, found {answer!r:.200}")
+    if not isinstance(kinds, list) or not all(isinstance(each, str) for each in kinds):
+        raise AgentlaceError(f"{where}: expected names as request_types, found {kinds!r:.80}")
+    return TrainerConfig(**theirs)
+
+
 def check_same(config: TrainerConfig, answer: Any, where: str) -> None:
     """Compare with what a server answered.
 
@@ -43,12 +60,7 @@ def check_same(config: TrainerConfig, answer: Any, where: str) -> None:
     """
     if answer == config.to_json():
         return
-    try:
-        theirs = json.loads(answer)
-    except (TypeError, ValueError, RecursionError):
-        theirs = None
-    if not isinstance(theirs, dict):
-        raise AgentlaceError(f"{where}: expected the configuration of a trainer server, found {answer!r:.80}")
+    theirs = _parsed(answer, where)
     ours = asdict(config)
     different = [
         f"{name}: {ours.get(name)!r:.40} here, {theirs.get(name)!r:.40} there"
@@ -58,3 +70,13 @@ def check_same(config: TrainerConfig, answer: Any, where: str) -> None:
     raise AgentlaceError(
         f"{where}: expected the same TrainerConfig at both ends, found {'; '.join(different) or 'another order'}"
     )
+
+
+def _parsed(answer: Any, where: str) -> dict[str, Any]:
+    try:
+        theirs = json.loads(answer)
+    except (TypeError, ValueError, RecursionError):
+        theirs = None
+    if not isinstance(theirs, dict):
+        raise AgentlaceError(f"{where}: expected the configuration of a trainer server, found {answer!r:.80}")
+    return theirs

@@ -99,7 +99,11 @@ def _unpacked(value: Any, depth: int, budget: list[int]) -> Any:
     if isinstance(value, PickledArray):
         if value.values is None:
             raise Refused("an array without content")
-        return value.values.copy() if value.values.ndim else value.values[()]
+        if not value.values.ndim:
+            return value.values[()]
+        if not value.values.flags.writeable:  # an observation is that after one step and before the next: one copy
+            value.values = value.values.copy()
+        return value.values
     if isinstance(value, dict | list | tuple):
         if depth == 0:
             raise Refused(f"values more than {MAX_DEPTH} deep")

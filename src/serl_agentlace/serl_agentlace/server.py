@@ -19,6 +19,8 @@ from serl_agentlace.frames import MAX_FRAME_BYTES, AgentlaceError, FrameError, d
 from serl_agentlace.uploads import Uploads
 
 LOOPBACK: Final = "127.0.0.1"
+EACH_CLIENT: Final = "each_client"
+"""Entry of an answer that says which item a server has: of this client. agentlace's own, which has none, counts all."""
 
 _log = logging.getLogger(__name__)
 _POLL = 0.2  # [s] after which a server looks whether it shall stop
@@ -295,7 +297,7 @@ class _StoreService:
                 self.uploads.begin(peer)
                 continue
             if kind == "get_last_update_id":
-                value: dict[str, Any] = {"success": True, "payload": self.uploads.next_after(peer)}
+                value: dict[str, Any] = {"success": True, "payload": self.uploads.next_after(peer), EACH_CLIENT: True}
             else:
                 value = self._insert(peer, payload)
             answer([peer, b"", encode_frame(value)])

@@ -13,6 +13,7 @@ from serl_launch.errors import UsageError
 from serl_bench.arm_benchmarks import ARM_BENCHMARKS
 from serl_bench.backend_benchmarks import BACKEND_BENCHMARKS
 from serl_bench.benchmark import Benchmark
+from serl_bench.network_benchmarks import NETWORK_BENCHMARKS
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark(
@@ -480,6 +481,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     *BACKEND_BENCHMARKS,
     *ARM_BENCHMARKS,
+    *NETWORK_BENCHMARKS,
 )
 
 

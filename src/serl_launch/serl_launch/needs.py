@@ -37,11 +37,24 @@ def _missing(arguments: Mapping[str, str]) -> Iterator[str]:
         yield missing("a bag of all topics", ["mcap"], "recordings")
     if arguments.get("agentlace") == "true":
         yield missing("agentlace:=true", ["zmq", "lz4"], "agentlace")
+    if arguments.get("trainer"):
+        yield missing("a trainer of agentlace", ["zmq", "lz4"], "agentlace")
+        yield _wrong_trainer(arguments["trainer"])
     driver = arguments.get("driver", "")
     if driver not in _NO_DRIVER and arguments.get("hardware") != "mock":
         yield _missing_of_driver(driver, emulated=arguments.get("hardware") == "emulated")
     if arguments.get("learning") and arguments.get("task"):
         yield _missing_of_learning(arguments)
+
+
+def _wrong_trainer(text: str) -> str:
+    from serl_training.agentlace.trainer_link import TrainerAddress
+
+    try:
+        TrainerAddress.parse(text)
+    except ValueError as error:
+        return f"trainer:={text}: {error}"
+    return ""
 
 
 def _missing_of_driver(name: str, *, emulated: bool) -> str:

@@ -78,7 +78,12 @@ def read_transition(item: Any, where: str) -> SerlTransition:
 
 
 def _observation(tree: Any, where: str) -> dict[str, NDArray[Any]]:
-    """The newest of a stack of observations, by name: pictures uint8 (H, W, C), vectors float32 (k,)."""
+    """The newest of a stack of observations, by name: pictures uint8 (H, W, C), vectors float32 (k,).
+
+    Scripts that learn from the state alone have a vector in place of arrays by name.
+    """
+    if isinstance(tree, np.ndarray | PickledArray):
+        tree = {"state": tree}
     if not isinstance(tree, dict) or not tree:
         raise DataError(where, "arrays by name", kind_of(tree))
     entries: dict[str, NDArray[Any]] = {}

@@ -45,6 +45,7 @@ from serl_training.actor.graph_pair import PairJobs, PairMemberHost, learner_pre
 from serl_training.actor.graph_person import GraphPerson
 from serl_training.actor.pair import Member, Pair
 from serl_training.actor.perception import Perception, make_perception
+from serl_training.agentlace.trainer_link import TrainerLink, find_trainer
 from serl_training.env.episode import EpisodeLeft, EpisodeLost, EpisodeMode, Observation
 from serl_training.env.graph_arm import EpisodeGraph
 from serl_training.env.graph_cameras import Transport
@@ -61,7 +62,15 @@ from serl_training.env.graph_reset import (
 from serl_training.env.graph_turns import TurnReset, WorldReset
 from serl_training.env.stamps import StampedEnv
 from serl_training.graph_jax import declare_compile_cache, prepare, prepare_backend
-from serl_training.link.contract import LEARNING, MAPPING, POLICY, SIMULATED, find_policy, load_learning
+from serl_training.link.contract import (
+    LEARNING,
+    MAPPING,
+    POLICY,
+    SIMULATED,
+    TRAINER,
+    find_policy,
+    load_learning,
+)
 from serl_training.link.fixed_policy import FixedPolicy
 from serl_training.link.graph_id import GRAPH_ID
 from serl_training.link.graph_learner_link import GraphLearnerLink
@@ -179,8 +188,10 @@ class ActorNode(Node):
             )
         base = self._imported if self._learning.improves else None
         self._perception = make_perception(self._task, self._learning, own_seed, simulated=simulated, base=base)
+        trainer = declare(self, "trainer", "", TRAINER)
+        self._trainer, self._perception = find_trainer(trainer, self._perception, partner, policy)
         self._partners: dict[str, Perception] = {}
-        self._links: list[GraphLearnerLink] = []
+        self._links: list[GraphLearnerLink | TrainerLink] = []
         if self._partner is not None:
             learning = load_learning(self.get_parameter("learning").value, self._partner)
             other = make_perception(self._partner, learning, own_seed + 1, simulated=simulated)
@@ -227,8 +238,14 @@ class ActorNode(Node):
             perception = self._perception
             env: gym.Env[Observation, NDArray[np.float32]] = perception.wrap(self._env)
             if self._imported is not None and not self._learning.improves:
-                self._learner: GraphLearnerLink | FixedPolicy = FixedPolicy(self._imported)
+                self._learner: GraphLearnerLink | TrainerLink | FixedPolicy = FixedPolicy(self._imported)
                 env, perception = self._env, replace(perception, spec=perception.pictures)
+            elif self._trainer is not None:
+                backlog, check = self._max_backlog, self._jobs.check
+                link = TrainerLink(self._trainer, executor, spec=perception.spec, max_backlog=backlog, check=check)
+                self._links.append(link)
+                self._learner = link
+                settings = replace(settings, updates_before_acting=0, whole_episodes=True)
             else:
                 self._learner = self._connect(perception)
             self._actor = Actor(env, self._learner, host=self, spec=perception.spec, settings=settings)
@@ -365,7 +382,8 @@ class ActorNode(Node):
         longest = max((link.silence for link in self._links), default=0.0)
         if longest <= self._learner_timeout:
             return ""
-        return f"the learner: waiting for learner/insert, silent for {longest:.0f} s (learner_away is hold)"
+        learner = self._trainer or "learner/insert"
+        return f"the learner: waiting for {learner}, silent for {longest:.0f} s (learner_away is hold)"
 
     def _wait_out_obstacles(self) -> None:
         """Wait until there is none, whichever comes while another one is there, and say for what."""
@@ -386,6 +404,8 @@ class ActorNode(Node):
         self._metrics(env_steps, values)
         if self._partners:
             return
+        if isinstance(self._learner, TrainerLink):
+            self._learner.tell(values)
         backlog = self._learner.backlog
         level = WARN if backlog > self._max_backlog // 2 else OK
         self._diagnostics.set(

@@ -111,6 +111,7 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
             "demonstration_pictures": "jpeg",
             "policy": "",
             "mapping": "",
+            "trainer": "",
             "learner_away": "go_on",
             "learner_timeout": 5.0,
         },
@@ -199,6 +200,13 @@ def test_what_an_actor_does_without_its_learner_is_chosen(environment: dict[str,
         )
         actor = parameters(made)["/actor"]
         assert (actor["learner_away"], actor["learner_timeout"]) == ("hold", 2.0)
+
+
+def test_a_trainer_of_serl_takes_the_place_of_the_learner(environment: dict[str, str]) -> None:
+    for file in (SIM, REAL):
+        made = parameters(plan(file, environment, task="pick_cube", reward="none", trainer="agentlace://10.0.0.2:5588"))
+        assert made["/actor"]["trainer"] == "agentlace://10.0.0.2:5588"
+        assert "/learner" not in made
 
 
 def test_a_partner_has_a_judge_a_person_and_a_learner_of_its_own(environment: dict[str, str]) -> None:

@@ -93,6 +93,7 @@ class GraphUploads:
         self._node, self._client, self._path = node, client, path
         self._spec, self._make, self._graph_id = spec, make, graph_id
         self._batches: queue.Queue[_Batch] = queue.Queue()
+        self._arrived = node.create_guard_condition(lambda: None)  # a batch does not wait for what else wakes the node
         self._streams: dict[tuple[str, int], _Stream] = {}
         self._counts: dict[str, int] = {}
         self._written = ""
@@ -135,6 +136,7 @@ class GraphUploads:
         """
         batch = _Batch(store, client, items, last_id)
         self._batches.put(batch)
+        self._arrived.trigger()
         try:
             return batch.answer.result(_PATIENCE)
         except (TimeoutError, CancelledError):

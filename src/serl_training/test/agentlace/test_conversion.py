@@ -125,3 +125,15 @@ def test_a_bad_transition_is_left_out_alone(fault, said):
     assert chunks[-1].last
     for chunk in chunks:
         decode_chunk(encode_chunk(chunk, SPEC), SPEC)
+
+
+def test_a_script_of_the_state_alone_sends_vectors() -> None:
+    spec = TransitionSpec({"state": ((3,), np.float32)}, 2)
+    script = ScriptTransitions(spec, spec, None, actor_id="script", next_episode=count(7).__next__)
+    items = transitions(5)
+    for item in items:
+        for name in ("observations", "next_observations"):
+            item[name] = item[name]["state"][0]
+    chunks, refused = script.convert(items)
+    assert refused == []
+    assert rows(chunks, 7) == [0, 1, 2, 3, 4]

@@ -61,15 +61,8 @@ def _weights(
     source: Path, parameters: Mapping[str, NDArray[Any]], targets: Mapping[str, NDArray[Any]]
 ) -> InitialWeights:
     arrays = PolicyArrays(parameters)
-    state = arrays.take(f"{_ACTOR}/network/Dense_0/kernel", (None, None)).shape[0]
-    trunk, hidden = _trunk(arrays, f"{_ACTOR}/network", (), state)
-    mean, mean_bias = arrays.dense(f"{_ACTOR}/Dense_0", hidden[-1])
-    actions = len(mean_bias)
-    deviation, deviation_bias = arrays.dense(f"{_ACTOR}/Dense_1", hidden[-1], actions)
-    actor = trunk | {
-        "head/kernel": np.concatenate([mean, deviation], axis=1),
-        "head/bias": np.concatenate([mean_bias, deviation_bias]),
-    }
+    actor, hidden, state = take_actor(arrays)
+    actions = len(actor["head/bias"]) // 2
     critic, widths = _critics(arrays, state + actions)
     if widths != hidden:
         raise DataError("hidden layers", "the same widths of actor and critics, as the agent sac has", str(widths))
@@ -91,6 +84,23 @@ def _weights(
         actions=actions,
         arrays=named,
     )
+
+
+def take_actor(arrays: PolicyArrays) -> tuple[Arrays, list[int], int]:
+    """The arrays of an actor of states alone, as ours are named, the widths of its layers, and that of the state.
+
+    Raises:
+        DataError: there is no such actor.
+    """
+    state = arrays.take(f"{_ACTOR}/network/Dense_0/kernel", (None, None)).shape[0]
+    trunk, hidden = _trunk(arrays, f"{_ACTOR}/network", (), state)
+    mean, mean_bias = arrays.dense(f"{_ACTOR}/Dense_0", hidden[-1])
+    deviation, deviation_bias = arrays.dense(f"{_ACTOR}/Dense_1", hidden[-1], len(mean_bias))
+    head = {
+        "head/kernel": np.concatenate([mean, deviation], axis=1),
+        "head/bias": np.concatenate([mean_bias, deviation_bias]),
+    }
+    return trunk | head, hidden, state
 
 
 def _critics(arrays: PolicyArrays, inputs: int) -> tuple[Arrays, list[int]]:

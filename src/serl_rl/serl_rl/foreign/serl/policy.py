@@ -29,6 +29,9 @@ _REDUCTION: Final = 32
 _GRASPS: Final = 3
 _UNUSED: Final = "modules_temperature/"
 
+LOG_DEVIATIONS: Final = (float(np.log(1e-5)), float(np.log(5.0)))
+"""Logarithms of the smallest and largest standard deviation by which an actor of SERL explores."""
+
 
 class SerlPolicy:
     """The deterministic policy of a checkpoint.
@@ -55,7 +58,7 @@ class SerlPolicy:
             raise ForeignError(source, f"numbers in {empty}", f"shape {parameters[empty].shape}")
         self.parameters = parameters
         self._arrays = PolicyArrays(parameters)
-        self.inputs: dict[str, tuple[int, ...]] = {}
+        self.inputs: Mapping[str, tuple[int, ...]] = {}
         try:
             self._take(_order(parameters, cameras))
         except DataError as error:
@@ -81,12 +84,28 @@ class SerlPolicy:
             DataError: an input is missing, or of another shape or dtype.
         """
         x = self._encoded(inputs)
-        action = np.tanh(self._mean(_run(self._actor, x)))
+        return self._with_grasp(np.tanh(self._mean(_run(self._actor, x))), x)
+
+    def _with_grasp(self, action: Array, x: Array) -> Array:
         if self._grasps is None:
             return action
         (first, norm), second, last = self._grasps
         grasp = np.argmax(last(second(np.tanh(norm(first(x))))))
         return np.append(action, np.float32(grasp) - np.float32(1.0)).astype(np.float32)
+
+    def sample(self, inputs: Mapping[str, NDArray[Any]], rng: np.random.Generator) -> Array:
+        """An action (outputs,) that explores, for one observation; a grasp critic's part of it is the best one.
+
+        Raises:
+            DataError: an input is missing, or of another shape or dtype, or the policy has no deviation.
+        """
+        if self._deviation is None:
+            raise DataError("modules_actor/Dense_1", "a deviation, by which the policy explores", "nothing")
+        x = self._encoded(inputs)
+        hidden = _run(self._actor, x)
+        deviation = np.exp(np.clip(self._deviation(hidden), *LOG_DEVIATIONS))
+        action = np.tanh(self._mean(hidden) + deviation * rng.standard_normal(len(deviation), dtype=np.float32))
+        return self._with_grasp(action, x)
 
     def values(self, inputs: Mapping[str, NDArray[Any]], action: Array) -> Array:
         """Values (critics,) of an action, without the grasp where that has a critic of its own."""
@@ -95,6 +114,7 @@ class SerlPolicy:
 
     def _take(self, cameras: Sequence[str]) -> None:
         arrays = self._arrays
+        inputs: dict[str, tuple[int, ...]] = {}
         self._heads: dict[str, tuple[Array, Linear, LayerNorm]] = {}
         width = 0
         for index, name in enumerate(cameras):
@@ -106,19 +126,21 @@ class SerlPolicy:
             height, wide, channels, weightings = kernel.shape
             linear, norm = self._layer(prefix, 0, channels * weightings)
             self._heads[name] = kernel, linear, norm
-            self.inputs[name] = (height * _REDUCTION, wide * _REDUCTION, 3)
+            inputs[name] = (height * _REDUCTION, wide * _REDUCTION, 3)
             width += len(linear.bias)
         self._state: tuple[Linear, LayerNorm] | None = None
         if f"{_ENCODER}/Dense_0/kernel" in arrays:
             self._state = self._layer(_ENCODER, 0, None)
-            self.inputs[STATE] = (self._state[0].kernel.shape[0],)
+            inputs[STATE] = (self._state[0].kernel.shape[0],)
             width += len(self._state[0].bias)
+        self.inputs = inputs
         self._actor = self._layers("modules_actor/network", width)
         hidden = len(self._actor[-1][0].bias)
         self._mean = Linear(*arrays.dense("modules_actor/Dense_0", hidden))
         actions = len(self._mean.bias)
+        self._deviation: Linear | None = None
         if "modules_actor/Dense_1/kernel" in arrays:
-            arrays.dense("modules_actor/Dense_1", hidden, actions)  # the deviation, which the best action does not need
+            self._deviation = Linear(*arrays.dense("modules_actor/Dense_1", hidden, actions))
         self._take_critics(width + actions)
         self._grasps: tuple[tuple[Linear, LayerNorm], Linear, Linear] | None = None
         if "modules_grasp_critic/Dense_0/kernel" in arrays:
