@@ -39,3 +39,9 @@ def test_a_taken_port_is_refused_by_its_argument_and_the_process_that_has_it(tak
 def test_what_is_no_port_is_refused(wrong: str) -> None:
     with pytest.raises(UsageError, match=r"agentlace_port:=.*expected a TCP port"):
         refuse_taken(GIVEN | {"agentlace_port": wrong, "agentlace_broadcast_port": "5489"})
+
+
+def test_a_trainer_that_is_no_address_is_refused() -> None:
+    pytest.importorskip("zmq", reason="./serl setup agentlace")
+    with pytest.raises(UsageError, match=r"trainer:=host: expected agentlace://HOST:PORT"):
+        refuse_missing({"trainer": "host"})

@@ -16,6 +16,7 @@ from serl_rl.backends import create_agent, make_policy
 from serl_rl.config import Backend, LearningConfig
 from serl_rl.foreign.errors import ForeignError
 from serl_rl.imported.initial import FILE, read_initial, with_initial, write_initial
+from serl_rl.imported.published import published_policy
 from serl_rl.policy.reference import read_reference
 from serl_rl.spec import DataError, TransitionSpec
 
@@ -154,3 +155,31 @@ def test_what_the_agent_does_not_have_is_refused_by_name(tmp_path: Path, change:
 def test_a_checkpoint_without_target_critics_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="target_params"):
         read_initial(read_reference(f"flax:{write(tmp_path / 'checkpoint_7', drawn(0), {})}"))
+
+
+def test_published_parameters_of_states_explore_within_the_bounds_of_serl() -> None:
+    parameters = drawn(0)
+    parameters["modules_actor/Dense_1/bias"] = np.float32([-40.0, 0.0, 9.0])
+    policy = published_policy(parameters, SPEC)
+    state = np.linspace(-1.0, 1.0, STATE).astype(np.float32)
+    x = state.astype(np.float64)
+    for layer in range(2):
+        p = {
+            name.rpartition("/")[2]: v
+            for name, v in parameters.items()
+            if f"modules_actor/network/Dense_{layer}" in name
+        }
+        n = {name.rpartition("/")[2]: v for name, v in parameters.items() if f"actor/network/LayerNorm_{layer}" in name}
+        x = x @ p["kernel"] + p["bias"]
+        x = np.tanh((x - x.mean()) / np.sqrt(x.var() + 1e-6) * n["scale"] + n["bias"])
+    mean, log = (
+        x @ parameters[f"modules_actor/Dense_{i}/kernel"] + parameters[f"modules_actor/Dense_{i}/bias"] for i in (0, 1)
+    )
+    np.testing.assert_allclose(policy.act({"state": state}, deterministic=True), np.tanh(mean), rtol=0, atol=1e-5)
+    noise = np.random.default_rng(3).standard_normal(ACTIONS, dtype=np.float32)
+    found = policy.act({"state": state}, deterministic=False, rng=np.random.default_rng(3))
+    expected = np.tanh(mean + np.clip(np.exp(log), 1e-5, 5.0) * noise)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    parameters["modules_actor/network/Dense_0/kernel"][0, 0] = np.nan
+    with pytest.raises(DataError, match="expected finite values, found nan or inf"):
+        published_policy(parameters, SPEC)

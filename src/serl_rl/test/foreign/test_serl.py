@@ -16,7 +16,8 @@ from serl_rl.encoders.architecture import parameter_shapes
 from serl_rl.foreign.errors import ForeignError
 from serl_rl.foreign.resnet10 import ResNet10, normalized
 from serl_rl.foreign.serl.policy import SerlPolicy, open_policy, write_serl
-from serl_rl.spec import DataError
+from serl_rl.imported.published import published_policy
+from serl_rl.spec import DataError, TransitionSpec
 
 CAMERAS, STATE, ACTIONS, HIDDEN, WIDTH, SIDE = ("wrist", "front"), 5, 6, 16, 12, 64
 ENCODER = "modules_actor/encoder"
@@ -161,6 +162,30 @@ def test_a_checkpoint_acts_and_values_as_the_description_says(tmp_path: Path, hy
             z = reference.layer(prefix, 1, reference.layer(prefix, 0, z, member), member)
             values.append(reference.dense("modules_critic/Dense_0", z)[0])
         np.testing.assert_allclose(policy.values(moment, action[:ACTIONS]), values, rtol=0, atol=1e-5)
+
+
+def test_published_parameters_act_and_explore_as_the_description_says() -> None:
+    parameters = drawn_parameters(hybrid=False)
+    reference, moment = ByTheDescription(parameters), seen(1)
+    spec = TransitionSpec(
+        {"state": ((STATE,), "float32"), **dict.fromkeys(CAMERAS, ((SIDE, SIDE, 3), "uint8"))}, ACTIONS
+    )
+    policy = published_policy(parameters, spec)
+    policy.check(spec)
+    y = reference.encoded(moment)
+    for index in range(2):
+        y = reference.layer("modules_actor/network", index, y)
+    mean = reference.dense("modules_actor/Dense_0", y)
+    deviation = np.exp(reference.dense("modules_actor/Dense_1", y))
+    best = policy.act(moment, deterministic=True)
+    np.testing.assert_allclose(best, np.tanh(mean), rtol=0, atol=1e-5)
+    noise = np.random.default_rng(3).standard_normal(ACTIONS, dtype=np.float32)
+    found = policy.act(moment, deterministic=False, rng=np.random.default_rng(3))
+    np.testing.assert_allclose(found, np.tanh(mean + deviation * noise), rtol=0, atol=1e-5)
+    with pytest.raises(DataError, match="6 components, as the policy gives"):
+        published_policy(parameters, TransitionSpec(dict(spec.observation), ACTIONS + 1))
+    with pytest.raises(DataError, match="expected those of an agent of SERL, modules_actor among them, found trunk"):
+        published_policy({"trunk/dense_0/kernel": np.zeros((2, 2), np.float32)}, spec)
 
 
 def test_the_sides_of_a_picture_are_padded_each_for_itself() -> None:
