@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 from serl_config.optional import optional_module
@@ -29,6 +29,14 @@ class AgentlaceError(RuntimeError):
 
 class FrameError(AgentlaceError):
     """A frame is none, or holds something else than arrays and plain values."""
+
+
+class _Unpacked(NamedTuple):
+    value: Any
+    values: int = 1
+    """Values in it, each as often as it is there: whoever walks through it meets so many."""
+    height: int = 0
+    """How deep it is."""
 
 
 class _FrameMachine(TransitionMachine):
@@ -66,7 +74,7 @@ def decode_frame(frame: bytes) -> Any:
             f"expected a frame of at most {MAX_CONTENT_BYTES >> 20} MiB unpacked, found a larger or a cut one"
         )
     try:
-        return _unpacked(_FrameMachine().run(content), MAX_DEPTH, [MAX_VALUES])
+        return _unpacked(_FrameMachine().run(content), MAX_DEPTH, {}).value
     except Refused as error:
         raise FrameError(f"expected arrays and plain values, found {error}; nothing of it was run") from error
 
@@ -91,25 +99,39 @@ def _plain(value: Any, depth: int) -> Any:
     raise FrameError(f"expected arrays and plain values to send, found a value of type {type(value).__name__}")
 
 
-def _unpacked(value: Any, depth: int, budget: list[int]) -> Any:
-    """What a machine read, with arrays in place of what stands for them."""
-    budget[0] -= 1
-    if budget[0] < 0:
-        raise Refused(f"more than {MAX_VALUES} values")
+def _unpacked(value: Any, depth: int, seen: dict[int, _Unpacked | None]) -> _Unpacked:
+    """What a machine read, with arrays in place of what stands for them, and each thing that is there often once."""
     if isinstance(value, PickledArray):
         if value.values is None:
             raise Refused("an array without content")
         if not value.values.ndim:
-            return value.values[()]
-        if not value.values.flags.writeable:  # an observation is that after one step and before the next: one copy
+            return _Unpacked(value.values[()])
+        if not value.values.flags.writeable:
             value.values = value.values.copy()
-        return value.values
-    if isinstance(value, dict | list | tuple):
-        if depth == 0:
-            raise Refused(f"values more than {MAX_DEPTH} deep")
-        if isinstance(value, dict):
-            return {name: _unpacked(each, depth - 1, budget) for name, each in value.items()}
-        return type(value)(_unpacked(each, depth - 1, budget) for each in value)
-    if value is None or isinstance(value, bool | int | float | str | bytes | bytearray):
-        return value
-    raise Refused(kind_of(value))
+        return _Unpacked(value.values)
+    if not isinstance(value, dict | list | tuple):
+        if value is None or isinstance(value, bool | int | float | str | bytes | bytearray):
+            return _Unpacked(value)
+        raise Refused(kind_of(value))
+    key = id(value)
+    if key in seen:
+        found = seen[key]
+        if found is None:
+            raise Refused("values within themselves")
+        return found
+    seen[key] = None
+    if depth == 0:
+        raise Refused(f"values more than {MAX_DEPTH} deep")
+    parts = [_unpacked(each, depth - 1, seen) for each in (value.values() if isinstance(value, dict) else value)]
+    inner = [part.value for part in parts]
+    found = _Unpacked(
+        dict(zip(value, inner, strict=True)) if isinstance(value, dict) else type(value)(inner),
+        1 + sum([part.values for part in parts]),
+        1 + max([part.height for part in parts], default=0),
+    )
+    if found.values > MAX_VALUES:
+        raise Refused(f"more than {MAX_VALUES} values")
+    if found.height > MAX_DEPTH:
+        raise Refused(f"values more than {MAX_DEPTH} deep")
+    seen[key] = found
+    return found

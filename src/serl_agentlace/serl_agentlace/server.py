@@ -24,6 +24,7 @@ EACH_CLIENT: Final = "each_client"
 
 _log = logging.getLogger(__name__)
 _POLL = 0.2  # [s] after which a server looks whether it shall stop
+_HEARTBEAT_MS = 5000  # [ms]; a connection whose other end is gone without a word is closed after three of them
 _MAX_WAITING = 64  # requests of a store that wait for those before them
 
 DataCallback = Callable[[str, Mapping[str, Any]], None]
@@ -174,6 +175,8 @@ class TrainerServer:
         socket.setsockopt(self._zmq.LINGER, 0)
         socket.setsockopt(self._zmq.SNDHWM, 5)
         socket.setsockopt(self._zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        socket.setsockopt(self._zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)  # ZeroMQ of whoever is there answers by itself
+        socket.setsockopt(self._zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
         try:
             socket.bind(f"tcp://{host}:{port}")
         except self._zmq.ZMQError as error:
@@ -232,7 +235,11 @@ class TrainerServer:
         elif kind in self.config.request_types:
             self._answer(peer, self._answered(kind, payload))
         else:
+            _log.error("requests: expected one of %s, found %.80r", ", ".join(self._kinds()), kind)
             self._answer(peer, {"success": False, "message": "Invalid type or payload"})
+
+    def _kinds(self) -> list[str]:
+        return ["hash", "get_last_update_id", "datastore", *self.config.request_types]
 
     def _answered(self, kind: str, payload: Any) -> Mapping[str, Any]:
         if self._request_callback is None:

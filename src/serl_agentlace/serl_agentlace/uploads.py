@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 MAX_UPLOADS: Final = 64
-"""Clients of a store that are remembered; then the one that was silent for longest is forgotten."""
+"""Clients of a store that are remembered; then one that never sent anything is forgotten, or who was silent longest."""
 
 
 @dataclass
@@ -137,7 +137,9 @@ class Uploads:
                 each.peer = b""
         upload = Upload(self.count, peer=peer)
         self.count += 1
-        self.clients = [*self.clients, upload][-MAX_UPLOADS:]
+        if len(self.clients) >= MAX_UPLOADS:
+            self.clients.remove(next((each for each in self.clients if each.last_id < 0), self.clients[0]))
+        self.clients = [*self.clients, upload]
         return upload
 
     def to_json(self) -> dict[str, Any]:

@@ -5,9 +5,12 @@ import importlib
 import io
 import os
 import pickle
+import resource
+import socket
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from agentlace_store import ListStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serl_agentlace.frames import FrameError, decode_frame, encode_frame
-from serl_agentlace.uploads import Uploads
+from serl_agentlace.uploads import MAX_UPLOADS, Uploads
 
 from serl_agentlace import AgentlaceError, QueuedDataStore, TrainerClient, TrainerServer
 
@@ -238,7 +241,20 @@ def _bomb() -> bytes:
     return compressed(b"\x80\x04" + b"N\x94" * 2**20 + b".")
 
 
+def _laughs() -> bytes:
+    """A list of ten times a list of ten times a list, and so on: 10**20 values."""
+    lists = [b"]\x94(" + 10 * (b"h" + bytes([each])) + b"e" for each in range(20)]
+    return compressed(b"\x80\x04(]\x94" + b"".join(lists) + b"t.")
+
+
 HOSTILE = {
+    "a chain of attributes": compressed(b"\x80\x04cbuiltins\ngetattr\n(cos\n_Environ\nX\x04\x00\x00\x00pathtR."),
+    "os.system by its names": compressed(b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R."),
+    "an object of a class": compressed(
+        b"\x80\x04ccopyreg\n_reconstructor\n(cbuiltins\nobject\ncbuiltins\nobject\nNtR."
+    ),
+    "a list within itself": compressed(b"\x80\x04]\x94h\x00a."),
+    "lists of lists": _laughs(),
     "code": compressed(pickle.dumps({"type": "hash", "payload": Harm()})),
     "a name": compressed(b"cos\nsystem\n(S'true'\ntR."),
     "no LZ4": b"\x80\x04N.",
@@ -308,6 +324,80 @@ def test_foreign_packets_end_nothing(serve, config):
         dealer.send_multipart(parts)
     assert TrainerClient("actor", "127.0.0.1", config, QueuedDataStore(1), timeout_ms=20_000).update()
     context.destroy(linger=0)
+
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
+READY = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03REQ"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x00" * 1000,
+        GREETING[:20],
+        GREETING + READY[:9],
+        GREETING + READY + b"\x01\x00\x02" + (5000).to_bytes(8, "big") + b"a" * 4000,
+        GREETING + READY + b"\x01\x00\x02" + (2**40).to_bytes(8, "big") + b"a" * 4000,
+    ],
+    ids=["http", "zeros", "half a greeting", "half a command", "half a frame", "a frame of 2**40 bytes"],
+)
+def test_who_vanishes_in_the_middle_ends_nothing(serve, config, sent):
+    store = ListStore()
+    serve({"actor": store})
+    client = PlainClient(config.port_number, "actor")
+    for port in (config.port_number, config.broadcast_port):
+        with socket.create_connection(("127.0.0.1", port), 10.0) as stranger:
+            stranger.sendall(sent)
+    client.items.append(transition(0))
+    assert client.update()["success"]
+    assert len(store.items) == 1
+
+
+def test_a_thousand_connections_leave_the_one_that_sends(serve, config):
+    store = ListStore()
+    server = serve({"actor": store})
+    client = PlainClient(config.port_number, "actor")
+    client.items += [transition(number) for number in range(5)]
+    assert client.update()["success"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1000 if hard == resource.RLIM_INFINITY else min(1000, (hard - 200) // 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * wanted + 200), hard))
+    try:
+        with ExitStack() as stack:
+            context = stack.enter_context(zmq.Context())
+            for number in range(wanted):
+                if number < MAX_UPLOADS + 10:  # as a client that begins, and never sends anything
+                    stranger = stack.enter_context(context.socket(zmq.REQ))
+                    stranger.connect(f"tcp://127.0.0.1:{config.port_number}")
+                    stranger.send(compressed(pickle.dumps({"type": "hash"})))
+                    assert stranger.poll(30_000)
+                else:
+                    stack.enter_context(socket.create_connection(("127.0.0.1", config.port_number), 10.0))
+            client.items.append(transition(5))
+            assert client.update()["success"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [number for _, number in numbers(store)] == list(range(6))
+    assert len(server.uploads("actor").clients) == MAX_UPLOADS
+
+
+def test_an_array_that_is_there_often_is_unpacked_once():
+    array = np.zeros(2**20, np.float32)
+    found = decode_frame(compressed(pickle.dumps([array] * 10_000)))
+    assert len(found) == 10_000
+    assert all(each is found[0] for each in found)
+    found[0] += 1.0
+
+
+def test_another_request_is_named(serve, config, caplog):
+    serve({"actor": ListStore()})
+    client = PlainClient(config.port_number, "actor")
+    for kind in ("save", "", "x" * 10_000):
+        assert client.ask({"type": kind, "payload": {}}) == {"success": False, "message": "Invalid type or payload"}
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3 and max(map(len, lines)) < 300
+    assert lines[0] == "requests: expected one of hash, get_last_update_id, datastore, send-stats, found 'save'"
 
 
 def test_another_configuration_is_named(serve, config):

@@ -183,9 +183,17 @@ def flat_numbers(payload: Any, prefix: str = "", depth: int = _MOST_DEEP) -> dic
     if isinstance(payload, Mapping) and depth:
         for name, value in list(payload.items())[:_MOST_METRICS]:
             found |= flat_numbers(value, f"{prefix}/{name}" if prefix else str(name)[:100], depth - 1)
-    elif isinstance(payload, int | float | np.generic) and prefix and np.isfinite(number := float(payload)):
+    elif prefix and isinstance(payload, int | float | np.generic) and np.isfinite(number := _as_float(payload)):
         found[prefix] = number
     return dict(list(found.items())[:_MOST_METRICS])
+
+
+def _as_float(value: int | float | np.generic) -> float:
+    """NaN for an integer that is larger than any."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("nan")
 
 
 def main() -> None:

@@ -137,3 +137,23 @@ def test_a_script_of_the_state_alone_sends_vectors() -> None:
     chunks, refused = script.convert(items)
     assert refused == []
     assert rows(chunks, 7) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["state", "next", "actions", "rewards", "masks"])
+def test_what_is_no_number_is_refused_alone(where: str, bad: float) -> None:
+    items = transitions(6)
+    broken = items[2]
+    match where:
+        case "state":
+            broken["observations"]["state"] = np.float32([[0.0, bad, 0.0]])
+        case "next":
+            broken["next_observations"]["state"] = np.float32([[0.0, bad, 0.0]])
+        case "actions":
+            broken["actions"] = np.float32([0.0, bad])
+        case _:
+            broken[where] = bad
+    chunks, refused = converter().convert(items)
+    assert len(refused) == 1 and "expected" in refused[0]
+    kept = sorted(int(value) for each in chunks for value in each.observation["state"][:-1, 0])
+    assert kept == [0, 1, 3, 4, 5]
