@@ -46,7 +46,7 @@ class _Server:
     port: int
     broadcast: int
     namespace: str = ""
-    """Of the nodes behind it; empty: there are none."""
+    """Where the nodes behind it are; empty: there are none."""
 
 
 def agentlace_state_per_s(bench: Bench) -> Measurement:
@@ -55,7 +55,10 @@ def agentlace_state_per_s(bench: Bench) -> Measurement:
 
 
 def agentlace_image_per_s(bench: Bench) -> Measurement:
-    """The same with two pictures of 128 x 128 x 3, of which our gateway makes the features that are stored."""
+    """Transitions/s of agentlace's client into our gateway over those into agentlace's server, with two pictures each.
+
+    Our gateway makes features of the pictures, which are stored; beside it one that keeps them.
+    """
     return _compare(bench, "images", {"ours": _NEVER, "ours, pictures kept": _NEVER + _PICTURES})
 
 

@@ -23,7 +23,6 @@ from serl_rl.policy.acting_policy import ActingPolicy
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage.chunk import Chunk
 from serl_rl.storage.nested import by_path
-from serl_ros.parameters import ParameterError
 
 from serl_training.actor.perception import Perception
 from serl_training.link.learner_link import LearnerTotals
@@ -85,19 +84,19 @@ def find_trainer(
         policy: imported policy, which must be none.
 
     Raises:
-        ParameterError: there is no such learner for what the actor is told to do.
+        ValueError: there is no such learner for what the actor is told to do.
     """
     if not text:
         return None, perception
     try:
         address = TrainerAddress.parse(text)
     except ValueError as error:
-        raise ParameterError(f"parameter 'trainer': {error}") from error
+        raise ValueError(f"parameter 'trainer': {error}") from error
     if partner or policy:
         found = f"the partner {partner}" if partner else f"the policy {policy}"
-        raise ParameterError(f"parameter 'trainer': expected one task without an imported policy, found {found}")
+        raise ValueError(f"parameter 'trainer': expected one task without an imported policy, found {found}")
     if perception.history != 1 or perception.spec.frame_stack != 1:
-        raise ParameterError("parameter 'learning': expected acting.history and vision.frame_stack of 1, found more")
+        raise ValueError("parameter 'learning': expected acting.history and vision.frame_stack of 1, found more")
     return address, replace(perception, spec=perception.pictures, encoder=None)
 
 
@@ -107,7 +106,7 @@ class RandomPolicy:
     planned = 0
 
     def __init__(self, action_dim: int) -> None:
-        """Of actions (A,)."""
+        """Draw actions (A,) of so many components."""
         self.action_dim = action_dim
         self._rng = np.random.default_rng(0)
 

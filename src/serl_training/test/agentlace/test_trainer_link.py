@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +20,6 @@ from serl_training.env.episode import EpisodeMode, EpisodeStart
 
 pytest.importorskip("zmq", reason="./serl setup agentlace")
 pytest.importorskip("lz4.frame", reason="./serl setup agentlace")
-
-if TYPE_CHECKING:
-    from agentlace_plain_server import PlainServer
 
 SPEC = TransitionSpec({"state": ((3,), np.float32)}, 2)
 SEEING = TransitionSpec({"state": ((3,), np.float32), "wrist": ((4, 6, 3), np.uint8)}, 2)
@@ -62,28 +59,13 @@ def episode(
 def link() -> Iterator[Callable[..., TrainerLink]]:
     links: list[TrainerLink] = []
 
-    def begin(server: PlainServer, spec: TransitionSpec = SPEC) -> TrainerLink:
+    def begin(server: Any, spec: TransitionSpec = SPEC) -> TrainerLink:
         address = TrainerAddress.parse(f"agentlace://127.0.0.1:{server.port}")
         links.append(TrainerLink(address, Spinner(), spec=spec, max_backlog=20_000, check=lambda: None))
         return links[-1]
 
     yield begin
     for each in links:
-        each.close()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., PlainServer]]:
-    from agentlace_plain_server import PlainServer
-
-    servers: list[PlainServer] = []
-
-    def begin(*stores: str) -> PlainServer:
-        servers.append(PlainServer(*stores))
-        return servers[-1]
-
-    yield begin
-    for each in servers:
         each.close()
 
 
