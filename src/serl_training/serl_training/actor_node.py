@@ -45,7 +45,7 @@ from serl_training.actor.graph_pair import PairJobs, PairMemberHost, learner_pre
 from serl_training.actor.graph_person import GraphPerson
 from serl_training.actor.pair import Member, Pair
 from serl_training.actor.perception import Perception, make_perception
-from serl_training.agentlace.trainer_link import TrainerLink, find_trainer
+from serl_training.agentlace.trainer_link import TRAINER, TrainerLink, find_trainer
 from serl_training.env.episode import EpisodeLeft, EpisodeLost, EpisodeMode, Observation
 from serl_training.env.graph_arm import EpisodeGraph
 from serl_training.env.graph_cameras import Transport
@@ -62,15 +62,7 @@ from serl_training.env.graph_reset import (
 from serl_training.env.graph_turns import TurnReset, WorldReset
 from serl_training.env.stamps import StampedEnv
 from serl_training.graph_jax import declare_compile_cache, prepare, prepare_backend
-from serl_training.link.contract import (
-    LEARNING,
-    MAPPING,
-    POLICY,
-    SIMULATED,
-    TRAINER,
-    find_policy,
-    load_learning,
-)
+from serl_training.link.contract import LEARNING, MAPPING, POLICY, SIMULATED, find_policy, load_learning
 from serl_training.link.fixed_policy import FixedPolicy
 from serl_training.link.graph_id import GRAPH_ID
 from serl_training.link.graph_learner_link import GraphLearnerLink
@@ -183,9 +175,8 @@ class ActorNode(Node):
             simulated=simulated,
         )
         if self._partner is not None and self._imported is not None:
-            raise ParameterError(
-                f"parameter 'policy' of node '{self.get_name()}': expected none for two tasks by turns, found one"
-            )
+            where = f"parameter 'policy' of node '{self.get_name()}'"
+            raise ParameterError(f"{where}: expected none for two tasks by turns, found one")
         base = self._imported if self._learning.improves else None
         self._perception = make_perception(self._task, self._learning, own_seed, simulated=simulated, base=base)
         trainer = declare(self, "trainer", "", TRAINER)
@@ -242,9 +233,8 @@ class ActorNode(Node):
                 env, perception = self._env, replace(perception, spec=perception.pictures)
             elif self._trainer is not None:
                 backlog, check = self._max_backlog, self._jobs.check
-                link = TrainerLink(self._trainer, executor, spec=perception.spec, max_backlog=backlog, check=check)
-                self._links.append(link)
-                self._learner = link
+                self._learner = TrainerLink(self._trainer, executor, perception.spec, backlog, check)
+                self._links.append(self._learner)
                 settings = replace(settings, updates_before_acting=0, whole_episodes=True)
             else:
                 self._learner = self._connect(perception)
@@ -379,8 +369,7 @@ class ActorNode(Node):
             return ""
         for link in self._links:
             link.pump()  # so that it is asked again
-        longest = max((link.silence for link in self._links), default=0.0)
-        if longest <= self._learner_timeout:
+        if (longest := max((link.silence for link in self._links), default=0.0)) <= self._learner_timeout:
             return ""
         learner = self._trainer or "learner/insert"
         return f"the learner: waiting for {learner}, silent for {longest:.0f} s (learner_away is hold)"
@@ -408,15 +397,14 @@ class ActorNode(Node):
             self._learner.tell(values)
         backlog = self._learner.backlog
         level = WARN if backlog > self._max_backlog // 2 else OK
-        self._diagnostics.set(
-            "learner",
-            level,
-            "connected",
-            policy_lag=self._learner.lag,
-            backlog=backlog,
-            session=self._learner.session,
-            acknowledged=self._learner.acknowledged,
-        )
+        lag, session, acknowledged = self._learner.lag, self._learner.session, self._learner.acknowledged
+        link: dict[str, object] = {
+            "policy_lag": lag,
+            "backlog": backlog,
+            "session": session,
+            "acknowledged": acknowledged,
+        }
+        self._diagnostics.set("learner", level, "connected", **link)
 
     def mind(self, component: str, concern: str) -> None:
         """See `JobHost`: set its status on `/diagnostics`."""

@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ from serl_rl.storage.nested import by_path
 
 from serl_training.actor.perception import Perception
 from serl_training.link.learner_link import LearnerTotals
+
+TRAINER: Final = "A learner of SERL, agentlace://HOST:PORT, that learns in place of ours; empty: ours."
+"""What the parameter `trainer` of the actor means."""
 
 SCHEME: Final = "agentlace"
 STORE: Final = "actor_env"
@@ -139,7 +143,6 @@ class TrainerLink:
         self,
         address: TrainerAddress,
         executor: Spins,
-        *,
         spec: TransitionSpec,
         max_backlog: int,
         check: Callable[[], None],
@@ -163,6 +166,7 @@ class TrainerLink:
         self._policy: ActingPolicy = RandomPolicy(spec.action_dim)
         self._refused = ""
         self.policy_version = 0
+        self.session = uuid.uuid4().hex
         self._totals = LearnerTotals()
         self._stats: deque[dict[str, Any]] = deque(maxlen=50)
         self._heard = time.monotonic()
@@ -180,6 +184,11 @@ class TrainerLink:
     def policy(self) -> ActingPolicy:
         """The newest policy; a random one until the learner has published one."""
         return self._policy
+
+    @property
+    def acknowledged(self) -> int:
+        """Transitions that the server has said it stored, without those of demonstrations."""
+        return 0 if self._client is None else self._client.acknowledged(STORE) + 1
 
     @property
     def backlog(self) -> int:
@@ -235,7 +244,7 @@ class TrainerLink:
         if self.backlog > self._max_backlog:
             self._wait(lambda: self.backlog <= self._max_backlog, self._owing)
 
-    def settle(self) -> None:
+    def settle(self, env_steps: int = 0) -> None:
         """No policy stays."""
 
     def flush(self) -> None:

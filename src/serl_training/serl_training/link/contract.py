@@ -30,9 +30,6 @@ POLICY = "Imported policy KIND:PATH: what learning improves, or with sac.improve
 MAPPING = "Mapping file of that policy: its cameras, values and actions; empty: mapping.yaml in its folder, or none."
 """What the parameter `mapping` of the actor means."""
 
-TRAINER = "A learner of SERL, agentlace://HOST:PORT, that learns in place of ours; empty: ours."
-"""What the parameter `trainer` of the actor means."""
-
 SIMULATED = "Whether the cameras look at the task's simulated world; false: at a real one."
 """What the parameter `simulated` of nodes means."""
 

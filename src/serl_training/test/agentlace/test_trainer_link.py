@@ -61,7 +61,7 @@ def link() -> Iterator[Callable[..., TrainerLink]]:
 
     def begin(server: Any, spec: TransitionSpec = SPEC) -> TrainerLink:
         address = TrainerAddress.parse(f"agentlace://127.0.0.1:{server.port}")
-        links.append(TrainerLink(address, Spinner(), spec=spec, max_backlog=20_000, check=lambda: None))
+        links.append(TrainerLink(address, Spinner(), spec, 20_000, lambda: None))
         return links[-1]
 
     yield begin
@@ -167,7 +167,7 @@ def test_a_link_without_a_server_says_for_what_it_waits(serve: Any, caplog: pyte
             raise GivenUp
 
     address = TrainerAddress.parse(f"agentlace://localhost:{serve('else').port}")
-    ours = TrainerLink(address, Spinner(), spec=SPEC, max_backlog=100, check=give_up)
+    ours = TrainerLink(address, Spinner(), SPEC, 100, give_up)
     with pytest.raises(GivenUp):
         ours.connect()
     ours.close()
