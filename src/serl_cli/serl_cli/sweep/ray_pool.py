@@ -106,7 +106,7 @@ class RayPool(Executor):
 
 
 def _run(folder: Path, version: str, function: Callable[..., T], args: Any, kwargs: Any) -> T:
-    """On a machine of the cluster."""
+    """Call a function, on a machine of the cluster, in the folder of the sweep."""
     host = os.uname().nodename
     if not folder.is_dir():
         raise CommandError(f"{host} has no {folder}: each machine of the cluster needs the sweep's folder at that path")
