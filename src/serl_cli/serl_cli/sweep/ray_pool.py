@@ -67,7 +67,7 @@ class RayPool(Executor):
 
     @property
     def cores(self) -> int:
-        """Of all machines of the cluster."""
+        """Number of cores of all machines of the cluster."""
         return int(self._ray.cluster_resources().get("CPU", 0))
 
     @property
