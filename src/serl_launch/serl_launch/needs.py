@@ -4,7 +4,9 @@
 A node says the same, in one line, where it is started otherwise.
 """
 
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from serl_config.optional import missing
 
@@ -40,6 +42,8 @@ def _missing(arguments: Mapping[str, str]) -> Iterator[str]:
     if arguments.get("trainer"):
         yield missing("a trainer of agentlace", ["zmq", "lz4"], "agentlace")
         yield _wrong_trainer(arguments["trainer"])
+    if arguments.get("link"):
+        yield _missing_of_link(arguments)
     driver = arguments.get("driver", "")
     if driver not in _NO_DRIVER and arguments.get("hardware") != "mock":
         yield _missing_of_driver(driver, emulated=arguments.get("hardware") == "emulated")
@@ -54,6 +58,29 @@ def _wrong_trainer(text: str) -> str:
         TrainerAddress.parse(text)
     except ValueError as error:
         return f"trainer:={text}: {error}"
+    return ""
+
+
+def _missing_of_link(arguments: Mapping[str, str]) -> str:
+    """What is wrong with the link of two machines: its keys, its side, or a network that is open beside it."""
+    from serl_link.carried import LinkError, endpoint
+    from serl_link.keys import SIDES, KeysError, read_keys
+
+    side = arguments.get("side", "learner")  # learner.launch.xml has no other
+    folder = arguments.get("link_keys", "keys")
+    if side not in SIDES:
+        return f"link:= joins two machines: expected side:=robot or side:=learner, found side:={side}"
+    if os.environ.get("SERL_NETWORK", "off") not in ("", "off"):
+        return "link:= and an open network: what it refuses comes in beside it; leave out --network and SERL_NETWORK"
+    if line := missing("link:=", ["zenoh", "cryptography"], "link"):
+        return line
+    try:
+        host, _ = endpoint(arguments["link"])
+        names = read_keys(Path(folder), side).names
+    except (KeysError, LinkError) as error:
+        return f"link_keys:={folder}: {error}" if isinstance(error, KeysError) else str(error)
+    if side == "learner" and host not in names:
+        return f"link:={arguments['link']}: the certificate in {folder} names {', '.join(names)}, not {host}"
     return ""
 
 

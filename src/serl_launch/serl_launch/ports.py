@@ -20,6 +20,8 @@ def refuse_taken(arguments: Mapping[str, str]) -> None:
     Raises:
         UsageError: names the argument, the port, and the program that has it, as far as this machine says.
     """
+    if arguments.get("link") and arguments.get("side", "learner") == "learner":
+        _refuse_taken_of_link(arguments["link"])
     if arguments.get("agentlace") != "true":
         return
     host = arguments.get("agentlace_host", "")
@@ -32,3 +34,15 @@ def refuse_taken(arguments: Mapping[str, str]) -> None:
                 held.enter_context(listening(host, int(value), hint=f"end that or give another {name}:="))
             except PortError as error:
                 raise UsageError(str(error)) from error
+
+
+def _refuse_taken_of_link(link: str) -> None:
+    from serl_link.carried import endpoint
+    from serl_link.session import listening_address
+
+    host, port = endpoint(link)
+    try:
+        with listening(listening_address(host), port, hint="end that or give link:= another port on both machines"):
+            pass
+    except PortError as error:
+        raise UsageError(f"link:={link}: {error}") from error

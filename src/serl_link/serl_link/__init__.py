@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys with which the machines of a run know each other."""
+"""The link with keys between the machines of a run: mutual TLS, and a list of all that it carries."""

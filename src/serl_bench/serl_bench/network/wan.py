@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from serl_launch.errors import CommandError
 from serl_launch.language.packages import find_executable
+from serl_link.keys import SIDES
 
 from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.transport import missing
@@ -23,6 +24,7 @@ from serl_launch import domain
 DELAY, LOSS = 0.05, 0.02
 """Of the network: seconds one way, and share of the packets."""
 _START_TIMEOUT = 60.0  # [s]
+_LINK_PORT = 7447
 _FLUSH_TIMEOUT = 60.0  # [s]
 
 
@@ -69,6 +71,7 @@ def run_over_network(
     cut_seconds: float,
     between: float,
     learning: str = "",
+    keys: Path | None = None,
     say: Callable[[str], None] = lambda _text: None,
 ) -> NetworkRun:
     """Run an actor of 10 Hz and a learner on two hosts, in the ROS domain of the environment.
@@ -79,6 +82,8 @@ def run_over_network(
         cut_seconds: of each of them.
         between: seconds before each and after the last one.
         learning: settings, as of the learner; empty: those of pick_cube.
+        keys: of a run, made for the second address of the network; the hosts then talk over the link with keys alone.
+            None: as ROS 2 does.
         say: tells a person what goes on.
 
     Raises:
@@ -92,8 +97,10 @@ def run_over_network(
     steps = folder / "steps"
     with WideArea(["robot", "learner"], folder) as network:
         network.worsen(delay=DELAY, loss=LOSS)
-        learner = start(network.command("learner", learner_command))
-        actor = start(network.command("robot", actor_command))
+        alone = {} if keys is None else _this_host_alone()
+        ends = [start(network.command(side, _link(side, network, keys), alone)) for side in SIDES if keys is not None]
+        learner = start(network.command("learner", learner_command, alone))
+        actor = start(network.command("robot", actor_command, alone))
         try:
             _wait(lambda: steps.exists() and steps.stat().st_size > 0, _START_TIMEOUT, "the learner and its policy")
             before = network.traffic()
@@ -107,8 +114,8 @@ def run_over_network(
             _wait(lambda: actor.poll() is not None, _FLUSH_TIMEOUT, "the acknowledgement of what was sent")
             after = network.traffic()
         finally:
-            stop(actor)
-            stop(learner)
+            for process in (actor, learner, *ends):
+                stop(process)
     lost, acknowledged, _ = missing(folder / "run" / "journal", folder / "acknowledged")
     rows = np.loadtxt(steps, ndmin=2)
     gaps = np.diff(rows[:, 0])
@@ -123,6 +130,22 @@ def run_over_network(
         longest_backlog=int(rows[:, 2].max()),
         bytes_per_step={host: round(count / len(rows)) for host, count in sent.items()},
     )
+
+
+def _link(side: str, network: WideArea, keys: Path) -> list[str]:
+    at = f"{network.address('learner')}:{_LINK_PORT}"
+    parameters = ("-p", f"side:={side}", "-p", f"at:={at}", "-p", f"keys:={keys / side}")
+    return [str(find_executable("serl_link", "link", os.environ)), "--ros-args", *parameters]
+
+
+def _this_host_alone() -> dict[str, str]:
+    """Variables with which ROS 2 on a host keeps to its loopback interface, as ./serl sets them."""
+    profile = str(Path(os.environ["SERL_WORKSPACE"]) / "config" / "fastdds.xml")
+    return {
+        "ROS_STATIC_PEERS": "",
+        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
+        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
+    }
 
 
 def _wait(condition: Callable[[], bool], timeout: float, what: str) -> None:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What crosses the link, and nothing else does: transitions, policies and metrics; never a command of the arm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+MIB = 2**20
+WIRE = "serl/1"
+"""What the names on the wire begin with; the number is that of this module's contents."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A topic or service that crosses the link, in one direction."""
+
+    name: str
+    """Relative ROS name."""
+    type: str
+    """Full name of the interface."""
+    most_bytes: int
+    """Of a message, or of a request or response, as CDR."""
+
+
+INSERT = Carried("learner/insert", "serl_interfaces/srv/InsertTransitions", 64 * MIB)
+"""The service of the learner that the actor calls."""
+
+POLICY = Carried("learner/policy", "serl_interfaces/msg/PolicyParameters", 64 * MIB)
+"""The learner's topic, of which the newest message counts."""
+
+METRICS = Carried("metrics", "serl_interfaces/msg/Metrics", MIB)
+"""Numbers of both sides, each of which the other one hears."""
+
+MOST_BYTES = 65 * MIB
+"""Of anything that arrives, before it is looked at."""
+
+
+class LinkError(ValueError):
+    """The link was given something that it cannot use."""
+
+
+def wire_name(topic: str, what: str = "") -> str:
+    """Name on the wire of a ROS name.
+
+    Args:
+        topic: absolute.
+        what: a part of it, as `state`.
+    """
+    return f"{WIRE}{topic}" + (f"/@{what}" if what else "")
+
+
+def digest(data: bytes) -> bytes:
+    """What tells two messages apart, 16 bytes; none for no message."""
+    return sha256(data).digest()[:16] if data else b""
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, with an IPv6 address in brackets.
+
+    Raises:
+        LinkError: it is something else.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+        raise LinkError(f"link: expected HOST:PORT of the learner's machine, found {text[:80]!r}")
+    return host, int(port)
+
+
+class Echo:
+    """Tells a message that was brought here over the link from one that somebody on this machine has sent."""
+
+    def __init__(self, most: int = 256) -> None:
+        """Remember the newest `most` messages."""
+        self._most = most
+        self._brought: list[bytes] = []
+
+    def brought(self, data: bytes) -> None:
+        """Note a message that is about to be published here."""
+        self._brought = [*self._brought[1 - self._most :], digest(data)]
+
+    def is_own(self, data: bytes) -> bool:
+        """Whether a message that is heard was brought here; each is told once."""
+        mark = digest(data)
+        if mark not in self._brought:
+            return False
+        self._brought = [other for other in self._brought if other != mark]
+        return True
