@@ -20,7 +20,7 @@ class Carried:
     type: str
     """Full name of the interface."""
     most_bytes: int
-    """Of a message, or of a request or response, as CDR."""
+    """Limit of a message, or of a request or response, as CDR [bytes]."""
 
 
 INSERT = Carried("learner/insert", "serl_interfaces/srv/InsertTransitions", 64 * MIB)
@@ -33,7 +33,7 @@ METRICS = Carried("metrics", "serl_interfaces/msg/Metrics", MIB)
 """Numbers of both sides, each of which the other one hears."""
 
 MOST_BYTES = 65 * MIB
-"""Of anything that arrives, before it is looked at."""
+"""Most bytes of a message that arrives; a larger one is refused before it is looked at."""
 
 
 class LinkError(ValueError):

@@ -289,7 +289,7 @@ class RobotChannel:
             return response
 
     def _on_policy(self, sample: Any) -> None:
-        """From a thread of Zenoh, or from that which asks for what was lost."""
+        """Publish a policy that is new; called by a thread of Zenoh, and by that which asks for what was lost."""
         data = bytes(sample.payload)
         with self._publishing:
             if data != self._newest and self._fits(data, PolicyParameters, POLICY.most_bytes, self._policy_name):
