@@ -27,7 +27,7 @@ from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.training_runs import EVALUATION_EPISODES, VISION, run, train
 from serl_tasks import get_task
 
-DEMONSTRATIONS = 10
+DEMONSTRATIONS = 30
 MAX_ENV_STEPS = 3000
 TIMEOUT = 3600.0  # [s] of each command
 FIRST_SEED = 5_000_000

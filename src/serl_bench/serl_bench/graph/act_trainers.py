@@ -13,9 +13,8 @@ from serl_config.schema import build
 from serl_lerobot.act import LeRobotActTraining
 from serl_lerobot.compat import load
 from serl_rl.encoders.robot_pictures import read_picture_episodes, resized
-from serl_rl.foreign.act.demonstrations import SMALL_SIZES, batches, fitting_config, statistics_of
+from serl_rl.foreign.act.demonstrations import SMALL_SIZES, batches, fitting_config
 from serl_rl.foreign.act.directory import ActCheckpoint
-from serl_rl.foreign.act.initial import initial_parameters
 from serl_rl.foreign.act.parameters import PREFIX
 from serl_rl.foreign.act.writing import write_act
 from serl_rl.imported.mapping import PolicyMapping
@@ -24,12 +23,12 @@ from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.act_improvement import judged_by_lerobot, serl
 from serl_bench.graph.training_runs import EVALUATION_EPISODES, VISION
 
-DEMONSTRATIONS, EPOCHS, BATCH, PICTURE = 20, 30, 16, 48
+DEMONSTRATIONS, EPOCHS, BATCH, PICTURE, SHIFT = 30, 60, 16, 32, 1
 
 
 def act_against_lerobot(bench: Bench) -> Measurement:
     """How much more often LeRobot's succeeds than ours [% of the same starts], worst seed."""
-    from serl_rl.jax.act.demonstrated import train_act
+    from serl_rl.jax.act.demonstrated import first_checkpoint, train_act
 
     rows = {}
     for seed in bench.seeds:
@@ -37,9 +36,9 @@ def act_against_lerobot(bench: Bench) -> Measurement:
         serl(bench.scratch, f"record-{seed}", *("record", VISION, "--out", str(file)), *_options(seed))
         episodes = [resized(each, PICTURE, PICTURE) for each in read_picture_episodes([file])]
         config = fitting_config(episodes, **SMALL_SIZES)
-        first = ActCheckpoint(config, initial_parameters(config, seed), statistics_of(episodes))
+        first = first_checkpoint(episodes, config, seed)
         bench.say(f"  seed {seed}: training in JAX")
-        ours = train_act(episodes, config, epochs=EPOCHS, batch_size=BATCH, seed=seed, start=first)
+        ours = train_act(episodes, config, epochs=EPOCHS, batch_size=BATCH, seed=seed, start=first, shift=SHIFT)
         bench.say(f"  seed {seed}: training by LeRobot")
         theirs = _trained_by_lerobot(bench.scratch / f"first-{seed}", first, episodes, seed)
         rates = []
@@ -59,7 +58,7 @@ def _trained_by_lerobot(path: Path, first: ActCheckpoint, episodes: Any, seed: i
     write_act(path, first)
     training, rng = LeRobotActTraining(path), np.random.default_rng(seed)
     for _ in range(EPOCHS):
-        for each in batches(episodes, first.config, dict(first.normalizations), BATCH, rng):
+        for each in batches(episodes, first.config, dict(first.normalizations), BATCH, rng, SHIFT):
             pictures = zip(first.config.cameras, each.pictures, strict=True)
             batch: dict[str, NDArray[Any]] = {name: rows.transpose(0, 3, 1, 2).copy() for name, rows in pictures}
             batch |= {"observation.state": each.state, "action": each.actions, "action_is_pad": each.padding}

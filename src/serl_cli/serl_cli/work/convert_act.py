@@ -110,6 +110,7 @@ def trained(
     say: Callable[[str], None],
     *,
     every: int = 1,
+    shift: int = 0,
     report: Callable[[int, Mapping[str, float]], None] = lambda _epoch, _losses: None,
 ) -> ActCheckpoint:
     """Say what is trained, and train it.
@@ -123,6 +124,7 @@ def trained(
         start: whose weights are the first ones, None for new ones.
         say: told how it goes, a line at a time.
         every: epochs for a line.
+        shift: most pixels by which pictures are moved at random.
         report: told the mean losses of each epoch.
 
     Raises:
@@ -140,7 +142,9 @@ def trained(
         if (epoch + 1) % every == 0:
             say(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4f}" for name, value in losses.items()))
 
-    return train_act(episodes, config, epochs=epochs, batch_size=batch_size, seed=seed, start=start, report=told)
+    return train_act(
+        episodes, config, epochs=epochs, batch_size=batch_size, seed=seed, start=start, shift=shift, report=told
+    )
 
 
 def configured(config: ActConfig, settings: Sequence[str]) -> ActConfig:

@@ -21,7 +21,7 @@ from serl_rl.imported.opening import MAPPING
 
 from serl_cli.work.convert_act import configured, trained
 
-_OWN: Final = ("epochs", "batch_size", "picture_size")
+_OWN: Final = ("epochs", "batch_size", "picture_size", "shift")
 
 _ANY: Final = parse_config(
     {
@@ -45,8 +45,10 @@ class ActRecipe:
     """How often each moment is learned from."""
     batch_size: int = Field(16, ge=1, le=10**4)
     """Moments in a batch."""
-    picture_size: int = Field(64, ge=0, le=2**13)
+    picture_size: int = Field(32, ge=0, le=2**13)
     """Rows and columns of the pictures that it sees; 0: those of the task."""
+    shift: int = Field(1, ge=0, le=2**10)
+    """Most pixels, of the pictures that it sees, by which these are moved at random in training."""
     policy: tuple[str, ...] = ()
     """Fields of the policy's config.json, each as NAME=VALUE."""
 
@@ -112,7 +114,9 @@ def fit(
         policy = _like(start.config, fitting_config(seen))
         check_shapes(source or Path(), start.parameters, parameter_shapes(policy))
     every = max(1, recipe.epochs // 10)
-    return trained(seen, policy, recipe.epochs, recipe.batch_size, seed, start, say, every=every, report=report)
+    return trained(
+        seen, policy, recipe.epochs, recipe.batch_size, seed, start, say, every=every, report=report, shift=recipe.shift
+    )
 
 
 def write_directory(path: Path, checkpoint: ActCheckpoint) -> None:

@@ -19,8 +19,8 @@ Array = NDArray[np.float32]
 PICTURES: Final = "observation.images."
 """What the name of a camera's feature begins with."""
 SMALL_SIZES: Final[Mapping[str, Any]] = {
-    "chunk_size": 10,
-    "n_action_steps": 5,
+    "chunk_size": 5,
+    "n_action_steps": 2,
     "dim_model": 128,
     "n_heads": 4,
     "dim_feedforward": 512,
@@ -105,6 +105,7 @@ def batches(
     normalizations: dict[str, Normalization],
     size: int,
     rng: np.random.Generator,
+    shift: int = 0,
 ) -> Iterator[Moments]:
     """One epoch: every moment at which something was done, once, in random order; what is left over fills no batch.
 
@@ -113,12 +114,14 @@ def batches(
         config: of the policy.
         normalizations: of its features.
         size: moments in a batch B, at most as many as there are.
-        rng: draws the order.
+        rng: draws the order, and how pictures are moved.
+        shift: most pixels by which each picture is moved in both directions; what comes in repeats its edge.
     """
     places = np.array([(i, at) for i, episode in enumerate(episodes) for at in range(len(episode.action))])
     order = rng.permutation(len(places))
     for start in range(0, len(order) - size + 1, size):
-        yield _moments(episodes, config, normalizations, places[order[start : start + size]])
+        moments = _moments(episodes, config, normalizations, places[order[start : start + size]])
+        yield moments._replace(pictures=[_shifted(rows, shift, rng) for rows in moments.pictures])
 
 
 def _moments(
@@ -138,6 +141,15 @@ def _moments(
     done = [episodes[i].action[np.minimum(at + ahead, len(episodes[i].action) - 1)] for i, at in places]
     padding = np.stack([at + ahead >= len(episodes[i].action) for i, at in places])
     return Moments(pictures, state, normalizations[ACTION].normalise(np.stack(done)), padding)
+
+
+def _shifted(pictures: Array, shift: int, rng: np.random.Generator) -> Array:
+    if not shift:
+        return pictures
+    height, width = pictures.shape[1:3]
+    padded = np.pad(pictures, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
+    moves = rng.integers(0, 2 * shift + 1, (len(pictures), 2))
+    return np.stack([rows[y : y + height, x : x + width] for rows, (y, x) in zip(padded, moves, strict=True)])
 
 
 def _single(values: NDArray[Any]) -> Array:

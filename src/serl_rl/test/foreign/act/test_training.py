@@ -66,6 +66,48 @@ def test_each_moment_comes_once_with_what_followed() -> None:
     assert sorted(seen) == [(0, at) for at in range(5)] + [(1, at) for at in range(3)]
 
 
+def test_pictures_are_moved_by_whole_pixels_and_repeat_their_edge() -> None:
+    episodes = _episodes()
+    config = fitting_config(episodes, chunk_size=4, n_action_steps=4, dim_model=16, use_vae=False)
+    norms = dict(ActCheckpoint(config, {}, statistics_of(episodes)).normalizations)
+    still = next(batches(episodes, config, norms, 8, np.random.default_rng(1))).pictures[0]
+    moved = next(batches(episodes, config, norms, 8, np.random.default_rng(1), 2)).pictures[0]
+    moves = [
+        (down, right)
+        for before, after in zip(still, moved, strict=True)
+        for down in range(-2, 3)
+        for right in range(-2, 3)
+        if np.array_equal(after, before[np.clip(np.arange(6) + down, 0, 5)][:, np.clip(np.arange(4) + right, 0, 3)])
+    ]
+    assert len(moves) == 8
+    assert len(set(moves)) > 1
+
+
+def test_new_normalisations_keep_activations_at_their_size() -> None:
+    from serl_rl.jax.act.backbone import calibrated, feature_map, fold
+
+    config = small_config((("front", 64, 64),))
+    first = initial_parameters(config, 0)
+    pictures = np.random.default_rng(0).normal(3, 2, (16, 64, 64, 3)).astype(np.float32)
+    made = calibrated(first, config, pictures)
+    assert {name for name in made if made[name] is not first[name]} == {
+        name for name in first if name.endswith((".running_mean", ".running_var"))
+    }
+    # Of the first convolution: what it gives for these pictures, by a product of matrices for one place.
+    kernel = made["backbone.conv1.weight"]
+    padded = np.pad(pictures, ((0, 0), (3, 3), (3, 3), (0, 0)))
+    places = [padded[:, 2 * y : 2 * y + 7, 2 * x : 2 * x + 7] for y in range(32) for x in range(32)]
+    given = np.einsum("pbhwi,oihw->pbo", np.stack(places), kernel, optimize=True)
+    np.testing.assert_allclose(made["backbone.bn1.running_mean"], given.mean((0, 1)), atol=1e-3)
+    np.testing.assert_allclose(made["backbone.bn1.running_var"], given.var((0, 1)), rtol=1e-3)
+    sizes = {
+        name: float(np.std(feature_map(fold(tensors, config), config, pictures)))
+        for name, tensors in (("before", first), ("after", made))
+    }
+    assert sizes["before"] > 5 * sizes["after"]
+    assert 0.5 < sizes["after"] < 2
+
+
 def test_first_weights_are_spread_as_they_should_be() -> None:
     config = small_config((("front", 32, 32),), dim_model=128, dim_feedforward=256)
     made = initial_parameters(config, 0)
