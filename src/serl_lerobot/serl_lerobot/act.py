@@ -59,9 +59,20 @@ class LeRobotAct:
 class LeRobotActTraining:
     """Trains LeRobot's own ACT class with its own optimizer and clipping, as its trainer does with each batch."""
 
-    def __init__(self, path: Path) -> None:
-        """Begin with the weights in a directory. Raises LeRobotMissing where LeRobot is not installed."""
+    def __init__(self, path: Path, *, from_maps: bool = False) -> None:
+        """Begin with the weights in a directory.
+
+        Args:
+            path: of the directory.
+            from_maps: batches hold what the backbone makes, (B, K, h, w), in the place of pictures, and the backbone,
+                which is not trained then, is no part of the parameters.
+
+        Raises:
+            LeRobotMissing: LeRobot is not installed.
+        """
         self.policy: Any = LeRobotAct(path).policy
+        if from_maps:
+            self.policy.model.backbone = _given_maps()
         self.policy.train()
         preset = self.policy.config.get_optimizer_preset()
         self._most = preset.grad_clip_norm
@@ -79,3 +90,13 @@ class LeRobotActTraining:
     def parameters(self) -> dict[str, NDArray[np.float32]]:
         """A copy of all tensors, by LeRobot's names."""
         return {name: each.detach().numpy().copy() for name, each in self.policy.state_dict().items()}
+
+
+def _given_maps() -> Any:
+    """A module in the place of a backbone: its input is the map already."""
+
+    class GivenMaps(load("torch").nn.Module):  # type: ignore[misc]
+        def forward(self, maps: Any) -> dict[str, Any]:
+            return {"feature_map": maps}
+
+    return GivenMaps()

@@ -4,15 +4,19 @@
 Needs `./serl setup lerobot`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.resources import find
 from serl_config.schema import build
 from serl_lerobot.act import LeRobotActTraining
 from serl_lerobot.compat import load
-from serl_rl.encoders.robot_pictures import read_picture_episodes, resized
+from serl_rl.config import EncoderConfig
+from serl_rl.encoders.loading import load_encoder
+from serl_rl.encoders.robot_pictures import PictureEpisode, read_picture_episodes
 from serl_rl.foreign.act.demonstrations import SMALL_SIZES, batches, fitting_config
 from serl_rl.foreign.act.directory import ActCheckpoint
 from serl_rl.foreign.act.parameters import PREFIX
@@ -22,23 +26,35 @@ from serl_rl.imported.mapping import PolicyMapping
 from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.act_improvement import judged_by_lerobot, serl
 from serl_bench.graph.training_runs import EVALUATION_EPISODES, VISION
+from serl_tasks import get_task
 
-DEMONSTRATIONS, EPOCHS, BATCH, PICTURE, SHIFT = 30, 60, 16, 32, 1
+DEMONSTRATIONS, EPOCHS, BATCH, SHIFT, VIEWS = 30, 80, 32, 4, 2
+"""As `./serl train --learning act` has them."""
 
 
 def act_against_lerobot(bench: Bench) -> Measurement:
     """How much more often LeRobot's succeeds than ours [% of the same starts], worst seed."""
     from serl_rl.jax.act.demonstrated import first_checkpoint, train_act
 
-    rows = {}
+    rows, task = {}, get_task(VISION)
+    encoder = load_encoder(EncoderConfig(), tuple(task.cameras), find, world=task.world)
     for seed in bench.seeds:
         file = bench.scratch / f"shown-{seed}.serl"
         serl(bench.scratch, f"record-{seed}", *("record", VISION, "--out", str(file)), *_options(seed))
-        episodes = [resized(each, PICTURE, PICTURE) for each in read_picture_episodes([file])]
-        config = fitting_config(episodes, **SMALL_SIZES)
-        first = first_checkpoint(episodes, config, seed)
+        episodes = read_picture_episodes([file])
+        config = fitting_config(episodes, **{**SMALL_SIZES, "optimizer_lr_backbone": 0.0})
+        first = first_checkpoint(episodes, config, seed, encoder=encoder)
         bench.say(f"  seed {seed}: training in JAX")
-        ours = train_act(episodes, config, epochs=EPOCHS, batch_size=BATCH, seed=seed, start=first, shift=SHIFT)
+        ours = train_act(
+            episodes,
+            config,
+            epochs=EPOCHS,
+            batch_size=BATCH,
+            seed=seed,
+            start=first,
+            shift=SHIFT,
+            views=VIEWS,
+        )
         bench.say(f"  seed {seed}: training by LeRobot")
         theirs = _trained_by_lerobot(bench.scratch / f"first-{seed}", first, episodes, seed)
         rates = []
@@ -52,19 +68,28 @@ def act_against_lerobot(bench: Bench) -> Measurement:
     return Measurement(max(theirs - ours for ours, theirs in rows.values()), spread, {"seeds": rows})
 
 
-def _trained_by_lerobot(path: Path, first: ActCheckpoint, episodes: Any, seed: int) -> ActCheckpoint:
+def _trained_by_lerobot(
+    path: Path, first: ActCheckpoint, episodes: Sequence[PictureEpisode], seed: int
+) -> ActCheckpoint:
+    """By LeRobot's class and optimizer, with the same maps of the frozen backbone and the same order of moments."""
+    from serl_rl.jax.act.maps import backbone_maps
+
     torch = load("torch")
     torch.manual_seed(seed)
     write_act(path, first)
-    training, rng = LeRobotActTraining(path), np.random.default_rng(seed)
+    training, rng = LeRobotActTraining(path, from_maps=True), np.random.default_rng(seed)
+    config, norms = first.config, dict(first.normalizations)
+    maps = backbone_maps(episodes, first, VIEWS, SHIFT, rng)
     for _ in range(EPOCHS):
-        for each in batches(episodes, first.config, dict(first.normalizations), BATCH, rng, SHIFT):
-            pictures = zip(first.config.cameras, each.pictures, strict=True)
-            batch: dict[str, NDArray[Any]] = {name: rows.transpose(0, 3, 1, 2).copy() for name, rows in pictures}
+        for each in batches(episodes, config, norms, BATCH, rng, maps=maps):
+            seen = zip(config.cameras, each.maps, strict=True)
+            batch: dict[str, NDArray[Any]] = {name: rows.transpose(0, 3, 1, 2).copy() for name, rows in seen}
             batch |= {"observation.state": each.state, "action": each.actions, "action_is_pad": each.padding}
             training.update({name: torch.from_numpy(values) for name, values in batch.items()})
-    found = training.parameters()
-    return ActCheckpoint(first.config, {name: found[PREFIX + name] for name in first.parameters}, first.statistics)
+    found = {name.removeprefix(PREFIX): values for name, values in training.parameters().items()}
+    return ActCheckpoint(
+        config, {name: found.get(name, rows) for name, rows in first.parameters.items()}, first.statistics
+    )
 
 
 def _mapping(cameras: tuple[str, ...]) -> PolicyMapping:

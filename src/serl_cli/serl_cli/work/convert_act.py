@@ -9,6 +9,7 @@ import numpy as np
 from serl_config.schema import ConfigError
 from serl_launch.errors import CommandError
 from serl_rl.backends import make_act_policy
+from serl_rl.encoders.encoder import Encoder
 from serl_rl.encoders.robot_pictures import PictureEpisode, read_picture_episodes
 from serl_rl.foreign.act.config import ActConfig, config_tree, parse_config
 from serl_rl.foreign.act.demonstrations import fitting_config
@@ -111,6 +112,8 @@ def trained(
     *,
     every: int = 1,
     shift: int = 0,
+    views: int = 1,
+    encoder: Encoder | None = None,
     report: Callable[[int, Mapping[str, float]], None] = lambda _epoch, _losses: None,
 ) -> ActCheckpoint:
     """Say what is trained, and train it.
@@ -125,6 +128,8 @@ def trained(
         say: told how it goes, a line at a time.
         every: epochs for a line.
         shift: most pixels by which pictures are moved at random.
+        views: of each picture, where the backbone is not trained.
+        encoder: that the backbone of new weights computes; None: it is drawn.
         report: told the mean losses of each epoch.
 
     Raises:
@@ -143,7 +148,16 @@ def trained(
             say(f"epoch {epoch + 1}: " + ", ".join(f"{name} {value:.4f}" for name, value in losses.items()))
 
     return train_act(
-        episodes, config, epochs=epochs, batch_size=batch_size, seed=seed, start=start, shift=shift, report=told
+        episodes,
+        config,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        start=start,
+        shift=shift,
+        views=views,
+        encoder=encoder,
+        report=told,
     )
 
 

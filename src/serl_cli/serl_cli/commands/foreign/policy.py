@@ -157,7 +157,7 @@ def distill(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="epochs, batch_size, picture_size, or a field of config.json.",
+            help="epochs, batch_size, encoder, picture_size, shift, views, or a field of config.json.",
         ),
     ] = None,
     seed: SeedOption = 0,

@@ -20,7 +20,7 @@ from serl_rl.success_rate import wilson_interval
 from serl_cli.names import check_task
 from serl_cli.run_config import act_directory, read_run_config
 from serl_cli.training_plan import TrainingPlan, is_act
-from serl_cli.work.act.fitting import ActRecipe, Say, fit, write_directory
+from serl_cli.work.act.fitting import ActRecipe, Say, encoder_of, fit, write_directory
 from serl_cli.work.act.rollouts import Acting, Rollouts, WatchedEnv, of_reference, of_run, roll_out, watched
 
 FIRST_SEED = 3_000_000
@@ -75,7 +75,10 @@ def distill(wanted: Distillation, say: Say) -> float:
     try:
         shown = _shown(wanted, run, plan, world)
         say(f"{wanted.source}: {len(shown.successes)} of {shown.episodes} episodes succeed, ACT learns from these")
-        checkpoint = fit(shown.successes, wanted.recipe, wanted.seed, say, start=start, source=wanted.start)
+        encoder = encoder_of(wanted.recipe, world.task) if start is None else None
+        checkpoint = fit(
+            shown.successes, wanted.recipe, wanted.seed, say, start=start, source=wanted.start, encoder=encoder
+        )
         write_directory(wanted.out, checkpoint)
         own = of_reference(f"act:{wanted.out}", None, world)
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + wanted.eval_episodes)

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from serl_config.resources import find
 from serl_config.schema import ConfigError, Field, build, config
-from serl_launch.errors import UsageError
+from serl_launch.errors import CommandError, UsageError
 from serl_launch.runs import write_atomically
+from serl_rl.config import EncoderConfig
+from serl_rl.encoders.encoder import Encoder
+from serl_rl.encoders.file import EncoderError
+from serl_rl.encoders.loading import load_encoder
 from serl_rl.encoders.robot_pictures import PictureEpisode, resized
 from serl_rl.foreign.act.config import ACTION, STATE, ActConfig, parse_config
 from serl_rl.foreign.act.demonstrations import PICTURES, SMALL_SIZES, fitting_config
@@ -20,8 +25,10 @@ from serl_rl.foreign.files import check_shapes
 from serl_rl.imported.opening import MAPPING
 
 from serl_cli.work.convert_act import configured, trained
+from serl_tasks import Task
 
-_OWN: Final = ("epochs", "batch_size", "picture_size", "shift")
+_OWN: Final = ("epochs", "batch_size", "picture_size", "shift", "views", "encoder")
+NO_ENCODER: Final = "none"
 
 _ANY: Final = parse_config(
     {
@@ -41,14 +48,19 @@ Say = Callable[[str], None]
 class ActRecipe:
     """How an ACT policy is trained."""
 
-    epochs: int = Field(60, ge=1, le=10**6)
+    epochs: int = Field(80, ge=1, le=10**6)
     """How often each moment is learned from."""
-    batch_size: int = Field(16, ge=1, le=10**4)
+    batch_size: int = Field(32, ge=1, le=10**4)
     """Moments in a batch."""
-    picture_size: int = Field(32, ge=0, le=2**13)
+    encoder: str = "auto"
+    """Of kind `small`, which new weights of the ResNet compute, and which is not trained: auto, a name in
+    config/encoders or a file, as `vision.encoder.weights`; none: the ResNet is drawn and trained."""
+    picture_size: int = Field(128, ge=0, le=2**13)
     """Rows and columns of the pictures that it sees; 0: those of the task."""
-    shift: int = Field(1, ge=0, le=2**10)
+    shift: int = Field(4, ge=0, le=2**10)
     """Most pixels, of the pictures that it sees, by which these are moved at random in training."""
+    views: int = Field(2, ge=1, le=64)
+    """Of each picture, each moved by itself, where the ResNet is not trained: their maps are made once."""
     policy: tuple[str, ...] = ()
     """Fields of the policy's config.json, each as NAME=VALUE."""
 
@@ -60,16 +72,18 @@ def read_recipe(settings: Sequence[str]) -> ActRecipe:
         UsageError: a field of the recipe has no such value.
         CommandError: one is a field of neither, or has no such value.
     """
-    own: dict[str, int] = {}
+    own: dict[str, int | str] = {}
     policy = [f"{name}={value}" for name, value in SMALL_SIZES.items()]
+    if f"encoder={NO_ENCODER}" not in settings:
+        policy.append("optimizer_lr_backbone=0")
     for setting in settings:
         name, separator, value = setting.partition("=")
         if name not in _OWN:
             policy.append(setting)
             continue
-        if not separator or not value.isdecimal():
-            raise UsageError(f"--set {setting[:80]}: expected {name}=NUMBER")
-        own[name] = int(value)
+        if not separator or not (value if name == "encoder" else value.isdecimal()):
+            raise UsageError(f"--set {setting[:80]}: expected {name}={'NAME' if name == 'encoder' else 'NUMBER'}")
+        own[name] = value if name == "encoder" else int(value)
     configured(_ANY, policy)  # before a person gives demonstrations in vain
     try:
         return build(ActRecipe, {**own, "policy": policy}, "--set")
@@ -90,6 +104,7 @@ def fit(
     report: Callable[[int, Mapping[str, float]], None] = lambda _epoch, _losses: None,
     start: ActCheckpoint | None = None,
     source: Path | None = None,
+    encoder: Encoder | None = None,
 ) -> ActCheckpoint:
     """Train a policy on episodes.
 
@@ -101,10 +116,12 @@ def fit(
         report: told the mean losses of each epoch.
         start: a policy whose weights are the first ones, and whose sizes are taken; None: new ones.
         source: where that policy was, for errors.
+        encoder: that new weights of the ResNet compute, as `encoder_of` finds it; None: they are drawn.
 
     Raises:
         CommandError: a setting of the policy is unknown or impossible.
-        DataError: there is too little to learn from, or the loss is no number any more.
+        DataError: there is too little to learn from, the encoder does not fit into the policy, or the loss is no number
+            any more.
         ForeignError: the first weights are those of another architecture, or of other observations.
     """
     seen = [_seen(episode, recipe.picture_size, start) for episode in episodes]
@@ -115,8 +132,39 @@ def fit(
         check_shapes(source or Path(), start.parameters, parameter_shapes(policy))
     every = max(1, recipe.epochs // 10)
     return trained(
-        seen, policy, recipe.epochs, recipe.batch_size, seed, start, say, every=every, report=report, shift=recipe.shift
+        seen,
+        policy,
+        recipe.epochs,
+        recipe.batch_size,
+        seed,
+        start,
+        say,
+        every=every,
+        report=report,
+        shift=recipe.shift,
+        views=recipe.views,
+        encoder=encoder if start is None else None,
     )
+
+
+def encoder_of(recipe: ActRecipe, task: Task, *, simulated: bool = True) -> Encoder | None:
+    """The encoder that a recipe asks for, None for none.
+
+    Args:
+        recipe: of the training.
+        task: whose cameras are looked through.
+        simulated: whether they look at the task's simulated world, not at a real one.
+
+    Raises:
+        CommandError: there is none, or it was trained for another world or other cameras.
+    """
+    if recipe.encoder == NO_ENCODER:
+        return None
+    config = EncoderConfig(kind="small", weights=recipe.encoder)
+    try:
+        return load_encoder(config, tuple(task.cameras), find, world=task.world if simulated else None)
+    except EncoderError as error:
+        raise CommandError(f"{error}; --set encoder={NO_ENCODER} draws and trains the ResNet itself") from error
 
 
 def write_directory(path: Path, checkpoint: ActCheckpoint) -> None:

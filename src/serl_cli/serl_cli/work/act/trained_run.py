@@ -21,7 +21,7 @@ from serl_training.learner.run_log import RunLog, read_metrics
 from serl_cli.names import check_task
 from serl_cli.run_config import act_directory, write_run_config
 from serl_cli.training_plan import TrainingPlan, check_teleop, person_settings
-from serl_cli.work.act.fitting import ActRecipe, fit, read_recipe, recipe_tree, write_directory
+from serl_cli.work.act.fitting import ActRecipe, encoder_of, fit, read_recipe, recipe_tree, write_directory
 from serl_cli.work.evaluate_policy import run_imported
 from serl_cli.work.record_demonstrations import record
 from serl_launch import runs
@@ -80,7 +80,9 @@ def _checked(plan: TrainingPlan, given: set[str]) -> ActRecipe:
         raise UsageError("--learning act learns of demonstrations: --demos of at least 1, or --demo-file")
     if plan.demo_file:
         read_picture_episodes([Path(plan.demo_file)])  # before anything is made
-    return read_recipe(plan.settings)
+    recipe = read_recipe(plan.settings)
+    encoder_of(recipe, get_task(plan.task))  # before a person gives demonstrations in vain
+    return recipe
 
 
 def _train(run: Run, plan: TrainingPlan, recipe: ActRecipe, report: bool) -> bool:
@@ -97,7 +99,8 @@ def _train(run: Run, plan: TrainingPlan, recipe: ActRecipe, report: bool) -> boo
         def told(epoch: int, losses: Mapping[str, float]) -> None:
             log.write(_NODE, epoch + 1, {f"{_NODE}/{name}": value for name, value in losses.items()})
 
-        checkpoint = fit(read_picture_episodes([file]), recipe, plan.seed, say, told)
+        encoder = encoder_of(recipe, get_task(plan.task))
+        checkpoint = fit(read_picture_episodes([file]), recipe, plan.seed, say, told, encoder=encoder)
         directory = act_directory(run)
         write_directory(directory, checkpoint)
         trained = time.monotonic() - began

@@ -145,6 +145,11 @@ class ActConfig:
         return {name: each for name, each in self.input_features.items() if name in taken} | dict(self.output_features)
 
     @property
+    def frozen(self) -> bool:
+        """Whether training leaves the backbone as it is."""
+        return self.optimizer_lr_backbone == 0
+
+    @property
     def bottleneck(self) -> bool:
         """Whether the backbone's blocks are of three convolutions, as from ResNet-50 on."""
         return self.vision_backbone in _BOTTLENECK

@@ -38,13 +38,15 @@ class Moments(NamedTuple):
     """B moments and what was done from each on, normalised."""
 
     pictures: list[Array]
-    """(B, H, W, 3) of each camera."""
+    """(B, H, W, 3) of each camera; none where there are maps."""
     state: Array
     """(B, S)."""
     actions: Array
     """(B, C, A): the last action again behind the end of the episode."""
     padding: NDArray[np.bool_]
     """(B, C): true behind the end of the episode."""
+    maps: Sequence[Array] = ()
+    """(B, h, w, K) of each camera: what a backbone that is not trained makes of the pictures."""
 
 
 def fitting_config(episodes: Sequence[PictureEpisode], **settings: Any) -> ActConfig:
@@ -106,6 +108,7 @@ def batches(
     size: int,
     rng: np.random.Generator,
     shift: int = 0,
+    maps: Sequence[Array] = (),
 ) -> Iterator[Moments]:
     """One epoch: every moment at which something was done, once, in random order; what is left over fills no batch.
 
@@ -116,12 +119,55 @@ def batches(
         size: moments in a batch B, at most as many as there are.
         rng: draws the order, and how pictures are moved.
         shift: most pixels by which each picture is moved in both directions; what comes in repeats its edge.
+        maps: (V, N, h, w, K) of each camera, for V views of all N moments: one of a view that is drawn is taken in the
+            place of each picture.
     """
-    places = np.array([(i, at) for i, episode in enumerate(episodes) for at in range(len(episode.action))])
+    places = _places(episodes)
     order = rng.permutation(len(places))
     for start in range(0, len(order) - size + 1, size):
-        moments = _moments(episodes, config, normalizations, places[order[start : start + size]])
-        yield moments._replace(pictures=[_shifted(rows, shift, rng) for rows in moments.pictures])
+        taken = order[start : start + size]
+        moments = _moments(episodes, config, normalizations, places[taken])
+        if maps:
+            view = rng.integers(0, len(maps[0]), len(taken))
+            yield moments._replace(maps=[rows[view, taken] for rows in maps])
+        else:
+            seen = _pictures(episodes, config, normalizations, places[taken])
+            yield moments._replace(pictures=[shifted(rows, shift, rng) for rows in seen])
+
+
+def pictures_of(
+    episodes: Sequence[PictureEpisode], config: ActConfig, normalizations: dict[str, Normalization], size: int
+) -> Iterator[list[Array]]:
+    """The pictures of all moments at which something was done, in their order: of each camera, (B, H, W, 3).
+
+    Args:
+        episodes: of one task.
+        config: of the policy.
+        normalizations: of its features.
+        size: most moments at a time.
+    """
+    places = _places(episodes)
+    for start in range(0, len(places), size):
+        yield _pictures(episodes, config, normalizations, places[start : start + size])
+
+
+def _places(episodes: Sequence[PictureEpisode]) -> NDArray[np.intp]:
+    return np.array([(i, at) for i, episode in enumerate(episodes) for at in range(len(episode.action))], np.intp)
+
+
+def _pictures(
+    episodes: Sequence[PictureEpisode],
+    config: ActConfig,
+    normalizations: dict[str, Normalization],
+    places: NDArray[np.intp],
+) -> list[Array]:
+    pictures = []
+    for name in config.cameras:
+        rows = np.stack([episodes[i].pictures[name.removeprefix(PICTURES)][at] for i, at in places])
+        levels = np.arange(256, dtype=np.float32)[:, None, None, None] / 255  # each level once, instead of each pixel
+        table = normalizations[name].normalise(np.broadcast_to(levels, (256, 3, 1, 1)))[:, :, 0, 0]
+        pictures.append(table[rows, np.arange(3)])
+    return pictures
 
 
 def _moments(
@@ -131,19 +177,14 @@ def _moments(
     places: NDArray[np.intp],
 ) -> Moments:
     ahead = np.arange(config.chunk_size)
-    pictures = []
-    for name in config.cameras:
-        rows = np.stack([episodes[i].pictures[name.removeprefix(PICTURES)][at] for i, at in places])
-        levels = np.arange(256, dtype=np.float32)[:, None, None, None] / 255  # each level once, instead of each pixel
-        table = normalizations[name].normalise(np.broadcast_to(levels, (256, 3, 1, 1)))[:, :, 0, 0]
-        pictures.append(table[rows, np.arange(3)])
     state = normalizations[STATE].normalise(np.stack([episodes[i].state[at] for i, at in places]))
     done = [episodes[i].action[np.minimum(at + ahead, len(episodes[i].action) - 1)] for i, at in places]
     padding = np.stack([at + ahead >= len(episodes[i].action) for i, at in places])
-    return Moments(pictures, state, normalizations[ACTION].normalise(np.stack(done)), padding)
+    return Moments([], state, normalizations[ACTION].normalise(np.stack(done)), padding)
 
 
-def _shifted(pictures: Array, shift: int, rng: np.random.Generator) -> Array:
+def shifted(pictures: Array, shift: int, rng: np.random.Generator) -> Array:
+    """Pictures (B, H, W, 3), each moved by up to `shift` pixels in both directions; what comes in repeats its edge."""
     if not shift:
         return pictures
     height, width = pictures.shape[1:3]

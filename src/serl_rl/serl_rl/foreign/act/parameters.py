@@ -41,6 +41,11 @@ def is_trained(name: str) -> bool:
     )
 
 
+def is_of_backbone(name: str) -> bool:
+    """Whether a tensor belongs to the ResNet."""
+    return name.startswith("backbone.")
+
+
 def sinusoidal_positions(count: int, width: int) -> NDArray[np.float32]:
     """Positions (count, width) of a sequence: sines and cosines by turns (Vaswani et al., arXiv 1706.03762)."""
     exponents = 2 * (np.arange(width) // 2) / width

@@ -31,6 +31,8 @@ class Inputs(NamedTuple):
     """(B, S) of the robot."""
     env_state: jax.Array | None = None
     """(B, E) of the environment, where it is observed."""
+    maps: Sequence[jax.Array] = ()
+    """(B, h, w, C) of each camera, of a backbone that is not trained: in the place of pictures."""
 
 
 class Latent(NamedTuple):
@@ -67,7 +69,7 @@ def predict(
     if inputs.env_state is not None:
         tokens.append(linear(p, "encoder_env_state_input_proj", inputs.env_state))
     sequence, positions = [jnp.stack(tokens, 1)], [p["encoder_1d_feature_pos_embed.weight"]]
-    for seen in _maps(layers, config, inputs.pictures):
+    for seen in inputs.maps or _maps(layers, config, inputs.pictures):
         height, width = seen.shape[1:3]
         matrix = p["encoder_img_feat_input_proj.weight"][:, :, 0, 0]
         projected = jnp.einsum("bhwi,oi->bhwo", seen, matrix) + p["encoder_img_feat_input_proj.bias"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from serl_rl.foreign.act.config import ActConfig
 from serl_rl.foreign.act.demonstrations import Moments
-from serl_rl.foreign.act.parameters import is_trained
+from serl_rl.foreign.act.parameters import is_of_backbone, is_trained
 from serl_rl.jax.act.backbone import fold
 from serl_rl.jax.act.network import Inputs, encode_actions, predict
 from serl_rl.jax.act.transformer import make_drop, no_drop
@@ -65,7 +65,7 @@ def act_loss(
         latent = seen.mean + jnp.exp(seen.log_variance / 2) * noise
         divergence = -0.5 * (1 + seen.log_variance - seen.mean**2 - jnp.exp(seen.log_variance))
         parts["kld_loss"] = divergence.sum(-1).mean()
-    layers = fold(p, config) if config.cameras else {}
+    layers = fold(p, config) if batch.inputs.pictures else {}
     predicted = predict(p, layers, config, batch.inputs, latent, drop)
     # What is behind the end counts in the mean, with an error of zero.
     parts["l1_loss"] = jnp.where(batch.padding[..., None], 0, jnp.abs(predicted - batch.actions)).mean()
@@ -80,13 +80,15 @@ class ActTraining:
         """Begin with these weights.
 
         Args:
-            config: of the policy; its `optimizer_*` are those of the training.
+            config: of the policy; its `optimizer_*` are those of the training. A backbone whose rate is 0 stays as it
+                is, and costs nothing where batches have its maps.
             parameters: tensors of the network, by name.
             seed: of dropout and of the latents.
         """
         self.config = config
-        self.trained = {name: jnp.asarray(values) for name, values in parameters.items() if is_trained(name)}
-        self.frozen = {name: jnp.asarray(values) for name, values in parameters.items() if not is_trained(name)}
+        learned = [name for name in parameters if is_trained(name) and not (config.frozen and is_of_backbone(name))]
+        self.trained = {name: jnp.asarray(parameters[name]) for name in learned}
+        self.frozen = {name: jnp.asarray(values) for name, values in parameters.items() if name not in self.trained}
         self._key = jax.random.key(seed)
         self._optimizer = _optimizer(config)
         self._memory = self._optimizer.init(self.trained)
@@ -100,7 +102,8 @@ class ActTraining:
 
     def learn(self, moments: Moments) -> dict[str, float]:
         """Train on moments of demonstrations; returns the loss and its parts."""
-        inputs = Inputs([jnp.asarray(rows) for rows in moments.pictures], jnp.asarray(moments.state))
+        pictures, maps = ([jnp.asarray(rows) for rows in each] for each in (moments.pictures, moments.maps))
+        inputs = Inputs(pictures, jnp.asarray(moments.state), maps=maps)
         return self.update(ActBatch(inputs, jnp.asarray(moments.actions), jnp.asarray(moments.padding)))
 
     def parameters(self) -> dict[str, NDArray[np.float32]]:
@@ -113,7 +116,7 @@ def _optimizer(config: ActConfig) -> optax.GradientTransformation:
         return optax.adamw(rate, weight_decay=config.optimizer_weight_decay)
 
     def label(parameters: Parameters) -> dict[str, str]:
-        return {name: "backbone" if name.startswith("backbone.") else "others" for name in parameters}
+        return {name: "backbone" if is_of_backbone(name) else "others" for name in parameters}
 
     rates = {"backbone": adamw(config.optimizer_lr_backbone), "others": adamw(config.optimizer_lr)}
     return optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), optax.multi_transform(rates, label))
