@@ -29,7 +29,7 @@ from serl_bench.graph.training_runs import EVALUATION_EPISODES, VISION
 from serl_tasks import get_task
 
 DEMONSTRATIONS, EPOCHS, BATCH, SHIFT, VIEWS = 30, 80, 32, 4, 2
-"""As `./serl train --learning act` has them."""
+"""Those that `./serl train --learning act` takes by default; shift in pixels."""
 
 
 def act_against_lerobot(bench: Bench) -> Measurement:
@@ -71,7 +71,7 @@ def act_against_lerobot(bench: Bench) -> Measurement:
 def _trained_by_lerobot(
     path: Path, first: ActCheckpoint, episodes: Sequence[PictureEpisode], seed: int
 ) -> ActCheckpoint:
-    """By LeRobot's class and optimizer, with the same maps of the frozen backbone and the same order of moments."""
+    """Train by LeRobot's class and optimizer, from maps of the frozen backbone and batches that are drawn as in JAX."""
     from serl_rl.jax.act.maps import backbone_maps
 
     torch = load("torch")

@@ -53,14 +53,14 @@ class ActRecipe:
     batch_size: int = Field(32, ge=1, le=10**4)
     """Moments in a batch."""
     encoder: str = "auto"
-    """Of kind `small`, which new weights of the ResNet compute, and which is not trained: auto, a name in
+    """The encoder of kind `small` that new weights of the ResNet compute, and that is not trained: auto, a name in
     config/encoders or a file, as `vision.encoder.weights`; none: the ResNet is drawn and trained."""
     picture_size: int = Field(128, ge=0, le=2**13)
     """Rows and columns of the pictures that it sees; 0: those of the task."""
     shift: int = Field(4, ge=0, le=2**10)
     """Most pixels, of the pictures that it sees, by which these are moved at random in training."""
     views: int = Field(2, ge=1, le=64)
-    """Of each picture, each moved by itself, where the ResNet is not trained: their maps are made once."""
+    """Moved versions of each picture, where the ResNet is not trained: the maps of all are made once."""
     policy: tuple[str, ...] = ()
     """Fields of the policy's config.json, each as NAME=VALUE."""
 
