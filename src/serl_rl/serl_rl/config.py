@@ -13,7 +13,7 @@ from serl_rl.devices import DeviceError, Devices, divisors
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-Activation = Literal["relu", "tanh"]
+Activation = Literal["relu", "tanh", "silu"]
 EncoderKind = Literal[
     "small",
     "resnet10",
@@ -45,6 +45,9 @@ class SACConfig:
     activation: Activation = "relu"
     layer_norm: bool = True
     """Normalize every hidden layer before its activation."""
+    bottleneck: int = Field(default=0, ge=0, le=4096)
+    """Width of a dense layer, layer normalization and tanh through which actor and each critic look, as LeRobot's do;
+    0: they look without."""
     critics: int = Field(default=2, ge=1, le=100)
     """Size of the ensemble."""
     critic_subset: int = Field(default=0, ge=0)
@@ -82,6 +85,15 @@ class SACConfig:
             raise ValueError(
                 "backup_entropy: an imported policy's proposal has no entropy; expected false with improve: proposals, "
                 "found true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _proposals_have_no_bottleneck(self) -> Self:
+        if self.improve == "proposals" and self.bottleneck:
+            raise ValueError(
+                "bottleneck: critics that choose between actions while acting look without one; expected 0 with "
+                f"improve: proposals, found {self.bottleneck}"
             )
         return self
 

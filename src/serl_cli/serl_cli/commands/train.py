@@ -150,7 +150,8 @@ def train(
         str,
         typer.Option(
             metavar="KIND:PATH",
-            help="Go on with these weights of actor and critics: drqv2:PATH with --learning drqv2, flax:PATH with sac.",
+            help="Go on with these weights of actor and critics: drqv2:PATH with --learning drqv2, flax:PATH and "
+            "lerobot_sac:PATH with sac.",
             rich_help_panel=_START,
         ),
     ] = "",

@@ -38,7 +38,7 @@ def read_initial(reference: PolicyReference) -> InitialWeights:
         DataError: it is of another kind, damaged, or of an architecture that none of our agents has.
     """
     if reference.kind not in _READERS:
-        kinds = "drqv2:PATH or flax:PATH"
+        kinds = "drqv2:PATH, flax:PATH or lerobot_sac:PATH"
         raise DataError("policy", f"{kinds}, whose weights an agent can begin with", str(reference))
     module, _, function = _READERS[reference.kind].partition(":")
     weights: InitialWeights = getattr(import_module(module), function)(reference.path)

@@ -12,7 +12,7 @@ from serl_rl.policy.network import BOTTLENECK_EPSILON
 LOG_STD_MIN = -10.0
 LOG_STD_MAX = 2.0
 
-_ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
+_ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "silu": nn.silu}
 
 
 class MLP(nn.Module):
@@ -57,10 +57,14 @@ class GaussianPolicy(nn.Module):
     action_dim: int
     zero_head: bool = False
     """Whether the last layer begins with zeros, so that the first mean is 0 whatever is observed."""
+    bottleneck: int = 0
+    """Width of the `Bottleneck` of the observation; 0: none."""
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and log standard deviation for observations (B, K)."""
+        if self.bottleneck:
+            observation = Bottleneck(self.bottleneck, name="bottleneck")(observation)
         x = MLP(self.hidden_sizes, self.activation, self.layer_norm, name="trunk")(observation)
         first = nn.initializers.zeros if self.zero_head else nn.initializers.lecun_normal()
         mean, log_std = jnp.split(nn.Dense(2 * self.action_dim, kernel_init=first, name="head")(x), 2, axis=-1)

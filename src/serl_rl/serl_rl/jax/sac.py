@@ -166,11 +166,12 @@ def executed(config: SACConfig, observation: Mapping[str, jax.Array], sample: ja
 def _actor_network(spec: TransitionSpec, config: SACConfig, acting: ActingConfig) -> nn.Module:
     size = acting.chunk * spec.action_dim
     corrects = config.improve == "residual"
-    return GaussianPolicy(config.hidden_sizes, config.activation, config.layer_norm, size, zero_head=corrects)
+    hidden = config.hidden_sizes, config.activation, config.layer_norm
+    return GaussianPolicy(*hidden, size, zero_head=corrects, bottleneck=config.bottleneck)
 
 
 def _critic_network(config: SACConfig, size: int) -> nn.Module:
-    return critic_ensemble(size, config.hidden_sizes, config.activation, config.layer_norm)
+    return critic_ensemble(size, config.hidden_sizes, config.activation, config.layer_norm, config.bottleneck)
 
 
 def _optimizers(config: SACConfig) -> tuple[optax.GradientTransformation, ...]:

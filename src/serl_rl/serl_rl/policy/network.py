@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, get_args
 
@@ -15,6 +15,21 @@ from serl_rl.spec import MAX_ARRAY_ELEMENTS, DataError
 
 NORM_EPSILON = 1e-6
 BOTTLENECK_EPSILON = 1e-5  # as other stacks have it, whose networks begin with one
+
+
+def _relu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.maximum(x, np.float32(0.0))
+
+
+def _silu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return x * (np.float32(0.5) * np.tanh(np.float32(0.5) * x) + np.float32(0.5))
+
+
+_ACTIVATIONS: Mapping[Activation, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "relu": _relu,
+    "tanh": np.tanh,
+    "silu": _silu,
+}
 
 
 class PolicyArrays:
@@ -90,7 +105,7 @@ class Network:
         """
         if activation not in get_args(Activation):
             raise DataError("activation", " or ".join(get_args(Activation)), repr(activation))
-        self._relu = activation == "relu"
+        self._activation = _ACTIVATIONS[activation]
         self._bottleneck: tuple[NDArray[Any], NDArray[Any], tuple[NDArray[Any], NDArray[Any]]] | None = None
         if f"{prefix}bottleneck/dense/kernel" in arrays:
             kernel, bias = arrays.dense(f"{prefix}bottleneck/dense", width)
@@ -117,7 +132,7 @@ class Network:
             x = x @ kernel + bias
             if norm is not None:
                 x = _normalized(x, norm)
-            x = np.maximum(x, np.float32(0.0)) if self._relu else np.tanh(x)
+            x = self._activation(x)
         kernel, bias = self._head
         return x @ kernel + bias
 

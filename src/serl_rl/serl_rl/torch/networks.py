@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import softplus
+from torch.nn.functional import silu, softplus
 
 from serl_rl.policy.network import BOTTLENECK_EPSILON
 from serl_rl.torch.computing import random
@@ -23,7 +23,7 @@ LOG_STD_MIN = -10.0
 LOG_STD_MAX = 2.0
 
 _EPSILON = 1e-6  # of the variance in layer normalization
-_ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
+_ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "silu": silu}
 
 
 @dataclass(frozen=True)

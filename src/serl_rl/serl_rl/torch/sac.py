@@ -97,7 +97,7 @@ class SACAgent(NamedState):
         actor = {"params": _actor_network(spec, config, acting).init(actor_key, width)}
         if config.improve == "residual":  # the first correction is 0 whatever is observed
             actor["params"]["head"]["kernel"] = torch.zeros_like(actor["params"]["head"]["kernel"])
-        ensemble = _critic_network(config).init(critic_key, width + actions, config.critics)
+        ensemble = _critic_network(config).init(critic_key, width, config.critics, actions)
         critic = {"params": ensemble, "vision": eyes}
         log_temperature = torch.tensor(math.log(config.initial_temperature), device=key.device)
         return cls(
@@ -189,11 +189,12 @@ def executed(config: SACConfig, observation: Mapping[str, torch.Tensor], sample:
 
 
 def _actor_network(spec: TransitionSpec, config: SACConfig, acting: ActingConfig) -> MLP:
-    return MLP(config.hidden_sizes, config.activation, config.layer_norm, 2 * acting.chunk * spec.action_dim)
+    outputs = 2 * acting.chunk * spec.action_dim
+    return MLP(config.hidden_sizes, config.activation, config.layer_norm, outputs, config.bottleneck)
 
 
 def _critic_network(config: SACConfig) -> MLP:
-    return MLP(config.hidden_sizes, config.activation, config.layer_norm, 1)
+    return MLP(config.hidden_sizes, config.activation, config.layer_norm, 1, config.bottleneck)
 
 
 def bellman_target(agent: SACAgent, batch: Batch, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Info]:

@@ -373,9 +373,10 @@ def test_a_classifier_becomes_one_of_ours_that_judges_the_same(tmp_path: Path) -
     assert not (tmp_path / "no").exists()
 
 
-def test_no_agent_begins_with_its_weights(tmp_path: Path) -> None:
+def test_no_agent_begins_with_eyes_and_grasps(tmp_path: Path) -> None:
     folder = write(tmp_path / "policy", sac_tensors())
-    with pytest.raises(ForeignError, match=r"which the agent sac can go on learning from.*--from-policy.*found.*SiLU"):
+    says = r"sac can go on learning from.*--from-policy.*found one with observation.images.wrist.*a discrete critic"
+    with pytest.raises(ForeignError, match=says):
         read_initial(read_reference(f"lerobot_sac:{folder}"))
 
 

@@ -188,6 +188,25 @@ def test_published_parameters_act_and_explore_as_the_description_says() -> None:
         published_policy({"trunk/dense_0/kernel": np.zeros((2, 2), np.float32)}, spec)
 
 
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_a_checkpoint_of_states_alone_acts_without_an_encoder(tmp_path: Path, hybrid: bool) -> None:
+    width = drawn_parameters(hybrid=hybrid)["modules_actor/network/Dense_0/kernel"].shape[0]
+    parameters = {name: p for name, p in drawn_parameters(hybrid=hybrid).items() if not name.startswith(ENCODER)}
+    policy = open_policy(write_msgpack(tmp_path / "checkpoint_7", parameters))
+    assert policy.inputs == {"state": (width,)}
+    write_serl(tmp_path / "out", policy)
+    reference = ByTheDescription(parameters)
+    x = np.random.default_rng(0).normal(size=width).astype(np.float32)
+    y = reference.layer("modules_actor/network", 1, reference.layer("modules_actor/network", 0, x))
+    for found in (policy, open_policy(tmp_path / "out")):
+        action = found.act({"state": x})
+        mean = np.tanh(reference.dense("modules_actor/Dense_0", y))
+        np.testing.assert_allclose(action[:ACTIONS], mean, rtol=0, atol=1e-5)
+        assert len(action) == found.outputs == ACTIONS + hybrid
+    with pytest.raises(DataError, match="state"):
+        policy.act({"state": x[1:]})
+
+
 def test_the_sides_of_a_picture_are_padded_each_for_itself() -> None:
     """Of a side that is odd after some halving another place is added than of an even one."""
     parameters = drawn_parameters(hybrid=False)

@@ -59,6 +59,10 @@ class SacPolicy:
         outputs: number of values of an action: each in [-1, 1], and a last one of 0 (close), 1 (stay) or 2 (open) if
             there is a discrete critic.
         critics: how many there are.
+        source: the file of its tensors.
+        config: of its directory.
+        raw: all tensors of the file, by their names without what `torch.compile` adds.
+        statistics: those within the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,23 +75,24 @@ class SacPolicy:
         expect_options(folder, config, _ONLY)
         self.inputs = input_shapes(folder, config)
         raw = {name.replace("._orig_mod", ""): values for name, values in read_tensors(folder / MODEL).items()}
-        statistics = {name: values for name, values in raw.items() if _BUFFER.fullmatch(name)}
-        ignored = ("log_alpha", *statistics)
+        buffers = {name: values for name, values in raw.items() if _BUFFER.fullmatch(name)}
+        ignored = ("log_alpha", *buffers)
         kept = {name: values for name, values in raw.items() if name not in ignored and "_target." not in name}
         tensors = TorchTensors(folder / MODEL, kept)
-        read = _Statistics(folder / MODEL, statistics)
-        self._normalize = {name: _normalization(read, name, shape) for name, shape in self.inputs.items()}
+        self.source, self.config, self.raw = folder / MODEL, config, raw
+        self.statistics = Statistics(folder / MODEL, buffers)
+        self._normalize = {name: _normalization(self.statistics, name, shape) for name, shape in self.inputs.items()}
         resnet = config.get("vision_encoder_name") == RESNET10
-        self._eyes = _Encoder(tensors, _prefix(tensors, "actor.encoder."), self.inputs, resnet)
+        self._eyes = _Encoder(tensors, encoder_prefix(tensors, "actor.encoder."), self.inputs, resnet)
         self._network = tensors.mlp("actor.network.net", self._eyes.width)
         self._mean = tensors.linear("actor.mean_layer", self._network.width)
         actions = len(self._mean.bias)
-        self._unnormalize = _unnormalization(read, actions)
+        self._unnormalize = _unnormalization(self.statistics, actions)
         if "actor.std_layer.weight" in tensors:
             tensors.linear("actor.std_layer", self._network.width, actions)
         others = self._eyes
         if config.get("shared_encoder") is False:
-            others = _Encoder(tensors, _prefix(tensors, "discrete_critic.encoder."), self.inputs, resnet)
+            others = _Encoder(tensors, encoder_prefix(tensors, "discrete_critic.encoder."), self.inputs, resnet)
         self._critic_eyes = others
         self._critics: list[tuple[Mlp, Linear]] = []
         while tensors.any_below(prefix := f"critic_ensemble.critics.{len(self._critics)}."):
@@ -210,7 +215,7 @@ def _least_side() -> int:
     return side
 
 
-def _prefix(tensors: TorchTensors, wanted: str) -> str:
+def encoder_prefix(tensors: TorchTensors, wanted: str) -> str:
     """The name under which the file has an encoder; LeRobot keeps one of several names of the same."""
     shared = _ALIASES if wanted == "actor.encoder." else _ALIASES[:-2]
     return wanted if tensors.any_below(wanted) else next((name for name in shared if tensors.any_below(name)), wanted)
@@ -219,7 +224,7 @@ def _prefix(tensors: TorchTensors, wanted: str) -> str:
 _BUFFER = re.compile(r"(?:.*\.)?(normalize_inputs|unnormalize_outputs|input_normalization)\.buffer_\w+\.(\w+)")
 
 
-class _Statistics:
+class Statistics:
     """The statistics within a model's file, as LeRobot 0.3 and before left them there."""
 
     def __init__(self, source: Path, buffers: Mapping[str, Array]) -> None:
@@ -247,7 +252,7 @@ class _Statistics:
         raise ForeignError(self._source, f"mean and std of {name}, or min and max", ", ".join(sorted(found)))
 
 
-def _normalization(statistics: _Statistics, name: str, shape: tuple[int, ...]) -> Callable[[Array], Array]:
+def _normalization(statistics: Statistics, name: str, shape: tuple[int, ...]) -> Callable[[Array], Array]:
     """What LeRobot 0.3 and before did to an input, whose statistics lay within the model; later ones do nothing."""
     match statistics.pair(("normalize_inputs", "input_normalization"), name, shape[-1]):
         case "mean", mean, deviation:
@@ -257,7 +262,7 @@ def _normalization(statistics: _Statistics, name: str, shape: tuple[int, ...]) -
     return lambda x: x
 
 
-def _unnormalization(statistics: _Statistics, actions: int) -> Callable[[Array], Array] | None:
+def _unnormalization(statistics: Statistics, actions: int) -> Callable[[Array], Array] | None:
     match statistics.pair(("unnormalize_outputs",), "action", actions):
         case "mean", mean, deviation:
             return lambda x: x * deviation + mean

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Acts by a policy of SERL or HIL-SERL, in numpy: cameras through a ResNet-10, state, Gaussian actor, grasp critic."""
+"""Acts by a policy of SERL or HIL-SERL, in numpy: cameras through a ResNet-10, state, Gaussian actor, grasp critic.
+
+One of states alone has no encoder.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ class SerlPolicy:
     """The deterministic policy of a checkpoint.
 
     Attributes:
-        inputs: (H, W, 3) of each camera's uint8 RGB picture, in the order of the network, and (k,) of `STATE`.
+        inputs: (H, W, 3) of each camera's uint8 RGB picture, in the order of the network, and (k,) of `STATE`, which a
+            network without an encoder takes as it is.
         outputs: number of values of an action in [-1, 1]; with a grasp critic the last one is -1 (close), 0 (stay) or
             1 (open).
         parameters: by their paths, as in the checkpoint.
@@ -129,7 +133,10 @@ class SerlPolicy:
             inputs[name] = (height * _REDUCTION, wide * _REDUCTION, 3)
             width += len(linear.bias)
         self._state: tuple[Linear, LayerNorm] | None = None
-        if f"{_ENCODER}/Dense_0/kernel" in arrays:
+        if not any(name.startswith(f"{_ENCODER}/") for name in self.parameters):
+            width = arrays.take("modules_actor/network/Dense_0/kernel", (None, None)).shape[0]
+            self.inputs[STATE] = (width,)
+        elif f"{_ENCODER}/Dense_0/kernel" in arrays:
             self._state = self._layer(_ENCODER, 0, None)
             inputs[STATE] = (self._state[0].kernel.shape[0],)
             width += len(self._state[0].bias)
@@ -199,9 +206,11 @@ class SerlPolicy:
             if name in self._heads:
                 kernel, linear, norm = self._heads[name]
                 x = spatial_embeddings(self._backbone(normalized(found)), kernel)
-            else:
-                assert self._state is not None
+            elif self._state is not None:
                 x, (linear, norm) = found, self._state
+            else:
+                parts.append(found)
+                continue
             parts.append(np.tanh(norm(linear(x))))
         return np.concatenate(parts)
 
