@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from serl_lerobot.video_reader import VideoReader
@@ -34,6 +34,7 @@ def load(module: str) -> ModuleType:
         raise LeRobotMissing(f"{module}: LeRobot is not installed: ./serl setup lerobot")
     try:
         _make_torchvision_importable()
+        _name_options_of_av()
         return importlib.import_module(module)
     except ImportError as error:
         raise LeRobotMissing(
@@ -52,6 +53,15 @@ def _make_torchvision_importable() -> None:
     io = importlib.import_module("torchvision.io")
     if not hasattr(io, "VideoReader"):
         io.VideoReader = VideoReader  # type: ignore[attr-defined]
+
+
+def _name_options_of_av() -> None:
+    """Put a class in the place of `av.option.Option`, which av 18 has no more: LeRobot 0.6 annotates by it."""
+    if importlib.util.find_spec("av") is None:
+        return
+    av = importlib.import_module("av")
+    if not hasattr(av, "option"):
+        av.option = SimpleNamespace(Option=object)  # type: ignore[attr-defined]
 
 
 def _import_torchvision() -> None:

@@ -59,6 +59,13 @@ def test_it_learns_what_a_reward_asks_for_and_goes_on_from_where_it_was(tmp_path
         more = again.run_training(num_iterations=50, episodes_per_iteration=10)
     assert 0 < len(more) < 50  # Ctrl-C has ended it
     assert more[0]["env_steps"] > metrics[-1]["env_steps"]
+    with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:  # nothing of the first run is lost
+        rows = [(float(row["iteration"]), float(row["env_steps"])) for row in csv.DictReader(file)]
+    assert rows == [(i, each["env_steps"]) for i, each in enumerate([*metrics, *more])]
+    (tmp_path / "metrics.csv").write_text("time,height\n1,2\n", encoding="utf-8")
+    says = r"metrics\.csv: expected rows of iteration, .*found time, height"
+    with OnlineRLTrainer(config, Interrupted(0), wall=Clock().wall) as refused, pytest.raises(ConfigError, match=says):
+        refused.run_training(num_iterations=1, episodes_per_iteration=1)
 
 
 def test_a_robot_that_nobody_describes_and_another_number_of_actions_are_refused(tmp_path: Path) -> None:

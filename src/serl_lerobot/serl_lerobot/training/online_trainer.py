@@ -9,6 +9,7 @@ action and its own, or it corrects the imported one. In a graph there are a pers
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from collections.abc import Mapping
 from importlib import import_module
@@ -19,6 +20,8 @@ from typing import Any, Final, Self
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+from serl_config.atomic_files import write_whole
+from serl_config.files import FileError, read_bytes
 from serl_config.optional import setup_line
 from serl_config.resources import listing
 from serl_config.schema import ConfigError
@@ -38,6 +41,8 @@ from serl_lerobot.training.perceiving import cameras_of, perceive
 from serl_lerobot.training.policy_converter import PolicyConverter
 
 _METRICS: Final = ("iteration", "env_steps", "success_rate", "intervention_rate", "critic_loss", "actor_loss")
+_METRICS_FILE: Final = "metrics.csv"
+_MAX_METRICS: Final = 2**26  # bytes
 _POLICY: Final = "policy_fingerprint.txt"
 _log = logging.getLogger(__name__)
 
@@ -48,7 +53,8 @@ class OnlineRLTrainer:
     Attributes:
         env: in which episodes are run.
         spec: of the transitions that are stored.
-        metrics: of each iteration, by seed-independent names: `success_rate`, `intervention_rate` and so on.
+        metrics: of each iteration of this trainer, by seed-independent names: `success_rate`, `intervention_rate` and
+            so on; `metrics.csv` in the run's folder has those before as well.
     """
 
     def __init__(
@@ -108,13 +114,15 @@ class OnlineRLTrainer:
             episodes_per_iteration: episodes of the learner in each.
 
         Raises:
-            ConfigError: the run was begun with another policy, or the initial one has never succeeded.
+            ConfigError: the run was begun with another policy, the initial one has never succeeded, or `metrics.csv` of
+                the run is none of ours.
             DriverError: the robot does not answer.
             TrainingError, JournalError: training cannot go on.
         """
         config = self._config
         config.run_dir.mkdir(parents=True, exist_ok=True)
         self._remember_policy()
+        rows = _rows(config.run_dir / _METRICS_FILE)
         learner = LocalLearner(config.run_dir, self.spec, self._learning, seed=config.seed, report=self._report)
         run = _wandb_run(config)
         self._episode = learner.totals.episodes
@@ -123,9 +131,9 @@ class OnlineRLTrainer:
                 self._demonstrate(learner)
             alone = self._learning.random_steps if not learner.totals.demonstrations or self._learning.improves else 0
             acting = Exploring(learner, FrameStacker(self.spec), np.random.default_rng(config.seed), alone)
-            for iteration in range(num_iterations):
+            for _ in range(num_iterations):
                 done = [self._run(acting, learner) for _ in range(episodes_per_iteration)]
-                self._note(iteration, done, learner.totals.env_steps, run)
+                self._note(rows, done, learner.totals.env_steps, run)
         except KeyboardInterrupt:
             _log.warning("interrupted; the run is in %s and goes on from there", config.run_dir)
         finally:
@@ -179,22 +187,40 @@ class OnlineRLTrainer:
     def _report(self, env_steps: int, values: Mapping[str, float]) -> None:
         self._losses = {name.removeprefix("learner/"): value for name, value in values.items()}
 
-    def _note(self, iteration: int, done: list[EpisodeSummary], env_steps: int, run: Any) -> None:
+    def _note(self, rows: list[dict[str, Any]], done: list[EpisodeSummary], env_steps: int, run: Any) -> None:
+        """Add the metrics of an iteration to those of the run so far, `rows`."""
         steps = sum(each.length for each in done)
         values = {
-            "iteration": float(iteration),
+            "iteration": float(len(rows)),
             "env_steps": float(env_steps),
             "success_rate": float(np.mean([each.success for each in done])),
             "intervention_rate": sum(each.interventions for each in done) / max(steps, 1),
         }
         values |= {name: self._losses[name] for name in ("critic_loss", "actor_loss") if name in self._losses}
         self.metrics.append(values)
-        with (self._config.run_dir / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _METRICS)
-            writer.writeheader()
-            writer.writerows(self.metrics)
+        rows.append(values)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, _METRICS)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self._config.run_dir / _METRICS_FILE, text.getvalue().encode())
         if run is not None:
             run.log(values, step=int(env_steps))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The metrics of a run so far, an iteration a row; none of a new one."""
+    if not path.exists():
+        return []
+    try:
+        read = csv.DictReader(io.StringIO(read_bytes(path, _MAX_METRICS).decode(), newline=""), strict=True)
+        rows = list(read)
+    except (FileError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path}: expected the metrics of a run, found {error}; move it away") from error
+    if tuple(read.fieldnames or ()) != _METRICS or any(None in row or None in row.values() for row in rows):
+        found = ", ".join(read.fieldnames or ())[:100] or "nothing"
+        raise ConfigError(f"{path}: expected rows of {', '.join(_METRICS)}, found {found}; move it away")
+    return rows
 
 
 class _Showing:
