@@ -135,7 +135,7 @@ class SerlPolicy:
         self._state: tuple[Linear, LayerNorm] | None = None
         if not any(name.startswith(f"{_ENCODER}/") for name in self.parameters):
             width = arrays.take("modules_actor/network/Dense_0/kernel", (None, None)).shape[0]
-            self.inputs[STATE] = (width,)
+            inputs[STATE] = (width,)
         elif f"{_ENCODER}/Dense_0/kernel" in arrays:
             self._state = self._layer(_ENCODER, 0, None)
             inputs[STATE] = (self._state[0].kernel.shape[0],)
