@@ -177,7 +177,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         "fleet_speedup",
-        "pick_cube, state, in worlds of twice real time: time to at least 95 % of 20 evaluation episodes with four "
+        "pick_cube, state, in real time: time to at least 95 % of 20 evaluation episodes with four "
         "arms over that with one, median seed",
         "",
         "less",

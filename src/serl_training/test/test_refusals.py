@@ -20,6 +20,7 @@ from serl_rl.storage.chunk import Chunk, DataError, decode_chunk
 from serl_rl.storage.journal import JournalError, JournalLost
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.qos import LATCHED
+from serl_training.fleet.graph_learner_view import LearnerView
 from serl_training.link import graph_insertion_client, graph_insertion_service
 from serl_training.link.graph_insertion_client import InsertionClient
 from serl_training.link.graph_insertion_service import InsertionService
@@ -60,10 +61,13 @@ class Store:
         self.values: list[float] = []
         self.expected: dict[str, int] = {}
         self.refused: list[str] = []
+        self.on_question: Callable[[], None] = lambda: None
         self.problem: Callable[[float], Exception | None] = lambda _value: None
 
     def insert(self, _actor: str, session: str, first: int, count: int, data: memoryview) -> InsertResult:
         expected = self.expected.get(session, 0)
+        if not count:
+            self.on_question()
         if count and first == expected:
             value = float(decode_chunk(data, SPEC).observation["state"][0, 0])
             if (problem := self.problem(value)) is not None:
@@ -110,7 +114,7 @@ def publish_policy(ros: Any, **fields: Any) -> Callable[..., None]:
     publisher = ros.node("learner").create_publisher(PolicyParameters, "learner/policy", LATCHED)
 
     def publish(**fields: Any) -> None:
-        publisher.publish(PolicyParameters(session="s", data=array("B", policy.to_bytes()), **fields))
+        publisher.publish(PolicyParameters(data=array("B", policy.to_bytes()), **{"session": "s", **fields}))
 
     publish(**fields)
     return publish
@@ -267,3 +271,24 @@ def test_clocks_an_hour_apart_change_nothing(ros: Any, peers: tuple[Store, Graph
 def _spun(client: GraphLearnerLink) -> GraphLearnerLink:
     client._executor.spin_once(0.02)
     return client
+
+
+@pytest.mark.parametrize("fleet", [False, True])
+def test_a_learner_that_is_started_again_is_told_again_that_demonstrations_are_complete(
+    ros: Any, peers: tuple[Store, GraphLearnerLink], fleet: bool
+) -> None:
+    store, link = peers
+    publish = publish_policy(ros, updates=0)
+    node = link._node
+    view = LearnerView(node, link._executor, "", lambda: ros.executor.spin_once(timeout_sec=0.02))
+    then = iter([{"version": 0, "updates": 0}, {"version": 1, "updates": 5}])  # what one says that was started again
+    questions: list[None] = []
+
+    def go_on() -> None:
+        if questions:  # it has been answered meanwhile
+            questions.clear()
+            publish(session="another", **next(then, {"version": 1, "updates": 5}))
+
+    ros.node("learner").create_timer(0.5, go_on)
+    store.on_question = lambda: questions.append(None)
+    (view if fleet else link).await_updates(5)

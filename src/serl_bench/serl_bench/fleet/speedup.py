@@ -12,7 +12,7 @@ from serl_bench.benchmark import Bench, Measurement
 from serl_bench.graph.training_runs import DEMONSTRATIONS, MAX_ENV_STEPS, STATE, train
 
 ACTORS = 4
-REAL_TIME_FACTOR = 2
+REAL_TIME_FACTOR = 1
 """Simulated over wall time of each arm's world."""
 EVALUATION = ("--eval-every", "500", "--eval-episodes", "20")  # they take as long as the learning, as on a real arm
 TIMEOUT = 1800.0  # [s] of one run

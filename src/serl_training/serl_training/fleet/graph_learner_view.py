@@ -26,7 +26,7 @@ class LearnerView:
     def __init__(self, node: Node, executor: FastExecutor, graph_id: str, check: Callable[[], None]) -> None:
         """Connect; `check` is called while waiting, and may raise to leave."""
         self._node, self._executor, self._graph_id, self._check = node, executor, graph_id, check
-        self._updates = -1
+        self._session, self._updates = "", -1
         client = node.create_client(InsertTransitions, "learner/insert")
         self._insertion = InsertionClient(node, client, actor_id="fleet", graph_id=graph_id)
         self._subscription = node.create_subscription(PolicyParameters, "learner/policy", self._on_policy, LATCHED)
@@ -38,16 +38,17 @@ class LearnerView:
         return self._insertion.stored
 
     def await_updates(self, count: int) -> None:
-        """Wait for a policy with so many updates behind it."""
-        self._wait(lambda: self._updates >= count, f"a policy after {count} updates")
+        """Tell the learner that demonstrations are complete; wait for a policy with so many updates behind it."""
+        self._insertion.connected = False  # to ask is what tells it
+        self._wait(lambda: self._answered() and self._updates >= count, f"a policy after {count} updates")
 
     def _answered(self) -> bool:
         self._insertion.pump()
-        return self._insertion.ask() and self._updates >= 0
+        return self._insertion.ask_each(self._session) and self._updates >= 0
 
     def _on_policy(self, message: PolicyParameters) -> None:
         if belong_together(message.graph_id, self._graph_id):
-            self._updates = message.updates
+            self._session, self._updates = message.session, message.updates
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         notice = time.monotonic() + _NOTICE

@@ -59,6 +59,7 @@ class InsertionClient:
         self._node, self._client = node, client
         self._actor_id, self._graph_id = actor_id, graph_id
         self._specification = spec.to_json() if spec is not None else ""
+        self._asked = ""  # session of the learner that was asked last
         self._introduced = False  # whether the learner knows what we are; another one that takes its place does not
         self._learner_software = ""
         self._heard = time.monotonic()
@@ -107,6 +108,19 @@ class InsertionClient:
             request = self._request()
             self._replies.append((time.monotonic() + _REPLY_TIMEOUT, self._client.call_async(request)))
         return self.connected
+
+    def ask_each(self, session: str) -> bool:
+        """Ask for the totals, once of each learner: what one was told ends with it.
+
+        Args:
+            session: of the learner whose policy is the newest.
+
+        Returns:
+            True when they are known.
+        """
+        if session != self._asked:
+            self._asked, self.connected = session, False
+        return self.ask()
 
     def pump(self) -> None:
         """Take replies, send what may be sent, send again what got lost.

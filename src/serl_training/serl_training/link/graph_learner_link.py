@@ -178,7 +178,10 @@ class GraphLearnerLink:
     def await_updates(self, count: int) -> None:
         """Tell the learner that demonstrations are complete; wait for a policy with so many updates behind it."""
         self._insertion.connected = False  # to ask is what tells it
-        self._wait(lambda: self._insertion.ask() and self._updates >= count, lambda: self._missing_updates(count))
+        self._wait(
+            lambda: self._insertion.ask_each(self._learner_session) and self._updates >= count,
+            lambda: self._missing_updates(count),
+        )
 
     def flush(self) -> None:
         """Wait until everything sent is acknowledged."""
