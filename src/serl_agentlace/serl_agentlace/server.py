@@ -233,7 +233,7 @@ class TrainerServer:
             elif not service_of.put(peer, kind, payload):
                 self._answer(peer, {"success": False, "message": f"{name}: too many requests wait; later"})
         elif kind in self.config.request_types:
-            self._answer(peer, self._answered(kind, payload))
+            self._requests.send_multipart([peer, b"", self._answered(kind, payload)])
         else:
             _log.error("requests: expected one of %s, found %.80r", ", ".join(self._kinds()), kind)
             self._answer(peer, {"success": False, "message": "Invalid type or payload"})
@@ -241,14 +241,14 @@ class TrainerServer:
     def _kinds(self) -> list[str]:
         return ["hash", "get_last_update_id", "datastore", *self.config.request_types]
 
-    def _answered(self, kind: str, payload: Any) -> Mapping[str, Any]:
+    def _answered(self, kind: str, payload: Any) -> bytes:
         if self._request_callback is None:
-            return {}
+            return encode_frame({})
         try:
-            return self._request_callback(kind, payload)
+            return encode_frame(self._request_callback(kind, payload))
         except Exception as error:  # noqa: BLE001 - whatever a script's own function raises: it must not end the server
             _log.exception("request %s failed", kind)
-            return {"success": False, "message": f"{kind}: {type(error).__name__}: {error!s:.200}"}
+            return encode_frame({"success": False, "message": f"{kind}: {type(error).__name__}: {error!s:.200}"})
 
     def _answer(self, peer: bytes, value: Mapping[str, Any]) -> None:
         self._requests.send_multipart([peer, b"", encode_frame(value)])

@@ -214,12 +214,13 @@ def test_parameters_reach_who_comes_late_and_the_newest_overtake(serve, config):
 
 def test_requests_are_answered_and_a_broken_answer_ends_nothing(serve, config):
     def answer(kind: str, payload: dict) -> dict:
-        return {"kind": kind, "sum": payload["a"] + 1}
+        return {"kind": kind, "sum": object() if payload["a"] is None else payload["a"] + 1}
 
     serve({"actor": ListStore()}, request_callback=answer)
     client = TrainerClient("actor", "127.0.0.1", config, QueuedDataStore(10), timeout_ms=20_000)
     assert client.request("send-stats", {"a": 1}) == {"kind": "send-stats", "sum": 2}
     assert "KeyError" in client.request("send-stats", {})["message"]
+    assert "object" in client.request("send-stats", {"a": None})["message"]  # cannot be sent
     assert client.request("send-stats", {"a": 2}) == {"kind": "send-stats", "sum": 3}
     assert client.request("other", {}) is None
     client.stop()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -73,17 +75,19 @@ class Echo:
 
     def __init__(self, most: int = 256) -> None:
         """Remember the newest `most` messages."""
-        self._most = most
-        self._brought: list[bytes] = []
+        self._brought: deque[bytes] = deque(maxlen=most)
+        self._lock = threading.Lock()  # what is brought comes in a thread of its own
 
     def brought(self, data: bytes) -> None:
         """Note a message that is about to be published here."""
-        self._brought = [*self._brought[1 - self._most :], digest(data)]
+        with self._lock:
+            self._brought.append(digest(data))
 
     def is_own(self, data: bytes) -> bool:
         """Whether a message that is heard was brought here; each is told once."""
-        mark = digest(data)
-        if mark not in self._brought:
-            return False
-        self._brought = [other for other in self._brought if other != mark]
+        with self._lock:
+            try:
+                self._brought.remove(digest(data))  # one of them: equal messages are brought, too
+            except ValueError:
+                return False
         return True

@@ -29,6 +29,9 @@ def test_a_message_that_was_brought_is_told_once_and_others_never() -> None:
     assert not echo.is_own(b"other")
     assert echo.is_own(b"one")
     assert not echo.is_own(b"one")  # the same bytes again are somebody's own
+    for _ in range(2):
+        echo.brought(b"equal")
+    assert [echo.is_own(b"equal") for _ in range(3)] == [True, True, False]
     for data in (b"1", b"2", b"3"):
         echo.brought(data)
     assert [echo.is_own(data) for data in (b"1", b"2", b"3")] == [False, True, True]  # the newest two

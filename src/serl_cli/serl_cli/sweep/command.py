@@ -70,14 +70,16 @@ def _run_by_ray(found: Sweep, kept: SweepFolder, console: Console, address: str,
     kept = SweepFolder(kept.path.resolve())  # other machines have other working folders
     with kept.opened(found):
         pass  # refuses what it has to before there is a Ray
-    pool = RayPool(address, kept.path, jobs)
-    console.print(
-        f"Ray at {pool.address}, {pool.cores} cores: it listens on all interfaces of its machines, and whoever has its "
-        "token can run programs there",
-        highlight=False,
-        markup=False,
-    )
-    run_sweep(found, kept, console, jobs=min(jobs or pool.jobs, pool.jobs), redo=redo, executor=pool)
+    with RayPool(address, kept.path, jobs) as pool:
+        if not pool.jobs:
+            raise CommandError(f"--ray {address}: expected a machine of at least 2 cores, found {pool.cores} in all")
+        console.print(
+            f"Ray at {pool.address}, {pool.cores} cores: it listens on all interfaces of its machines, and whoever has "
+            "its token can run programs there",
+            highlight=False,
+            markup=False,
+        )
+        run_sweep(found, kept, console, jobs=min(jobs or pool.jobs, pool.jobs), redo=redo, executor=pool)
 
 
 def _state(kept: SweepFolder, trial: Trial) -> str:

@@ -65,10 +65,17 @@ class SweepFolder:
         self._failure(trial).unlink(missing_ok=True)
 
     def is_begun(self, trial: Trial) -> bool:
-        """Whether a trial has a run that `--resume` can continue; what has none is removed, as nothing is in it."""
+        """Whether a trial has a run that `--resume` can continue; what has none is removed, as nothing is in it.
+
+        Raises:
+            CommandError: it has stored something, and the files that say how are missing.
+        """
         run = self.run(trial)
         if run.config_file.is_file() and run.learning_file.is_file():
             return True
+        if (run.path / "journal").exists():
+            files = f"{run.config_file.name} and {run.learning_file.name}"
+            raise CommandError(f"{run.path}: expected {files} beside its journal; copy them there, or move it away")
         shutil.rmtree(run.path, ignore_errors=True)
         return False
 

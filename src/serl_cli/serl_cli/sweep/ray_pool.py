@@ -45,7 +45,8 @@ class RayPool(Executor):
         self._ray = optional_module("ray", extra="ray", needed_by="--ray", error=CommandError)
         self._folder = folder.resolve()
         self._references: set[Any] = set()
-        limits = {"num_cpus": _CPUS * jobs} if address == LOCAL and jobs else {}
+        self._is_left = False
+        limits = {"num_cpus": _CPUS * jobs if jobs else max(_CPUS, os.cpu_count() or 1)} if address == LOCAL else {}
         kept = signal.getsignal(signal.SIGTERM)  # Ray takes it for itself
         try:
             context = self._ray.init(
@@ -72,8 +73,9 @@ class RayPool(Executor):
 
     @property
     def jobs(self) -> int:
-        """Tasks that can run at once."""
-        return max(1, self.cores // _CPUS)
+        """Tasks that can run at once; each is on one machine."""
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        return sum(int(node["Resources"].get("CPU", 0)) // _CPUS for node in nodes)
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """See `Executor`; what is lost with its machine ends with a `TrialLostError`."""
@@ -96,6 +98,9 @@ class RayPool(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """See `Executor`; with `cancel_futures` what runs is ended as by Ctrl-C."""
+        if self._is_left:
+            return
+        self._is_left = True
         left = list(self._references)
         if cancel_futures:
             for reference in left:

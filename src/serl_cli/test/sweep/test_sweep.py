@@ -139,6 +139,11 @@ def test_a_file_that_has_grown_has_new_trials_and_one_that_has_changed_is_refuse
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(CommandError, match="is not the folder of a sweep"):
         go(sweep, SweepFolder(tmp_path / "mine"), runner)
+    lost = folder.path / "pick_cube.utd_ratio-9.seed-0"
+    (lost / "journal").mkdir(parents=True)
+    with pytest.raises(CommandError, match=r"expected config.yaml and learning.yaml beside its journal"):
+        go(read_sweep(written(tmp_path, FILE.replace("[1, 2]", "[1, 2, 3, 9]"))), folder, runner)
+    assert (lost / "journal").is_dir()
     (tmp_path / "plain").touch()
     with pytest.raises(CommandError, match="cannot use the folder"):
         go(sweep, SweepFolder(tmp_path / "plain"), runner)

@@ -29,6 +29,7 @@ _NOTICE = 5.0  # [s] between log lines about something that is waited for
 _PAUSE = 2.0  # [s] for which an arm that refused or went away is left alone
 _LONG_PAUSE = 15.0  # [s] for which one is that failed
 _LAST_MOMENT = 0.3  # [s] for requests to be sent when the process ends
+_REMEMBERED = 300.0  # [s] for which an actor that was not heard is told, when it is heard again, to leave its job
 _CANCEL_PATIENCE = 15.0  # [s] for jobs to end that are cancelled
 
 
@@ -63,6 +64,7 @@ class Arms:
         self._node, self._executor, self._check, self._stopping = node, executor, check, stopping
         self._root = node.get_namespace().rstrip("/") + "/"
         self._looked_at = 0.0
+        self._given_up: list[tuple[float, RemoteJob]] = []
         self.arms: dict[str, Arm] = {}
 
     def look(self) -> None:
@@ -112,6 +114,8 @@ class Arms:
         Raises:
             JobFailed: all arms that are there have failed; says why.
         """
+        for arm in self.arms.values():
+            arm.problem = ""  # of another job
         try:
             self._spin(lambda: self._turn(work, action, goal, tell))
         finally:
@@ -150,6 +154,8 @@ class Arms:
         try:
             result = arm.job.poll()
         except ArmGone as error:
+            if error.knows_it:
+                self._give_up(arm.job)  # where it is heard again, it must not go on
             arm.job, arm.free_at = None, time.monotonic() + _PAUSE
             work.give_back(arm.name, part)
             log(self._node, WARN, f"{arm.name} {error}; others take its part", throttle=5.0)
@@ -179,17 +185,39 @@ class Arms:
             while arm.job is not None and time.monotonic() < deadline:
                 if self._stopping():
                     deadline = min(deadline, time.monotonic() + _LAST_MOMENT)
+                job = arm.job
                 try:
-                    if arm.job.poll() is not None:
+                    if job.poll() is not None:
                         arm.job = None
-                except ArmGone:
+                except ArmGone as error:
                     arm.job = None
+                    if error.knows_it:
+                        self._give_up(job)
                 self._executor.spin_once(_TURN)
+            if arm.job is not None:
+                self._give_up(arm.job)
             arm.job = None
+
+    def _give_up(self, job: RemoteJob) -> None:
+        """Wait no longer for a job, and have its actor leave it when that is heard again."""
+        job.cancel()
+        self._given_up.append((time.monotonic() + _REMEMBERED, job))
+
+    def _cancel_given_up(self) -> None:
+        now, left = time.monotonic(), []
+        for until, job in self._given_up:
+            try:
+                ended = job.poll() is not None
+            except ArmGone as error:
+                ended = not error.knows_it
+            if not ended and now < until:
+                left.append((until, job))
+        self._given_up = left
 
     def _spin(self, condition: Callable[[], bool]) -> None:
         while True:
             self.look()
+            self._cancel_given_up()
             if condition():
                 return
             self._check()

@@ -18,8 +18,20 @@ _ASK_AGAIN = 2.0  # [s] of silence after which the result is asked for again
 _SILENCE = 6.0  # [s] without feedback, which comes twice a second, after which the actor is taken for dead
 
 
+_CANCEL_AGAIN = 1.0  # [s] between requests to leave a goal
+
+
 class ArmGone(Exception):
-    """The actor has not taken the goal, or is gone with it; says how."""
+    """The actor has not taken the goal, or is gone with it; says how.
+
+    Attributes:
+        knows_it: whether the actor may have the goal, and go on with it.
+    """
+
+    def __init__(self, how: str, *, knows_it: bool = True) -> None:
+        """Say how."""
+        super().__init__(how)
+        self.knows_it = knows_it
 
 
 class RemoteJob:
@@ -37,7 +49,7 @@ class RemoteJob:
         self._answers: list[Any] = []
         self._results: list[Any] = []
         self._handle: ClientGoalHandle | None = None
-        self._is_cancelled = False
+        self._is_cancelled, self._cancel_at = False, 0.0
         self.feedback: Any = None
         self._send()
 
@@ -56,11 +68,13 @@ class RemoteJob:
         if self._handle is None:
             self._take_answer(now)
             return None
+        if self._is_cancelled and now >= self._cancel_at:
+            self._cancel(now)
         for future in self._results:
             if future.done():
                 response = future.result()
                 if response.status == GoalStatus.STATUS_UNKNOWN:
-                    raise ArmGone("was started anew")
+                    raise ArmGone("was started anew", knows_it=False)
                 return response.result
         if now - self._heard > _SILENCE:
             raise ArmGone(f"has not been heard for {_SILENCE:.0f} s")
@@ -69,10 +83,15 @@ class RemoteJob:
         return None
 
     def cancel(self) -> None:
-        """Ask the actor to leave it, as soon as it has taken it."""
+        """Ask the actor to leave it, as soon as it has taken it, and again with `poll` until there is a result."""
         self._is_cancelled = True
         if self._handle is not None:
-            self._handle.cancel_goal_async()
+            self._cancel(time.monotonic())
+
+    def _cancel(self, now: float) -> None:
+        assert self._handle is not None
+        self._cancel_at = now + _CANCEL_AGAIN
+        self._handle.cancel_goal_async()
 
     def _send(self) -> None:
         self._answers.append(self._client.send_goal_async(self._goal, self._on_feedback, self._id))
@@ -83,10 +102,11 @@ class RemoteJob:
                 self._handle = future.result()
                 if not self._handle.accepted:
                     # Of a fleet node that was killed its actors have jobs yet, which end by themselves.
-                    raise ArmGone("refused the goal: it does another job, or takes none of this fleet; see its log")
+                    reason = "refused the goal: it does another job, or takes none of this fleet; see its log"
+                    raise ArmGone(reason, knows_it=False)
                 self._heard = now
                 if self._is_cancelled:
-                    self._handle.cancel_goal_async()
+                    self._cancel(now)
                 self._ask(now)
                 return
         if now - self._began > _PATIENCE:

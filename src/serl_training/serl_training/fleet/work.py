@@ -53,6 +53,7 @@ class SharedEvaluation:
         size = max(1, -(-episodes // (MOST_PARTS * max(1, arms))))
         self._left = deque(Span(first, min(size, episodes - first)) for first in range(0, episodes, size))
         self._held: dict[str, Span] = {}
+        self._lent: set[Span] = set()
         self._results: dict[Span, Any] = {}
 
     def take(self, arm: str) -> Span | None:
@@ -65,7 +66,8 @@ class SharedEvaluation:
     def lend(self, arm: str) -> None:
         """Let others take what an arm has that waits for a person: whoever is first with it counts."""
         span = self._held.get(arm)
-        if span is not None and not self._left and span not in self._results:
+        if span is not None and not self._left and span not in self._results and span not in self._lent:
+            self._lent.add(span)
             self._left.append(span)
 
     def done(self, arm: str, part: Span, result: Any) -> None:
@@ -77,6 +79,7 @@ class SharedEvaluation:
 
     def give_back(self, arm: str, part: Span) -> None:
         """Let another arm run these episodes."""
+        self._lent.discard(part)
         self._held.pop(arm, None)
         if part not in self._results and part not in self._left and part not in self._held.values():
             self._left.append(part)

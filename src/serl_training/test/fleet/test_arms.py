@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from action_msgs.msg import GoalStatus
 from rclpy.task import Future
-from serl_training.fleet import graph_remote_job
-from serl_training.fleet.graph_arms import arms_among
+from serl_training.fleet import graph_arms, graph_remote_job
+from serl_training.fleet.graph_arms import Arm, Arms, arms_among
 from serl_training.fleet.graph_remote_job import ArmGone, RemoteJob
 
 SERVICES = (
@@ -128,3 +128,74 @@ def test_an_arm_is_gone_that_falls_silent_and_not_one_that_is_heard(clock):
     clock.value += 6.5
     with pytest.raises(ArmGone, match="not been heard for 6 s"):
         job.poll()
+
+
+def test_an_actor_is_asked_again_to_leave_a_goal_until_it_has(clock):
+    server = Server()
+    job = RemoteJob(server, "goal")
+    server.accept()
+    job.poll()
+    job.cancel()
+    for _ in range(3):
+        clock.value += 1.1
+        job.poll()
+    assert server.cancelled >= 3
+
+
+class Evaluation:
+    """A work of one part, which is never over."""
+
+    def __init__(self):
+        self.given_back = 0
+
+    def take(self, arm):
+        return "part" if not self.given_back else None
+
+    def give_back(self, arm, part):
+        self.given_back += 1
+
+    def is_over(self, busy, waiting):
+        return False
+
+
+@pytest.fixture
+def arms(monkeypatch):
+    monkeypatch.setattr(graph_arms, "log", lambda *_, **__: None)
+    node = SimpleNamespace(get_namespace=lambda: "/", get_service_names_and_types=list)
+    made = Arms(node, SimpleNamespace(spin_once=lambda _: None), lambda: None, lambda: False)
+    made.look = lambda: None
+    return made
+
+
+def test_an_arm_that_fell_silent_with_a_job_is_told_to_leave_it_when_it_is_heard_again(arms, clock):
+    server = Server()
+    server.server_is_ready = lambda: True
+    arm = arms.arms["arm_0"] = Arm("arm_0", {"train": server})
+    work = Evaluation()
+
+    def turn():
+        arms._cancel_given_up()
+        arms._turn(work, "train", lambda _arm, part: part, lambda _: None)
+
+    turn()
+    server.accept()
+    turn()
+    clock.value += 7.0
+    turn()
+    assert (arm.job, work.given_back, server.cancelled) == (None, 1, 1)
+    clock.value += 2.0
+    server.feedback(SimpleNamespace(feedback=SimpleNamespace(waiting="")))
+    turn()
+    assert server.cancelled == 2
+    server.asked[-1].set_result(SimpleNamespace(status=GoalStatus.STATUS_CANCELED, result="left"))
+    turn()
+    clock.value += 2.0
+    turn()
+    assert server.cancelled == 2, "it has left it"
+
+
+def test_what_was_wrong_in_one_job_does_not_end_the_next(arms):
+    arm = arms.arms["arm_0"] = Arm("arm_0", {})
+    arm.problem = "of an hour ago"
+    arms.do(SimpleNamespace(is_over=lambda busy, waiting: True), "train", lambda _arm, part: part)
+    assert not arm.problem

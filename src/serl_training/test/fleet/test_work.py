@@ -80,6 +80,10 @@ def test_another_arm_runs_the_episodes_of_one_that_waits_for_a_person():
     assert work.take("arm_1") is None
     assert not work.is_over({"arm_0"}, {"arm_0"})
     assert work.take("arm_1") == part
+    assert not work.is_over({"arm_0", "arm_1"}, {"arm_0"}) and work.take("arm_2") is None  # one is enough
+    work.give_back("arm_1", part)
+    assert not work.is_over({"arm_0"}, {"arm_0"})
+    assert work.take("arm_1") == part
     work.done("arm_1", part, evaluated(part, successes=1))
     assert work.is_over({"arm_0"}, {"arm_0"})
     work.done("arm_0", part, evaluated(part, successes=0))  # late: it does not count
