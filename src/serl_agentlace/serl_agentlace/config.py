@@ -49,6 +49,9 @@ def parse_config(answer: Any, where: str) -> TrainerConfig:
         raise AgentlaceError(f"{where}: expected the configuration of a trainer server, found {answer!r:.200}")
     if not isinstance(kinds, list) or not all(isinstance(each, str) for each in kinds):
         raise AgentlaceError(f"{where}: expected names as request_types, found {kinds!r:.80}")
+    limit = theirs.get("rate_limit")
+    if limit is not None and (type(limit) not in (int, float) or not limit >= 0):
+        raise AgentlaceError(f"{where}: expected requests in a second, or none, as rate_limit, found {limit!r:.80}")
     return TrainerConfig(**theirs)
 
 

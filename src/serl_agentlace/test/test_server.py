@@ -3,6 +3,7 @@
 
 import importlib
 import io
+import json
 import os
 import pickle
 import resource
@@ -17,10 +18,11 @@ import pytest
 from agentlace_store import ListStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serl_agentlace.config import parse_config
 from serl_agentlace.frames import FrameError, decode_frame, encode_frame
 from serl_agentlace.uploads import MAX_UPLOADS, Uploads
 
-from serl_agentlace import AgentlaceError, QueuedDataStore, TrainerClient, TrainerServer
+from serl_agentlace import AgentlaceError, QueuedDataStore, TrainerClient, TrainerConfig, TrainerServer
 
 zmq = pytest.importorskip("zmq", reason="./serl setup agentlace")
 lz4_frame = pytest.importorskip("lz4.frame", reason="./serl setup agentlace")
@@ -460,3 +462,10 @@ def test_a_taken_port_is_named_with_the_process_that_has_it(serve, config):
     serve({"actor_env": ListStore()})
     with pytest.raises(AgentlaceError, match=rf"port {config.port_number} .* by process {os.getpid()} \("):
         TrainerServer(config)
+
+
+@pytest.mark.parametrize("limit", ["often", -1, float("nan"), True, [1]])
+def test_a_servers_configuration_with_another_limit_is_refused(limit):
+    theirs = json.dumps({**json.loads(TrainerConfig().to_json()), "rate_limit": limit})
+    with pytest.raises(AgentlaceError, match="rate_limit"):
+        parse_config(theirs, "there")

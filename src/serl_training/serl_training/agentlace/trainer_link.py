@@ -293,9 +293,13 @@ class TrainerLink:
         client = self._client
         while client is not None and not self._stopping.is_set():
             self._news.clear()
-            if client.update():
-                self._heard = time.monotonic()
-            self._send_stats(client)
+            try:
+                if client.update():
+                    self._heard = time.monotonic()
+                self._send_stats(client)
+            except AgentlaceError as error:  # what cannot be sent; the thread is the only one that sends
+                _log.error("the trainer server at %s: %s", self._address, error)
+                self._stopping.wait(_RETRY_PERIOD)
             self._news.wait(_RETRY_PERIOD)
         if client is not None:
             client.stop()
@@ -303,8 +307,10 @@ class TrainerLink:
     def _connect(self) -> None:
         where = self._address
         asking = TrainerClient("", where.host, where.port, timeout_ms=_TIMEOUT_MS)
-        served = tuple(name for name in self._queues if asking.serves(name))
-        asking.stop()
+        try:
+            served = tuple(name for name in self._queues if asking.serves(name))
+        finally:
+            asking.stop()
         if STORE not in served:
             raise AgentlaceError(f"{where}: expected a trainer server with the store {STORE}, found none of that name")
         stores = {name: self._queues[name] for name in served}
