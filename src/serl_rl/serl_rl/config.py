@@ -46,8 +46,7 @@ class SACConfig:
     layer_norm: bool = True
     """Normalize every hidden layer before its activation."""
     bottleneck: int = Field(default=0, ge=0, le=4096)
-    """Width of a dense layer, layer normalization and tanh through which actor and each critic look, as LeRobot's do;
-    0: they look without."""
+    """Width of a layer (dense, normalized, tanh) through which actor and critics look, as LeRobot's do; 0: none."""
     critics: int = Field(default=2, ge=1, le=100)
     """Size of the ensemble."""
     critic_subset: int = Field(default=0, ge=0)
@@ -80,21 +79,13 @@ class SACConfig:
     a gripper needs that is commanded by absolute width."""
 
     @model_validator(mode="after")
-    def _proposals_have_no_entropy(self) -> Self:
-        if self.improve == "proposals" and self.backup_entropy:
-            raise ValueError(
-                "backup_entropy: an imported policy's proposal has no entropy; expected false with improve: proposals, "
-                "found true"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _proposals_have_no_bottleneck(self) -> Self:
-        if self.improve == "proposals" and self.bottleneck:
-            raise ValueError(
-                "bottleneck: critics that choose between actions while acting look without one; expected 0 with "
-                f"improve: proposals, found {self.bottleneck}"
-            )
+    def _proposals_are_plain(self) -> Self:
+        for name, wrong, why in (
+            ("backup_entropy", self.backup_entropy, "an imported policy's proposal has no entropy; expected false"),
+            ("bottleneck", self.bottleneck, "critics that choose while acting look without one; expected 0"),
+        ):
+            if self.improve == "proposals" and wrong:
+                raise ValueError(f"{name}: {why} with improve: proposals, found {str(wrong).lower()}")
         return self
 
     @model_validator(mode="after")
@@ -438,9 +429,7 @@ class LearningConfig:
     @model_validator(mode="after")
     def _an_arm_can_learn_alone(self) -> Self:
         if self.policies == "per_arm" and self.agent == "hybrid":
-            raise ValueError(
-                "policies: hybrid chooses for all grippers at once; expected one with hybrid, found per_arm"
-            )
+            raise ValueError("policies: hybrid chooses for all grippers at once; expected one, found per_arm")
         if self.policies == "per_arm" and not self.vision.encoder.frozen:
             raise ValueError(
                 "policies: two policies do not train one encoder; expected vision.encoder.frozen with per_arm, found "

@@ -21,6 +21,7 @@ from serl_cli.doctor.motions import Eye, MotionCheck
 from serl_cli.doctor.pictures import camera_finding
 from serl_cli.doctor.servos import ServoCheck, open_finding
 
+_PATIENCE: Final = 0.25  # [s] for answers: nobody is in a hurry here, and a busy machine is no fault of the arm
 _CALIBRATIONS: Final = "~/.cache/huggingface/lerobot/calibration"
 
 
@@ -66,7 +67,7 @@ def _arm(bench: Bench, eye: Eye) -> Iterator[Finding]:
     except FeetechError as error:
         yield open_finding(error)
         return
-    bus = Bus(port, {servo.id: name for name, servo in calibration.items()})
+    bus = Bus(port, {servo.id: name for name, servo in calibration.items()}, timeout=_PATIENCE)
     try:
         yield Finding("port", Level.GOOD, f"{bench.port} is open, for nobody else")
         servos = ServoCheck(bus, calibration, bench.calibration)
