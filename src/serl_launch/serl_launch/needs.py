@@ -64,7 +64,8 @@ def _wrong_trainer(text: str) -> str:
 def _missing_of_link(arguments: Mapping[str, str]) -> str:
     """What is wrong with the link of two machines: its keys, its side, or a network that is open beside it."""
     from serl_link.carried import LinkError, endpoint
-    from serl_link.keys import SIDES, KeysError, read_keys
+    from serl_link.keys import SIDES, read_keys
+    from serl_security.certificates import KeysError
 
     side = arguments.get("side", "learner")  # learner.launch.xml has no other
     folder = arguments.get("link_keys", "keys")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("cryptography", reason="./serl setup link")
-from serl_link.keys import KeysError, inspect_keys, make_keys, read_keys
+from serl_link.keys import inspect_keys, make_keys, read_keys
+from serl_security.certificates import KeysError
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 

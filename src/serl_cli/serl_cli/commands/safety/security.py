@@ -70,7 +70,8 @@ def check(
         ./serl security check keys
         ./serl security check keys/robot
     """
-    from serl_link.keys import CERTIFICATE, SIDES, KeysError, inspect_keys
+    from serl_link.keys import CERTIFICATE, SIDES, inspect_keys
+    from serl_security.certificates import KeysError
 
     folders = [folder] if (folder / CERTIFICATE).exists() else [folder / side for side in SIDES]
     wrong = 0
