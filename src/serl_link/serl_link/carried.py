@@ -42,6 +42,10 @@ class LinkError(ValueError):
     """The link was given something that it cannot use."""
 
 
+class LinkRefusal(LinkError):
+    """The other side has answered that it does not take something."""
+
+
 def wire_name(topic: str, what: str = "") -> str:
     """Name on the wire of a ROS name.
 

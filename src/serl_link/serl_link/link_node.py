@@ -26,8 +26,19 @@ from serl_ros.qos import LATCHED, RELIABLE_50
 
 from serl_interfaces.msg import Metrics, PolicyParameters
 from serl_interfaces.srv import InsertTransitions
-from serl_link.carried import INSERT, METRICS, POLICY, Echo, LinkError, digest, endpoint, wire_name
+from serl_link.carried import (
+    INSERT,
+    METRICS,
+    POLICY,
+    Echo,
+    LinkError,
+    LinkRefusal,
+    digest,
+    endpoint,
+    wire_name,
+)
 from serl_link.keys import SIDES, read_keys
+from serl_link.patience import Owed, guarded, repeat
 from serl_link.reasons import StrangersLog, seen_at, why_not
 from serl_link.session import library, open_session
 
@@ -37,6 +48,7 @@ _ASK_PERIOD = 0.5  # [s] between two questions about it
 _NOTICE = 10.0  # [s] between two lines about the same thing
 _FRESH = 3.0  # [s] for which a policy may still be on its way
 _MOST_METRICS = 2000  # messages that are kept while the other side is away
+_TIMED_OUT = "Timeout"  # what Zenoh itself replies in the place of who did not
 _STEADY = ClockType.STEADY_TIME
 
 
@@ -56,7 +68,9 @@ class LinkNode(Node):
         self._strangers = StrangersLog(partial(self._on_stranger, port)) if side == "learner" else None
         self._known: dict[str, str] = {}
         self._session = open_session(keys, host, port)
-        self._events = self._session.info.declare_link_events_listener(self._on_link, history=True)
+        self._events = self._session.info.declare_link_events_listener(
+            guarded(self._on_link, partial(refuse, self, "link")), history=True
+        )
         if keys.soon:
             log(self, WARN, keys.soon)
         where = f"listens at port {port} for" if side == "learner" else f"connects to {host}:{port} as"
@@ -109,8 +123,10 @@ class LearnerChannel:
         self._waiting: deque[tuple[float, Any]] = deque()
         names = [node.resolve_topic_name(prefix + each.name) for each in (INSERT, POLICY, METRICS)]
         self._insert_name, self._policy_name, self._metrics_name = names
-        node.create_subscription(PolicyParameters, prefix + POLICY.name, self._on_policy, LATCHED, raw=True)
-        node.create_subscription(Metrics, prefix + METRICS.name, self._on_metrics, RELIABLE_50, raw=True)
+        policy = _safe(node, self._policy_name, self._on_policy)
+        metrics = _safe(node, self._metrics_name, self._on_metrics)
+        node.create_subscription(PolicyParameters, prefix + POLICY.name, policy, LATCHED, raw=True)
+        node.create_subscription(Metrics, prefix + METRICS.name, metrics, RELIABLE_50, raw=True)
         node.create_timer(1.0, self._forget, clock=Clock(clock_type=_STEADY))
         self._queryables = [
             session.declare_queryable(wire_name(self._insert_name), self._guarded(self._insert)),
@@ -129,11 +145,11 @@ class LearnerChannel:
         def call(query: Any) -> None:
             try:
                 serve(query)
-            except (LinkError, ValueError, RuntimeError) as error:
+            except Exception as error:  # noqa: BLE001 - who asks gets an answer, whatever it is
                 refuse(self._node, f"link {query.key_expr}", error)
                 query.reply_err(printable(error, 500).encode())
 
-        return call
+        return _safe(self._node, "answers", call)
 
     def _insert(self, query: Any) -> None:
         request = _read(query.payload, InsertTransitions.Request, INSERT.most_bytes)
@@ -143,11 +159,13 @@ class LearnerChannel:
         self._waiting.append((time.monotonic() + _ANSWER, future))
 
         def answer(done: Any) -> None:
-            if not done.cancelled() and done.result() is not None:
-                query.reply(wire_name(self._insert_name), serialize_message(done.result()))
-            query.drop()
+            try:
+                if not done.cancelled() and done.result() is not None:
+                    query.reply(wire_name(self._insert_name), serialize_message(done.result()))
+            finally:
+                query.drop()
 
-        future.add_done_callback(answer)
+        future.add_done_callback(_safe(self._node, self._insert_name, answer))
 
     def _forget(self) -> None:
         """Requests that the learner has not answered in time: the robot's side asks again."""
@@ -166,15 +184,15 @@ class LearnerChannel:
         query.reply(wire_name(self._policy_name, "state"), policy if missing else b"", attachment=ready)
 
     def _on_policy(self, data: bytes) -> None:
-        if len(data) > POLICY.most_bytes:
-            raise LinkError(f"{self._policy_name}: expected at most {POLICY.most_bytes} bytes, found {len(data)}")
+        _check_size(data, POLICY.most_bytes)
         self._policy, self._policy_at = bytes(data), time.monotonic()
         self._session.put(
             wire_name(self._policy_name), self._policy, congestion_control=self._zenoh.CongestionControl.DROP
         )
 
     def _on_metrics(self, data: bytes) -> None:
-        if not self._echo.is_own(data) and len(data) <= METRICS.most_bytes:
+        if not self._echo.is_own(data):
+            _check_size(data, METRICS.most_bytes)
             drop = self._zenoh.CongestionControl.DROP
             self._session.put(wire_name(self._metrics_name, "learner"), bytes(data), congestion_control=drop)
 
@@ -208,19 +226,25 @@ class RobotChannel:
         self._newest = b""
         self._publishing = threading.Lock()
         self._echo = Echo()
-        self._owed: deque[tuple[int, bytes]] = deque(maxlen=_MOST_METRICS)
-        self._count = 0
+        self._owed = Owed(_MOST_METRICS)
+        self._said = -_NOTICE
         self._own_session = os.urandom(8).hex()
         self._stopping = threading.Event()
-        node.create_subscription(Metrics, prefix + METRICS.name, self._on_metrics, RELIABLE_50, raw=True)
+        metrics = _safe(node, self._metrics_name, self._on_metrics)
+        node.create_subscription(Metrics, prefix + METRICS.name, metrics, RELIABLE_50, raw=True)
         node.create_timer(0.1, self._serve_while_ready, clock=Clock(clock_type=_STEADY))
         self._subscribers = [
-            session.declare_subscriber(wire_name(self._policy_name), self._on_policy),
-            session.declare_subscriber(wire_name(self._metrics_name, "learner"), self._on_their_metrics),
+            session.declare_subscriber(wire_name(self._policy_name), _safe(node, self._policy_name, self._on_policy)),
+            session.declare_subscriber(
+                wire_name(self._metrics_name, "learner"), _safe(node, self._metrics_name, self._on_their_metrics)
+            ),
         ]
         self._threads = [
-            threading.Thread(target=work, name=name, daemon=True)
-            for name, work in (("state", self._watch), ("metrics", self._hand_over))
+            threading.Thread(target=repeat, name=name, args=(work, self._stopping, tell), daemon=True)
+            for name, work, tell in (
+                ("state", self._watch, self._on_unforeseen),
+                ("metrics", self._hand_over, partial(refuse, node, f"link {self._metrics_name}")),
+            )
         ]
         for thread in self._threads:
             thread.start()
@@ -237,35 +261,43 @@ class RobotChannel:
         """The first answer of the other side as a sample.
 
         Raises:
-            LinkError: there was none in time, or it was a refusal.
+            LinkRefusal: it was a refusal.
+            LinkError: there was none in time.
         """
-        refusal = f"no answer of {self._peer} within {timeout:g} s"
         for reply in self._session.get(name, payload=payload, attachment=attachment, timeout=timeout):
             if reply.ok is not None:
                 return reply.ok
-            refusal = printable(bytes(reply.err.payload).decode("utf-8", "replace"), 500)
-        raise LinkError(refusal)
+            said = bytes(reply.err.payload).decode("utf-8", "replace")
+            if said != _TIMED_OUT:
+                raise LinkRefusal(printable(said, 500))
+        raise LinkError(f"no answer of {self._peer} within {timeout:g} s")
 
     def _watch(self) -> None:
-        """Ask again and again whether the learner is there, and for a policy that was lost."""
-        said = 0.0
-        while not self._stopping.wait(_ASK_PERIOD):
-            try:
-                answer = self._ask(wire_name(self._policy_name, "state"), digest(self._newest), _STATE)
-            except LinkError as error:
-                self._ready = False
-                reason = self._why() or str(error)
-                self._node.diagnostics.set(f"link{self._insert_name}", BAD, reason)
-                if time.monotonic() - said > _NOTICE and not self._stopping.is_set():
-                    said = time.monotonic()
-                    log(self._node, ERROR, f"not joined to {self._peer}: {reason}")
-                continue
-            said = 0.0
-            self._ready = bytes(answer.attachment or b"") == b"\1"
-            text = "the learner serves" if self._ready else "joined, but no learner runs there"
-            self._node.diagnostics.set(f"link{self._insert_name}", OK, text, waiting=len(self._owed))
-            if len(answer.payload):
-                self._on_policy(answer)
+        """Ask whether the learner is there, and for a policy that was lost."""
+        if self._stopping.wait(_ASK_PERIOD):
+            return
+        try:
+            answer = self._ask(wire_name(self._policy_name, "state"), digest(self._newest), _STATE)
+        except LinkError as error:
+            self._not_joined(self._why() or str(error))
+            return
+        self._said = -_NOTICE
+        self._ready = bytes(answer.attachment or b"") == b"\1"
+        text = "the learner serves" if self._ready else "joined, but no learner runs there"
+        waiting, lost = len(self._owed), self._owed.lost
+        self._node.diagnostics.set(f"link{self._insert_name}", OK, text, waiting=waiting, lost_metrics=lost)
+        if len(answer.payload):
+            self._on_policy(answer)
+
+    def _on_unforeseen(self, error: Exception) -> None:
+        self._not_joined(f"{type(error).__name__}: {error}")
+
+    def _not_joined(self, reason: str) -> None:
+        self._ready = False
+        self._node.diagnostics.set(f"link{self._insert_name}", BAD, reason)
+        if time.monotonic() - self._said > _NOTICE and not self._stopping.is_set():
+            self._said = time.monotonic()
+            log(self._node, ERROR, f"not joined to {self._peer}: {reason}")
 
     def _serve_while_ready(self) -> None:
         """The service is there while the learner is: who waits for it waits for the learner."""
@@ -280,12 +312,11 @@ class RobotChannel:
     ) -> InsertTransitions.Response:
         try:
             data = serialize_message(request)
-            if len(data) > INSERT.most_bytes:
-                raise LinkError(f"expected at most {INSERT.most_bytes} bytes, found {len(data)}")
+            _check_size(data, INSERT.most_bytes)
             answer = self._ask(wire_name(self._insert_name), data, _ANSWER)
             return _read(answer.payload, InsertTransitions.Response, INSERT.most_bytes)
-        except LinkError as error:
-            response.message, response.retry = f"over the link: {error}", True
+        except Exception as error:  # noqa: BLE001 - the actor keeps what it sends and asks again; the node goes on
+            response.message, response.retry = f"over the link: {printable(error, 300)}", True
             return response
 
     def _on_policy(self, sample: Any) -> None:
@@ -311,26 +342,43 @@ class RobotChannel:
         return True
 
     def _on_metrics(self, data: bytes) -> None:
-        if not self._echo.is_own(data) and len(data) <= METRICS.most_bytes:
-            self._owed.append((self._count, bytes(data)))
-            self._count += 1
+        if self._echo.is_own(data):
+            return
+        _check_size(data, METRICS.most_bytes)
+        if not self._owed.add(bytes(data)):
+            text = f"{self._metrics_name}: more than {_MOST_METRICS} messages wait for {self._peer}: the oldest is lost"
+            log(self._node, WARN, text, throttle=_NOTICE)
 
     def _hand_over(self) -> None:
-        """Hand metrics over in their order, each until it is taken."""
-        while not self._stopping.is_set():
-            if not (self._ready and self._owed):
-                self._stopping.wait(0.05)
-                continue
-            number, data = self._owed[0]
-            mark = f"{self._own_session} {number}".encode()
-            try:
-                self._ask(wire_name(self._metrics_name), data, _STATE, mark)
-            except LinkError as error:
-                log(self._node, WARN, f"{self._metrics_name}: kept: {error}", throttle=_NOTICE)
+        """Hand over the oldest message until it is taken, or given up because it is refused."""
+        oldest = self._owed.first() if self._ready else None
+        if oldest is None:
+            self._stopping.wait(0.05)
+            return
+        number, data = oldest
+        try:
+            self._ask(wire_name(self._metrics_name), data, _STATE, f"{self._own_session} {number}".encode())
+        except LinkRefusal as error:
+            if self._owed.refused(number):
+                refuse(self._node, f"link {self._metrics_name}", f"given up, {self._peer} does not take it: {error}")
+            else:
                 self._stopping.wait(_ASK_PERIOD)
-                continue
-            if self._owed and self._owed[0][0] == number:  # else it was dropped meanwhile: too many wait
-                self._owed.popleft()
+        except LinkError as error:
+            log(self._node, WARN, f"{self._metrics_name}: kept: {error}", throttle=_NOTICE)
+            self._stopping.wait(_ASK_PERIOD)
+        else:
+            self._owed.taken(number)
+
+
+def _safe(node: LinkNode, topic: str, serve: Any) -> Any:
+    """`serve` as a callback whose errors are refusals on `topic`, which end nothing."""
+    return guarded(serve, partial(refuse, node, f"link {topic}"))
+
+
+def _check_size(data: bytes, most: int) -> None:
+    """Raise LinkError if a message is too large."""
+    if len(data) > most:
+        raise LinkError(f"expected at most {most} bytes, found {len(data)}")
 
 
 def _read(payload: Any, kind: Any, most: int) -> Any:

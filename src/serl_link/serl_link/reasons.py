@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -129,9 +130,15 @@ class StrangersLog:
 
     def _read(self, descriptor: int) -> None:
         with os.fdopen(descriptor, "r", encoding="utf-8", errors="replace") as lines:
+            said = False
             for line in lines:
                 why = stranger(line)
-                if why:
-                    self._tell(why)
-                else:
-                    os.write(self._output, line.encode())
+                try:
+                    if why:
+                        self._tell(why)
+                    else:
+                        os.write(self._output, line.encode())
+                except Exception as error:  # noqa: BLE001 - were nobody to read on, Zenoh would wait for ever to write
+                    if not said:
+                        print(f"link: a line of its log is lost: {error}", file=sys.stderr, flush=True)
+                    said = True

@@ -34,7 +34,7 @@ def open_session(keys: Keys, host: str, port: int) -> Any:
     Args:
         keys: of this side.
         host: name or address of the learner's machine. The learner's side listens at an address, and where this is a
-            name at all of its interfaces.
+            name at all of its IPv4 addresses.
         port: TCP port.
 
     Raises:
@@ -90,7 +90,7 @@ def settings(keys: Keys, host: str, port: int) -> dict[str, Any]:
 
 
 def listening_address(host: str) -> str:
-    """Where the learner's side listens: at an address, and where `host` is a name at all interfaces."""
+    """Where the learner's side listens: at an address, and where `host` is a name at all IPv4 addresses."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
