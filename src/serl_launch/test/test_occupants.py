@@ -51,6 +51,6 @@ def test_an_actor_takes_no_goal_of_another_graph(
                 result = call.run(goal(graph_id), on_feedback=lambda _: None, tick=lambda: None)
                 assert result.termination_reason == "failed"
             else:
-                with pytest.raises(CommandError, match="refused the goal"):
+                with pytest.raises(CommandError, match="/train refused the goal: the goal is for graph 'theirs'"):
                     call.run(goal(graph_id), on_feedback=lambda _: None, tick=lambda: None)
                 wait_until(lambda: "refused, the goal is for graph 'theirs'" in actor.output())

@@ -12,13 +12,17 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from serl_ros.diagnostics import OK, WARN, Diagnostics
 from serl_ros.execution.executor import FastExecutor
+from serl_ros.incoming import subscribe
 from serl_ros.log import FATAL, log
 from serl_ros.log import WARN as LOG_WARN
 from serl_ros.node import CONFIGURATION_ERROR, run_node
 from serl_ros.parameters import declare
+from serl_ros.qos import RELIABLE_50
+from serl_tasks.messages import MessageError, metric_values
 from std_srvs.srv import Trigger
 
 from serl_interfaces.action import Evaluate, Record, Train
+from serl_interfaces.msg import Metrics
 from serl_tasks import get_task, task_names
 from serl_training.actor.graph_answers import (
     evaluate_feedback,
@@ -33,14 +37,17 @@ from serl_training.actor.graph_job_server import JobServer
 from serl_training.actor.graph_metrics import MetricsPublisher
 from serl_training.actor.job import EvaluationResult, RecordResult, TrainGoal, TrainResult
 from serl_training.env.episode import episode_seed
+from serl_training.fleet.autonomy import FleetAutonomy
 from serl_training.fleet.graph_arms import ARMS, Arm, Arms
 from serl_training.fleet.graph_learner_view import LearnerView
+from serl_training.fleet.graph_rivals import Rivals
 from serl_training.fleet.work import SharedCollection, SharedDemonstrations, SharedEvaluation, Span
 from serl_training.link.contract import LEARNING, load_learning
 from serl_training.link.graph_id import GRAPH_ID
 from serl_training.link.learner_link import JobFailed
 
-_ANOTHER = 1.0  # [s] in which a fleet that is there already answers
+_ANOTHER = 1.0  # [s] in which a fleet that is there already is heard
+_LAST_WORDS = 1.0  # [s] in which the client of a job gets its result before the node ends
 _NEVER = 2**31
 
 
@@ -60,26 +67,21 @@ class FleetNode(Node):
         self._metrics = MetricsPublisher(self)
 
     def run(self, executor: FastExecutor, stop: threading.Event) -> None:
-        """Do one job after the other until `stop`; leave at once where another fleet is at work."""
-        other = self.create_client(Trigger, ARMS)
-        executor.spin_until(other.service_is_ready, _ANOTHER)
-        if other.service_is_ready():
-            answer = other.call_async(Trigger.Request())
-            if executor.spin_until(answer.done, _ANOTHER):
-                text = (
-                    f"another fleet is at work in {self.get_namespace()} ({answer.result().message}); end it, or give"
-                )
-                log(self, FATAL, f"{text} this one another ROS_DOMAIN_ID or namespace (fleet:=NAME)")
-                raise SystemExit(CONFIGURATION_ERROR)
-        self.destroy_client(other)
+        """Do one job after the other until `stop`; leave where another fleet is at work, whenever that is found."""
+        self._rivals = Rivals(self)
+        executor.spin_until(lambda: bool(self._rivals.problem), _ANOTHER)
+        self._leave_to_rival()
+        self._rivals.begin()
         self.create_service(Trigger, ARMS, self._say_arms)
         cores = os.cpu_count() or 1
         if self._expected > 4 * cores:
             text = f"{self._expected} arms on {cores} cores: each is simulated slowly; start some on other machines"
             log(self, LOG_WARN, text)
         self._jobs = JobServer(self, self._diagnostics, self._graph_id, lambda: None, self._task.name)
-        self._arms = Arms(self, executor, self._jobs.check, stop.is_set)
-        self._learner = LearnerView(self, executor, self._graph_id, self._jobs.check)
+        self._arms = Arms(self, executor, self._check, stop.is_set, expected=self._expected)
+        self._learner = LearnerView(self, executor, self._graph_id, self._check)
+        self._autonomy = FleetAutonomy()
+        subscription = subscribe(self, Metrics, "metrics", self._on_metrics, RELIABLE_50, MessageError)
         self._jobs.serve(Train, "train", self._train)
         self._jobs.serve(Evaluate, "evaluate", self._evaluate)
         self._jobs.serve(Record, "record", self._record)
@@ -88,6 +90,29 @@ class FleetNode(Node):
             self._arms.look()
             self._say_who_is_there()
             self._jobs.run_next(stop)
+            self._rivals.tell()
+            if self._rivals.problem:
+                executor.spin_until(stop.is_set, _LAST_WORDS)
+                self._leave_to_rival()
+        self.destroy_subscription(subscription)
+
+    def _check(self) -> None:
+        """Called while a job waits; raises to leave it."""
+        self._rivals.tell()
+        if self._rivals.problem:
+            raise JobFailed(self._rivals.problem)
+        self._jobs.check()
+
+    def _leave_to_rival(self) -> None:
+        if self._rivals.problem:
+            log(self, FATAL, self._rivals.problem)
+            raise SystemExit(CONFIGURATION_ERROR)
+
+    def _on_metrics(self, message: Metrics) -> None:
+        """Count a training episode of an arm, and tell what it comes to over all of them."""
+        arm, _, node = message.node.removeprefix(self.get_namespace().strip("/")).lstrip("/").partition("/")
+        if node and "/" not in node and arm in self._arms.arms:
+            self._metrics(message.env_steps, self._autonomy.hear(metric_values(message)))
 
     def _say_arms(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = True
@@ -125,7 +150,7 @@ class FleetNode(Node):
         started, rate = time.monotonic(), 0.0
         feedback("waiting", 0, rate)
         totals = self._learner.totals()
-        self._arms.await_some()
+        self._arms.await_some(self._tell)
         missing = goal.demonstrations - totals.demonstrations
         if missing > 0:
             feedback("demonstrations", totals.env_steps, rate)
@@ -208,7 +233,7 @@ class FleetNode(Node):
             )
         evaluate_feedback(self._jobs.feedback)
         self._learner.totals()
-        self._arms.await_some()
+        self._arms.await_some(self._tell)
         return evaluate_result(
             self._run_evaluation(request.episodes, request.seed, request.stop_below, request.settled_at)
         )
@@ -220,7 +245,7 @@ class FleetNode(Node):
         if request.episodes < 1 or request.seed < 0:
             raise ValueError(f"record: expected at least 1 episode, a seed from 0, found {request.episodes}")
         record_feedback(self._jobs.feedback)
-        self._arms.await_some()
+        self._arms.await_some(self._tell)
         work = self._demonstrate(request.episodes, request.seed)
         return record_result(RecordResult(work.successes, work.attempts, work.transitions))
 

@@ -51,6 +51,25 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert np.all(np.diff(metrics["learner/critic_loss"].wall_time) >= 0)
 
 
+@pytest.mark.parametrize("space", ["", "lab/"])
+def test_how_far_a_fleet_gets_alone_is_what_it_tells_over_all_arms(tmp_path: Path, space: str) -> None:
+    name = "autonomy/led_steps"
+    rows = (
+        (f"{space}actor", 0.1),  # the run began with one arm
+        (f"{space}arm_0/actor", 0.2),  # before the fleet has told of it
+        (f"{space}fleet", 0.3),
+        (f"{space}arm_1/actor", 0.9),
+        (f"{space}fleet", 0.6),
+        (f"{space}actor", 0.4),  # and goes on with one
+    )
+    with RunLog(tmp_path) as log:
+        for node, value in rows:
+            log.write(node, 1, {name: value, "train/success": value})
+    metrics = read_metrics(tmp_path)
+    np.testing.assert_array_equal(metrics[name].value, [0.1, 0.2, 0.3, 0.6, 0.4])
+    assert len(metrics["train/success"].value) == len(rows)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     name=st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1, max_size=20),

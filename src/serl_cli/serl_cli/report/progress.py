@@ -16,6 +16,7 @@ from rich.text import Text
 LINE_PERIOD = 10.0  # [s] between plain lines while nothing special happens
 WINDOW = 20  # episodes over which training success is averaged
 _AUTONOMY, _RATE = "autonomy/", "train/env_steps_per_s"
+_FLEET = "fleet"  # name of the node that counts autonomy over all arms
 REFRESH_RATE = 4  # [Hz]; the display shares two cores with the learning
 
 
@@ -41,12 +42,20 @@ class TrainingStatus:
         self.evaluations: list[tuple[int, float]] = []  # (env steps, success rate)
         self.values: dict[str, float] = {}
         self._rates: dict[str, float] = {}  # of each arm
+        self._is_fleet = False
         self._episodes = {name: deque[float](maxlen=WINDOW) for name in ("train/success",)}
         self.started = time.monotonic() if now is None else now
 
     def update_metrics(self, env_steps: int, values: Mapping[str, float], node: str = "") -> None:
-        """Takes a message that `node` has sent on the `metrics` topic; rates of several arms are added."""
+        """Takes a message that `node` has sent on the `metrics` topic.
+
+        Rates of several arms are added; how far they get without a person counts as the node of their fleet tells it.
+        """
         self.env_steps = max(self.env_steps, env_steps)
+        counts_all = node.rpartition("/")[2] == _FLEET
+        self._is_fleet |= counts_all
+        if self._is_fleet and not counts_all:
+            values = {name: value for name, value in values.items() if not name.startswith(_AUTONOMY)}
         if any(name.startswith(_AUTONOMY) for name in values):  # what is missing there is not known any more
             self.values = {name: value for name, value in self.values.items() if not name.startswith(_AUTONOMY)}
         self._helped |= values.get("train/intervention_rate", 0.0) > 0.0

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training from the command line: run directory, graph, progress, result, report."""
 
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -158,6 +159,9 @@ def _train_and_report(
     try:
         with _graph(run, plan, console) as graph:
             console.print(f"run {run.path}, ROS_DOMAIN_ID {graph.domain_id}", highlight=False, soft_wrap=True)
+            if plan.actors > 1:
+                text = f"another arm joins by {_joining(run, plan, graph.domain_id)}"
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
             if plan.hardware != "simulated":
                 graph.switch_on()
             with _page(plan, console) if page else nullcontext():
@@ -241,6 +245,20 @@ def _graph(run: Run, plan: TrainingPlan, console: Console) -> GraphSession:
     )
 
 
+def _joining(run: Run, plan: TrainingPlan, domain_id: int) -> str:
+    """The command by which another simulated arm joins a fleet that trains."""
+    arguments = {
+        "arm": f"arm_{plan.actors}",
+        "task": plan.task,
+        "learning": str(run.learning_file.absolute()),
+        "real_time_factor": f"{plan.rtf:g}",
+        "interventions": str(plan.interventions).lower(),
+        **({"arms": "two"} if get_task(plan.task).arms else {}),
+    }
+    words = shlex.join(f"{name}:={value}" for name, value in arguments.items())
+    return f"ROS_DOMAIN_ID={domain_id} ./serl launch fleet_arm.launch.xml {words}"
+
+
 @contextmanager
 def _page(plan: TrainingPlan, console: Console) -> Iterator[None]:
     """Serves the operator's console of the graph that has been started."""
@@ -282,7 +300,8 @@ def _send_goal(graph: GraphSession, plan: TrainingPlan, console: Console, *, hel
             if status.stage != "waiting":
                 return
             if time.monotonic() - waiting_since > WAITING_TIMEOUT:
-                raise graph.missing("learner/insert and learner/policy of the learner", WAITING_TIMEOUT)
+                awaited = status.waiting.removeprefix("waiting for ")
+                raise graph.missing(awaited or "learner/insert and learner/policy of the learner", WAITING_TIMEOUT)
 
         return graph.run_action(
             Train,

@@ -111,6 +111,14 @@ def test_success_alone_is_not_shown_of_episodes_that_were_all_touched() -> None:
     assert "80%" not in status.line()
 
 
+def test_how_far_a_fleet_gets_alone_is_shown_over_all_arms() -> None:
+    status = TrainingStatus(100, 1.0, helped=True)
+    status.update_metrics(1, {"autonomy/untouched": 0.25}, "arm_0/actor")
+    status.update_metrics(1, {"autonomy/untouched": 0.5}, "fleet")
+    status.update_metrics(2, {"autonomy/untouched": 0.75, "train/success": 1.0}, "arm_1/actor")
+    assert "untouched 50%" in status.line() and "training success 100%" in status.line()
+
+
 def test_a_result_has_the_newest_autonomy_alone(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert autonomy.numbers(run) == {}

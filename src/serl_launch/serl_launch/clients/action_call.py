@@ -10,6 +10,8 @@ from typing import Any
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.action.client import ClientGoalHandle
+from serl_config.text import printable
+from std_srvs.srv import Trigger
 from unique_identifier_msgs.msg import UUID
 
 from serl_launch.clients.client_node import Client
@@ -20,6 +22,9 @@ _ANSWER = 3.0  # [s] after which a goal without an answer is sent again
 _SILENCE = 3.0  # [s] without feedback, after which requests may have got lost: sooner than a lost peer is forgotten
 _ASK_AGAIN = 4.0  # [s] between requests for the result while they may get lost
 _LOST = 15.0  # [s] of silence after which a client gives up on being found again by the other side
+_JOB = "job"  # service of a node that does jobs, which says why it refused one
+_JOB_FOUND = 1.0  # [s] in which it is found
+_UNKNOWN = "see the log of its node"
 _NOTICE = 10.0  # [s] of silence that a person is told of, again and again
 
 
@@ -111,7 +116,20 @@ class ActionCall:
             raise GoalLost
         others = self._client.node.count_publishers(f"{self.name}/_action/feedback") - 1
         also = f"; {others} more nodes offer it, end those of other graphs" if others > 0 else ""
-        raise CommandError(f"the action {self.name} refused the goal: see the log of its node{also}")
+        raise CommandError(f"the action {self.name} refused the goal: {self._why(tick) or _UNKNOWN}{also}")
+
+    def _why(self, tick: Callable[[], None]) -> str:
+        """Why the goal was refused, as its node says; empty where it does not."""
+        node = self._client.node
+        asking = node.create_client(Trigger, "".join(self._name.rpartition("/")[:2]) + _JOB)
+        try:
+            if not self._client.spin_until(asking.service_is_ready, _JOB_FOUND, tick):
+                return ""
+            answer = asking.call_async(Trigger.Request())
+            said = self._client.spin_until(answer.done, _ANSWER, tick) and answer.result().message
+            return printable(said or "").removeprefix(f"{self._name}: refused, ")
+        finally:
+            node.destroy_client(asking)
 
     def _deliver(
         self, goal: Any, feedback: Callable[[Any], None], tick: Callable[[], None], timeout: float

@@ -193,7 +193,7 @@ class _Planner:
             value = self._text(element, "default")
         if argument.choices and value not in argument.choices:
             raise element.error(
-                f"argument '{argument.name}': expected one of {', '.join(argument.choices)}, found '{value}'"
+                f"argument '{argument.name}': expected {_choices(argument)}, found '{value}'"
                 + nearest(value, argument.choices)
             )
         self._set_variable(element, argument.name, value)
@@ -301,6 +301,13 @@ class _Planner:
 
     def _add(self, action: ProcessSpec | Log | Shutdown) -> None:
         self._steps.append(Step(self._now, action, self._cancel_on_shutdown))
+
+
+def _choices(argument: Argument) -> str:
+    """What an argument may be, in words; where that is one thing alone, also why."""
+    if len(argument.choices) == 1:
+        return f"{argument.choices[0] or 'nothing'} ({argument.description})"
+    return f"one of {', '.join(argument.choices)}"
 
 
 def _descendants(element: Element) -> Iterator[Element]:

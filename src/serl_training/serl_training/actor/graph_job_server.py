@@ -20,12 +20,15 @@ from serl_ros.execution.faults import report_fault
 from serl_ros.log import ERROR as LOG_ERROR
 from serl_ros.log import WARN as LOG_WARN
 from serl_ros.log import log
+from std_srvs.srv import Trigger
 
 from serl_training.actor.job import Cancelled
 from serl_training.env.episode import EpisodeLost
 from serl_training.link.graph_id import belong_together, mismatch
 from serl_training.link.learner_link import JobFailed
 
+JOB = "job"
+"""Name of the service that says what is done, or why the last goal was refused; no success: it was so for good."""
 _FEEDBACK_PERIOD = 0.5  # [s]
 _RESULT_TIMEOUT = 86400  # [s] that a result can be asked for: a laptop sleeps, and simulated time runs fast
 
@@ -64,6 +67,8 @@ class JobServer:
         self._feedback_message: Any = None
         self._awaited = ""
         self._feedback_time = 0.0
+        self._refusal, self._refused_for_good = "", False
+        node.create_service(Trigger, JOB, self._say)
         diagnostics.set("job", OK, "idle")
 
     def serve(self, action: Any, name: str, work: Callable[[ServerGoalHandle], Any]) -> None:
@@ -135,18 +140,23 @@ class JobServer:
             self._feedback_message.waiting, self._feedback_time = what, 0.0
 
     def _admit(self, name: str, graph_id: str, task: str) -> GoalResponse:
+        why, for_good = "", True
         if not belong_together(graph_id, self._graph_id):
-            text = f"{name}: refused, the goal is for {mismatch(graph_id, self._graph_id)}"
-            log(self._node, LOG_WARN, text, throttle=1.0)
-            return GoalResponse.REJECT
-        if task and self._task and task != self._task:
-            text = f"{name}: refused, the goal is for the task {printable(task, 80)!r}, this actor does {self._task!r}"
-            log(self._node, LOG_WARN, text, throttle=1.0)
-            return GoalResponse.REJECT
-        if self._running is not None or self._waiting is not None:
-            log(self._node, LOG_WARN, f"{name}: refused, another job is running; cancel it first", throttle=1.0)
+            why = f"the goal is for {mismatch(printable(graph_id, 80), self._graph_id)}"
+        elif task and self._task and task != self._task:
+            why = f"the goal is for the task {printable(task, 80)!r}, this actor does {self._task!r}"
+        elif self._running is not None or self._waiting is not None:
+            why, for_good = "another job is running; cancel it first", False
+        self._refusal, self._refused_for_good = f"{name}: refused, {why}" if why else "", bool(why) and for_good
+        if why:
+            log(self._node, LOG_WARN, self._refusal, throttle=1.0)
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
+
+    def _say(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        busy = "running" if self._running is not None or self._waiting is not None else "idle"
+        response.success, response.message = not self._refused_for_good, self._refusal or busy
+        return response
 
     def _run(self, job: _Job) -> None:
         self._running = job

@@ -21,8 +21,13 @@ class MetricsPublisher:
         self._publisher = node.create_publisher(Metrics, f"{prefix}metrics", RELIABLE_50)
 
     def __call__(self, env_steps: int, values: Mapping[str, float]) -> None:
-        """Publish `values`, as they were after `env_steps`, without what is no number; says which arm's they are."""
+        """Publish `values`, as they were after `env_steps`, without what is no number; says which arm's they are.
+
+        Where nothing is left, nothing is published.
+        """
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        if not finite:
+            return
         message = Metrics(
             node=self._node.get_fully_qualified_name().lstrip("/"),
             env_steps=env_steps,

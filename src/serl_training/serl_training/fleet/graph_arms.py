@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from rclpy.action import ActionClient
+from rclpy.client import Client
 from rclpy.node import Node
 from serl_config.text import printable
 from serl_ros.execution.executor import FastExecutor
-from serl_ros.log import INFO, WARN, log
+from serl_ros.log import ERROR, INFO, WARN, log
+from std_srvs.srv import Trigger
 
 from serl_interfaces.action import Evaluate, Record, Train
+from serl_training.actor.graph_job_server import JOB
 from serl_training.fleet.graph_remote_job import ArmGone, RemoteJob
 from serl_training.fleet.work import Work
 from serl_training.link.learner_link import JobFailed
@@ -31,6 +34,7 @@ _LONG_PAUSE = 15.0  # [s] for which one is that failed
 _LAST_MOMENT = 0.3  # [s] for requests to be sent when the process ends
 _REMEMBERED = 300.0  # [s] for which an actor that was not heard is told, when it is heard again, to leave its job
 _CANCEL_PATIENCE = 15.0  # [s] for jobs to end that are cancelled
+_LATE = 30.0  # [s] in which arms that are expected may yet come, while all the others fail
 
 
 @dataclass
@@ -39,6 +43,9 @@ class Arm:
 
     name: str
     clients: dict[str, ActionClient]
+    asking: Client | None = None
+    answer: Any = None
+    busy_with: str = ""
     job: RemoteJob | None = None
     part: Any = None
     free_at: float = 0.0
@@ -51,7 +58,13 @@ class Arms:
     """Everybody who offers an actor's jobs below a namespace, whenever they come."""
 
     def __init__(
-        self, node: Node, executor: FastExecutor, check: Callable[[], None], stopping: Callable[[], bool]
+        self,
+        node: Node,
+        executor: FastExecutor,
+        check: Callable[[], None],
+        stopping: Callable[[], bool],
+        *,
+        expected: int = 0,
     ) -> None:
         """Look for nobody yet.
 
@@ -60,7 +73,9 @@ class Arms:
             executor: spins while waiting.
             check: called while waiting; may raise to leave.
             stopping: whether the process ends, and with it perhaps the arms: then they are not waited for.
+            expected: arms that will come; a job in which all the others fail does not fail at once before they have.
         """
+        self._expected, self._all_failed_at = expected, float("inf")
         self._node, self._executor, self._check, self._stopping = node, executor, check, stopping
         self._root = node.get_namespace().rstrip("/") + "/"
         self._looked_at = 0.0
@@ -79,7 +94,7 @@ class Arms:
                 action: ActionClient(self._node, kind, f"{self._root}{name}/{action}")
                 for action, kind in _ACTIONS.items()
             }
-            self.arms[name] = Arm(name, actions)
+            self.arms[name] = Arm(name, actions, self._node.create_client(Trigger, f"{self._root}{name}/{JOB}"))
             log(self._node, INFO, f"{name} has joined")
         for name, arm in self.arms.items():
             if arm.there != (name in found):
@@ -91,11 +106,11 @@ class Arms:
         """Those that are there."""
         return [arm for arm in self.arms.values() if arm.there]
 
-    def await_some(self) -> None:
-        """Wait until there is an arm."""
+    def await_some(self, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Wait until there is an arm; `tell` takes that it is waited for, in words, and nothing once it is there."""
 
         def anybody() -> bool:
-            self._notice_nobody()
+            tell(self._notice_nobody())
             return bool(self.present)
 
         self._spin(anybody)
@@ -112,10 +127,11 @@ class Arms:
             tell: takes what arms wait for, in words; empty: nothing.
 
         Raises:
-            JobFailed: all arms that are there have failed; says why.
+            JobFailed: all arms that are there have failed, or refuse what the fleet asks for; says why.
         """
+        self._all_failed_at = float("inf")
         for arm in self.arms.values():
-            arm.problem = ""  # of another job
+            arm.problem = arm.busy_with = ""  # of another job
         try:
             self._spin(lambda: self._turn(work, action, goal, tell))
         finally:
@@ -126,9 +142,16 @@ class Arms:
         for arm in self.arms.values():
             if arm.job is not None:
                 self._hear(arm, work, action)
+            elif arm.answer is not None and arm.answer.done():
+                self._take_answer(arm)
         busy = {arm.name for arm in self.arms.values() if arm.job is not None}
         waiting = {arm.name: arm.job.waiting for arm in self.arms.values() if arm.job is not None and arm.job.waiting}
-        tell("; ".join(f"{name}: {what}" for name, what in waiting.items()))
+        if not busy and (nobody := self._notice_nobody()):
+            tell(nobody)
+        else:
+            # While others work, one that does not is told of in the log and the diagnostics.
+            awaited = waiting or ({} if busy else {arm.name: arm.busy_with for arm in self.present if arm.busy_with})
+            tell("; ".join(f"{name}: {what}" for name, what in awaited.items()))
         if work.is_over(busy, set(waiting)):
             return True
         for arm in self.present:
@@ -137,16 +160,35 @@ class Arms:
                 if part is not None:
                     arm.part = part
                     arm.job = RemoteJob(arm.clients[action], goal(arm, part))
-        present = self.present
-        self._notice_nobody()
-        if present and all(arm.problem for arm in present):
-            raise JobFailed("; ".join(f"{arm.name}: {arm.problem}" for arm in present))
+        self._fail_with_all(now)
         return False
 
-    def _notice_nobody(self) -> None:
-        if not self.present:
-            text = f"waiting for an arm: nobody offers train in a namespace below {self._root}"
-            log(self._node, WARN, text, throttle=_NOTICE)
+    def _fail_with_all(self, now: float) -> None:
+        present = self.present
+        if not present or not all(arm.problem for arm in present):
+            self._all_failed_at = float("inf")
+            return
+        self._all_failed_at = min(self._all_failed_at, now)
+        if len(present) >= self._expected or now >= self._all_failed_at + _LATE:
+            raise JobFailed("; ".join(f"{arm.name}: {arm.problem}" for arm in present))
+
+    def _notice_nobody(self) -> str:
+        """What is waited for where nobody is there, which is logged; empty where somebody is."""
+        if self.present:
+            return ""
+        text = f"waiting for an arm: nobody offers train in a namespace below {self._root}"
+        log(self._node, WARN, text, throttle=_NOTICE)
+        return text
+
+    def _take_answer(self, arm: Arm) -> None:
+        """Hear why an arm has refused: for good, or because it has another job to end."""
+        answer, arm.answer = arm.answer.result(), None
+        reason = printable(answer.message)
+        if answer.success:
+            arm.busy_with = reason
+            return
+        arm.problem, arm.free_at = reason, time.monotonic() + _LONG_PAUSE
+        log(self._node, ERROR, f"{arm.name} takes no part: {reason}", throttle=60.0)
 
     def _hear(self, arm: Arm, work: Work, action: str) -> None:
         assert arm.job is not None
@@ -159,10 +201,12 @@ class Arms:
             arm.job, arm.free_at = None, time.monotonic() + _PAUSE
             work.give_back(arm.name, part)
             log(self._node, WARN, f"{arm.name} {error}; others take its part", throttle=5.0)
+            if error.refused and arm.asking is not None and arm.asking.service_is_ready():
+                arm.answer = arm.asking.call_async(Trigger.Request())
             return
         if result is None:
             return
-        arm.job = None
+        arm.job, arm.busy_with = None, ""
         if result.termination_reason in ("failed", "canceled"):
             work.give_back(arm.name, part)
             failed = result.termination_reason == "failed"

@@ -26,12 +26,13 @@ class ArmGone(Exception):
 
     Attributes:
         knows_it: whether the actor may have the goal, and go on with it.
+        refused: whether it is there, and said no.
     """
 
-    def __init__(self, how: str, *, knows_it: bool = True) -> None:
+    def __init__(self, how: str, *, knows_it: bool = True, refused: bool = False) -> None:
         """Say how."""
         super().__init__(how)
-        self.knows_it = knows_it
+        self.knows_it, self.refused = knows_it, refused
 
 
 class RemoteJob:
@@ -102,8 +103,7 @@ class RemoteJob:
                 self._handle = future.result()
                 if not self._handle.accepted:
                     # Of a fleet node that was killed its actors have jobs yet, which end by themselves.
-                    reason = "refused the goal: it does another job, or takes none of this fleet; see its log"
-                    raise ArmGone(reason, knows_it=False)
+                    raise ArmGone("refused the goal", knows_it=False, refused=True)
                 self._heard = now
                 if self._is_cancelled:
                     self._cancel(now)

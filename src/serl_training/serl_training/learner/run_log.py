@@ -30,6 +30,7 @@ TENSORBOARD_DIR = "tensorboard"
 COLUMNS = ("wall_time", "env_steps", "node", "name", "value")
 TENSORBOARD_FLUSH_PERIOD = 2.0  # [s]
 _LONGEST_LINE = 65536  # [bytes]
+_OF_FLEET, _FLEET = "autonomy/", "fleet"  # what a node of this name counts over all arms, and each arm for itself
 _LOOK = 2**20  # [bytes] that `entries_after` reads at once
 _HEADER = (",".join(COLUMNS) + "\n").encode()
 
@@ -206,6 +207,9 @@ def entries_after(run_dir: Path | str, position: int) -> tuple[list[Entry], int]
 def read_metrics(run_dir: Path | str) -> dict[str, Series]:
     """Reads what ``RunLog`` wrote: name to series, empty when nothing was written yet.
 
+    Where a fleet has told how far it gets without a person (``autonomy/...``), what its arms tell each of itself is
+    left out from there on.
+
     Raises:
         RunLogError: ``metrics.csv`` is another kind of file or damaged anywhere but in its last line.
     """
@@ -222,11 +226,16 @@ def read_metrics(run_dir: Path | str) -> dict[str, Series]:
         raise RunLogError(f"{path}: not a metrics file (expected the header {','.join(COLUMNS)!r})")
     complete = content[len(_HEADER) : content.rfind(b"\n") + 1]
     columns: dict[str, tuple[list[float], list[int], list[float]]] = {}
-    number = 1  # line of the file
+    number, depth = 1, 10**6  # line of the file, and of the namespace of the fleet that was heard last
     try:
         for row in csv.reader(io.StringIO(complete.decode())):
             number += 1
-            wall_time, env_steps, _node, name, value = row
+            wall_time, env_steps, node, name, value = row
+            if name.startswith(_OF_FLEET):
+                if node.rpartition("/")[2] == _FLEET:
+                    depth = node.count("/")
+                elif node.count("/") > depth:
+                    continue
             times, steps, numbers = columns.setdefault(name, ([], [], []))
             times.append(float(wall_time))
             steps.append(int(env_steps))

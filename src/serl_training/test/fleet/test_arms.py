@@ -9,6 +9,8 @@ from rclpy.task import Future
 from serl_training.fleet import graph_arms, graph_remote_job
 from serl_training.fleet.graph_arms import Arm, Arms, arms_among
 from serl_training.fleet.graph_remote_job import ArmGone, RemoteJob
+from serl_training.fleet.work import SharedCollection
+from serl_training.link.learner_link import JobFailed
 
 SERVICES = (
     "/train/_action/send_goal",  # the fleet's own
@@ -57,7 +59,7 @@ class Server:
 @pytest.fixture
 def clock(monkeypatch):
     now = SimpleNamespace(value=100.0)
-    monkeypatch.setattr(graph_remote_job.time, "monotonic", lambda: now.value)
+    monkeypatch.setattr(graph_remote_job.time, "monotonic", lambda: now.value)  # of the module time: for all
     return now
 
 
@@ -199,3 +201,147 @@ def test_what_was_wrong_in_one_job_does_not_end_the_next(arms):
     arm.problem = "of an hour ago"
     arms.do(SimpleNamespace(is_over=lambda busy, waiting: True), "train", lambda _arm, part: part)
     assert not arm.problem
+
+
+class Reason:
+    """The service of an actor that says why it refused; answers at once."""
+
+    def __init__(self, for_good, message):
+        self.answer = SimpleNamespace(success=not for_good, message=message)
+
+    def service_is_ready(self):
+        return True
+
+    def call_async(self, _request):
+        future = Future()
+        future.set_result(self.answer)
+        return future
+
+
+class Refusing(Server):
+    """Refuses whatever it is asked for."""
+
+    def server_is_ready(self):
+        return True
+
+    def send_goal_async(self, goal, feedback, uuid):
+        super().send_goal_async(goal, feedback, uuid)
+        self.accept(accepted=False)
+        return self.sent[-1]
+
+
+def turns(arms, work, clock, seconds, told):
+    for _ in range(int(seconds / 0.5)):
+        clock.value += 0.5
+        if arms._turn(work, "train", lambda _arm, part: part, told.append):
+            return
+
+
+@pytest.mark.parametrize(("expected", "patience"), [(2, 1.0), (3, 31.0)])
+def test_a_job_that_all_arms_refuse_fails_with_their_reasons_once_those_have_come_that_should(
+    arms, clock, expected, patience
+):
+    for name, task in (("arm_0", "lift_bar"), ("arm_1", "stack")):
+        arms.arms[name] = Arm(name, {"train": Refusing()}, Reason(True, f"this actor does {task}"))
+    arms._expected, told = expected, []
+    if expected == 3:
+        turns(arms, SharedCollection(100), clock, patience - 2.0, told)  # the third may come yet
+    with pytest.raises(JobFailed, match="arm_0: this actor does lift_bar; arm_1: this actor does stack"):
+        turns(arms, SharedCollection(100), clock, 4.0, told)
+
+
+def test_arms_that_are_busy_are_waited_for_and_named(arms, clock):
+    arms.arms["arm_0"] = Arm("arm_0", {"train": Refusing()}, Reason(False, "another job is running"))
+    told = []
+    turns(arms, SharedCollection(100), clock, 60.0, told)
+    assert "arm_0: another job is running" in told and not arms.arms["arm_0"].problem
+
+
+def test_an_arm_that_refuses_for_good_keeps_no_other_from_working(arms, clock):
+    arms.arms["arm_0"] = Arm("arm_0", {"train": Refusing()}, Reason(True, "this actor does stack"))
+    server = Server()
+    server.server_is_ready = lambda: True
+    good = arms.arms["arm_1"] = Arm("arm_1", {"train": server})
+    told = []
+    turns(arms, SharedCollection(100), clock, 1.0, told)
+    server.accept()
+    turns(arms, SharedCollection(100), clock, 4.0, told)
+    assert good.job is not None and arms.arms["arm_0"].problem == "this actor does stack"
+    assert not any(told), "what one of several refuses is in the log and the diagnostics, not what is waited for"
+
+
+def test_who_waits_for_the_first_arm_is_told_so(arms, clock):
+    told = []
+    arms._spin = lambda condition: [condition() for _ in range(3)]
+    arms.await_some(told.append)
+    arms.arms["arm_0"] = Arm("arm_0", {})
+    arms.await_some(told.append)
+    assert told[0].startswith("waiting for an arm") and told[-1] == ""
+
+
+class Actor(Server):
+    """An arm that is there or not, collects as many steps as it is told, and loses its part when it goes."""
+
+    def __init__(self):
+        super().__init__()
+        self.there, self.parts, self.goal = True, 0, None
+
+    def server_is_ready(self):
+        return self.there
+
+    def send_goal_async(self, goal, feedback, uuid):
+        super().send_goal_async(goal, feedback, uuid)
+        if self.there:
+            self.goal = goal
+            self.parts += 1
+            self.accept()
+        return self.sent[-1]
+
+    def end(self, env_steps):
+        result = SimpleNamespace(termination_reason="goal", message="", env_steps=env_steps)
+        self.asked[-1].set_result(SimpleNamespace(status=GoalStatus.STATUS_SUCCEEDED, result=result))
+        self.goal = None
+
+
+def test_arms_join_a_running_job_leave_it_and_come_back(arms, clock):
+    """Two arms have the job; a third comes, and is given a part at once; it is killed, and comes back."""
+    there = {f"arm_{number}": Actor() for number in range(3)}
+    services = {f"/{name}/train/_action/send_goal": name for name in there}
+    seen = {"arm_0", "arm_1"}
+    arms._node.get_service_names_and_types = lambda: [(key, []) for key, name in services.items() if name in seen]
+    del arms.look  # that of the class
+    arms._node.create_client = lambda *_: None
+    work, told = SharedCollection(1000), []
+
+    def turn(seconds):
+        for _ in range(int(seconds / 0.5)):
+            clock.value += 0.5
+            arms.look()
+            for name, arm in arms.arms.items():
+                arm.clients["train"] = there[name]
+                if there[name].goal is not None and there[name].there:
+                    there[name].feedback(SimpleNamespace(feedback=SimpleNamespace(waiting="")))
+            assert not arms._turn(work, "train", lambda arm, part: (arm.name, part), told.append)
+
+    def parts():
+        return [actor.parts for actor in there.values()]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph_arms, "ActionClient", lambda *_: None)
+        turn(1.0)
+        assert parts() == [1, 1, 0]
+        seen.add("arm_2")
+        turn(1.0)
+        assert parts() == [1, 1, 1] and there["arm_2"].goal == ("arm_2", 1000)
+        there["arm_2"].there = False  # killed
+        seen.remove("arm_2")
+        turn(10.0)
+        assert arms.arms["arm_2"].job is None and not arms.arms["arm_2"].there
+        there["arm_2"].there = True
+        seen.add("arm_2")
+        turn(1.0)
+        assert parts() == [1, 1, 2]
+        there["arm_2"].end(env_steps=400)
+        turn(1.0)
+        assert parts() == [1, 1, 3], "its result counts, and it is given more"
+    assert work.env_steps == 400 and not any(told)
