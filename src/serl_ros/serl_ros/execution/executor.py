@@ -71,8 +71,7 @@ class FastExecutor(GuardedExecutor):
             return
         timeout_ns = -1 if timeout_sec is None else int(timeout_sec * 1e9)
         if self._unfinished or time.monotonic_ns() >= self._next_event_check_ns:
-            for _ in range(len(self._unfinished) + 1):
-                self._spin_rest()
+            self._spin_rest(len(self._unfinished) + 1)
             if self._unfinished:  # rclpy asks a coroutine again and again whether it can go on
                 timeout_ns = min(timeout_ns, _COROUTINE_CHECK_PERIOD_NS) if timeout_ns >= 0 else 0
         if self._closed:
@@ -120,10 +119,16 @@ class FastExecutor(GuardedExecutor):
             with suppress(InvalidHandle):
                 wakeup.trigger()
 
-    def _spin_rest(self) -> None:
-        """Let rclpy handle one thing that is ready: a task, an action, an event."""
+    def _spin_rest(self, count: int) -> None:
+        """Let rclpy handle so many things that are ready: tasks, actions, events.
+
+        It goes through what it has found with each call, so it has to look anew after a wait of ours: a waitable knows
+        where it stands in the wait set that it was added to last, and no other.
+        """
         self._next_event_check_ns = time.monotonic_ns() + _EVENT_CHECK_PERIOD_NS
-        self._spin_one(0.0)
+        look = _Never()
+        for _ in range(count):
+            self._spin_one(0.0, condition=look)
 
     def _collect(self) -> None:
         """Rebuild the wait set. QoS event handlers stay outside: rclpy looks at them twice a second."""
@@ -193,8 +198,9 @@ class FastExecutor(GuardedExecutor):
                 except Exception as error:  # noqa: BLE001 - a message ends, the node does not
                     if not (self._stale and isinstance(error, InvalidHandle)):  # destroyed by another callback
                         self._report(self._owners.get(id(entity)), describe(entity), error)
-        if others or any(waitable.is_ready(wait_set) for waitable in self._waitables):
-            self._spin_rest()
+        ready = sum(waitable.is_ready(wait_set) for waitable in self._waitables)
+        if others or ready:
+            self._spin_rest(ready + others)
 
     def _handle_message(self, subscription: Subscription) -> None:
         taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
@@ -233,6 +239,13 @@ class FastExecutor(GuardedExecutor):
             self.create_task(guard.callback)
         elif guard.callback is not None:
             guard.callback()
+
+
+class _Never:
+    """A condition that never holds; each is another."""
+
+    def __call__(self) -> bool:
+        return False
 
 
 def _may_be_fast(context: Any) -> bool:

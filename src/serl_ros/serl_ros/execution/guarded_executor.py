@@ -88,10 +88,10 @@ class GuardedExecutor(SingleThreadedExecutor):
         self._closed = True
         return super().shutdown(timeout_sec)
 
-    def _spin_one(self, timeout_sec: float | None) -> None:
-        """Let rclpy find one thing that is ready, and do it."""
+    def _spin_one(self, timeout_sec: float | None, **look: Any) -> None:
+        """Let rclpy find one thing that is ready, and do it; it looks anew where `look` is not as the last time."""
         try:
-            task, entity, node = self.wait_for_ready_callbacks(timeout_sec)
+            task, entity, node = self.wait_for_ready_callbacks(timeout_sec, **look)
         except (TimeoutException, ShutdownException, ConditionReachedException):
             return
         if isinstance(entity, Service) and node is not None:
