@@ -176,29 +176,6 @@ def test_actions_work(graph: tuple[Node, FastExecutor]) -> None:
     client.destroy()
 
 
-def test_clients_are_made_while_those_of_actions_have_answers_to_hear(graph: tuple[Node, FastExecutor]) -> None:
-    """What an action client remembers of its place in a wait set is of the newest, and others come before it there."""
-    node, executor = graph
-    other = rclpy.create_node("other", context=node.context)
-    elsewhere = FastExecutor(context=node.context)
-    elsewhere.add_node(other)
-    names = ("left", "right")
-    servers = [GuardedActionServer(other, ResetEpisode, name, lambda _: ResetEpisode.Result()) for name in names]
-    clients = [ActionClient(node, ResetEpisode, name) for name in names]
-    assert executor.spin_until(lambda: all(client.server_is_ready() for client in clients), TIMEOUT)
-    goals = [client.send_goal_async(ResetEpisode.Goal()) for client in clients]
-    elsewhere.spin_until(lambda: False, 0.5)  # both answers are there
-    executor._next_event_check_ns = time.monotonic_ns() + 10**10  # they are found one by one, not by a second look
-    while not all(goal.done() for goal in goals):
-        executor.spin_once(TIMEOUT)
-        for _ in range(3):
-            node.create_client(Trigger, "nobody")
-    for each in (*clients, *servers):
-        each.destroy()
-    elsewhere.shutdown(timeout_sec=1.0)
-    other.destroy_node()
-
-
 def test_spin_until_gives_up_after_the_timeout(graph: tuple[Node, FastExecutor]) -> None:
     _, executor = graph
     started = time.monotonic()
