@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 from serl_config.atomic_files import write_whole
-from serl_config.files import FileError, read_text
+from serl_config.files import FileError, read_bytes, read_text
+from serl_config.strict_json import JsonError, parse_json
 from serl_config.strict_yaml import YamlError, parse_upstream_yaml
 from serl_config.text import printable
 
@@ -199,3 +200,28 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         advice = "; free some space and try again" if error.errno == errno.ENOSPC else ""
         raise CommandError(f"{path} cannot be written: {error.strerror}{advice}") from error
+
+
+def read_json_object(path: Path, size: int, wrong: str, advice: str) -> dict[str, Any] | None:
+    """The JSON object in a file, None where there is no file.
+
+    Args:
+        path: of the file.
+        size: most bytes that it may have.
+        wrong: what it is where it holds something else, for the error.
+        advice: what to do then.
+
+    Raises:
+        CommandError: it cannot be read, or holds something else.
+    """
+    if not path.exists():
+        return None
+    try:
+        values = parse_json(read_bytes(path, size), size=size)
+    except FileError as error:
+        raise CommandError(f"{path} {wrong}: {error.reason}; {advice}") from error
+    except JsonError as error:
+        raise CommandError(f"{path} {wrong}: {error}; {advice}") from error
+    if not isinstance(values, dict):
+        raise CommandError(f"{path} {wrong}: expected a JSON object, found {type(values).__name__}; {advice}")
+    return values

@@ -98,5 +98,11 @@ def find_jax_devices() -> list[str]:
     if told.returncode:
         reason = (told.stderr.strip().splitlines() or ["it says nothing"])[-1][:200]
         raise DeviceError("something that JAX computes on", reason)
-    names: list[str] = json.loads(told.stdout)
+    said = (told.stdout.splitlines() or [""])[-1]  # what else JAX and its plug-ins say stands before it
+    try:
+        names = json.loads(said)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise DeviceError("the names of what JAX computes on", f"{said[:200]!r}")
     return names

@@ -11,11 +11,11 @@ import numpy as np
 from rclpy.node import Node
 from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import DataError
-from serl_rl.storage.nested import nested
 from serl_ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.incoming import refuse
 from serl_ros.log import INFO, log
+from serl_ros.log import WARN as WARNING
 from serl_ros.node import run_node
 from serl_ros.parameters import declare
 from serl_ros.qos import LATCHED, RELIABLE_50
@@ -25,7 +25,7 @@ from serl_interfaces.msg import Metrics, PolicyParameters
 from serl_interfaces.srv import InsertTransitions
 from serl_tasks import get_task, task_names
 from serl_training.actor.perception import make_perception
-from serl_training.agentlace.conversion import ScriptTransitions
+from serl_training.agentlace.conversion import ScriptTransitions, script_parameters
 from serl_training.agentlace.graph_uploads import GraphUploads
 from serl_training.graph_jax import declare_compile_cache, prepare_backend
 from serl_training.link.contract import LEARNING, SIMULATED, load_learning
@@ -99,6 +99,7 @@ class AgentlaceGatewayNode(Node):
             raise ValueError(str(error)) from error
         for name in [*stores, *shown]:
             self._server.register_sink(name, _Sink(name, self._uploads), self._uploads.uploads(name))
+        self._published = ""
         self._stats: list[Metrics] = []
         self._lock = threading.Lock()
         self._diagnostics = Diagnostics(self)
@@ -147,7 +148,20 @@ class AgentlaceGatewayNode(Node):
         except DataError as error:
             refuse(self, "learner/policy", f"version {message.version}: {error}")
             return
-        self._server.publish_network(nested(snapshot.arrays))
+        parameters, different = script_parameters(snapshot)
+        self._say_layout(different)
+        self._server.publish_network(parameters)
+
+    def _say_layout(self, different: str) -> None:
+        text = "parameters are published as modules_actor of SERL's agent"
+        if different:
+            text = (
+                "parameters are published by our own names, which SERL's actor scripts cannot act by: "
+                f"SERL's agent has no such network ({different})"
+            )
+        if text != self._published:
+            self._published = text
+            log(self, WARNING if different else INFO, text)
 
     def _on_stats(self, kind: str, payload: Any) -> Mapping[str, Any]:
         """Keep the numbers of a request; from the server's thread."""

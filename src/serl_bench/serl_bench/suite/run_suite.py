@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from serl_config.files import FileError, read_bytes
-from serl_config.strict_json import JsonError, parse_json
 from serl_launch.errors import CommandError, Interrupted
-from serl_launch.runs import write_atomically
+from serl_launch.runs import read_json_object, write_atomically
 
 from serl_bench.suite.cell_files import CellResult, read_cell, write_cell
 from serl_bench.suite.plan import Cell, SuitePlan, code_hash, compiles_as
@@ -48,15 +46,7 @@ class Suite:
             CommandError: its file is damaged.
         """
         path = self.folder / _PLAN
-        if not path.exists():
-            return None
-        try:
-            values = parse_json(read_bytes(path, _LARGEST_PLAN), size=_LARGEST_PLAN)
-            if not isinstance(values, dict):
-                raise ValueError("expected a JSON object")
-        except (FileError, JsonError, ValueError) as error:
-            raise CommandError(f"{path} is no plan of a suite: {error}; delete it to begin with a new one") from error
-        return values
+        return read_json_object(path, _LARGEST_PLAN, "is no plan of a suite", "delete it to begin with a new one")
 
     def write_plan(self, plan: SuitePlan) -> None:
         """Replaces the plan in one step."""

@@ -9,11 +9,9 @@ from serl_launch.errors import CommandError
 
 from serl_cli.sweep.folder import SweepFolder
 from serl_cli.sweep.report import write_report
-from serl_cli.sweep.run_trials import describe, run_sweep
+from serl_cli.sweep.run_trials import CORES_OF_A_TRIAL, describe, run_sweep
 from serl_cli.sweep.settings import Sweep, Trial, read_sweep
 from serl_launch import runs
-
-_CORES_OF_A_TRIAL = 2  # an arm that is simulated, and its learner
 
 
 def sweep(
@@ -58,7 +56,7 @@ def sweep(
             _run_by_ray(found, kept, console, ray, jobs, redo=redo)
         else:
             cores = os.cpu_count() or 1
-            run_sweep(found, kept, console, jobs=jobs or max(1, cores // _CORES_OF_A_TRIAL), redo=redo)
+            run_sweep(found, kept, console, jobs=jobs or max(1, cores // CORES_OF_A_TRIAL), redo=redo)
     write_report(found, kept, console)
     if all(kept.result(trial) is None for trial in found.trials):
         raise CommandError(f"no trial of {kept.path} has a result; why is in table.md and output/ there")

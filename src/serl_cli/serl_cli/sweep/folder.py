@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serl_config.files import FileError, read_bytes
-from serl_config.strict_json import JsonError, parse_json
 from serl_launch.errors import CommandError
-from serl_launch.runs import Run, write_atomically
+from serl_launch.runs import Run, read_json_object, write_atomically
 
 from serl_cli.sweep.settings import Sweep, Trial
 
@@ -164,15 +162,7 @@ class SweepFolder:
         return self.path / FAILURES / f"{trial.name}.json"
 
     def _read(self, path: Path) -> dict[str, Any] | None:
-        if not path.exists():
-            return None
-        try:
-            values = parse_json(read_bytes(path, _LARGEST), size=_LARGEST)
-            if not isinstance(values, dict):
-                raise ValueError("expected a JSON object")
-        except (FileError, JsonError, ValueError) as error:
-            raise CommandError(f"{path} is damaged: {error}; move it away to go on without it") from error
-        return values
+        return read_json_object(path, _LARGEST, "is damaged", "move it away to go on without it")
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -15,13 +16,13 @@ from serl_config.optional import optional_module
 from serl_config.software import software
 from serl_launch.errors import CommandError
 
-from serl_cli.sweep.run_trials import LOST_TRIES, TrialLostError
+from serl_cli.sweep.run_trials import CORES_OF_A_TRIAL, LOST_TRIES, TrialLostError
 
 T = TypeVar("T")
 
 LOCAL = "local"
 """The address that starts a Ray on this machine."""
-_CPUS = 2  # of a trial: an arm that is simulated, and its learner
+_LONGEST_END = 60.0  # [s] for trials to end
 
 
 class RayPool(Executor):
@@ -46,7 +47,8 @@ class RayPool(Executor):
         self._folder = folder.resolve()
         self._references: set[Any] = set()
         self._is_left = False
-        limits = {"num_cpus": _CPUS * jobs if jobs else max(_CPUS, os.cpu_count() or 1)} if address == LOCAL else {}
+        cores = CORES_OF_A_TRIAL * jobs or max(CORES_OF_A_TRIAL, os.cpu_count() or 1)
+        limits = {"num_cpus": cores} if address == LOCAL else {}
         kept = signal.getsignal(signal.SIGTERM)  # Ray takes it for itself
         try:
             context = self._ray.init(
@@ -61,7 +63,7 @@ class RayPool(Executor):
             raise CommandError(f"--ray {address}: there is no Ray that can be used: {reason}") from error
         finally:
             signal.signal(signal.SIGTERM, kept)
-        self._task = self._ray.remote(num_cpus=_CPUS, max_retries=LOST_TRIES - 1)(_run)
+        self._task = self._ray.remote(num_cpus=CORES_OF_A_TRIAL, max_retries=LOST_TRIES - 1)(_run)
 
         self.address = str(context.address_info["address"])
         """HOST:PORT of the cluster's head."""
@@ -75,7 +77,7 @@ class RayPool(Executor):
     def jobs(self) -> int:
         """Tasks that can run at once; each is on one machine."""
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        return sum(int(node["Resources"].get("CPU", 0)) // _CPUS for node in nodes)
+        return sum(int(node["Resources"].get("CPU", 0)) // CORES_OF_A_TRIAL for node in nodes)
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """See `Executor`; what is lost with its machine ends with a `TrialLostError`."""
@@ -106,7 +108,11 @@ class RayPool(Executor):
             for reference in left:
                 self._ray.cancel(reference)
         if left and wait:
-            self._ray.wait(left, num_returns=len(left), timeout=60.0)
+            text = f"waiting for {len(left)} trials that run by Ray to end, at most {_LONGEST_END:.0f} s"
+            print(text, file=sys.stderr, flush=True)
+            _, others = self._ray.wait(left, num_returns=len(left), timeout=_LONGEST_END)
+            if others:
+                print(f"{len(others)} of them have not ended; Ray is left", file=sys.stderr, flush=True)
         self._ray.shutdown()
 
 

@@ -13,6 +13,8 @@ from serl_config.schema import ConfigError, build
 from serl_rl.config import LearningConfig, SACConfig
 from serl_rl.devices import DeviceError, number_of
 
+from serl_rl import devices
+
 PROGRAM = """
 import json
 
@@ -131,3 +133,17 @@ def test_more_devices_than_there_are_are_refused_with_what_there_is() -> None:
         number_of(3, ["cuda:0", "cuda:1"])
     with pytest.raises(DeviceError, match=r"at most 1, .* cpu:0 \(.*host_platform_device_count=4 .*, found 4$"):
         number_of(4, ["cpu:0"])
+
+
+@pytest.mark.parametrize("said", ["", "warning", '{"cpu": 0}', "[]", "[1]"])
+def test_an_answer_that_names_no_devices_is_one_line(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = subprocess.CompletedProcess([], 0, stdout=said, stderr="")
+    monkeypatch.setattr(devices.subprocess, "run", lambda *_, **__: told)
+    with pytest.raises(devices.DeviceError, match="the names of what JAX computes on"):
+        devices.find_jax_devices.__wrapped__()
+
+
+def test_lines_before_the_answer_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = subprocess.CompletedProcess([], 0, stdout='a plug-in says hello\n["cpu:0"]', stderr="")
+    monkeypatch.setattr(devices.subprocess, "run", lambda *_, **__: told)
+    assert devices.find_jax_devices.__wrapped__() == ["cpu:0"]

@@ -9,8 +9,11 @@ from typing import Any, Final
 from numpy.typing import NDArray
 from serl_recording.serl_transition import SerlTransition, leads_to, read_transition
 from serl_rl.encoders.frames import FrameEncoder
+from serl_rl.foreign.serl.agent import put_actor
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import DataError, TransitionSpec
 from serl_rl.storage.chunk import Chunk
+from serl_rl.storage.nested import nested
 
 from serl_training.actor.rollout import ChunkBuilder, ChunkFormat, StepOutcome
 from serl_training.env.episode import EpisodeMode, EpisodeStart, Observation
@@ -115,6 +118,19 @@ class ScriptTransitions:
         if self._encoder is None:
             return observation
         return observation | self._encoder.encode({name: found[name] for name in self._cameras})
+
+
+def script_parameters(policy: PolicySnapshot) -> tuple[dict[str, Any], str]:
+    """What scripts are given of a policy, and why that is not what SERL's have.
+
+    Returns:
+        Dictionaries of dictionaries of float32 arrays: `modules_actor` as in SERL's agent, and "" with it; where
+        that has no such network, the arrays by our own names, and what is different.
+    """
+    try:
+        return nested(put_actor(policy)), ""
+    except DataError as error:
+        return nested(policy.arrays), f"{error.field}: expected {error.expected}, found {error.found}"
 
 
 def _outcome(found: SerlTransition) -> StepOutcome:

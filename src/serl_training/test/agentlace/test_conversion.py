@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import numpy as np
 import pytest
+from serl_rl.policy.acting import SquashedGaussian
+from serl_rl.policy.snapshot import PolicySnapshot
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.chunk import Chunk, decode_chunk, encode_chunk
-from serl_training.agentlace.conversion import LONGEST, ScriptTransitions
+from serl_training.agentlace.conversion import LONGEST, ScriptTransitions, script_parameters
 
 SPEC = TransitionSpec({"state": ((3,), np.float32), "wrist": ((4, 6, 3), np.uint8)}, 2)
 
@@ -157,3 +160,22 @@ def test_what_is_no_number_is_refused_alone(where: str, bad: float) -> None:
     assert len(refused) == 1 and "expected" in refused[0]
     kept = sorted(int(value) for each in chunks for value in each.observation["state"][:-1, 0])
     assert kept == [0, 1, 3, 4, 5]
+
+
+def test_scripts_get_parameters_as_serls_agent_has_them_or_a_line_says_why_not() -> None:
+    arrays = {
+        "trunk/dense_0/kernel": np.ones((3, 4), np.float32),
+        "trunk/dense_0/bias": np.zeros(4, np.float32),
+        "trunk/norm_0/scale": np.ones(4, np.float32),
+        "trunk/norm_0/bias": np.zeros(4, np.float32),
+        "head/kernel": np.ones((4, 4), np.float32),
+        "head/bias": np.zeros(4, np.float32),
+    }
+    policy = PolicySnapshot(arrays, {"state": 3}, "tanh", SquashedGaussian((-10.0, 2.0)))
+    tree, different = script_parameters(policy)
+    assert different == ""
+    assert tree["modules_actor"]["network"].keys() == {"Dense_0", "LayerNorm_0"}
+    assert tree["modules_actor"]["Dense_1"]["kernel"].shape == (4, 2)
+    tree, different = script_parameters(replace(policy, activation="relu"))
+    assert different == "activation: expected tanh, found relu"
+    assert tree.keys() == {"trunk", "head"}

@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 from serl_rl.foreign.errors import ForeignError
 from serl_rl.foreign.initial import InitialWeights
 from serl_rl.foreign.serl.checkpoint import TARGETS, find_checkpoint, read_parameters
+from serl_rl.policy.acting import SquashedGaussian
 from serl_rl.policy.network import PolicyArrays
+from serl_rl.policy.snapshot import EXPLORING, PolicySnapshot
 from serl_rl.spec import DataError
 
 Arrays = dict[str, NDArray[np.float32]]
 
 _ACTOR: Final = "modules_actor"
 _CRITIC: Final = "modules_critic"
+_STATE: Final = "state"
 _ACTORS: Final = ("actor", "acting_average/actor")
 """Where our agent has an actor."""
 _SUBSET: Final = 2
@@ -101,6 +104,60 @@ def take_actor(arrays: PolicyArrays) -> tuple[Arrays, list[int], int]:
         "head/bias": np.concatenate([mean_bias, deviation_bias]),
     }
     return trunk | head, hidden, state
+
+
+def put_actor(policy: PolicySnapshot) -> Arrays:
+    """The parameters of an actor of SERL that acts as a policy of ours does: inverse of `take_actor`.
+
+    Args:
+        policy: of which the arrays of the best actions are taken; critics and temperature are not in it.
+
+    Returns:
+        float32 arrays by their paths in the parameters of SERL's agent, as "modules_actor/Dense_0/kernel".
+
+    Raises:
+        DataError: SERL's `make_sac_agent` makes no such network: it looks at frames or at more than a state, is no
+            Gaussian over one action, or has other hidden layers than ones of layer normalization and tanh.
+    """
+    _check_actor(policy)
+    left = {name for name in policy.arrays if not name.startswith(f"{EXPLORING}/")}
+    found: Arrays = {}
+
+    def move(ours: str, theirs: str) -> None:
+        if ours not in left:
+            raise DataError(ours, "layer normalization behind each hidden layer", "none")
+        left.remove(ours)
+        found[f"{_ACTOR}/{theirs}"] = policy.arrays[ours]
+
+    layer = 0
+    while f"trunk/dense_{layer}/kernel" in left:
+        for part in ("kernel", "bias"):
+            move(f"trunk/dense_{layer}/{part}", f"network/Dense_{layer}/{part}")
+        for part in ("scale", "bias"):
+            move(f"trunk/norm_{layer}/{part}", f"network/LayerNorm_{layer}/{part}")
+        layer += 1
+    if not layer:
+        raise DataError("trunk", "at least one hidden layer", "none")
+    for part in ("kernel", "bias"):
+        mean, deviation = np.split(policy.arrays[f"head/{part}"], 2, axis=-1)
+        found |= {f"{_ACTOR}/Dense_0/{part}": mean, f"{_ACTOR}/Dense_1/{part}": deviation}
+        left.remove(f"head/{part}")
+    if left:
+        raise DataError("networks", "a trunk and a head", f"{min(left)} as well")
+    return found
+
+
+def _check_actor(policy: PolicySnapshot) -> None:
+    if policy.frames is not None:
+        raise DataError("vision", "a state alone, as an encoder of SERL's has another shape", "cameras")
+    if list(policy.observation) != [_STATE]:
+        raise DataError("observation", f"{_STATE} alone", ", ".join(policy.observation))
+    if policy.activation != "tanh":
+        raise DataError("activation", "tanh", policy.activation)
+    actor = policy.actor
+    if not isinstance(actor, SquashedGaussian) or actor.chunk != 1:
+        found = f"a chunk of {actor.chunk}" if isinstance(actor, SquashedGaussian) else actor.kind
+        raise DataError("actor", "a squashed Gaussian over one action, as the agent sac has", found)
 
 
 def _critics(arrays: PolicyArrays, inputs: int) -> tuple[Arrays, list[int]]:
