@@ -19,6 +19,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from running_training import chunks, online, pids, tombstones, wait_for
 from sensor_msgs.msg import Image
+from serl_launch.clients.permissions_node import denied
 from serl_launch.graph_session import GraphSession
 from serl_rl.backends import create_agent, make_policy
 from serl_rl.policy.snapshot import PolicySnapshot
@@ -26,6 +27,7 @@ from serl_rl.spec import TransitionSpec
 from serl_rl.storage.demonstrations import DemonstrationFile, read_demonstrations
 from serl_ros.images import image_message
 from serl_ros.qos import LATCHED, LOOP_1
+from serl_security.policy import load_policy
 from serl_tasks.camera_view import CameraView
 from serl_tasks.messages import nanoseconds
 from serl_training.env.episode import EpisodeMode
@@ -226,6 +228,9 @@ def test_what_a_person_takes_back_of_a_training_is_void_over_a_kill_of_the_learn
     buttons = node.create_publisher(TeleopEvent, "teleop/event", 10)
     training = train(processes, tmp_path, TASK.name, "--name", "rewind", "--max-steps", "100000")
     wait_for(lambda: online(run, SPEC) > 60, training)
+    nodes = {"actor", "arm_controller", "learner", "mujoco_bridge", "reward"}
+    ros.spin_until(lambda: nodes <= set(node.get_node_names()), 30.0, f"the nodes {nodes}")
+    assert denied(node, load_policy()) == [], "each node does what config/security/policy.xml allows, and no more"
 
     def press() -> list[Any]:
         buttons.publish(TeleopEvent(device="test", event=TeleopEvent.DISCARD))
