@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from serl_config.resources import listing
-from serl_config.schema import nearest
+from serl_config.schema import nearest, suggestion
 from serl_config.text import printable
 from serl_drivers.config import driver_names
 from serl_drivers.ros2_control.settings import LowLevel
@@ -80,7 +80,7 @@ def check_task(name: str) -> None:
     """Raises UsageError unless there is a task of this name."""
     tasks = task_names()
     if name not in tasks:
-        raise UsageError(f"no task {name!r}: there are {', '.join(tasks) or 'none'}{nearest(name, tasks)}")
+        raise UsageError(f"no task {name!r}{suggestion(name, tasks)}")
 
 
 def on_robot(name: str, robot: str, option: str = "--robot ") -> str:

@@ -274,8 +274,13 @@ def test_on_resume_the_partner_cannot_change() -> None:
 
 
 def test_an_unknown_task_names_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"no task 'x': there are .*pick_cube"):
+    with pytest.raises(UsageError, match=r"no task 'x'; known: .*pick_cube"):
         check_task("x")
+
+
+def test_a_task_that_is_nearly_right_is_answered_by_its_name_alone() -> None:
+    with pytest.raises(UsageError, match=r"^no task 'pick_cub'; did you mean 'pick_cube' or '\w+'\?$"):
+        check_task("pick_cub")
 
 
 def test_a_task_is_taken_in_its_version_for_another_robot() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serl_config.resources import find, listing
-from serl_config.schema import read_yaml
+from serl_config.schema import read_yaml, suggestion
 from serl_launch.errors import UsageError
 from serl_robots.control.robot_limits import completed
 from serl_robots.control.task_file import read_task
@@ -82,7 +82,7 @@ class SuitePlan:
                 raise UsageError(f"{what} {', '.join(twice)} is named twice")
         unknown = [task for task in self.tasks if task not in task_names()]
         if unknown:
-            raise UsageError(f"no task {', '.join(unknown)}: there are {', '.join(task_names())}")
+            raise UsageError(f"no task {', '.join(unknown)}{suggestion(unknown[0], task_names())}")
         for setting in self.settings:
             find_setting(setting)
 

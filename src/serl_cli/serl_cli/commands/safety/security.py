@@ -38,8 +38,8 @@ def init(
     """Make the keys of a run: an authority of its own, and one key and certificate for each machine.
 
     DIR/robot goes to the robot's machine and DIR/learner to the learner's, each by a way that you trust and nowhere
-    else: whoever holds one of them is that side. DIR/authority.key makes more of them and stays here. No file is
-    written over.
+    else: whoever holds one of them is that side. DIR/authority.key stays here: who has it can make keys that these
+    machines let in. No file is written over.
 
     Examples:
         ./serl security init keys --learner learner.example --learner 192.168.1.20
@@ -53,7 +53,9 @@ def init(
     typer.echo(
         f"{printable(served)}: for the learner's, the same with side:=learner; it is known as {', '.join(names)}"
     )
-    typer.echo(f"{printable(folder / 'authority.key')}: makes more keys of this run; it stays here")
+    typer.echo(
+        f"{printable(folder / 'authority.key')}: stays here; who has it can make keys that these machines let in"
+    )
 
 
 @security.command("check")
@@ -73,7 +75,9 @@ def check(
     from serl_link.keys import CERTIFICATE, SIDES, inspect_keys
     from serl_security.certificates import KeysError
 
-    folders = [folder] if (folder / CERTIFICATE).exists() else [folder / side for side in SIDES]
+    folders = [folder / side for side in SIDES]
+    if (folder / CERTIFICATE).exists() or not any(each.exists() for each in folders):
+        folders = [folder]  # of one machine, or none at all
     wrong = 0
     for each in folders:
         try:
