@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of keys appears whole or not at all."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ def test_a_folder_is_there_when_all_of_it_is(tmp_path: Path) -> None:
         assert not folder.exists()
     assert (folder / "key").read_bytes() == b"secret"
     assert (folder / "key").stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path / "above") == ["keys"]
+    assert [path.name for path in folder.parent.iterdir()] == ["keys"]
 
 
 def test_a_folder_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
@@ -23,7 +22,7 @@ def test_a_folder_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
         (made / "inner").mkdir()
         write_own(made / "inner/key", b"half")
         raise OSError("disk full")
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
@@ -31,4 +30,4 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / "keys/old").touch()
     with pytest.raises(KeysError, match="nothing is written over"), new_folder(tmp_path / "keys"):
         pytest.fail("it must not begin")
-    assert os.listdir(tmp_path / "keys") == ["old"]
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["old"]

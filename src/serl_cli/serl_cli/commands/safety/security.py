@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from serl_config.text import printable
+from serl_launch.errors import UsageError
 
 security = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
@@ -34,6 +35,35 @@ def init(
         ),
     ] = None,
     days: Annotated[int, typer.Option(help="Days for which the keys hold, at most 3650.")] = 365,
+    sros: Annotated[
+        bool, typer.Option("--sros", help="Make a keystore of SROS 2 instead, for nodes of a native ROS 2.")
+    ] = False,
+    domain: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="ID",
+            help="With --sros, ROS domain of the run; may be given several times. Default: ROS_DOMAIN_ID, or 0.",
+        ),
+    ] = None,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --sros, namespace of a graph, or what topics of a pair of tasks begin with, beside none; may be "
+            "given several times.",
+        ),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --sros, who may do what. Default: config/security/policy.xml."),
+    ] = None,
+    renew: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OLD",
+            help="With --sros, keystore whose authorities, domains and namespaces the new one takes over.",
+        ),
+    ] = None,
 ) -> None:
     """Make the keys of a run: an authority of its own, and one key and certificate for each machine.
 
@@ -41,9 +71,19 @@ def init(
     else: whoever holds one of them is that side. DIR/authority.key stays here: who has it can make keys that these
     machines let in. No file is written over.
 
+    With --sros it is a keystore of SROS 2: a certificate and signed permissions for each kind of node.
+
     Examples:
         ./serl security init keys --learner learner.example --learner 192.168.1.20
+        ./serl security init keystore --sros --domain 30 --namespace arm_0 --namespace arm_1
     """
+    if sros:
+        if learner:
+            raise UsageError("--learner and --sros: a link has a learner's side, a keystore has not; leave out one")
+        _make_keystore(folder, domain, namespace, policy, renew, days)
+        return
+    if domain or namespace or policy or renew:
+        raise UsageError("--domain, --namespace, --policy and --renew are of a keystore: expected --sros with them")
     from serl_link.keys import make_keys
 
     names = learner or [socket.gethostname()]
@@ -56,6 +96,34 @@ def init(
     typer.echo(
         f"{printable(folder / 'authority.key')}: stays here; who has it can make keys that these machines let in"
     )
+
+
+def _make_keystore(
+    folder: Path,
+    domains: list[int] | None,
+    namespaces: list[str] | None,
+    policy: Path | None,
+    renew: Path | None,
+    days: int,
+) -> None:
+    from serl_launch.domain import environment_domain
+    from serl_security.keystore import make_keystore, open_keystore
+    from serl_security.permissions import Reach
+    from serl_security.policy import load_policy
+
+    old = open_keystore(renew) if renew is not None else None
+    if old is not None:
+        domains, namespaces = domains or list(old.reach.domains), namespaces or list(old.reach.namespaces)
+    names = dict.fromkeys(["", *(name.strip("/") for name in namespaces or [])])
+    reach = Reach(tuple(dict.fromkeys(domains or [environment_domain() or 0])), tuple(names))
+    made = make_keystore(folder, load_policy(policy), reach, days=days, authorities=old)
+    here = printable(folder)
+    where = ", ".join(f"/{name}" for name in names)
+    typer.echo(
+        f"{here}: {len(made.enclaves)} enclaves in ROS domain {', '.join(map(str, reach.domains))}, "
+        f"namespaces {where}, for {days} days"
+    )
+    typer.echo(f"{here}/private: makes more certificates and permissions; it goes to no other machine")
 
 
 @security.command("check")
@@ -73,7 +141,9 @@ def check(
         ./serl security check keys/robot
     """
     from serl_link.keys import CERTIFICATE, SIDES, inspect_keys
-    from serl_security.certificates import KeysError
+    from serl_security.certificates import KeysError, library
+
+    library()  # who lacks it is told once
 
     folders = [folder / side for side in SIDES]
     if (folder / CERTIFICATE).exists() or not any(each.exists() for each in folders):
