@@ -20,7 +20,7 @@ from serl_cli.sweep.settings import Sweep, Trial
 
 STOP_TIMEOUT = 5.0  # [s] that a trial has to end its graph when the sweep is stopped; its journal survives a kill
 CORES_OF_A_TRIAL = 2
-"""For an arm that is simulated, and its learner."""
+"""Processor cores that a trial takes: a simulated arm and its learner."""
 
 LOST_TRIES = 3  # starts of a trial that something kills, before it counts as failed
 _INTERRUPTED = 130  # exit status of ./serl after SIGINT
