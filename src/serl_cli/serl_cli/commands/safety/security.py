@@ -129,7 +129,7 @@ def _make_keystore(
 @security.command("check")
 def check(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder of a run's keys, or that of one machine.")
+        Path, typer.Argument(metavar="DIR", help="Folder of a run's keys, that of one machine, or a keystore.")
     ] = Path("keys"),
 ) -> None:
     """Say whose keys these are, until when they hold, and with whom they let talk.
@@ -139,12 +139,16 @@ def check(
     Examples:
         ./serl security check keys
         ./serl security check keys/robot
+        ./serl security check keystore
     """
     from serl_link.keys import CERTIFICATE, SIDES, inspect_keys
     from serl_security.certificates import KeysError, library
+    from serl_security.keystore import is_keystore
 
     library()  # who lacks it is told once
-
+    if is_keystore(folder):
+        _check_keystore(folder)
+        return
     folders = [folder / side for side in SIDES]
     if (folder / CERTIFICATE).exists() or not any(each.exists() for each in folders):
         folders = [folder]  # of one machine, or none at all
@@ -165,3 +169,21 @@ def check(
         )
     if wrong:
         raise typer.Exit(1)
+
+
+def _check_keystore(folder: Path) -> None:
+    from serl_security.keystore import open_keystore
+    from serl_security.keystore_check import ends, problems
+    from serl_security.policy import load_policy
+
+    keystore = open_keystore(folder)
+    wrong = list(problems(keystore, load_policy()))
+    for line in wrong:
+        typer.echo(printable(line))
+    if wrong:
+        raise typer.Exit(1)
+    domains = ", ".join(map(str, keystore.reach.domains))
+    typer.echo(
+        f"{printable(folder)}: a keystore of SROS 2, {len(keystore.enclaves)} enclaves in ROS domain {domains}; "
+        f"until {ends(keystore):%Y-%m-%d}"
+    )
