@@ -23,6 +23,10 @@ CENTRE = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.000
 TAIL = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
         0.00943887047, 1.00167406, 2.83297682)  # fmt: skip
 
+# Numbers as arrays () once: numpy takes longer to make one of a Python number than to add it to a minibatch of words.
+_SHIFTS = {bits: (np.array(bits, np.uint32), np.array(32 - bits, np.uint32)) for group in ROTATIONS for bits in group}
+_SINGLE = {factor: np.array(factor, np.float32) for factor in (*CENTRE, *TAIL)}
+
 _FEW = 6  # words up to which Python's numbers are faster than arrays
 
 
@@ -51,9 +55,10 @@ def array_words(key: tuple[int, int], count: int) -> NDArray[np.uint32]:
     shifted = np.empty_like(y)
     for block in range(5):
         for bits in ROTATIONS[block % 2]:
+            left, right = _SHIFTS[bits]
             np.add(x, y, x)
-            np.left_shift(y, np.uint32(bits), shifted)
-            np.right_shift(y, np.uint32(32 - bits), y)
+            np.left_shift(y, left, shifted)
+            np.right_shift(y, right, y)
             np.bitwise_or(y, shifted, y)
             np.bitwise_xor(y, x, y)
         x += np.uint32(keys[(block + 1) % 3])
@@ -83,7 +88,8 @@ def _normal(key: torch.Tensor, count: int) -> torch.Tensor:
     np.negative(w, out=w)
     result = _polynomial(CENTRE, w - np.float32(2.5))
     (far,) = np.nonzero(w >= np.float32(5.0))
-    result[far] = _polynomial(TAIL, np.sqrt(w[far]) - np.float32(3.0))
+    if far.size:
+        result[far] = _polynomial(TAIL, np.sqrt(w[far]) - np.float32(3.0))
     result *= x
     result *= np.float32(np.sqrt(2.0))
     return torch.from_numpy(result)
@@ -92,8 +98,8 @@ def _normal(key: torch.Tensor, count: int) -> torch.Tensor:
 def _polynomial(factors: tuple[float, ...], x: NDArray[np.float32]) -> NDArray[np.float32]:
     result = np.full_like(x, factors[0])
     for factor in factors[1:]:
-        result *= x
-        result += np.float32(factor)
+        np.multiply(result, x, result)
+        np.add(result, _SINGLE[factor], result)
     return result
 
 
