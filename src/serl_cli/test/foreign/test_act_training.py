@@ -97,7 +97,7 @@ def test_what_a_policy_does_becomes_a_directory_with_its_evaluation(
     mapping = load_yaml(out / "mapping.yaml", PolicyMapping)
     assert mapping.cameras == {"observation.images.front": "front", "observation.images.wrist": "wrist"}
     readme = (out / "README.md").read_text()
-    assert "2 successful episodes of\n2" in readme
+    assert "2 successful episodes of\n2, noise 0.25 in every second one" in readme
     assert "0 of 1 episodes succeed: 0.0%" in readme
 
     # Another one begins with its weights, and has its sizes.
@@ -123,6 +123,30 @@ def test_a_policy_that_never_succeeds_is_not_distilled(
     assert "expected 1 successes in 4 episodes, found 0: improve it first" in capsys.readouterr().err
     assert not learned
     assert not (tmp_path / "out").exists()
+
+
+def test_of_pushed_episodes_the_policy_learns_what_was_meant() -> None:
+    """Every second episode goes another way than the actions say, and these are still those of the policy."""
+    world = rollouts.watched(TASK)
+    up = np.array([0, 0, 0.5, 0], np.float32)
+    acting = SimpleNamespace(env=world, begin=lambda: None, act=lambda _: up)
+    pushes: list[rollouts.PictureEpisode] = []
+    kept, world.step = world.step, lambda action: _succeeding(kept(action))  # type: ignore[method-assign]
+    try:
+        pushes = rollouts.roll_out(acting, world, [7, 7, 7], noise=0.25).successes
+    finally:
+        world.close()
+    np.testing.assert_array_equal(pushes[1].action, np.broadcast_to(up, pushes[1].action.shape))
+    np.testing.assert_allclose(
+        pushes[0].action[:4], np.broadcast_to(up, (4, 4)), atol=1e-5
+    )  # executed; limits come later
+    paths = [episode.state for episode in pushes]
+    np.testing.assert_array_equal(paths[0], paths[2])
+    assert np.abs(paths[1][-1] - paths[0][-1]).max() > 1e-3
+
+
+def _succeeding(made: Any) -> Any:
+    return (*made[:4], {**made[4], "success": True})
 
 
 @pytest.mark.parametrize(

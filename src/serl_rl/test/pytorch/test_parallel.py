@@ -33,7 +33,7 @@ if name == "sac":
     seen["front"] = ((16, 24, 3), "uint8")
 spec = TransitionSpec(seen, 2)
 config = LearningConfig(
-    backend="torch", agent=name, torch=TorchConfig(device="cpu"),
+    backend="torch", agent=name, devices=count, torch=TorchConfig(device="cpu"),
     sac=SACConfig(hidden_sizes=(8,), critics=3, critic_subset=2, backup_entropy=True),
     drqv2=DrQv2Config(hidden_sizes=(8,)),
     vision=VisionConfig(encoder=EncoderConfig(weights="random", frozen=False, shift=2), embeddings=2, width=5),

@@ -144,7 +144,15 @@ def distill(
     mapping: MappingOption = None,
     episodes: Annotated[
         int, typer.Option(min=1, max=LARGEST_COUNT, help="Successes of the policy that ACT learns from.")
-    ] = 50,
+    ] = 100,
+    noise: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Standard deviation of noise on its actions in every second episode, which ACT learns to undo.",
+        ),
+    ] = 0.25,
     eval_episodes: Annotated[
         int, typer.Option(min=1, max=LARGEST_COUNT, help="Episodes in which the result is evaluated.")
     ] = 50,
@@ -189,6 +197,7 @@ def distill(
             out=Path(path),
             mapping=mapping,
             episodes=episodes,
+            noise=noise,
             eval_episodes=eval_episodes,
             start=start,
             recipe=recipe,

@@ -43,6 +43,8 @@ class Distillation:
     """Mapping file of KIND:PATH."""
     episodes: int
     """Successes that are learned from."""
+    noise: float
+    """Standard deviation of what is added to the policy's actions in every second of them."""
     eval_episodes: int
     start: Path | None
     """ACT policy with whose weights and sizes it begins; None: new ones."""
@@ -120,7 +122,7 @@ def _shown(wanted: Distillation, run: Run | None, plan: TrainingPlan | None, wor
     else:
         acting = of_run(run, plan, world)
     seeds = range(FIRST_SEED, FIRST_SEED + _MOST_ATTEMPTS * wanted.episodes)
-    shown = roll_out(acting, world, seeds, wanted.episodes)
+    shown = roll_out(acting, world, seeds, wanted.episodes, wanted.noise)
     if len(shown.successes) < wanted.episodes:
         raise CommandError(
             f"{wanted.source}: expected {wanted.episodes} successes in {shown.episodes} episodes, found "
@@ -142,7 +144,8 @@ def _readme(wanted: Distillation, task: str, checkpoint: ActCheckpoint, shown: R
     return f"""# ACT policy for {task}
 
 Distilled from `{printable(wanted.source, 200)}`: {len(shown.successes)} successful episodes of
-{shown.episodes}, {recipe["epochs"]} epochs, batches of {recipe["batch_size"]}, seed {wanted.seed}.
+{shown.episodes}, noise {wanted.noise:g} in every second one. {recipe["epochs"]} epochs, batches of
+{recipe["batch_size"]}, seed {wanted.seed}.
 
 Evaluation in the simulated world of `{task}`, starts {EVALUATION_SEED} and on: {line}.
 

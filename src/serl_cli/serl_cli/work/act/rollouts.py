@@ -41,8 +41,12 @@ class WatchedEnv(TaskEnv):
         self._done.append(np.asarray(made[4]["executed_action"], np.float32))
         return made
 
+    def meant(self, action: NDArray[np.float32]) -> None:
+        """What was to be done in the last step, (A,), stands in the place of what was done."""
+        self._done[-1] = np.asarray(np.clip(action, -1, 1), np.float32)
+
     def episode(self) -> PictureEpisode:
-        """What there was so far, of n moments and n - 1 actions that were executed."""
+        """What there was so far, of n moments and n - 1 actions that were executed or meant."""
         pictures = {name: np.stack([each[name] for each in self._seen]) for name in self.task.cameras}
         return PictureEpisode(pictures, np.stack([each["state"] for each in self._seen]), np.stack(self._done))
 
@@ -90,7 +94,9 @@ class Rollouts:
         return len(self.successes) / self.episodes
 
 
-def roll_out(acting: Acting, world: WatchedEnv, seeds: Sequence[int], wanted: int | None = None) -> Rollouts:
+def roll_out(
+    acting: Acting, world: WatchedEnv, seeds: Sequence[int], wanted: int | None = None, noise: float = 0.0
+) -> Rollouts:
     """Run an episode from each start, until there are enough.
 
     Args:
@@ -98,20 +104,31 @@ def roll_out(acting: Acting, world: WatchedEnv, seeds: Sequence[int], wanted: in
         world: remembers the episodes.
         seeds: of the starts.
         wanted: successes after which it ends; None: all starts are run.
+        noise: standard deviation of what is added to each action in every second episode. What the policy meant to do
+            is remembered, so that a policy which learns of it sees how to come back (DART, arXiv:1703.09327).
     """
     found: list[PictureEpisode] = []
     for count, seed in enumerate(seeds, 1):
         observation, _ = acting.env.reset(seed=seed)
         acting.begin()
+        pushed = np.random.default_rng(seed) if noise and count % 2 == 0 else None
         over, info = False, {"success": False}
         while not over:
-            observation, _, terminated, truncated, info = acting.env.step(acting.act(observation))
+            action = acting.act(observation)
+            done = action if pushed is None else _pushed(action, noise, pushed)
+            observation, _, terminated, truncated, info = acting.env.step(done)
+            if pushed is not None:
+                world.meant(action)
             over = terminated or truncated
         if info["success"]:
             found.append(world.episode())
         if wanted is not None and len(found) >= wanted:
             return Rollouts(found, count)
     return Rollouts(found, len(seeds))
+
+
+def _pushed(action: NDArray[np.float32], noise: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    return np.asarray(np.clip(action + noise * rng.standard_normal(action.shape), -1, 1), np.float32)
 
 
 def of_run(run: Run, plan: TrainingPlan, world: WatchedEnv) -> Acting:
