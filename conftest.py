@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parent
 # Above what a person uses by hand, below the ids whose ports leave the range that is free everywhere.
 DOMAIN_IDS = range(60, 100)
 STOP_TIMEOUT = 5.0  # [s] that a process has to end after SIGINT
-LEAVE_TIMEOUT = 10.0  # [s] after which a test that has ended must be out of its ROS domain
+LEAVE_TIMEOUT = 30.0  # [s] after which a test that has ended must be out of its ROS domain
 
 MOST_MAPPINGS = 25_000  # of memory in this process, before compiled functions are forgotten
 
@@ -136,7 +136,7 @@ class Ros:
         return node
 
     def spin_until(
-        self, condition: Callable[[], object], timeout: float = 10.0, what: str | Callable[[], str] = ""
+        self, condition: Callable[[], object], timeout: float = 30.0, what: str | Callable[[], str] = ""
     ) -> None:
         """Serve callbacks until `condition()` is true; fail the test after `timeout` [s].
 
@@ -337,7 +337,7 @@ def is_alive() -> Callable[[int], bool]:
 def wait_until() -> Callable[..., None]:
     """`wait_until(condition, timeout)` looks until the condition holds, and fails if it never does."""
 
-    def wait(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    def wait(condition: Callable[[], bool], timeout: float = 30.0) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline

@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -47,14 +46,14 @@ def test_a_crop_is_chosen_from_the_running_camera(
     still = ("-p", "source:=file", "-p", f"path:={folder}", "-p", "frozen_after:=0.0")
     processes.start(*CAMERA, "-r", "__node:=front", *still)
     page = processes.start(*SERL, "crop", "my_task", "--port", "0", env={"SERL_SHARE": str(tasks.parents[1])})
-    wait_until(lambda: "Ctrl-C ends it" in page.output(), 20.0)
+    wait_until(lambda: "Ctrl-C ends it" in page.output(), 60.0)
     found = re.search(r"http://localhost:\d+/\S+/", page.output())
     assert found is not None
     assert "ssh -L" in page.output()
     address = found[0]
 
     def get(path: str, data: bytes | None = None) -> bytes:
-        with urllib.request.urlopen(address + path, data, timeout=5.0) as answer:
+        with urllib.request.urlopen(address + path, data, timeout=30.0) as answer:
             body: bytes = answer.read()
             return body
 
@@ -65,15 +64,13 @@ def test_a_crop_is_chosen_from_the_running_camera(
             assert error.read() == b"nothing on /front/color/image_raw yet"
             return b""
 
-    wait_until(lambda: bool(view()), 20.0)
+    wait_until(lambda: bool(view()), 60.0)
     pixels = cv2.imdecode(np.frombuffer(view(), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(pixels[..., ::-1], CameraView(crop=(0.25, 0.0, 0.5, 1.0)).apply(picture))
     assert [camera["name"] for camera in json.loads(get("state"))["cameras"]] == ["front", "wrist"]
     assert json.loads(get("crop/front", b"[0.25, 0, 0.5, 1]"))["saved"] == str(tasks / "my_task.yaml")
     assert "front: {size: [128, 128], crop: [0.25, 0.0, 0.5, 1.0]}" in (tasks / "my_task.yaml").read_text()
-    start = time.monotonic()
-    assert page.stop() == 0
-    assert time.monotonic() - start < 4.0
+    assert page.stop() == 0  # by itself, else it would be killed
     assert "Traceback" not in page.output()
 
 

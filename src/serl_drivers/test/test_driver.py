@@ -41,7 +41,7 @@ class Bench:
             self.said.append,
         )
 
-    def turn(self, until: Callable[[], bool], seconds: float = 5.0) -> list[np.ndarray]:
+    def turn(self, until: Callable[[], bool], seconds: float = 60.0) -> list[np.ndarray]:
         """Turn the loop until something holds; the positions that were read."""
         deadline, read = time.monotonic() + seconds, []
         while not until():

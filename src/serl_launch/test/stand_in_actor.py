@@ -3,7 +3,8 @@
 
 usage: stand_in_actor.py (goal | fail | wait | refuse | slow | die-at-accept | die-once | die-at-end) [FILE]
 
-FILE gets a line for each goal that is carried out; the second process for one FILE does not die any more.
+FILE gets a line for each goal that is carried out; FILE.go ends that of `slow`. The second process for one FILE does not
+die any more.
 """
 
 import os
@@ -49,7 +50,9 @@ def main() -> None:
         publisher.publish(Metrics(node="actor", env_steps=5, names=["eval/success_rate"], values=[0.96]))
         while role == "wait":
             time.sleep(0.1)
-        for _ in range(20 if role == "slow" else 2):
+        left = 2
+        while left or (role == "slow" and file is not None and not file.with_suffix(".go").exists()):
+            left = max(left - 1, 0)
             time.sleep(0.1)
             goal.publish_feedback(Train.Feedback(stage="training", env_steps=2))
         if role == "slow":

@@ -25,7 +25,7 @@ def test_a_node_that_runs_already_is_named(
 ) -> None:
     refuse_doubles(plan_of('name="actor"'))  # nobody is there
     actor = processes.start(sys.executable, Path(__file__).with_name("stand_in_actor.py"), "goal")
-    wait_until(lambda: "is up" in actor.output(), 30.0)
+    wait_until(lambda: "is up" in actor.output())
     with pytest.raises(DomainTakenError, match=f"/actor: running in ROS domain {ros_domain} already"):
         refuse_doubles(plan_of('name="actor"'))
     refuse_doubles(plan_of('name="actor" namespace="left"'))

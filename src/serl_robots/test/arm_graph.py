@@ -177,5 +177,5 @@ class Graph:
     def result(self, handle: Any) -> MoveTo.Result:
         """Wait for the result of a goal."""
         future = handle.get_result_async()
-        self.ros.spin_until(future.done, timeout=20.0)
+        self.ros.spin_until(future.done, timeout=60.0)
         return future.result().result

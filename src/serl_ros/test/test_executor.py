@@ -24,7 +24,7 @@ from std_srvs.srv import Trigger
 
 from serl_interfaces.action import ResetEpisode
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 
 
 def keep_tasks_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_spin_until_gives_up_after_the_timeout(graph: tuple[Node, FastExecutor])
     _, executor = graph
     started = time.monotonic()
     assert not executor.spin_until(lambda: False, 0.3)
-    assert 0.25 < time.monotonic() - started < 5.0
+    assert 0.25 < time.monotonic() - started < TIMEOUT
 
 
 def test_spin_until_future_complete_of_rclpy_works(graph: tuple[Node, FastExecutor]) -> None:
@@ -364,11 +364,11 @@ def test_ctrl_c_that_came_out_as_another_error_is_raised(
     """As where it comes while rclpy converts a message."""
     node, executor = graph
     node.create_timer(0.001, lambda: 1 / 0)
-    executor.spin_until(lambda: fault_count(node) > 0, 5.0)
+    assert executor.spin_until(lambda: fault_count(node) > 0, TIMEOUT)
     assert fault_count(node) > 0
     monkeypatch.setattr("serl_ros.execution.faults.was_interrupted", lambda: True)
     with pytest.raises(KeyboardInterrupt):
-        executor.spin_until(lambda: False, 5.0)
+        executor.spin_until(lambda: False, TIMEOUT)
 
 
 def test_another_choice_is_refused(ros_domain: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,12 +70,12 @@ def test_a_node_ends_when_it_is_told_to(
     processes: Any, when: str, what: str, number: signal.Signals, closed: bool
 ) -> None:
     node = processes.start(sys.executable, "-c", _PROGRAM.format(when=when, what=what))
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + 60.0
     while "now" not in node.output():
         assert time.monotonic() < deadline, node.output()
         time.sleep(0.02)
     node.send(number)
-    assert node.wait(10.0) == 0
+    assert node.wait(25.0) == 0
     assert ("closed" in node.output()) is closed
     assert "Traceback" not in node.output()
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,8 +23,20 @@ Looked = Callable[..., dict[str, Finding]]
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[EmulatedBench]:
+def tick() -> SimpleNamespace:
+    """How long each thing takes that the doctor times: 1 ms, however busy this machine is."""
+    return SimpleNamespace(seconds=0.001)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tick: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatedBench]:
+    """A bench at which what is waited for has happened at once, and which is as quick as `tick` says."""
     with EmulatedBench(get_task("pick_cube_so101"), 0, tmp_path) as made:
+        ticks = itertools.count()
+        clock = SimpleNamespace(perf_counter=lambda: next(ticks) * tick.seconds)
+        monkeypatch.setattr("serl_cli.doctor.servos.time", clock)
+        waiting = SimpleNamespace(sleep=lambda seconds: made.change(lambda plant: plant.move(seconds)))
+        monkeypatch.setattr("serl_cli.doctor.motions.time", waiting)
         yield made
 
 
@@ -65,6 +79,27 @@ def test_a_sound_arm_is_well_and_moves_as_a_person_sees_it(bench: EmulatedBench,
     }
     assert "clockwise" in sentences["wrist_roll"]
     assert not any(servo.torque_enabled for servo in bench.plant.servos.values()), "it lets go"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level", "wrong"),
+    [(0.003, Level.GOOD, []), (0.005, Level.NOTE, []), (0.02, Level.BAD, ["round trip"])],
+)
+def test_a_bus_that_is_slow_is_told(
+    looked: Looked, tick: SimpleNamespace, seconds: float, level: Level, wrong: list[str]
+) -> None:
+    tick.seconds = seconds
+    found = looked()
+    assert found["round trip"].level is level
+    assert f"{1e3 * seconds:.1f} ms for all positions" in found["round trip"].text
+    assert bad(found) == wrong
+
+
+def test_an_arm_that_lets_go_late_is_not_to_be_switched_on(looked: Looked, tick: SimpleNamespace) -> None:
+    tick.seconds = 0.2
+    found = looked()
+    assert found["torque off"].text == "took 200 ms"
+    assert "torque off" in bad(found)
 
 
 def test_a_wrong_id_is_told_from_a_servo_that_is_gone(bench: EmulatedBench, looked: Looked) -> None:

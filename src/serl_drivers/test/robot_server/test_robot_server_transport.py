@@ -11,6 +11,7 @@ import pytest
 from serl_drivers.serl_server.transport import ANSWER_LIMIT, Transport, TransportError
 
 TIMEOUT = 0.4
+PATIENCE = 60.0  # [s] with a server that answers, on a busy machine
 
 
 @contextlib.contextmanager
@@ -44,15 +45,15 @@ def server(*answers: bytes, drip: float = 0.0, hang_up: bool = False) -> Iterato
         with contextlib.suppress(OSError):
             listening.shutdown(socket.SHUT_RDWR)
         listening.close()
-        thread.join(5.0)
+        thread.join(30.0)
 
 
 def reply(content: bytes, status: str = "200 OK", headers: str = "") -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(content)}\r\n{headers}\r\n".encode() + content
 
 
-def ask(port: int, path: str = "/getstate") -> dict[str, object]:
-    transport = Transport("127.0.0.1", port, TIMEOUT)
+def ask(port: int, path: str = "/getstate", timeout: float = PATIENCE) -> dict[str, object]:
+    transport = Transport("127.0.0.1", port, timeout)
     try:
         return transport.post_for_json(path)
     finally:
@@ -66,7 +67,7 @@ def test_an_answer_is_read():
 
 def test_a_connection_that_the_server_has_closed_meanwhile_is_made_again():
     with server(reply(b'{"q": 1}'), reply(b'{"q": 2}'), hang_up=True) as port:
-        transport = Transport("127.0.0.1", port, 5.0)
+        transport = Transport("127.0.0.1", port, PATIENCE)
         assert [transport.post_for_json("/getq")["q"] for _ in range(2)] == [1, 2]
         transport.close()
 
@@ -91,7 +92,7 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_made_again():
 )
 def test_what_is_no_answer_is_refused_and_named(answer, said):
     with server(answer) as port, pytest.raises(TransportError, match=said) as raised:
-        ask(port)
+        ask(port, timeout=TIMEOUT if said == "no answer within" else PATIENCE)
     assert "\n" not in str(raised.value)
 
 
@@ -99,8 +100,8 @@ def test_a_server_that_sends_a_byte_now_and_then_holds_nobody_up():
     start = time.monotonic()
     with server(reply(b'{"q": 1}' * 40), drip=0.05) as port:
         with pytest.raises(TransportError, match="no answer within"):
-            ask(port)
-        assert time.monotonic() - start < 4 * TIMEOUT + 1.0
+            ask(port, timeout=TIMEOUT)
+        assert time.monotonic() - start < 15.0, "the whole answer would take 20 s"
 
 
 def test_nobody_there_is_said():

@@ -28,10 +28,11 @@ def test_a_result_comes_through_a_silence(
     goals = tmp_path / "goals"
     actor = processes.start(sys.executable, HERE.parent / "stand_in_actor.py", "slow", goals, env=environment)
     client = processes.start(sys.executable, HERE / "stand_in_client.py", env=environment)
-    wait_until(lambda: "feedback" in client.output(), 30.0)
+    wait_until(lambda: "feedback" in client.output())
     stopped = {"client": [client], "actor": [actor], "both": [client, actor]}[who]
     for process in stopped:
         process.send(signal.SIGSTOP)
+    goals.with_suffix(".go").touch()
     if who == "client":
         wait_until(lambda: "alone" in actor.output())  # the result is there, and nobody took it
     elif who == "actor":
@@ -41,7 +42,7 @@ def test_a_result_comes_through_a_silence(
         signal.sigtimedwait([], 2.5)  # each is to have forgotten the other, which neither can tell us
     for process in stopped:
         process.send(signal.SIGCONT)
-    wait_until(lambda: "result goal" in client.output(), 20.0)
+    wait_until(lambda: "result goal" in client.output())
     assert client.wait() == 0
     assert client.output().count("result") == 1
     assert len(goals.read_text().split()) == 1

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,13 @@ STAND_IN = Path(__file__).with_name("stand_in_arm.py")
 @pytest.fixture
 def namespace() -> str:
     return f"test_{uuid.uuid4().hex}"
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine answers late, which is not what these tests are about."""
+    for name in ("_SEARCH", "_ANSWER", "_RELEASE"):
+        monkeypatch.setattr(estop_node, name, 30.0)
 
 
 @pytest.fixture
@@ -58,6 +66,7 @@ def test_an_arm_is_stopped_and_released_whatever_the_environment_says(
     variable: str | None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    wait_until: Callable[..., None],
 ) -> None:
     domain_id = int(os.environ[domain.VARIABLE])
     process = arm(known=known)
@@ -68,7 +77,8 @@ def test_an_arm_is_stopped_and_released_whatever_the_environment_says(
     monkeypatch.delenv(domain.VARIABLE, raising=False)
     number = f", process {process.pid}" if known else ""
     assert f"stopped /{namespace}/arm (domain {domain_id}{number})" in capsys.readouterr().out
-    assert sorted(process.output().split()) == (["signal", "stop", "up"] if known else ["stop", "up"])
+    expected = ["signal", "stop", "up"] if known else ["stop", "up"]
+    wait_until(lambda: sorted(process.output().split()) == expected)  # a handler has its own time
     estop_node.reset("", namespace)
     assert f"released /{namespace}/arm" in capsys.readouterr().out
     assert process.output().split()[-1] == "release"
@@ -80,15 +90,19 @@ def test_an_arm_that_shows_up_late_on_a_busy_machine_is_stopped_and_released(
 ) -> None:
     process = arm(known=False)
     discover = estop_node._discover
-    started: list[float] = []
+    clock = SimpleNamespace(asked=0, offset=0.0, monotonic=lambda: time.monotonic() + clock.offset)
+    monkeypatch.setattr(estop_node, "time", clock)
+    monkeypatch.setattr(estop_node, "_SEARCH", 200.0)
 
     def late(*arguments: Any) -> bool:
-        started.append(time.monotonic())
-        return started[-1] - started[0] > 1.0 and discover(*arguments)
+        clock.asked += 1
+        if clock.asked == 3:  # longer passes than an arm may take to answer
+            clock.offset += 60.0
+        return clock.asked > 3 and discover(*arguments)
 
     monkeypatch.setattr(estop_node, "_discover", late)
     estop_node.stop("", namespace)
-    started.clear()
+    clock.asked = 0
     estop_node.reset("", namespace)
     assert f"released /{namespace}/arm" in capsys.readouterr().out
     assert process.output().split() == ["up", "stop", "release"]
@@ -113,7 +127,10 @@ def test_of_two_processes_under_one_name_none_is_said_to_be_released(arm: Callab
 
 
 @pytest.mark.graph
-def test_an_arm_that_does_not_answer_is_named(arm: Callable[..., Any], namespace: str) -> None:
+def test_an_arm_that_does_not_answer_is_named(
+    arm: Callable[..., Any], namespace: str, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(estop_node, "_ANSWER", 0.6)
     suspended, deaf = arm(where=f"{namespace}/a"), arm("deaf", where=f"{namespace}/b")
     suspended.send(signal.SIGSTOP)
     try:
@@ -123,7 +140,7 @@ def test_an_arm_that_does_not_answer_is_named(arm: Callable[..., Any], namespace
             estop_node.stop("", f"{namespace}/b")
     finally:
         suspended.send(signal.SIGCONT)
-    assert "signal" in deaf.output()  # a local process obeys without ROS, but nobody confirmed it
+    wait_until(lambda: "signal" in deaf.output())  # a local process obeys without ROS, but nobody confirmed it
 
 
 @pytest.mark.graph

@@ -205,8 +205,8 @@ def test_where_even_the_controller_fails_the_last_command_is_held_until_the_rese
 ) -> None:
     graph = make_graph(lockstep=False, node_class=BuggyNode)
     graph.act(0, 1.0, 0.0, 0.0, 0.0)
-    graph.ros.spin_until(lambda: graph.executed and graph.bridge.log)
-    last = [message for name, message in graph.bridge.log if name == "pose"][-1]
+    graph.ros.spin_until(lambda: graph.executed and "pose" in dict(graph.bridge.log), what="the step")
+    last = dict(graph.bridge.log)["pose"]
     BuggyController.buggy = also
     graph.controller._report("test", Broken("a bug"))
     graph.ros.spin_until(lambda: graph.controller._broken, what="the fault")
