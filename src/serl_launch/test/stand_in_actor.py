@@ -3,8 +3,8 @@
 
 usage: stand_in_actor.py (goal | fail | wait | refuse | slow | die-at-accept | die-once | die-at-end) [FILE]
 
-FILE gets a line for each goal that is carried out; FILE.go ends that of `slow`. The second process for one FILE does not
-die any more.
+FILE gets a line for each goal that is carried out; FILE.go ends that of `slow`. The second process for one FILE does
+not die any more.
 """
 
 import os

@@ -124,12 +124,14 @@ def test_a_servo_that_is_built_in_reversed_says_that_it_went_where_it_was_sent(r
 def test_a_bench_is_a_folder_with_two_arms_at_serial_ports(tmp_path: Path) -> None:
     with EmulatedBench(get_task("pick_cube_so101"), 3, tmp_path) as bench:
         calibration = read_calibration(tmp_path / "follower.json")
-        arm = ServoArm(Bus(SerialPort(str(tmp_path / "follower"))), calibration, "follower.json")
+        arm = ServoArm(Bus(SerialPort(str(tmp_path / "follower")), timeout=1.0), calibration, "follower.json")
         arm.hold(1.0)
         assert bench.look() == ""
         np.testing.assert_allclose(arm.read().angles, bench.view.arm_positions, atol=0.02)
         leader = ServoArm(
-            Bus(SerialPort(str(tmp_path / "leader"))), read_calibration(tmp_path / "leader.json"), "leader.json"
+            Bus(SerialPort(str(tmp_path / "leader")), timeout=1.0),
+            read_calibration(tmp_path / "leader.json"),
+            "leader.json",
         )
         bench.hold_leader([0.3, -0.2, 0.1, 0.4, 0.0, 0.5])
         np.testing.assert_allclose(leader.read().angles, [0.3, -0.2, 0.1, 0.4, 0.0], atol=2 * STEP)
