@@ -27,6 +27,7 @@ NOT_RUN = {
     "other_worlds.md: needs a virtual environment of its own",
     "other_worlds.md: the environment is one of the tests, which read this block",
     "other_worlds.md: the task is one of the tests",
+    "security.md: needs a native ROS 2 with security plug-ins",
     "sweeps.md: ./serl setup ray brings what it needs",
     "tasks.md: a test runs it where Stable-Baselines3 is installed",
 }

@@ -274,6 +274,7 @@ def test_every_node_that_is_launched_has_its_enclave_and_profile() -> None:
         for tag in re.findall(r"<node\s[^>]*>", file.read_text("utf-8")):
             executable, name = (re.search(rf'\b{key}="([^"]+)"', tag) for key in ("exec", "name"))
             assert executable and name, tag
+            assert executable[1] in NO_NODE or f'ros_args="--enclave /{executable[1]}"' in tag, f"{file.name}: {tag}"
             launched.add((executable[1], re.sub(r"\$\(var \w+\)", "*", name[1])))
     assert len(launched) > 25
     wrong = [

@@ -34,6 +34,7 @@ from serl_cli.commands import (
 from serl_cli.commands.foreign import checkpoints, config, policy
 from serl_cli.commands.help import documented
 from serl_cli.commands.safety import security, stop
+from serl_cli.secured import take_secure
 
 PROGRAM = "serl"
 _NO_CHOICE = re.compile(r"'(?P<value>[^']*)' is not one of (?P<choices>'.*')")
@@ -108,8 +109,11 @@ def _root(
         bool,
         typer.Option("--network", help="Open ROS 2 to the network; --network=HOST;HOST where no multicast goes."),
     ] = False,
+    secure: Annotated[  # taken out by main(), wherever it stands; here only for --help
+        str, typer.Option("--secure", metavar="KEYSTORE", help="Nodes take their enclaves of this keystore of SROS 2.")
+    ] = "",
 ) -> None:
-    del version, debug
+    del version, debug, secure
     if network:
         raise UsageError("--network: expected ./serl in front, which sets ROS 2 up for it")
 
@@ -127,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         del os.environ["COLUMNS"]
     try:
         _refuse_empty(arguments)
+        arguments = take_secure(arguments, _say)
         status = app(arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False)
         code = status if isinstance(status, int) else 0
         if code == INTERRUPTED:

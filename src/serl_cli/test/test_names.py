@@ -32,7 +32,7 @@ def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("launch sim.launch.xml robot:=so1O1", "fr3", "so101"),
         ("launch sim.launch.xml partner:=relocate_bakward", "insert_peg", "relocate_backward"),
         ("launch bench.launch.xml robot:=so1O1", "fr3", "so101"),
-        ("train pick_cbue", "insert_peg", "pick_cube"),
+        ("train pick_cbue", "no task 'pick_cbue'", "pick_cube"),
         ("train pick_cube --robot so1O1", "fr3", "so101"),
         ("train pick_cube robot:=so1O1", "fr3", "so101"),
         ("train pick_cube --hardware emulatd", "real", "emulated"),

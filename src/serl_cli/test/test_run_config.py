@@ -137,7 +137,7 @@ def test_a_run_of_an_older_version_holds_no_task_and_opens(run: runs.Run) -> Non
 
 
 def test_a_run_of_an_older_version_needs_the_file_of_its_task(run: runs.Run) -> None:
-    with pytest.raises(CommandError, match=r"config\.yaml: no task 'gone': .*restore the file of the task"):
+    with pytest.raises(CommandError, match=r"config\.yaml: no task 'gone'; .*restore the file of the task"):
         edit(run, task=None, plan={**runs.read_config(run)["plan"], "task": "gone"})
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from serl_security.certificates import (
     KeysError,
@@ -39,7 +40,7 @@ def problems(keystore: Keystore, enclaves: Sequence[Enclave], *, now: datetime |
         if path in wanted:
             yield from _said(partial(_check_permissions, keystore, wanted[path]))
         else:
-            yield f"{keystore.enclave_folder(path)}: the policy has no enclave {path}"
+            yield f"{keystore.folder / ENCLAVES / path[1:]}: the policy has no enclave {path}"
     if not keystore.enclaves:
         yield f"{keystore.folder / ENCLAVES}: expected enclaves, found none"
     for name in (IDENTITY, PERMISSIONS):
@@ -60,6 +61,7 @@ def _check_identity(keystore: Keystore, path: str, at: datetime) -> None:
     if public(read_private_key(folder / "key.pem")) != public(certificate):
         raise KeysError(f"{folder / 'key.pem'}: expected the key of cert.pem, found another one")
     refuse_expired(folder / "cert.pem", certificate, at)
+    _refuse_other(keystore, IDENTITY, folder)
     refuse_expired(folder / f"{IDENTITY}.cert.pem", authority, at)
     refuse_foreign(folder / "cert.pem", certificate, authority, f"{IDENTITY}.cert.pem")
     if common_name(certificate) != path:
@@ -67,9 +69,16 @@ def _check_identity(keystore: Keystore, path: str, at: datetime) -> None:
         raise KeysError(f"{folder / 'cert.pem'}: expected a certificate of {path}, found one of {found}")
 
 
+def _refuse_other(keystore: Keystore, authority: str, folder: Path) -> None:
+    own, public_file = folder / f"{authority}.cert.pem", keystore.certificate_file(authority)
+    if read_certificate(own) != read_certificate(public_file):
+        raise KeysError(f"{own}: expected the authority of {public_file}, found another one: of another keystore?")
+
+
 def _check_governance(keystore: Keystore, path: str, at: datetime) -> None:
     folder = keystore.enclave_folder(path)
     authority = read_certificate(folder / f"{PERMISSIONS}.cert.pem")
+    _refuse_other(keystore, PERMISSIONS, folder)
     refuse_expired(folder / f"{PERMISSIONS}.cert.pem", authority, at)
     if read_signed(folder / f"{GOVERNANCE}.p7s", authority) != governance_xml(keystore.reach.domains):
         raise KeysError(f"{folder / f'{GOVERNANCE}.p7s'}: protects otherwise than is expected, or other domains")

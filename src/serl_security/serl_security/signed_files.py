@@ -46,7 +46,7 @@ def read_signed(path: Path, certificate: Any) -> bytes:
         part, signature = _parts(data)
         attributes, signed = _signer(base64.b64decode(b"".join(signature.split()), validate=True))
         digest = _digest(attributes)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, StopIteration) as error:
         raise KeysError(f"{path}: expected text with a signature (S/MIME), found something else") from error
     canonical = part.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     if digest != hashlib.sha256(canonical).digest():

@@ -85,6 +85,10 @@ def test_a_file_that_openssl_has_signed_is_read_and_a_changed_one_is_not(made: P
     signs = ("smime", "-sign", "-text", "-in", tmp_path / "text", "-out", tmp_path / "signed", "-signer", certificate)
     assert openssl(*signs, "-inkey", made / "private/permissions_ca.key.pem").returncode == 0
     assert read_signed(tmp_path / "signed", authority) == b"<dds/>\n"
+    bare = [tmp_path / "bare" if each == tmp_path / "signed" else each for each in signs]
+    assert openssl(*bare, "-noattr", "-inkey", made / "private/permissions_ca.key.pem").returncode == 0
+    with pytest.raises(KeysError, match="bare: expected text with a signature"):
+        read_signed(tmp_path / "bare", authority)
     (tmp_path / "changed").write_bytes((tmp_path / "signed").read_bytes().replace(b"<dds/>", b"<dDs/>"))
     with pytest.raises(KeysError, match="its text is not what was signed"):
         read_signed(tmp_path / "changed", authority)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a keystore is named, each thing by a line."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_what_differs_from_the_policy_is_named(keystore: Keystore) -> None:
         ("governance.p7s", "expected text with a signature"),
         ("key.pem", "expected the key of cert.pem"),
         ("cert.pem", "expected a certificate"),
-        ("identity_ca.cert.pem", "expected a certificate by the authority"),
+        ("identity_ca.cert.pem", "expected the authority of"),
     ],
 )
 def test_what_was_changed_is_named(keystore: Keystore, file: str, said: str) -> None:
@@ -65,8 +66,7 @@ def test_what_was_changed_is_named(keystore: Keystore, file: str, said: str) -> 
     else:
         path.write_bytes(b"something")
     found = list(problems(keystore, [ARM, ACTOR]))
-    named = "cert.pem" if file == "identity_ca.cert.pem" else file
-    assert any(f"arm/{named}: {said}" in line for line in found)
+    assert any(f"arm/{file}: {said}" in line for line in found)
     assert not any("\n" in line or "enclaves/actor" in line for line in found)
 
 
@@ -74,3 +74,22 @@ def test_a_key_that_others_can_read_is_named(keystore: Keystore) -> None:
     (keystore.folder / "private/identity_ca.key.pem").chmod(0o644)
     (line,) = problems(keystore, [ARM, ACTOR])
     assert "identity_ca.key.pem: expected a key that its owner alone may read" in line
+
+
+def test_an_enclave_of_another_keystore_is_named(keystore: Keystore, tmp_path: Path) -> None:
+    other = make_keystore(tmp_path / "other", [ARM, ACTOR], Reach((30,)), days=30, now=NOW)
+    own = keystore.folder / "enclaves/arm"
+    shutil.rmtree(own)
+    shutil.copytree(other.folder / "enclaves/arm", own)
+    found = list(problems(keystore, [ARM, ACTOR]))
+    for authority in ("identity_ca", "permissions_ca"):
+        assert any(f"arm/{authority}.cert.pem: expected the authority of" in line for line in found)
+    assert not any("enclaves/actor" in line for line in found)
+
+
+def test_a_folder_that_is_no_enclave_hides_nothing_else(keystore: Keystore) -> None:
+    shutil.copytree(keystore.folder / "enclaves/arm", keystore.folder / "enclaves/foo-bar")
+    (keystore.folder / "enclaves/actor/key.pem").chmod(0o644)
+    found = list(problems(keystore, [ARM, ACTOR]))
+    assert any("foo-bar: the policy has no enclave /foo-bar" in line for line in found)
+    assert any("actor/key.pem: expected a key that its owner alone may read" in line for line in found)

@@ -10,6 +10,7 @@ from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+from serl_launch.clients.client_node import OPERATOR
 from serl_launch.errors import CommandError, Interrupted
 from serl_ros.execution.executor import FastExecutor
 from serl_ros.parameters import declare
@@ -45,7 +46,7 @@ def check(device: str, settings: Path | None, seconds: float, graph: str, namesp
     if device in _TOPICS or graph:
         domain.join(graph)
     context = rclpy.Context()
-    rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(args=list(OPERATOR), context=context, signal_handler_options=SignalHandlerOptions.NO)
     arguments = ["--ros-args", "--params-file", str(settings_file(settings))]
     node = rclpy.create_node(
         f"_serl_check_{time.time_ns() % 10**9}", context=context, namespace=namespace or None, cli_args=arguments

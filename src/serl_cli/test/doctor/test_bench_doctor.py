@@ -7,12 +7,14 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from serl_cli.app import main
 from serl_cli.doctor.bench import Bench, bench_findings
 from serl_cli.doctor.finding import Finding, Level
+from serl_feetech.arm import ServoArm
 from serl_feetech.emulated.servo import EmulatedServo
 from serl_feetech.registers import HOMING_OFFSET, ID, LOCK, Register
 from serl_sim.emulated.bench import EmulatedBench
@@ -37,7 +39,18 @@ def bench(tmp_path: Path, tick: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr("serl_cli.doctor.servos.time", clock)
         waiting = SimpleNamespace(sleep=lambda seconds: made.change(lambda plant: plant.move(seconds)))
         monkeypatch.setattr("serl_cli.doctor.motions.time", waiting)
+        monkeypatch.setattr(ServoArm, "go_to", heard(ServoArm.go_to))
         yield made
+
+
+def heard(go_to: Callable[..., None]) -> Callable[..., None]:
+    """`go_to` that is over when the servos have it: nothing answers a goal, so that it may wait in the port."""
+
+    def go(arm: ServoArm, *goal: Any) -> None:
+        go_to(arm, *goal)
+        arm.read()
+
+    return go
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from serl_tasks.messages import MessageError, metric_values
 
 from serl_launch.errors import CommandError
 
+OPERATOR = ("--ros-args", "--enclave", "/operator")
+"""Enclave of the commands where ROS 2 is secured (config/security/policy.xml); elsewhere a name that nobody reads."""
 SERVICE_TIMEOUT = 5.0  # [s] to find a service, and to get its answer
 _TICK = 0.1  # [s]; a signal is noticed within this time
 _DISCOVERY = (1.0, 3.0)  # [s] at least and at most that discovery is given
@@ -37,8 +39,13 @@ class Client:
             domain_id: to join; None: that of the environment.
         """
         self._context = rclpy.Context()
-        # No arguments: those of the command line are not meant for ROS.
-        rclpy.init(args=[], context=self._context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
+        # Not the arguments of the command line: those are not meant for ROS.
+        rclpy.init(
+            args=list(OPERATOR),
+            context=self._context,
+            domain_id=domain_id,
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
         # A leading underscore hides a node from lists, as those of the ros2 tools are.
         self.node: Node = rclpy.create_node(
             f"_serl_command_{time.time_ns() % 10**9}",

@@ -118,7 +118,8 @@ def test_the_whole_graph(environment: dict[str, str], tmp_path: Path) -> None:
     }
     reward = next(process for process in made.processes if process.node == "/reward")
     assert reward.command == (
-        *(f"{tmp_path}/lib/serl_training/reward", "--ros-args", "-r", "__node:=reward", "-r", "__ns:=/"),
+        *(f"{tmp_path}/lib/serl_training/reward", "--ros-args", "--enclave", "/reward"),
+        *("--ros-args", "-r", "__node:=reward", "-r", "__ns:=/"),
         *("-p", "use_sim_time:=True", "--params-file", "/log/reward-3-0.yaml", "-r", "/clock:=/clock"),
     )
 

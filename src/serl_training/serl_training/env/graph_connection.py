@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -139,5 +140,6 @@ def _own_context() -> rclpy.Context:
         )
     _uses_ros = True
     context = rclpy.Context()
-    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    named = [] if "--enclave" in sys.argv else ["--ros-args", "--enclave", "/script"]
+    rclpy.init(args=[*sys.argv, *named], context=context, signal_handler_options=SignalHandlerOptions.NO)
     return context

@@ -59,6 +59,11 @@ class RemoteJob:
         """What the actor says that it waits for; empty: for nothing."""
         return self.feedback.waiting if self.feedback is not None else ""
 
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the actor has taken the goal."""
+        return self._handle is not None and bool(self._handle.accepted)
+
     def poll(self) -> Any:
         """The result, or None while there is none.
 

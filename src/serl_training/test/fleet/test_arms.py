@@ -270,6 +270,19 @@ def test_an_arm_that_refuses_for_good_keeps_no_other_from_working(arms, clock):
     assert not any(told), "what one of several refuses is in the log and the diagnostics, not what is waited for"
 
 
+def test_an_arm_that_works_after_all_is_not_counted_among_those_that_failed(arms, clock):
+    first = Server()
+    first.server_is_ready = lambda: True
+    arms._expected = 2
+    working = arms.arms["arm_0"] = Arm("arm_0", {"train": first})
+    working.problem = "this actor does stack"  # until it was started again, for another task
+    turns(arms, SharedCollection(100), clock, 1.0, [])
+    first.accept()
+    arms.arms["arm_1"] = Arm("arm_1", {"train": Refusing()}, Reason(True, "this actor does lift_bar"))
+    turns(arms, SharedCollection(100), clock, 4.0, [])
+    assert working.job is not None and arms.arms["arm_1"].problem
+
+
 def test_who_waits_for_the_first_arm_is_told_so(arms, clock):
     told = []
     arms._spin = lambda condition: [condition() for _ in range(3)]

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``./serl COMMAND --secure KEYSTORE``: nodes take their enclaves of a keystore of SROS 2, or do not start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from serl_launch.errors import CommandError, UsageError
+
+OPTION = "--secure"
+_WITHOUT = ("security", "completion")  # commands that take no part in a graph
+_STOPS = ("estop", "reset-estop")  # which are never refused
+_ENABLE = "ROS_SECURITY_ENABLE"
+
+
+def take_secure(arguments: Sequence[str], say: Callable[[str], None]) -> list[str]:
+    """Take `--secure KEYSTORE` out of a command line, and set this process and its children up for it.
+
+    The ROS domain is that of the keystore, its first one where ROS_DOMAIN_ID is not set.
+
+    Args:
+        arguments: of the command line.
+        say: told, in a line, why an e-stop is tried without security.
+
+    Returns:
+        The arguments without the option.
+
+    Raises:
+        UsageError: there is no folder behind the option.
+        CommandError: the DDS of this machine cannot be secured, whether by the option or by ROS_SECURITY_ENABLE, or
+            the keystore does not fit, or `./serl setup link` has not been called.
+    """
+    kept, folder = _split(arguments)
+    wanted = folder is not None or os.environ.get(_ENABLE) == "true"
+    if not wanted or not kept or kept[0] in _WITHOUT or {"--help", "-h", "--version"} & {*kept}:
+        return kept
+    try:
+        _secure(folder)
+    except CommandError as error:
+        if kept[0] not in _STOPS:
+            raise
+        say(f"{error}; trying without")
+    return kept
+
+
+def _secure(folder: str | None) -> None:
+    from serl_security.plugins import missing_plugins
+
+    source = f"{OPTION} {folder}" if folder is not None else f"{_ENABLE}=true"
+    try:
+        missing = missing_plugins()
+    except OSError as error:
+        raise CommandError(f"{source}: whether DDS can be secured is not known: {error}") from error
+    if missing is not None:
+        raise CommandError(f"{source}: {missing}")
+    if folder is not None:
+        os.environ.update(_environment(Path(folder)))
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    for at, word in enumerate(words[:end]):
+        if word == OPTION:
+            if at + 1 >= end or words[at + 1].startswith("-"):
+                raise UsageError(f"{OPTION}: expected the folder of a keystore behind it, as in {OPTION} keystore")
+            return words[:at] + words[at + 2 :], words[at + 1]
+        if word.startswith(f"{OPTION}="):
+            return words[:at] + words[at + 1 :], word.partition("=")[2]
+    return words, None
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    from serl_security.certificates import KeysError
+    from serl_security.keystore import open_keystore
+    from serl_security.policy import PolicyError, load_policy
+    from serl_security.secure import secure_environment
+
+    try:
+        text = os.environ.get("ROS_DOMAIN_ID") or str(open_keystore(folder).reach.domains[0])
+        if not text.isdecimal():
+            raise CommandError(f"ROS_DOMAIN_ID: expected a number, found {text[:20]!r}")
+        variables = secure_environment(folder, int(text), load_policy(), ["/operator"])
+    except (KeysError, PolicyError) as error:
+        raise CommandError(f"{OPTION}: {error}") from error
+    return {**variables, "ROS_DOMAIN_ID": text}

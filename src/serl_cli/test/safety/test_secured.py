@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--secure KEYSTORE`: refused by name where DDS cannot be secured, and else set up for the command and its nodes."""
+
+import os
+from pathlib import Path
+
+import pytest
+from serl_cli.app import main
+from serl_cli.secured import take_secure
+from serl_config.optional import is_installed
+from serl_launch.errors import CommandError, UsageError
+
+
+def never(text: str) -> None:
+    pytest.fail(text)
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Fast DDS that can be secured."""
+    monkeypatch.setattr("serl_security.plugins.missing_plugins", lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def _no_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ROS_DOMAIN_ID", "ROS_SECURITY_ENABLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def without_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serl_security.plugins.missing_plugins", lambda: "libfastrtps.so: none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        (["nodes", "--secure", "keys"], "", "--secure keys: libfastrtps.so: none"),
+        (["--secure=keys", "nodes"], "", "--secure keys: libfastrtps.so: none"),
+        (["nodes"], "true", "ROS_SECURITY_ENABLE=true: libfastrtps.so: none"),
+        (["nodes", "--secure"], "", "--secure: expected the folder of a keystore behind it"),
+        (["nodes", "--secure", "--json"], "", "--secure: expected the folder of a keystore behind it"),
+    ],
+)
+def test_what_cannot_be_secured_is_one_line_before_anything_starts(
+    arguments: list[str],
+    environment: str,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    without_plugins(monkeypatch)
+    if environment:
+        monkeypatch.setenv("ROS_SECURITY_ENABLE", environment)
+    assert main(arguments) != 0
+    assert capsys.readouterr().err.startswith(f"serl: error: {expected}")
+    assert "ROS_SECURITY_KEYSTORE" not in os.environ
+
+
+def test_commands_without_a_graph_do_not_care(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_plugins(monkeypatch)
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    for arguments in (["train", "--help"], ["security", "check", "keys"], ["--version"], []):
+        assert take_secure(arguments, never) == arguments
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "false")
+    assert take_secure(["train"], never) == ["train"]
+
+
+@pytest.mark.parametrize("command", ["estop", "reset-estop"])
+def test_who_stops_an_arm_is_never_refused(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_plugins(monkeypatch)
+    said: list[str] = []
+    assert take_secure([command, "--secure", "keys", "--all"], said.append) == [command, "--all"]
+    assert said == ["--secure keys: libfastrtps.so: none; trying without"]
+
+
+def test_words_behind_two_dashes_are_not_ours(plugins: None) -> None:
+    words = ["launch", "--", "--secure", "keys"]
+    assert take_secure(words, never) == words
+    with pytest.raises(UsageError, match="expected the folder"):
+        take_secure(["launch", "--secure", "--", "keys"], never)
+
+
+def test_a_folder_that_is_no_keystore_is_refused(plugins: None, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"--secure: .*expected a keystore"):
+        take_secure(["nodes", "--secure", str(tmp_path)], never)
+
+
+@pytest.mark.skipif(not is_installed("cryptography"), reason="./serl setup link")
+def test_a_command_and_its_nodes_take_the_keystore(
+    plugins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serl_security.keystore import make_keystore
+    from serl_security.permissions import Reach
+    from serl_security.policy import load_policy
+
+    folder = make_keystore(tmp_path / "keys", load_policy(), Reach((30, 31)), days=30).folder
+    assert take_secure(["train", "--secure", str(folder), "--seed", "1"], never) == ["train", "--seed", "1"]
+    assert os.environ["ROS_SECURITY_KEYSTORE"] == str(folder)
+    assert os.environ["ROS_SECURITY_ENABLE"] == "true"
+    assert os.environ["ROS_SECURITY_STRATEGY"] == "Enforce"
+    assert os.environ["ROS_DOMAIN_ID"] == "30"
+    for domain, expected in (("32", "ROS domain 32, found one of 30, 31"), ("x", "expected a number, found 'x'")):
+        monkeypatch.setenv("ROS_DOMAIN_ID", domain)
+        with pytest.raises(CommandError, match=expected):
+            take_secure(["train", "--secure", str(folder)], never)
