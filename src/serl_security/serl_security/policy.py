@@ -205,7 +205,10 @@ class _Policy:
     def _rules(self, profile: _Tag) -> Iterable[_Tag]:
         for rule in profile.children:
             if rule.name == _INCLUDE:
-                yield from self._include(rule).children
+                included = self._include(rule).children
+                for each in included:  # as often as it is included
+                    self._count(rule, 1 + len(each.children))
+                yield from included
             else:
                 yield rule
 
@@ -223,6 +226,11 @@ class _Policy:
                 self._included[place].fail("expected <profile> as the outermost tag of a file that is included")
         return self._included[place]
 
+    def _count(self, tag: _Tag, more: int) -> None:
+        self._tags += more
+        if self._tags > TAG_LIMIT:
+            tag.fail(f"expected at most {TAG_LIMIT} tags, found more")
+
     def _read(self, path: Path) -> _Tag:
         """The outermost tag of a file."""
         file = printable(path)
@@ -236,9 +244,7 @@ class _Policy:
 
         def start(name: str, attributes: dict[str, str]) -> None:
             tag = _Tag(name, file, parser.CurrentLineNumber, attributes)
-            self._tags += 1
-            if self._tags > TAG_LIMIT:
-                tag.fail(f"expected at most {TAG_LIMIT} tags, found more")
+            self._count(tag, 1)
             if len(opened) >= _DEPTH:
                 tag.fail(f"expected tags at most {_DEPTH} deep, found more")
             (opened[-1].children if opened else outermost).append(tag)

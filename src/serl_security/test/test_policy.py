@@ -106,6 +106,14 @@ def test_what_is_not_understood_is_one_line_that_names_the_file(tmp_path: Path, 
     assert "\n" not in text
 
 
+def test_what_is_included_counts_each_time(tmp_path: Path) -> None:
+    file = written(tmp_path, RULE.replace("<topics", f"{INCLUDE * 150}<topics"))
+    topics = "<topic>y</topic>" * 100
+    (tmp_path / "common" / "node.xml").write_text(f'<profile><topics publish="ALLOW">{topics}</topics></profile>')
+    with pytest.raises(PolicyError, match=f"expected at most {TAG_LIMIT} tags, found more"):
+        load_policy(file)
+
+
 def test_entities_other_versions_and_doubled_enclaves_are_refused(tmp_path: Path) -> None:
     bomb = '<!DOCTYPE policy [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
     with pytest.raises(PolicyError, match=r"policy\.xml:1: expected no DOCTYPE and no entities"):

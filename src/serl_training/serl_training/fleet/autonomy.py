@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Final
+
+from serl_tasks.messages import MessageError
 
 from serl_training.actor.autonomy import Autonomy
 from serl_training.actor.rollout import EpisodeSummary
+
+_COUNTED: Final = ("episode_length", "episode_return", "success", "intervention_rate")
 
 
 class FleetAutonomy:
@@ -21,17 +27,22 @@ class FleetAutonomy:
 
         Args:
             values: what an actor tells on `metrics`, by name.
+
+        Raises:
+            MessageError: one of those that count is not finite.
         """
-        length = round(values.get("train/episode_length", 0.0))
-        if length < 1:
+        length, total, success, led = (values.get(f"train/{name}", 0.0) for name in _COUNTED)
+        if not all(map(math.isfinite, (length, total, success, led))):
+            raise MessageError(f"train/{', '.join(_COUNTED)}: expected finite numbers, found one that is not")
+        if round(length) < 1:
             return {}
         self._counted.add(
             EpisodeSummary(
                 episode=0,
-                length=length,
-                total_reward=values.get("train/episode_return", 0.0),
-                success=values.get("train/success", 0.0) > 0.5,
-                interventions=round(length * values.get("train/intervention_rate", 0.0)),
+                length=round(length),
+                total_reward=total,
+                success=success > 0.5,
+                interventions=round(length * led),
             )
         )
         return self._counted.numbers()
