@@ -81,7 +81,7 @@ def test_what_is_documented_is_there(file: str, line: str, tmp_path, monkeypatch
 
 def check_serl(words: list[str]) -> None:
     """The command exists and takes these options, with such values."""
-    words = [word for word in words if word.partition("=")[0] != "--network"]  # may stand anywhere
+    words = [word for word in words if word.partition("=")[0] not in ("--network", "--secure")]  # may stand anywhere
     if not words or words[0] in OF_THE_SCRIPT:
         return
     command, name = typer.main.get_command(app), words.pop(0)
