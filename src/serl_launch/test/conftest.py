@@ -2,12 +2,15 @@
 """Launch files and installed packages that exist for one test."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import pytest
 from serl_launch.language.launch_plan import LaunchPlan, make_plan
+
+sys.path.insert(0, str(Path(__file__).parent))  # the helper here
 
 WriteLaunch = Callable[..., Path]
 MakePlan = Callable[..., LaunchPlan]

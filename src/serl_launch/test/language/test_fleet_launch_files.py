@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from planned_graphs import ROOT, installed, parameters, plan
 from serl_launch.language.errors import LaunchError
-from serl_launch.language.launch_plan import LaunchPlan, make_plan
 
-ROOT = Path(__file__).resolve().parents[4]
 FLEET = ROOT / "launch/fleet.launch.xml"
 ARM = ROOT / "launch/fleet_arm.launch.xml"
 COMMON = {"task": "pick_cube", "seed": "3", "graph_id": "a", "learning": "fast"}
@@ -28,33 +26,7 @@ EXECUTABLES = {
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """As on a machine where all of these are installed; the programs are never started."""
-    for package, executables in EXECUTABLES.items():
-        marker = tmp_path / "share/ament_index/resource_index/packages" / package
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-        for name in executables:
-            path = tmp_path / "lib" / package / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o755)
-    (tmp_path / "share/serl_bringup").mkdir()
-    (tmp_path / "share/serl_bringup/config").symlink_to(ROOT / "config")
-    return {"AMENT_PREFIX_PATH": str(tmp_path)}
-
-
-def plan(file: Path, environment: dict[str, str], **arguments: str) -> LaunchPlan:
-    return make_plan(file, arguments, environment, Path("/log"))
-
-
-def parameters(made: LaunchPlan) -> dict[str, dict[str, Any]]:
-    """Parameters of each node by its full name."""
-    found: dict[str, dict[str, Any]] = {}
-    for process in made.processes:
-        assert process.node is not None
-        found[process.node] = {}
-        for file in process.files:
-            found[process.node].update(yaml.safe_load(file.text)[process.node]["ros__parameters"])
-    return found
+    return installed(tmp_path, EXECUTABLES)
 
 
 def started(file: Path, environment: dict[str, str], **arguments: str) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,20 +65,23 @@ def mark(tmp_path: Path) -> str:
     return f'<set_env name="MARK" value="{tmp_path}"/>'
 
 
+def words_of_processes(what: str) -> Iterator[tuple[int, list[bytes]]]:
+    """Number of each process that can be read, with its `environ` or `cmdline`."""
+    for path in Path("/proc").glob(f"[0-9]*/{what}"):
+        try:
+            yield int(path.parent.name), path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+
+
 @pytest.fixture
 def marked(tmp_path: Path, is_alive: Callable[[int], bool]) -> Callable[[], list[int]]:
     """Finds the processes of launch files with `mark(tmp_path)`, apart from what the runner knows."""
 
+    sign = f"MARK={tmp_path}".encode()
+
     def find() -> list[int]:
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                environment = path.read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if f"MARK={tmp_path}".encode() in environment and is_alive(int(path.parent.name)):
-                found.append(int(path.parent.name))
-        return found
+        return [pid for pid, words in words_of_processes("environ") if sign in words and is_alive(pid)]
 
     return find
 
@@ -109,15 +112,11 @@ def test_kill_9_of_the_runner_leaves_no_descendant(
 
 def guardians_of(runner: int) -> list[int]:
     """By their arguments: the kernel's list of children leaves some out while others come and go."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            arguments = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if str(runner).encode() in arguments and any(b"guardian_process" in argument for argument in arguments):
-            found.append(int(path.parent.name))
-    return found
+    return [
+        pid
+        for pid, words in words_of_processes("cmdline")
+        if str(runner).encode() in words and any(b"guardian_process" in word for word in words)
+    ]
 
 
 def test_kill_9_of_the_guardian_does_not_take_the_guard_away(
