@@ -108,6 +108,19 @@ take_network() {
   done
 }
 
+# find_command WORD ...: sets command to the first word behind the options that may stand in front of it.
+find_command() {
+  command=
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --debug | --secure=*) ;;
+      --secure) [[ ${2:-} == @(-*|estop|reset-estop) ]] || shift $(($# > 1)) ;;
+      *) command=$1; return ;;
+    esac
+    shift
+  done
+}
+
 # This machine only, unless --network, SERL_NETWORK or a profile of the person's own says more (docs/security.md).
 # Fast DDS 2, which Jazzy has, reads only the older name of the profile; Fast DDS 3 only the newer one.
 choose_network() {

@@ -86,6 +86,16 @@ def test_who_stops_an_arm_waits_for_no_set_up(ready, command):
     assert (result.stdout, ready.calls()) == (f"[{command}][--namespace][left]\n", [])
 
 
+@pytest.mark.parametrize(
+    "before", [["--secure=keys"], ["--secure", "keys"], ["--secure"], ["--network", "--debug", "--secure", "keys"]]
+)
+def test_an_e_stop_behind_options_waits_for_no_set_up(ready, before):
+    ready.write("src/serl_a/package.xml", "changed\n")
+    result = ready.serl(*before, "estop")
+    words = "".join(f"[{word}]" for word in before if word != "--network")
+    assert (result.stdout, ready.calls()) == (f"{words}[estop]\n", [])
+
+
 def test_what_is_not_set_up_stops_no_arm_and_sets_nothing_up(workspace):
     result = workspace.serl("estop")
     assert (result.returncode, workspace.calls()) == (1, [])

@@ -130,8 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.environ.get("COLUMNS") == "0":  # a terminal without a size: everything would be cut to nothing
         del os.environ["COLUMNS"]
     try:
-        _refuse_empty(arguments)
         arguments = take_secure(arguments, _say)
+        _refuse_empty(arguments)
         status = app(arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False)
         code = status if isinstance(status, int) else 0
         if code == INTERRUPTED:

@@ -10,7 +10,7 @@ from pathlib import Path
 from serl_launch.errors import CommandError, UsageError
 
 OPTION = "--secure"
-_WITHOUT = ("security", "completion")  # commands that take no part in a graph
+_WITHOUT = (["security", "init"], ["security", "check"], ["completion"])  # commands that take no part in a graph
 _STOPS = ("estop", "reset-estop")  # which are never refused
 _ENABLE = "ROS_SECURITY_ENABLE"
 
@@ -28,18 +28,19 @@ def take_secure(arguments: Sequence[str], say: Callable[[str], None]) -> list[st
         The arguments without the option.
 
     Raises:
-        UsageError: there is no folder behind the option.
+        UsageError: there is no folder behind the option, and it is no e-stop.
         CommandError: the DDS of this machine cannot be secured, whether by the option or by ROS_SECURITY_ENABLE, or
             the keystore does not fit, or `./serl setup link` has not been called.
     """
     kept, folder = _split(arguments)
     wanted = folder is not None or os.environ.get(_ENABLE) == "true"
-    if not wanted or not kept or kept[0] in _WITHOUT or {"--help", "-h", "--version"} & {*kept}:
+    without = not kept or kept[:1] in _WITHOUT or kept[:2] in _WITHOUT or {"--help", "-h", "--version"} & {*kept}
+    if not wanted or (without and folder != ""):
         return kept
     try:
         _secure(folder)
     except CommandError as error:
-        if kept[0] not in _STOPS:
+        if kept[:1] not in ([each] for each in _STOPS):
             raise
         say(f"{error}; trying without")
     return kept
@@ -48,6 +49,8 @@ def take_secure(arguments: Sequence[str], say: Callable[[str], None]) -> list[st
 def _secure(folder: str | None) -> None:
     from serl_security.plugins import missing_plugins
 
+    if folder == "":
+        raise UsageError(f"{OPTION}: expected the folder of a keystore behind it, as in {OPTION} keystore")
     source = f"{OPTION} {folder}" if folder is not None else f"{_ENABLE}=true"
     try:
         missing = missing_plugins()
@@ -60,15 +63,17 @@ def _secure(folder: str | None) -> None:
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """The arguments without the option, and the folder behind it: empty where none is, None without the option."""
     words = list(arguments)
     end = words.index("--") if "--" in words else len(words)
     for at, word in enumerate(words[:end]):
-        if word == OPTION:
-            if at + 1 >= end or words[at + 1].startswith("-"):
-                raise UsageError(f"{OPTION}: expected the folder of a keystore behind it, as in {OPTION} keystore")
-            return words[:at] + words[at + 2 :], words[at + 1]
         if word.startswith(f"{OPTION}="):
             return words[:at] + words[at + 1 :], word.partition("=")[2]
+        if word == OPTION:
+            folder = words[at + 1] if at + 1 < end else ""
+            if folder.startswith("-") or (at == 0 and folder in _STOPS and not Path(folder).is_dir()):
+                folder = ""  # --secure estop: a folder was forgotten, the e-stop was not
+            return words[:at] + words[at + (2 if folder else 1) :], folder
     return words, None
 
 

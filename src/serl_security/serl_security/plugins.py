@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether DDS can be secured here: Fast DDS has plug-ins for that, or was built without."""
+"""Whether DDS can be secured here: Fast DDS has plug-ins for that, and ROS 2 uses them, or either was built without."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import Final
 
 _MARK: Final = b"PKI-DH"  # in the name of the plug-in of DDS Security that knows participants by certificates
 _LIBRARIES: Final = ("libfastrtps.so", "libfastdds.so")  # of Fast DDS 2 and 3
+_ASKS: Final = b"dds.sec.auth.plugin"  # the property by which ROS 2 asks Fast DDS for that plug-in
+_BINDING: Final = ("librmw_fastrtps_shared_cpp.so",)  # of ROS 2 to Fast DDS
 _BLOCK: Final = 2**20
 
 
 def missing_plugins(environment: Mapping[str, str] | None = None, prefix: Path | None = None) -> str | None:
-    """Why DDS cannot be secured here, in one line; None: Fast DDS has its security plug-ins.
+    """Why DDS cannot be secured here, in one line; None: Fast DDS has its security plug-ins, and ROS 2 uses them.
 
-    The first library of Fast DDS in LD_LIBRARY_PATH, below AMENT_PREFIX_PATH, and below `prefix` counts; it is read,
-    not loaded.
+    Of each of the two the first library in LD_LIBRARY_PATH, below AMENT_PREFIX_PATH, and below `prefix` counts; it is
+    read, not loaded.
 
     Args:
         environment: variables; None: those of this process.
@@ -35,13 +37,17 @@ def missing_plugins(environment: Mapping[str, str] | None = None, prefix: Path |
     folders = [Path(path) for path in variables.get("LD_LIBRARY_PATH", "").split(":") if path]
     folders += [Path(path) / "lib" for path in variables.get("AMENT_PREFIX_PATH", "").split(":") if path]
     folders.append((Path(sys.prefix) if prefix is None else prefix) / "lib")
-    found = next((path for folder in folders for name in _LIBRARIES if (path := folder / name).is_file()), None)
-    if found is None:
-        looked = ", ".join(str(folder) for folder in dict.fromkeys(folders))
-        return f"expected {' or '.join(_LIBRARIES)} of Fast DDS in {looked}, found neither; {instead}"
-    if _holds(found, _MARK):
-        return None
-    return f"{found}: expected Fast DDS with security plug-ins ({_MARK.decode()}), found one without; {instead}"
+    for names, whose, mark in (
+        (_LIBRARIES, "Fast DDS with security plug-ins", _MARK),
+        (_BINDING, "rmw_fastrtps built with security", _ASKS),
+    ):
+        found = next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
+        if found is None:
+            looked = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+            return f"expected {whose} ({' or '.join(names)}) in {looked}, found none; {instead}"
+        if not _holds(found, mark):
+            return f"{found}: expected {whose} ({mark.decode()}), found one without; {instead}"
+    return None
 
 
 def _holds(path: Path, text: bytes) -> bool:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A library of Fast DDS is looked at for the plug-ins that secure it, and refused by name where they are missing."""
+"""Libraries are looked at for the plug-ins that secure DDS, and for ROS 2 that uses them, and refused by name."""
 
 from pathlib import Path
 
 import pytest
 from serl_security.plugins import missing_plugins
 
+BINDING = "librmw_fastrtps_shared_cpp.so"
+
 
 def library(folder: Path, content: bytes, name: str = "libfastrtps.so") -> Path:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
     return folder / name
 
@@ -16,6 +18,7 @@ def library(folder: Path, content: bytes, name: str = "libfastrtps.so") -> Path:
 @pytest.mark.parametrize("before", [0, 2**20 - 13, 2**20 - 10, 2**20 + 1])  # across the end of a block, too
 def test_plug_ins_are_found_wherever_they_are_named(tmp_path: Path, before: int) -> None:
     library(tmp_path / "lib", bytes(before) + b"DDS:Auth:PKI-DH" + bytes(5))
+    library(tmp_path / "lib", b"dds.sec.auth.plugin", BINDING)
     assert missing_plugins({}, tmp_path) is None
 
 
@@ -28,8 +31,18 @@ def test_a_library_without_them_is_named_with_what_works_instead(tmp_path: Path)
     assert "link:=" in said
 
 
+@pytest.mark.parametrize("content", [None, b"Please compile Fast DDS using the -DSECURITY=ON CMake option"])
+def test_a_ros_2_that_does_not_use_them_is_named(tmp_path: Path, content: bytes | None) -> None:
+    """It ends each node, with an error that names no file."""
+    library(tmp_path / "lib", b"PKI-DH")
+    if content is not None:
+        library(tmp_path / "lib", content, BINDING)
+    assert "expected rmw_fastrtps built with security" in (missing_plugins({}, tmp_path) or "")
+
+
 def test_the_library_that_is_loaded_first_counts(tmp_path: Path) -> None:
     library(tmp_path / "lib", b"none")
+    library(tmp_path / "lib", b"dds.sec.auth.plugin", BINDING)
     library(tmp_path / "ros/lib", b"PKI-DH", "libfastdds.so")
     first = library(tmp_path / "own", b"none")
     ament = {"AMENT_PREFIX_PATH": f"{tmp_path / 'work'}:{tmp_path / 'ros'}"}
@@ -38,5 +51,5 @@ def test_the_library_that_is_loaded_first_counts(tmp_path: Path) -> None:
 
 
 def test_no_library_and_another_middleware_are_refused(tmp_path: Path) -> None:
-    assert f"in {tmp_path / 'lib'}, found neither" in (missing_plugins({}, tmp_path) or "")
+    assert f"in {tmp_path / 'lib'}, found none" in (missing_plugins({}, tmp_path) or "")
     assert "found rmw_zenoh_cpp" in (missing_plugins({"RMW_IMPLEMENTATION": "rmw_zenoh_cpp"}, tmp_path) or "")

@@ -37,6 +37,8 @@ def without_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
         (["nodes", "--secure", "keys"], "", "--secure keys: libfastrtps.so: none"),
         (["--secure=keys", "nodes"], "", "--secure keys: libfastrtps.so: none"),
         (["nodes"], "true", "ROS_SECURITY_ENABLE=true: libfastrtps.so: none"),
+        (["security", "audit", "--secure=keys"], "", "--secure keys: libfastrtps.so: none"),
+        (["--secure=", "nodes"], "", "--secure: expected the folder of a keystore behind it"),
         (["nodes", "--secure"], "", "--secure: expected the folder of a keystore behind it"),
         (["nodes", "--secure", "--json"], "", "--secure: expected the folder of a keystore behind it"),
     ],
@@ -59,7 +61,7 @@ def test_what_cannot_be_secured_is_one_line_before_anything_starts(
 def test_commands_without_a_graph_do_not_care(monkeypatch: pytest.MonkeyPatch) -> None:
     without_plugins(monkeypatch)
     monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
-    for arguments in (["train", "--help"], ["security", "check", "keys"], ["--version"], []):
+    for arguments in (["train", "--help"], ["security", "check", "keys"], ["security", "init"], ["--version"], []):
         assert take_secure(arguments, never) == arguments
     monkeypatch.setenv("ROS_SECURITY_ENABLE", "false")
     assert take_secure(["train"], never) == ["train"]
@@ -71,6 +73,12 @@ def test_who_stops_an_arm_is_never_refused(command: str, monkeypatch: pytest.Mon
     said: list[str] = []
     assert take_secure([command, "--secure", "keys", "--all"], said.append) == [command, "--all"]
     assert said == ["--secure keys: libfastrtps.so: none; trying without"]
+    for words in ([command, "--secure"], ["--secure", command], ["--secure=", command], [command, "--secure", "--"]):
+        said.clear()
+        assert take_secure(words, said.append)[0] == command
+        assert said == [
+            "--secure: expected the folder of a keystore behind it, as in --secure keystore; trying without"
+        ]
 
 
 def test_words_behind_two_dashes_are_not_ours(plugins: None) -> None:
