@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from serl_config.strict_json import JsonError, parse_json
 
@@ -43,6 +44,9 @@ GOVERNANCE, GRANTED = "governance", "permissions"
 REACH_FILE = "serl.json"
 """File of a keystore in which we remember where its permissions hold."""
 
+POLICY_COPY = "policy.json"
+"""File of a keystore with the policy that it was made of, where that is not the workspace's."""
+
 
 @dataclass(frozen=True)
 class Keystore:
@@ -51,6 +55,8 @@ class Keystore:
     folder: Path
     reach: Reach
     """Where its permissions hold."""
+    policy: tuple[Enclave, ...] | None = None
+    """What it was made of; None: the policy of the workspace."""
 
     @property
     def enclaves(self) -> tuple[str, ...]:
@@ -108,8 +114,32 @@ def open_keystore(folder: Path) -> Keystore:
         case {"domains": [*domains], "namespaces": [*namespaces]} if all(type(each) is int for each in domains) and all(
             type(each) is str for each in namespaces
         ):
-            return Keystore(folder, Reach(tuple(domains), tuple(namespaces)))
+            return Keystore(folder, Reach(tuple(domains), tuple(namespaces)), _own_policy(folder / POLICY_COPY))
     raise KeysError(f"{path}: expected lists of domains and namespaces, found something else")
+
+
+def _own_policy(path: Path) -> tuple[Enclave, ...] | None:
+    if not path.exists():
+        return None
+    data = read_own(path)
+    try:
+        (*values,) = parse_json(data)
+        found = tuple(Enclave(**{name: _strings(name, value) for name, value in each.items()}) for each in values)
+    except (AttributeError, TypeError, JsonError):
+        found = ()
+    if not found:
+        wanted = ", ".join(each.name for each in fields(Enclave))
+        raise KeysError(f"{path}: expected enclaves, each with {wanted}, found something else")
+    return found
+
+
+def _strings(name: str, value: object) -> Any:
+    """The path of an enclave, or names of what it may do."""
+    if name == "path" and isinstance(value, str):
+        return value
+    if name != "path" and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    raise TypeError(name)
 
 
 def make_keystore(
@@ -120,6 +150,7 @@ def make_keystore(
     days: int = 365,
     now: datetime | None = None,
     authorities: Keystore | None = None,
+    own_policy: bool = False,
 ) -> Keystore:
     """Make a keystore, whole or not at all.
 
@@ -130,6 +161,7 @@ def make_keystore(
         days: for which certificates of enclaves and permissions hold; new authorities hold for ten years.
         now: from when on; None: from this moment.
         authorities: keystore that is renewed: nodes with certificates of either talk to each other. None: new ones.
+        own_policy: the enclaves are not the workspace's; they are kept in it, for those who examine it.
 
     Raises:
         KeysError: there are files already, a name is none, the authorities end before, or `cryptography` is not
@@ -150,6 +182,8 @@ def make_keystore(
         write_own(made / ".gitignore", b"*\n")  # keys are not committed by mistake
         remembered = {"domains": list(reach.domains), "namespaces": list(reach.namespaces)}
         write_own(made / REACH_FILE, json.dumps(remembered).encode() + b"\n")
+        if own_policy:
+            write_own(made / POLICY_COPY, json.dumps([asdict(each) for each in enclaves], indent=1).encode() + b"\n")
         for name in (PUBLIC, PRIVATE, ENCLAVES):
             (made / name).mkdir(mode=0o700)
         for name, authority in ((IDENTITY, identity), (PERMISSIONS, permissions)):
@@ -168,7 +202,7 @@ def make_keystore(
             write_own(own / f"{GOVERNANCE}.p7s", signed_governance)
             write_own(own / f"{GRANTED}.xml", text)
             write_own(own / f"{GRANTED}.p7s", sign(text, permissions))
-    return Keystore(folder, reach)
+    return Keystore(folder, reach, tuple(enclaves) if own_policy else None)
 
 
 def _authorities(renewed: Keystore | None, moment: datetime, ends: datetime) -> tuple[Authority, Authority]:

@@ -20,7 +20,7 @@ def secure_environment(folder: Path, domain: int, enclaves: Sequence[Enclave], n
     Args:
         folder: of the keystore.
         domain: ROS domain of the graph.
-        enclaves: of the policy.
+        enclaves: of the policy, where the keystore was not made of another one.
         needed: paths of the enclaves of what is started here, such as `/actor`.
 
     Raises:
@@ -33,7 +33,7 @@ def secure_environment(folder: Path, domain: int, enclaves: Sequence[Enclave], n
     missing = sorted({*needed} - {*keystore.enclaves})
     if missing:
         raise KeysError(f"{folder}: expected enclaves {', '.join(missing)}, which are started here, found none")
-    wrong = next(problems(keystore, enclaves), None)
+    wrong = next(problems(keystore, keystore.policy or enclaves), None)
     if wrong is not None:
         raise KeysError(f"{wrong} (./serl security check {folder} says all)")
     return {

@@ -156,6 +156,17 @@ def test_renewed_certificates_are_of_the_same_authorities(made: Path, tmp_path: 
     assert not (tmp_path / "late").exists()
 
 
+def test_a_policy_of_ones_own_goes_with_the_keystore(tmp_path: Path) -> None:
+    made = make_keystore(tmp_path / "store", [ARM, ACTOR], REACH, own_policy=True)
+    assert open_keystore(tmp_path / "store") == made
+    assert made.policy == (ARM, ACTOR)
+    copy = tmp_path / "store/policy.json"
+    for text in ("{}", "[[]]", '[{"path": "/arm"}]', copy.read_text().replace('"target_pose"', "7"), "[", '["a"]'):
+        copy.write_text(text)
+        with pytest.raises(KeysError, match=r"policy\.json: expected enclaves, each with path, nodes"):
+            open_keystore(tmp_path / "store")
+
+
 def test_nothing_is_written_over_and_nothing_half_is_left(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,14 @@ def test_nodes_are_told_to_take_the_keystore_or_not_to_start(keystore: Keystore)
     }
 
 
+def test_a_keystore_of_another_policy_is_held_to_that(tmp_path: Path) -> None:
+    other = make_keystore(tmp_path / "other", [ARM], Reach((30,)), days=30, own_policy=True)
+    assert secure_environment(other.folder, 30, [ACTOR], ["/arm"])["ROS_SECURITY_KEYSTORE"] == str(other.folder)
+    (other.folder / "policy.json").unlink()
+    with pytest.raises(KeysError, match="the policy has no enclave /arm"):
+        secure_environment(other.folder, 30, [ACTOR], ["/arm"])
+
+
 def test_a_keystore_that_does_not_fit_is_refused(keystore: Keystore, tmp_path: Path) -> None:
     with pytest.raises(KeysError, match="ROS domain 31, found one of 30"):
         secure_environment(keystore.folder, 31, [ARM, ACTOR], ["/arm"])

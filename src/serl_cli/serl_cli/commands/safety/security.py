@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """``serl security``: the keys of a run on two machines."""
 
+from __future__ import annotations
+
+import os
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from serl_config.text import printable
 from serl_launch.errors import UsageError
+
+from serl_cli.commands.options import GraphOption
+
+if TYPE_CHECKING:
+    from serl_security.keystore import Keystore
 
 security = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
 
 @security.callback()
 def security_overview() -> None:
-    """Keys with which the two machines of a run know each other.
+    """Keys with which the two machines of a run know each other, and who may do what in a graph.
 
     Examples:
         ./serl security init keys --learner learner.example
         ./serl security check keys
+        ./serl security audit
     """
 
 
@@ -116,7 +125,11 @@ def _make_keystore(
         domains, namespaces = domains or list(old.reach.domains), namespaces or list(old.reach.namespaces)
     names = dict.fromkeys(["", *(name.strip("/") for name in namespaces or [])])
     reach = Reach(tuple(dict.fromkeys(domains or [environment_domain() or 0])), tuple(names))
-    made = make_keystore(folder, load_policy(policy), reach, days=days, authorities=old)
+    if old is not None and old.policy is not None and policy is None:
+        raise UsageError(
+            f"{renew}: was made of a policy of its own; --policy FILE says which one the new one is made of"
+        )
+    made = make_keystore(folder, load_policy(policy), reach, days=days, authorities=old, own_policy=policy is not None)
     here = printable(folder)
     where = ", ".join(f"/{name}" for name in names)
     typer.echo(
@@ -131,6 +144,13 @@ def check(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of a run's keys, that of one machine, or a keystore.")
     ] = Path("keys"),
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Who may do what. Default: what the keystore was made of, or config/security/policy.xml.",
+        ),
+    ] = None,
 ) -> None:
     """Say whose keys these are, until when they hold, and with whom they let talk.
 
@@ -140,6 +160,7 @@ def check(
         ./serl security check keys
         ./serl security check keys/robot
         ./serl security check keystore
+        ./serl security check keystore --policy policy.xml
     """
     from serl_link.keys import CERTIFICATE, SIDES, inspect_keys
     from serl_security.certificates import KeysError, library
@@ -147,8 +168,10 @@ def check(
 
     library()  # who lacks it is told once
     if is_keystore(folder):
-        _check_keystore(folder)
+        _check_keystore(folder, policy)
         return
+    if policy is not None:
+        raise UsageError(f"--policy is of a keystore: expected one in {folder}, found none")
     folders = [folder / side for side in SIDES]
     if (folder / CERTIFICATE).exists() or not any(each.exists() for each in folders):
         folders = [folder]  # of one machine, or none at all
@@ -171,13 +194,14 @@ def check(
         raise typer.Exit(1)
 
 
-def _check_keystore(folder: Path) -> None:
+def _check_keystore(folder: Path, policy: Path | None) -> None:
     from serl_security.keystore import open_keystore
     from serl_security.keystore_check import ends, problems
     from serl_security.policy import load_policy
 
     keystore = open_keystore(folder)
-    wrong = list(problems(keystore, load_policy()))
+    enclaves = keystore.policy if policy is None else None
+    wrong = list(problems(keystore, enclaves or load_policy(policy)))
     for line in wrong:
         typer.echo(printable(line))
     if wrong:
@@ -187,3 +211,57 @@ def _check_keystore(folder: Path) -> None:
         f"{printable(folder)}: a keystore of SROS 2, {len(keystore.enclaves)} enclaves in ROS domain {domains}; "
         f"until {ends(keystore):%Y-%m-%d}"
     )
+
+
+@security.command("audit")
+def audit(
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Who may do what. Default: the policy of the keystore behind --secure, or config/security/policy.xml.",
+        ),
+    ] = None,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Namespace of a graph, or what topics of a pair begin with, beside none; may be given several times. "
+            "Default: those of the keystore behind --secure.",
+        ),
+    ] = None,
+    graph: GraphOption = "",
+) -> None:
+    """Say what the nodes of a running graph do that the policy does not allow, and what takes part without a node.
+
+    The exit status is 1 if there is something. Where ROS 2 is not secured, a node is whoever it says that it is, and
+    nothing that is found here is hindered. Where it is secured, what is not allowed does not come to be; a node of
+    another name than its enclave's does.
+
+    Examples:
+        ./serl security audit
+        ./serl security audit --namespace arm_0 --namespace arm_1
+        ./serl security audit --secure=keystore
+    """
+    from serl_launch.clients import audit_node
+    from serl_security.policy import load_policy
+
+    keystore = _keystore_in_force()
+    names = namespace or (list(keystore.reach.namespaces) if keystore is not None else [])
+    enclaves = keystore.policy if keystore is not None and policy is None else None
+    places = dict.fromkeys(["/", *(f"/{name.strip('/')}" for name in names)])
+    if not audit_node.audit(graph, enclaves or load_policy(policy), tuple(places)):
+        raise typer.Exit(1)
+
+
+def _keystore_in_force() -> Keystore | None:
+    """The keystore by which this command is secured, where it is one of ours."""
+    from serl_security.certificates import KeysError
+    from serl_security.keystore import open_keystore
+
+    if os.environ.get("ROS_SECURITY_ENABLE") != "true":
+        return None
+    try:
+        return open_keystore(Path(os.environ.get("ROS_SECURITY_KEYSTORE", "")))
+    except KeysError:
+        return None
