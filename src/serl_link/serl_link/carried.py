@@ -43,7 +43,15 @@ class LinkError(ValueError):
 
 
 class LinkRefusal(LinkError):
-    """The other side has answered that it does not take something."""
+    """The other side has answered that it does not take something, for what it is."""
+
+
+class LinkLater(LinkError):
+    """The other side has answered that it cannot take something now: no learner is there, or a fault of its own."""
+
+
+LATER = "not now: "
+"""What such an answer begins with."""
 
 
 def wire_name(topic: str, what: str = "") -> str:

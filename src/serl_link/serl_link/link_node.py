@@ -28,17 +28,19 @@ from serl_interfaces.msg import Metrics, PolicyParameters
 from serl_interfaces.srv import InsertTransitions
 from serl_link.carried import (
     INSERT,
+    LATER,
     METRICS,
     POLICY,
     Echo,
     LinkError,
+    LinkLater,
     LinkRefusal,
     digest,
     endpoint,
     wire_name,
 )
 from serl_link.keys import SIDES, read_keys
-from serl_link.patience import Owed, guarded, repeat
+from serl_link.patience import MOST_LATER, MOST_TRIES, Owed, guarded, repeat
 from serl_link.reasons import StrangersLog, seen_at, why_not
 from serl_link.session import library, open_session
 
@@ -68,13 +70,13 @@ class LinkNode(Node):
         self._strangers = StrangersLog(partial(self._on_stranger, port)) if side == "learner" else None
         self._known: dict[str, str] = {}
         self._session = open_session(keys, host, port)
-        self._events = self._session.info.declare_link_events_listener(
-            guarded(self._on_link, partial(refuse, self, "link")), history=True
-        )
         if keys.soon:
             log(self, WARN, keys.soon)
         where = f"listens at port {port} for" if side == "learner" else f"connects to {host}:{port} as"
         log(self, INFO, f"{where} the robot's side, with keys of the authority {keys.issuer} ({keys.authority})")
+        self._events = self._session.info.declare_link_events_listener(
+            guarded(self._on_link, partial(refuse, self, "link")), history=True
+        )
         self.channels: list[LearnerChannel | RobotChannel] = [
             LearnerChannel(self, self._session, prefix)
             if side == "learner"
@@ -145,16 +147,19 @@ class LearnerChannel:
         def call(query: Any) -> None:
             try:
                 serve(query)
+            except LinkLater as error:  # no fault: nobody is warned
+                query.reply_err(f"{LATER}{error}".encode())
             except Exception as error:  # noqa: BLE001 - who asks gets an answer, whatever it is
                 refuse(self._node, f"link {query.key_expr}", error)
-                query.reply_err(printable(error, 500).encode())
+                later = "" if isinstance(error, LinkError) else LATER
+                query.reply_err(f"{later}{printable(error, 500)}".encode())
 
         return _safe(self._node, "answers", call)
 
     def _insert(self, query: Any) -> None:
         request = _read(query.payload, InsertTransitions.Request, INSERT.most_bytes)
         if not self._client.service_is_ready():
-            raise LinkError(f"{self._insert_name} is not there; is the learner running?")
+            raise LinkLater(f"{self._insert_name} is not there; is the learner running?")
         future = self._client.call_async(request)
         self._waiting.append((time.monotonic() + _ANSWER, future))
 
@@ -202,6 +207,8 @@ class LearnerChannel:
         session, _, number = bytes(query.attachment or b"").decode("ascii", "replace").partition(" ")
         if not number.isdecimal() or len(session) > 64:
             raise LinkError(f"{self._metrics_name}: expected a session and a number, found neither")
+        if not self._client.service_is_ready():
+            raise LinkLater("no learner runs there")  # nobody would hear them
         if int(number) > self._heard.get(session, -1):
             self._heard = {**dict(list(self._heard.items())[-15:]), session: int(number)}
             data = bytes(query.payload)
@@ -262,6 +269,7 @@ class RobotChannel:
 
         Raises:
             LinkRefusal: it was a refusal.
+            LinkLater: the other side cannot take it now.
             LinkError: there was none in time.
         """
         for reply in self._session.get(name, payload=payload, attachment=attachment, timeout=timeout):
@@ -269,7 +277,8 @@ class RobotChannel:
                 return reply.ok
             said = bytes(reply.err.payload).decode("utf-8", "replace")
             if said != _TIMED_OUT:
-                raise LinkRefusal(printable(said, 500))
+                kind = LinkLater if said.startswith(LATER) else LinkRefusal
+                raise kind(printable(said, 500))
         raise LinkError(f"no answer of {self._peer} within {timeout:g} s")
 
     def _watch(self) -> None:
@@ -358,8 +367,8 @@ class RobotChannel:
         number, data = oldest
         try:
             self._ask(wire_name(self._metrics_name), data, _STATE, f"{self._own_session} {number}".encode())
-        except LinkRefusal as error:
-            if self._owed.refused(number):
+        except (LinkRefusal, LinkLater) as error:
+            if self._owed.refused(number, MOST_LATER if isinstance(error, LinkLater) else MOST_TRIES):
                 refuse(self._node, f"link {self._metrics_name}", f"given up, {self._peer} does not take it: {error}")
             else:
                 self._stopping.wait(_ASK_PERIOD)

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 MOST_TRIES = 3
-"""How often something is handed over that the other side refuses."""
+"""How often something is handed over that the other side refuses for what it is."""
+
+MOST_LATER = 120
+"""The same where the other side cannot take it now: a minute, as half a second is between two tries."""
 
 
 def repeat(step: Callable[[], object], stopping: threading.Event, tell: Callable[[Exception], object]) -> None:
@@ -80,13 +83,13 @@ class Owed:
                 self._waiting.popleft()
                 self._tries = 0
 
-    def refused(self, number: int) -> bool:
-        """It was refused; True where it is given up for that."""
+    def refused(self, number: int, most: int = MOST_TRIES) -> bool:
+        """It was refused; True where it is given up, after `most` tries."""
         with self._lock:
             if not self._is_first(number):
                 return False
             self._tries += 1
-            if self._tries < MOST_TRIES:
+            if self._tries < most:
                 return False
             self._give_up()
             return True

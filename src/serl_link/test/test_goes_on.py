@@ -9,9 +9,12 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from rclpy.serialization import serialize_message
+from serl_link.carried import LATER
 from serl_link.link_node import LearnerChannel, RobotChannel
-from serl_link.patience import MOST_TRIES, Owed, guarded, repeat
+from serl_link.patience import MOST_LATER, MOST_TRIES, Owed, guarded, repeat
 
+from serl_interfaces.msg import Metrics
 from serl_link import link_node
 
 
@@ -24,6 +27,8 @@ class OtherSide:
         self.ready = True
         self.fails = 0
         self.refuses: set[bytes] = set()
+        self.later: dict[bytes, int] = {}
+        """How often each is answered that it cannot be taken now."""
 
     def declare_subscriber(self, _name: str, _call: Any) -> MagicMock:
         return MagicMock()
@@ -37,6 +42,9 @@ class OtherSide:
         self.tries.append(payload)
         if payload in self.refuses:
             return [SimpleNamespace(ok=None, err=SimpleNamespace(payload=b"I do not want it"))]
+        if self.later.get(payload):
+            self.later[payload] -= 1
+            return [SimpleNamespace(ok=None, err=SimpleNamespace(payload=f"{LATER}no learner runs there".encode()))]
         self.taken.append(payload)
         return [SimpleNamespace(ok=SimpleNamespace(payload=b"", attachment=None))]
 
@@ -46,6 +54,14 @@ def wait_until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not happen within 60 s"
         time.sleep(0.01)
+
+
+@pytest.fixture
+def learners_end(said: list[str], monkeypatch: pytest.MonkeyPatch) -> LearnerChannel:
+    monkeypatch.setattr(link_node, "library", MagicMock())
+    node = MagicMock()
+    node.resolve_topic_name.side_effect = lambda name: f"/{name}"
+    return LearnerChannel(node, MagicMock(), "")
 
 
 @pytest.fixture
@@ -93,6 +109,18 @@ def test_metrics_that_are_always_refused_do_not_block_those_behind_them(
     assert [line for line in said if "given up" in line and "I do not want it" in line], said
 
 
+def test_metrics_are_kept_while_the_other_side_cannot_take_them(
+    channel: RobotChannel, other: OtherSide, said: list[str]
+) -> None:
+    other.later = {b"first": 5 * MOST_TRIES, b"never": MOST_LATER}
+    for data in (b"first", b"never", b"last"):
+        channel._on_metrics(data)
+    wait_until(lambda: other.taken == [b"first", b"last"])
+    assert other.tries.count(b"first") == 5 * MOST_TRIES + 1
+    assert [line for line in said if "given up" in line and "no learner runs there" in line], said
+    assert channel._owed.lost == 1
+
+
 def test_too_many_metrics_are_told_and_counted(
     channel: RobotChannel, other: OtherSide, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,18 +163,34 @@ def test_repeated_work_ends_by_its_event_alone() -> None:
 
 
 def test_the_learners_end_answers_also_where_it_fails_by_surprise(
-    said: list[str], monkeypatch: pytest.MonkeyPatch
+    learners_end: LearnerChannel, said: list[str]
 ) -> None:
-    monkeypatch.setattr(link_node, "library", MagicMock())
-    node, session, query = MagicMock(), MagicMock(), MagicMock()
-    node.resolve_topic_name.side_effect = lambda name: f"/{name}"
-    channel = LearnerChannel(node, session, "")
+    query = MagicMock()
 
     def serve(_query: Any) -> None:
         raise KeyError("by surprise")
 
-    channel._guarded(serve)(query)
-    query.reply_err.assert_called_once()
+    learners_end._guarded(serve)(query)
+    (answer,) = query.reply_err.call_args.args
+    assert answer.decode().startswith(LATER)  # nothing is wrong with what it was given
     query.reply_err.side_effect = OSError("gone")
-    channel._guarded(serve)(query)
+    learners_end._guarded(serve)(query)
     assert [line for line in said if "gone" in line]
+
+
+def test_the_learners_end_takes_no_metrics_while_no_learner_hears_them(
+    learners_end: LearnerChannel, said: list[str]
+) -> None:
+    query = MagicMock(payload=serialize_message(Metrics()), attachment=b"session 0")
+    take = learners_end._guarded(learners_end._take_metrics)
+    learners_end._client.service_is_ready.return_value = False
+    take(query)
+    assert query.reply_err.call_args.args == (f"{LATER}no learner runs there".encode(),)
+    assert not said
+    assert not learners_end._metrics.publish.called
+    learners_end._client.service_is_ready.return_value = True
+    take(query)
+    learners_end._metrics.publish.assert_called_once()
+    query.payload = b"no message at all"
+    take(query)
+    assert not query.reply_err.call_args.args[0].decode().startswith(LATER)
