@@ -55,6 +55,29 @@ def check_names(file: Path, arguments: Mapping[str, str]) -> bool:
     return True
 
 
+def check_effect(given: Sequence[str], side: str) -> str:
+    """Refuse arguments of a launch file of ours that change nothing: what would take them is not started.
+
+    Args:
+        given: names of these arguments; may be none.
+        side: of two machines, which are given the same arguments: there it is said, and nothing is refused.
+
+    Returns:
+        What is to be said, empty where there is nothing.
+
+    Raises:
+        UsageError: names them.
+    """
+    if not given:
+        return ""
+    text = f"{', '.join(f'{name}:=' for name in given)}: what takes this is not started with these arguments"
+    if side in ("robot", "learner"):
+        return f"{text}, but perhaps on the other machine"
+    if any(name.startswith("agentlace") for name in given):
+        text += "; learner.launch.xml has it, and side:=learner"
+    raise UsageError(text)
+
+
 def check_name(option: str, given: str, known: Sequence[str]) -> None:
     """Refuse a name that nothing has; an empty one is none.
 

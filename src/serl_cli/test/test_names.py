@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from serl_cli.app import main
+from serl_cli.names import check_effect
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +81,23 @@ def test_a_path_of_learning_settings_is_no_name(capfd) -> None:
     assert main(["launch", "learner.launch.xml", "learning:=nowhere/my.yaml", "task:=pick_cbue"]) == 2
     said = capfd.readouterr().err
     assert "pick_cbue" in said and "learning:=" not in said
+
+
+@pytest.mark.parametrize("more", ["", "learner:=false", "trainer:=agentlace://127.0.0.1:5488"])
+def test_an_argument_of_what_is_not_started_is_refused(more: str, capfd) -> None:
+    words = f"launch sim.launch.xml task:=pick_cube agentlace:=true {more}"
+    assert main(words.split()) == 2
+    out, err = capfd.readouterr()
+    assert "process started" not in out
+    assert err.strip().splitlines() == [
+        "serl: error: agentlace:=: what takes this is not started with these arguments; learner.launch.xml has it, and "
+        "side:=learner"
+    ]
+
+
+def test_of_two_machines_one_takes_the_arguments_of_both() -> None:
+    assert check_effect((), "all") == ""
+    assert check_effect(["agentlace", "agentlace_port"], "robot") == (
+        "agentlace:=, agentlace_port:=: what takes this is not started with these arguments, but perhaps on the other "
+        "machine"
+    )

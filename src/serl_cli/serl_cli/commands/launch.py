@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``serl launch``: hands its arguments to the launch runner."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -33,10 +34,12 @@ def launch(
     from serl_launch.occupants import refuse_doubles
     from serl_launch.ports import refuse_taken
 
-    from serl_cli.names import check_names
+    from serl_cli.names import check_effect, check_names
 
     def check(plan: LaunchPlan) -> None:
         if check_names(plan.file, plan.arguments):
+            if said := check_effect(plan.without_effect, plan.arguments.get("side", "")):
+                print(f"serl: note: {said}", file=sys.stderr)
             refuse_missing(plan.arguments)
             refuse_taken(plan.arguments)
         refuse_doubles(plan)

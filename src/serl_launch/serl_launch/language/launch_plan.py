@@ -76,11 +76,13 @@ class LaunchPlan:
         file: that is launched.
         steps: in order.
         arguments: values of what it, or only a file that it includes, declares.
+        without_effect: names of given arguments that only files declare which it does not include with these.
     """
 
     file: Path
     steps: tuple[Step, ...]
     arguments: Mapping[str, str]
+    without_effect: tuple[str, ...] = ()
 
     @property
     def processes(self) -> tuple[ProcessSpec, ...]:
@@ -147,7 +149,8 @@ class _Planner:
         except RecursionError as error:
             raise LaunchError(f"{self._file}: files and groups are nested too deep within each other") from error
         refuse_unknown(self._given, self._declared, self._file)
-        return LaunchPlan(self._file, tuple(self._steps), dict(self._arguments))
+        unused = tuple(name for name in self._given if name not in self._arguments)
+        return LaunchPlan(self._file, tuple(self._steps), dict(self._arguments), unused)
 
     def _load(self, root: Element) -> None:
         for element in _descendants(root):
