@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log lines that cannot raise, cannot flood and carry no control characters, whatever text came from outside."""
 
+import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from rclpy.logging import LoggingSeverity
+from rclpy.logging import LoggingSeverity, get_logger
 from rclpy.node import Node
 from serl_config.text import printable
 
@@ -19,6 +21,8 @@ FATAL = LoggingSeverity.FATAL
 
 _LONGEST_LINE = 500  # characters
 _MOST_KEYS = 256  # kinds of line whose throttling a node remembers
+_SAME_LINE = 10.0  # [s] between two of our libraries that say the same
+_OURS = "serl_"
 
 # rclpy ties a place in the code to the first severity that it is called with: each has a place of its own here.
 _WRITE: dict[LoggingSeverity, Callable[[Any, str], object]] = {
@@ -75,3 +79,48 @@ def log(node: Node, level: LoggingSeverity, text: object, *, throttle: float = 0
             more = f" (and {count} more like it)"
     _WRITE[level](node.get_logger(), printable(text, _LONGEST_LINE) + more)
     return True
+
+
+class LibrariesLog(logging.Handler):
+    """What libraries say by Python's logging becomes lines of the node's log: of ours from INFO on, of others warnings.
+
+    Without it the level is not seen, `/rosout` does not have them, and what is below a warning is said to nobody.
+
+    Attributes:
+        logger: of rclpy, that writes them.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Write to a logger of this name until the node has one."""
+        super().__init__(logging.INFO)
+        self.logger = get_logger(name)
+        self._throttle = _Throttle()
+
+    def install(self) -> None:
+        """Take over what all libraries of this process say."""
+        for package in {name.partition(".")[0] for name in sys.modules if name.startswith(_OURS)}:
+            logging.getLogger(package).setLevel(logging.INFO)
+        logging.getLogger().addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; one of the same text is left out for a while."""
+        if record.levelno < logging.WARNING and not record.name.startswith(_OURS):
+            return
+        try:
+            text = record.getMessage()
+            count = self._throttle.left_out((record.name, record.lineno, text), _SAME_LINE)
+            if count is None:
+                return
+            if record.exc_info and (error := record.exc_info[1]):
+                text = f"{text}: {type(error).__name__}: {error}"
+                traceback.print_exception(error)
+            _WRITE[_level(record.levelno)](
+                self.logger, printable(text, _LONGEST_LINE) + (f" (and {count} more like it)" if count else "")
+            )
+        except Exception:  # noqa: BLE001 - who says something goes on, whatever becomes of it
+            self.handleError(record)
+
+
+def _level(number: int) -> LoggingSeverity:
+    """Severity of a level of Python's logging."""
+    return INFO if number < logging.WARNING else WARN if number < logging.ERROR else ERROR

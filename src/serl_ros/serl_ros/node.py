@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +18,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from serl_ros.execution.executor import FastExecutor
+from serl_ros.log import LibrariesLog
 
 _STUCK = 1.2  # [s]
 
@@ -44,7 +46,7 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
     """Run one node until SIGINT or SIGTERM, then leave without a traceback; while it is being made, at once.
 
     Where the main thread is inside a library for longer than 1.2 s then, as while it compiles, the process just ends:
-    nothing may depend on `close()` that a kill would spoil.
+    nothing may depend on `close()` that a kill would spoil. What libraries say by Python's logging, its log has.
 
     The node's own ``run(executor, stop)`` is used where it has one, and its ``close()`` is called before the end. What
     the factory raises as :class:`ValueError` or :class:`OSError` is a bad parameter or file: it is printed as one line
@@ -68,6 +70,8 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     _end_if_stuck(stop)
+    said = LibrariesLog(Path(sys.argv[0]).name)
+    said.install()
     try:
         try:
             executor = FastExecutor()
@@ -78,6 +82,7 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
             print(f"fatal: {error}", file=sys.stderr, flush=True)
             raise SystemExit(CONFIGURATION_ERROR) from None
         ready = True
+        said.logger = node.get_logger()
         executor.add_node(node)
         # What was imported stays; what a message leaves behind is freed by counting, cycles are rare.
         gc.collect()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log lines with text from outside: one printable line each, never an exception, never a flood."""
 
+import re
+import sys
 from typing import Any
 
 import pytest
@@ -31,3 +33,46 @@ def test_lines_of_one_kind_are_throttled_and_counted(ros: Any) -> None:
     assert log(node, WARN, "another place", throttle=60.0)
     assert log(node, WARN, "a", throttle=60.0, key="a") and not log(node, ERROR, "b", throttle=60.0, key="a")
     assert log(ros.node("other"), WARN, "a", throttle=60.0, key="a")
+
+
+_PROGRAM = """
+import logging
+import serl_rl
+from rclpy.node import Node
+from serl_ros.node import run_node
+
+ours, theirs = logging.getLogger("serl_rl.storage.journal"), logging.getLogger("others")
+
+class Speaking(Node):
+    def __init__(self):
+        super().__init__("speaking")
+        ours.info("goes on \\n with %d", 3)
+    def run(self, executor, stop):
+        for _ in range(3):
+            ours.warning("the same")
+        theirs.info("nobody wants it")
+        theirs.warning("of others")
+        ours.error("wrong %s")
+        try:
+            raise KeyError("x")
+        except KeyError:
+            ours.exception("failed")
+
+run_node(Speaking)
+"""
+
+
+@pytest.mark.graph
+def test_what_libraries_say_is_in_the_nodes_log_with_its_level(processes: Any) -> None:
+    node = processes.start(sys.executable, "-c", _PROGRAM)
+    assert node.wait(60.0) == 0
+    written = node.output()
+    lines = [re.sub(r" \[[0-9.]+\]", "", line) for line in written.splitlines() if line.startswith("[")]
+    assert lines == [
+        "[INFO] [-c]: goes on \\n with 3",
+        "[WARN] [speaking]: the same",
+        "[WARN] [speaking]: of others",
+        "[ERROR] [speaking]: wrong %s",
+        "[ERROR] [speaking]: failed: KeyError: 'x'",
+    ], written
+    assert "Traceback" in written
