@@ -73,8 +73,10 @@ def why_not(host: str, port: int, keys: Keys) -> str:
         return "nobody answers there"
     except socket.gaierror as error:
         return f"there is no such name: {error.strerror}"
-    except OSError as error:
+    except ConnectionRefusedError as error:
         return f"{error.strerror or error}; is the learner's side started with link:=?"
+    except OSError as error:  # the network itself, as a cable that is pulled
+        return error.strerror or str(error)
 
 
 def stranger(line: str) -> str:

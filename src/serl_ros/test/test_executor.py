@@ -125,6 +125,30 @@ def test_a_subscription_made_while_spinning_is_served(graph: tuple[Node, FastExe
     executor.spin_once(0.0)
 
 
+def test_what_another_callback_destroys_is_passed_over(graph: tuple[Node, FastExecutor]) -> None:
+    node, executor = graph
+    calls: list[Any] = []
+    service = node.create_service(Trigger, "goes", lambda request, _: calls.append(request))
+    client = node.create_client(Trigger, "goes")
+    assert executor.spin_until(client.service_is_ready, TIMEOUT)
+    assert node.context.handle is not None
+    client.call_async(Trigger.Request())
+    with node.context.handle:
+        waiting = rclpy_implementation.WaitSet(0, 0, 0, 0, 1, 0, node.context.handle)
+        waiting.clear_entities()
+        waiting.add_service(service.handle)
+        waiting.wait(int(TIMEOUT * 1e9))
+    assert waiting.get_ready_entities("service"), "the request has not come"
+    destroyed: list[bool] = []
+    timer = node.create_timer(0.001, lambda: destroyed.append(node.destroy_service(service)))
+    time.sleep(0.01)  # both are ready in one round
+    assert executor.spin_until(lambda: bool(destroyed), TIMEOUT)
+    timer.cancel()
+    assert destroyed[0] is True
+    assert not calls
+    assert fault_count(node) == 0
+
+
 def test_coroutine_callbacks_are_awaited(graph: tuple[Node, FastExecutor]) -> None:
     node, executor = graph
     got: list[str] = []

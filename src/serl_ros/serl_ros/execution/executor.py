@@ -193,6 +193,8 @@ class FastExecutor(GuardedExecutor):
                 if entity is None:
                     others = others or kind != "guard_condition"  # those of actions are found below
                     continue
+                if self._stale and _is_destroyed(entity):  # by another callback of this round
+                    continue
                 try:
                     handle(entity)
                 except Exception as error:  # noqa: BLE001 - a message ends, the node does not
@@ -239,6 +241,14 @@ class FastExecutor(GuardedExecutor):
             self.create_task(guard.callback)
         elif guard.callback is not None:
             guard.callback()
+
+
+def _is_destroyed(entity: Any) -> bool:
+    try:
+        with entity.handle:
+            return False
+    except InvalidHandle:
+        return True
 
 
 class _Never:
