@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.action.server import ServerGoalHandle
@@ -35,8 +36,8 @@ from serl_training.actor.graph_answers import (
 )
 from serl_training.actor.graph_job_server import JobServer
 from serl_training.actor.graph_metrics import MetricsPublisher
-from serl_training.actor.job import EvaluationResult, RecordResult, TrainGoal, TrainResult
-from serl_training.env.episode import episode_seed
+from serl_training.actor.job import EvaluationResult, RecordResult, TrainGoal, TrainResult, demonstrations_stage
+from serl_training.env.episode import arm_demonstrations_seed
 from serl_training.fleet.autonomy import FleetAutonomy
 from serl_training.fleet.graph_arms import ARMS, Arm, Arms
 from serl_training.fleet.graph_learner_view import LearnerView
@@ -153,8 +154,7 @@ class FleetNode(Node):
         self._arms.await_some(self._tell)
         missing = goal.demonstrations - totals.demonstrations
         if missing > 0:
-            feedback("demonstrations", totals.env_steps, rate)
-            self._demonstrate(missing, goal.seed)
+            self._demonstrate(missing, goal.seed, demonstrations_stage(feedback, missing, totals.env_steps))
         env_steps = self._learner.totals().env_steps
         due = (env_steps // goal.eval_every + 1) * goal.eval_every
         if count := self._learning.updates_before_acting:
@@ -195,11 +195,11 @@ class FleetNode(Node):
         self._arms.do(work, "train", make, tell)
         return max(work.env_steps, self._learner.totals().env_steps)
 
-    def _demonstrate(self, missing: int, seed: int) -> SharedDemonstrations:
-        work = SharedDemonstrations(missing)
+    def _demonstrate(self, missing: int, seed: int, recorded: Callable[[int, int], None]) -> SharedDemonstrations:
+        work = SharedDemonstrations(missing, recorded)
 
         def make(arm: Arm, part: int) -> Record.Goal:
-            own = episode_seed(seed, f"demonstrations/{arm.name}", 0)
+            own = arm_demonstrations_seed(seed, arm.name)
             return Record.Goal(episodes=part, seed=own, graph_id=self._graph_id, task=self._task.name)
 
         self._arms.do(work, "record", make, self._tell)
@@ -244,9 +244,9 @@ class FleetNode(Node):
             raise JobFailed("record: a fleet writes no file; record with one arm (the action record in its namespace)")
         if request.episodes < 1 or request.seed < 0:
             raise ValueError(f"record: expected at least 1 episode, a seed from 0, found {request.episodes}")
-        record_feedback(self._jobs.feedback)
+        recorded = record_feedback(self._jobs.feedback)
         self._arms.await_some(self._tell)
-        work = self._demonstrate(request.episodes, request.seed)
+        work = self._demonstrate(request.episodes, request.seed, recorded)
         return record_result(RecordResult(work.successes, work.attempts, work.transitions))
 
 

@@ -327,6 +327,7 @@ def _result(plan: TrainingPlan, result: Any, wall_seconds: float, resumed: bool)
     return both | {
         "task": plan.task,
         "seed": plan.seed,
+        "actors": plan.actors,
         "success": result.success,
         "termination_reason": result.termination_reason,
         "env_steps": result.env_steps,

@@ -84,3 +84,8 @@ def episode_seeds(seed: int, purpose: str) -> Iterator[int]:
 def episode_seed(seed: int, purpose: str, episode: int) -> int:
     """The start-state seed of one numbered episode, the same after a restart."""
     return int(np.random.default_rng([seed, episode, *purpose.encode()]).integers(2**31))
+
+
+def arm_demonstrations_seed(seed: int, arm: str) -> int:
+    """The seed of the demonstrations that one arm of a fleet records, of the seed of all."""
+    return episode_seed(seed, f"demonstrations/{arm}", 0)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -145,9 +146,10 @@ class SharedCollection:
 class SharedDemonstrations:
     """Demonstrations, one for an arm at a time, until there are so many."""
 
-    def __init__(self, missing: int) -> None:
-        """Have `missing` demonstrations recorded."""
+    def __init__(self, missing: int, recorded: Callable[[int, int], None] = lambda _successes, _attempts: None) -> None:
+        """Have `missing` demonstrations recorded; `recorded` is told after each attempt how many there are, and tries."""
         self.successes = self.attempts = self.transitions = 0
+        self._recorded = recorded
         self.missing, self._out = missing, set[str]()
 
     def take(self, arm: str) -> int | None:
@@ -163,6 +165,7 @@ class SharedDemonstrations:
         self.successes += result.episodes
         self.attempts += result.attempts
         self.transitions += result.transitions
+        self._recorded(self.successes, self.attempts)
 
     def give_back(self, arm: str, _part: int) -> None:
         """Let another arm record it."""

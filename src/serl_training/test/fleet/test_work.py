@@ -106,12 +106,14 @@ def test_arms_collect_until_the_run_has_its_env_steps_and_nobody_is_in_an_episod
 
 @pytest.mark.parametrize("seed", range(5))
 def test_as_many_demonstrations_are_recorded_as_were_missing(seed):
-    work, numbers = SharedDemonstrations(5), count()
+    told, numbers = list[tuple[int, int]](), count()
+    work = SharedDemonstrations(5, lambda *known: told.append(known))
     for arm, part in shares(work, random.Random(seed)):
         next(numbers)
         work.done(arm, part, SimpleNamespace(episodes=part, attempts=2, transitions=30))
     assert next(numbers) == 5
     assert (work.successes, work.attempts, work.transitions) == (5, 10, 150)
+    assert told == [(1, 2), (2, 4), (3, 6), (4, 8), (5, 10)]
 
 
 def test_no_more_arms_demonstrate_than_demonstrations_are_missing():
