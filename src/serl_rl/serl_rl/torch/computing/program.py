@@ -82,7 +82,9 @@ class Program(Generic[AgentT]):
         inputs = [leaf.clone() for leaf in agent.flat.leaves] + leaves(batch)
         graph = make_fx(step)(*inputs)
         with torch.no_grad():
-            return standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs"), names
+            # Kernels of small networks are called from C++: from Python a fifth of the time would go into the calls.
+            options = {"config_patches": {"cpp_wrapper": agent.key.device.type == "cpu"}}
+            return standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs", options=options), names
 
     def _in_place(self, agent: AgentT, batch: Batch) -> _Compiled:
         """The step of tensors of an agent, which it changes, and of a minibatch; names of its numbers once it ran."""
