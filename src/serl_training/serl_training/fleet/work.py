@@ -147,7 +147,7 @@ class SharedDemonstrations:
     """Demonstrations, one for an arm at a time, until there are so many."""
 
     def __init__(self, missing: int, recorded: Callable[[int, int], None] = lambda _successes, _attempts: None) -> None:
-        """Have `missing` demonstrations recorded; `recorded` is told after each attempt how many there are, and tries."""
+        """Have `missing` demonstrations recorded; `recorded` is told how many there are, and attempts."""
         self.successes = self.attempts = self.transitions = 0
         self._recorded = recorded
         self.missing, self._out = missing, set[str]()
