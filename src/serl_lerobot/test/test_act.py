@@ -2,6 +2,7 @@
 """Our ACT policies act as LeRobot's own class does, from a directory that we wrote."""
 
 import dataclasses
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -87,15 +88,16 @@ def error_scale(padding: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", ["as by default", "normalised before", "without pictures"])
 def test_loss_and_gradients_are_those_of_lerobot(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One batch, without dropout, with the same noise in the latent."""
+    """One batch, with the same noise in the latent, and a function of each number where dropout is."""
     import jax
     import jax.numpy as jnp
     import torch
     from serl_rl.foreign.act.parameters import is_trained
+    from serl_rl.jax.act import training
     from serl_rl.jax.act.network import Inputs
     from serl_rl.jax.act.training import ActBatch, act_loss
 
-    config = dataclasses.replace(ARCHITECTURES[name], dropout=0.0)
+    config = dataclasses.replace(ARCHITECTURES[name], dropout=0.25)
     checkpoint = drawn_checkpoint(config)
     write_act(tmp_path / "policy", checkpoint)
     theirs = LeRobotAct(tmp_path / "policy").policy
@@ -112,9 +114,24 @@ def test_loss_and_gradients_are_those_of_lerobot(name: str, tmp_path: Path, monk
     batch |= {"observation.state": torch.from_numpy(state), "observation.environment_state": torch.from_numpy(env)}
     batch |= {"action": torch.from_numpy(actions), "action_is_pad": torch.from_numpy(padding)}
     monkeypatch.setattr(torch, "randn_like", lambda _: torch.from_numpy(noise))
+    rates: set[float] = set()
+
+    def their_dropout(x: torch.Tensor, p: float, training: bool = True, inplace: bool = False) -> torch.Tensor:
+        assert training
+        assert not inplace
+        rates.add(p)
+        return torch.tanh(x)
+
+    def our_dropout(rate: float, _key: jax.Array) -> Callable[[jax.Array], jax.Array]:
+        assert rate == 0.25
+        return jnp.tanh
+
+    monkeypatch.setattr(torch.nn.functional, "dropout", their_dropout)
+    monkeypatch.setattr(training, "make_drop", our_dropout)
     theirs.train()
     loss, parts = theirs.forward(batch)
     loss.backward()
+    assert rates == {0.25}
     expected = {
         key.removeprefix("model."): each.grad.numpy()
         for key, each in theirs.named_parameters()
@@ -131,7 +148,7 @@ def test_loss_and_gradients_are_those_of_lerobot(name: str, tmp_path: Path, monk
     frozen = {key: jnp.asarray(values) for key, values in checkpoint.parameters.items() if not is_trained(key)}
 
     def as_theirs(t: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
-        loss, parts = act_loss(t, frozen, config, ours, jnp.asarray(noise))
+        loss, parts = act_loss(t, frozen, config, ours, jnp.asarray(noise), jax.random.key(0))
         error = parts["l1_loss"] * error_scale(padding)
         return loss - parts["l1_loss"] + error, {**parts, "l1_loss": error}
 

@@ -121,6 +121,22 @@ def test_first_weights_are_spread_as_they_should_be() -> None:
     assert (made["encoder.layers.0.norm1.weight"] == 1).all()
 
 
+def test_dropout_keeps_its_share_at_the_same_mean_and_draws_anew_each_time() -> None:
+    import jax
+    import jax.numpy as jnp
+    from serl_rl.jax.act.transformer import make_drop
+
+    drop = make_drop(0.25, jax.random.key(0))
+    first, second = (np.asarray(drop(jnp.ones((200, 200)))) for _ in range(2))
+    again = np.asarray(make_drop(0.25, jax.random.key(0))(jnp.ones((200, 200))))
+    for each in (first, second):
+        assert np.unique(each).tolist() == pytest.approx([0, 1 / 0.75])
+        assert each.mean() == pytest.approx(1, abs=0.02)
+        np.testing.assert_allclose((each == 0).mean(0), 0.25, atol=0.15)
+    assert ((first == 0) & (second == 0)).mean() == pytest.approx(0.25**2, abs=0.01)
+    np.testing.assert_array_equal(first, again)
+
+
 def test_the_latent_and_the_loss_are_those_of_the_paper() -> None:
     import jax
     import jax.numpy as jnp
