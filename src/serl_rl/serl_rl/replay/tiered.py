@@ -64,7 +64,7 @@ def index_bytes(spec: TransitionSpec) -> int:
 
 
 def plan_cold(
-    spec: TransitionSpec, capacity: int, memory: int, folder: Path, refill: Callable[[Any], object]
+    spec: TransitionSpec, capacity: int, memory: int, folder: Path, refill: Callable[[Any], object], shares: int = 1
 ) -> Cold | None:
     """How a buffer gets by with some memory; None where all of it fits in.
 
@@ -74,6 +74,7 @@ def plan_cold(
         memory: bytes.
         folder: for what does not fit in.
         refill: as `Cold` has it.
+        shares: into how many equal parts the setting was divided, of which `memory` is one.
 
     Raises:
         ValueError: it is too little.
@@ -84,11 +85,12 @@ def plan_cold(
     hot = int((memory - index) / each)
     fewest = -(-capacity // MOST_BLOCKS)
     if hot < 2 * fewest:
-        least = int(index + (2 * fewest + 1) * each)
+        least = 1.01 * shares * (index + (2 * fewest + 1) * each)  # rounded up
+        parts = f" in each of {shares} equal parts, those of own experience and mounted runs" if shares > 1 else ""
         raise ValueError(
-            f"replay_memory: expected at least {least / 1e6:.1f}MB for {capacity} transitions of {each / 1000:.1f} kB, "
-            f"of which 1 in {MOST_BLOCKS // 2} and an index are in memory, found {memory / 1e6:.1f}MB; raise it, or "
-            "lower replay_capacity"
+            f"replay_memory: expected at least {least / 1e6:.3g}MB for {capacity} transitions of {each / 1000:.1f} kB, "
+            f"of which 1 in {MOST_BLOCKS // 2} and an index are in memory{parts}, found {shares * memory / 1e6:.3g}MB; "
+            "raise it, or lower replay_capacity"
         )
     return Cold(folder, hot, min(hot // 2, max(fewest, int(_BLOCK_BYTES / each) + 1)), refill)
 

@@ -55,7 +55,7 @@ def tiered_buffer(
     """
     if memory == "all":
         return make_buffer(capacity)
-    cold = plan_cold(spec, capacity, parse_bytes(memory) // shares, folder / name, refill)
+    cold = plan_cold(spec, capacity, parse_bytes(memory) // shares, folder / name, refill, shares)
     if cold is not None:
         allow_open_files(shares * MOST_BLOCKS * (1 + len(spec.frame_names)))
     return make_buffer(capacity, cold=cold)

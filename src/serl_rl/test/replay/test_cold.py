@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -309,7 +310,12 @@ def test_memory_is_planned_and_kept(make_chunk, image_spec, tmp_path, monkeypatc
         buffer.insert(make_chunk(image_spec, 50, seed=number, episode=number))
     assert buffer.nbytes <= memory
     assert buffer.cold == 900
-    with pytest.raises(ValueError, match=r"replay_memory: expected at least 0\.\dMB for 1000 transitions of 0\.1 kB"):
+    with pytest.raises(ValueError, match=r"replay_memory: expected at least 0\.\d+MB for 1000 transitions of 0\.1 kB"):
         plan_cold(image_spec, 1000, 1000 * 42, tmp_path, lambda _: None)
+    with pytest.raises(ValueError, match=r"in each of 3 equal parts, .*, found 0\.126MB; raise it") as refused:
+        plan_cold(image_spec, 1000, 1000 * 42, tmp_path, lambda _: None, shares=3)
+    least = re.search(r"at least (\d+\.?\d*)MB", str(refused.value))
+    assert least  # what it asks for is enough
+    assert plan_cold(image_spec, 1000, int(float(least[1]) * 1e6) // 3, tmp_path, lambda _: None, shares=3)
     with pytest.raises(ValueError, match="storage: expected raw"):
         ReplayBuffer(image_spec, 1000, cold=cold, storage="jpeg")

@@ -100,7 +100,7 @@ def test_the_same_run_learns_the_same_with_little_memory_and_goes_on(tmp_path: P
 
 def test_memory_that_cannot_be_enough_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"^replay_memory: expected at least \d\.\dMB for 50000 transitions of 0\.0 kB, .*$"
+        ValueError, match=r"^replay_memory: expected at least \d\.?\d*MB for 50000 transitions of 0\.0 kB, .*$"
     ):
         open_trainer(tmp_path, SPEC, config(replay_capacity=50_000, replay_memory="1kB"))
 
