@@ -4,7 +4,6 @@
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from serl_launch.errors import CommandError
 from serl_launch.runs import Run
@@ -32,7 +31,7 @@ def make(run: Run, plan: TrainingPlan, console: Console) -> None:
 
 
 def show(run: Run, console: Console, members: Sequence[Run] = ()) -> None:
-    """Prints a table of what there is and where; of two tasks in the folders `members` of each, too."""
+    """Prints what there is and where, a line each; of two tasks in the folders `members` of each, too."""
     files = [
         ("configuration", run.config_file),
         ("result", run.result_file),
@@ -44,14 +43,14 @@ def show(run: Run, console: Console, members: Sequence[Run] = ()) -> None:
         ("checkpoints", run.checkpoints),
         ("logs", run.log_dir),
     ]
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for what, path in files:
-        if path.exists():
-            table.add_row(what, str(path))
-    for mounted in _priors(run):
-        table.add_row("prior data", Text(mounted))
-    console.print(table, soft_wrap=True)
-    console.print(f"go on: ./serl eval {run.name}, ./serl train --resume {run.name}", style="dim", highlight=False)
+    lines = [(what, str(path)) for what, path in files if path.exists()]
+    lines += [("prior data", mounted) for mounted in _priors(run)]
+    width = max(len(what) for what, _ in lines) if lines else 0
+    for what, text in lines:  # a narrow terminal breaks them itself, so that what is copied is whole
+        console.print(Text(f"{what:{width}}  {text}"), soft_wrap=True)
+    console.print(
+        f"go on: ./serl eval {run.name}, ./serl train --resume {run.name}", style="dim", highlight=False, soft_wrap=True
+    )
 
 
 def _priors(run: Run) -> list[str]:

@@ -39,7 +39,9 @@ def label(graph: str, namespace: str) -> None:
         client.node.create_subscription(
             EpisodeStatus, "episode", lambda message: _begin(message, running, status), LATCHED
         )
-        console.print("keys: s success, f failure, r ready for the next episode, q end", highlight=False)
+        console.print(
+            "keys: s success, f failure, r ready for the next episode, q end", highlight=False, soft_wrap=True
+        )
         over = False
 
         def tick() -> None:
@@ -67,4 +69,4 @@ def _say(client: Client, console: Console, service: str, running: list[EpisodeSt
     response = client.call(Trigger, service, Trigger.Request())
     episode = f"episode {running[0].episode}: " if running else ""
     text = service.partition("/")[2] if response.success else printable(response.message)
-    console.print(f"{episode}{text}", highlight=False, markup=False)
+    console.print(f"{episode}{text}", highlight=False, markup=False, soft_wrap=True)

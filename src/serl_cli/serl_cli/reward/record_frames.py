@@ -143,13 +143,13 @@ def listen(
     console = Console()
     found = domain.join(graph)
     if found is not None:
-        console.print(f"graph {found.name}, ROS_DOMAIN_ID {found.domain_id}", highlight=False)
+        console.print(f"graph {found.name}, ROS_DOMAIN_ID {found.domain_id}", highlight=False, soft_wrap=True)
     keys = pressed_keys() if labelled_by == "keys" else nullcontext(lambda: "")
     with RewardDataFile(path, source) as file, keys as read, Client() as client:
         tally = _Tally(file)
         listener = FrameListener(client.node, task, source, labelled_by, tally.try_to_take, max_skew)
         if labelled_by == "keys":
-            console.print(_key_help(source), highlight=False)
+            console.print(_key_help(source), highlight=False, soft_wrap=True)
         try:
             with console.status("waiting for pictures") as status:
 

@@ -45,9 +45,11 @@ def sweep(
     kept = SweepFolder(folder or runs.runs_root() / "sweeps" / found.name)
     if dry_run:
         for line in kept.changes(found):
-            console.print(f"the file has changed since: {line}", style="yellow", highlight=False, markup=False)
+            console.print(
+                f"the file has changed since: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True
+            )
         for trial in found.trials:
-            console.print(f"{trial.name}: {_state(kept, trial)}", highlight=False, markup=False)
+            console.print(f"{trial.name}: {_state(kept, trial)}", highlight=False, markup=False, soft_wrap=True)
         return
     if report_only and not kept.is_there():
         raise CommandError(f"{kept.path} is no sweep that has begun: run it without --report-only first")
@@ -76,6 +78,7 @@ def _run_by_ray(found: Sweep, kept: SweepFolder, console: Console, address: str,
             "its token can run programs there",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
         run_sweep(found, kept, console, jobs=min(jobs or pool.jobs, pool.jobs), redo=redo, executor=pool)
 

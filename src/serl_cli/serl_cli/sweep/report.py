@@ -73,7 +73,7 @@ def write_report(sweep: Sweep, folder: SweepFolder, console: Console) -> None:
     from serl_cli.sweep.figure import draw
 
     draw(folder.path / FIGURE, curves(sweep, folder, console))
-    console.print(f"{folder.path}: {TABLE}, {ROWS}, {TRIALS}, {FIGURE}", highlight=False, markup=False)
+    console.print(f"{folder.path}: {TABLE}, {ROWS}, {TRIALS}, {FIGURE}", highlight=False, markup=False, soft_wrap=True)
 
 
 def rows(sweep: Sweep, folder: SweepFolder) -> list[Row]:
@@ -123,7 +123,9 @@ def curves(sweep: Sweep, folder: SweepFolder, console: Console) -> dict[str, dic
         try:
             series = read_metrics(folder.run(trial).path).get("eval/success_rate")
         except RunLogError as error:
-            console.print(f"left out of the figure: {error}", style="yellow", highlight=False, markup=False)
+            console.print(
+                f"left out of the figure: {error}", style="yellow", highlight=False, markup=False, soft_wrap=True
+            )
             continue
         if series is not None and len(series.value):
             by_setting = evaluated.setdefault(trial.task, {})

@@ -140,10 +140,14 @@ def run_sweep(
     """
     with folder.opened(sweep) as changes:
         for line in changes:
-            console.print(f"the file has changed since: {line}", style="yellow", highlight=False, markup=False)
+            console.print(
+                f"the file has changed since: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True
+            )
         missing = _missing(sweep, folder, console, redo)
         count = len(sweep.trials)
-        console.print(f"{count} trials, {count - len(missing)} done; {folder.path}", highlight=False, markup=False)
+        console.print(
+            f"{count} trials, {count - len(missing)} done; {folder.path}", highlight=False, markup=False, soft_wrap=True
+        )
         if not missing:
             return
         stop = threading.Event()
@@ -173,7 +177,7 @@ def _missing(sweep: Sweep, folder: SweepFolder, console: Console, redo: bool) ->
         missing.append(trial)
     if failed:
         advice = "they are run again" if redo else "--redo runs them again"
-        console.print(f"{failed} trials failed; {advice}", style="yellow", highlight=False)
+        console.print(f"{failed} trials failed; {advice}", style="yellow", highlight=False, soft_wrap=True)
     return missing
 
 
@@ -211,6 +215,7 @@ def _run(
                     style="red" if failure else None,
                     highlight=False,
                     markup=False,
+                    soft_wrap=True,
                 )
 
 

@@ -86,7 +86,7 @@ def _show(hand: Hand, seconds: float, spin: Callable[[], None]) -> None:
                 intent = hand.ask(1.0, now)
                 heard = heard or hand.state is not None
                 for word in intent.words:
-                    console.print(f"{operator.name}: {word.value}", highlight=False)
+                    console.print(f"{operator.name}: {word.value}", highlight=False, soft_wrap=True)
                 line = _line(hand, intent)
                 if now >= due and line != last:
                     due, last = now + _SHOWN_EVERY, line

@@ -241,4 +241,4 @@ def _print(name: str, partner: str, result: Any, console: Console, json_output: 
             soft_wrap=True,
         )
     if partner:
-        console.print(turns.describe(result), highlight=False)
+        console.print(turns.describe(result), highlight=False, soft_wrap=True)

@@ -184,7 +184,7 @@ def _train_and_report(
             summary.make(member, own, console)
     if result.success:
         console.print(f"goal reached: {result.success_rate:.0%} after {result.env_steps_to_goal} env steps, ", end="")
-        console.print(f"{wall_seconds:.1f} s", highlight=False)
+        console.print(f"{wall_seconds:.1f} s", highlight=False, soft_wrap=True)
     else:
         console.print(
             f"goal not reached: {result.success_rate:.0%} after {result.env_steps} env steps; go on with "
@@ -194,10 +194,12 @@ def _train_and_report(
         )
     if plan.reward != "truth":
         console.print(
-            f"that is what the {plan.reward} believed; ./serl eval {run.name} asks the truth", highlight=False
+            f"that is what the {plan.reward} believed; ./serl eval {run.name} asks the truth",
+            highlight=False,
+            soft_wrap=True,
         )
     if plan.partner:
-        console.print(turns.describe(result), highlight=False)
+        console.print(turns.describe(result), highlight=False, soft_wrap=True)
     if page or _is_helped(plan):
         for name, numbers in alone.items():
             if numbers:
