@@ -12,7 +12,8 @@ MOST_TRIES = 3
 """How often something is handed over that the other side refuses for what it is."""
 
 MOST_LATER = 120
-"""The same where the other side cannot take it now: a minute, as half a second is between two tries."""
+"""How often something is handed over that the other side cannot take now: a minute, as half a second is between two
+tries."""
 
 
 def repeat(step: Callable[[], object], stopping: threading.Event, tell: Callable[[Exception], object]) -> None:

@@ -141,7 +141,8 @@ def test_what_another_callback_destroys_is_passed_over(graph: tuple[Node, FastEx
     assert waiting.get_ready_entities("service"), "the request has not come"
     destroyed: list[bool] = []
     timer = node.create_timer(0.001, lambda: destroyed.append(node.destroy_service(service)))
-    time.sleep(0.01)
+    while not timer.is_ready():
+        time.sleep(0.001)
     if executor.is_fast:  # rclpy's has no rounds
         executor._collect()
         executor._wait(0)  # both are ready
