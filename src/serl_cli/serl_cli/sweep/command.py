@@ -2,6 +2,7 @@
 """What ``serl sweep`` does."""
 
 import os
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -40,7 +41,7 @@ def sweep(
         CommandError: the folder cannot be used, there is nothing to report, or no trial has a result.
         Interrupted: a person pressed Ctrl-C.
     """
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 180)  # a table in a file need not be narrow
     found = read_sweep(file)
     kept = SweepFolder(folder or runs.runs_root() / "sweeps" / found.name)
     if dry_run:

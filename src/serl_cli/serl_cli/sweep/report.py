@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from serl_config.text import printable
@@ -162,7 +163,9 @@ def _cells(row: Row) -> list[str]:
 
 
 def _printed(found: Sequence[Row]) -> Table:
-    table = Table(*_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, head in enumerate(_HEAD):
+        table.add_column(head, no_wrap=number < 2)  # the names of task and setting stay whole
     for row in found:
         table.add_row(*_cells(row))
     return table

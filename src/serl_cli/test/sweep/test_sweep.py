@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from emulated_train import FILE, QUIET, eventually, processes_with, start, starts, sweep_script, written
+from rich.console import Console
 from serl_cli.sweep.folder import SweepFolder
 from serl_cli.sweep.report import ALL, ROWS, TABLE, TRIALS, rows, write_report
 from serl_cli.sweep.run_trials import LOST_TRIES, TrialRunner, run_sweep
@@ -156,7 +158,10 @@ def test_the_report_has_a_row_for_each_setting_and_a_picture(
     found = {row.setting: row for row in rows(sweep, folder)}
     assert (found["utd_ratio=1"].success, found["utd_ratio=1"].reached, found["utd_ratio=1"].steps) == (0.5, 0, None)
     assert (found["utd_ratio=2"].success, found["utd_ratio=2"].reached, found["utd_ratio=2"].steps) == (1.0, 2, 80)
-    write_report(sweep, folder, QUIET)
+    text = io.StringIO()
+    write_report(sweep, folder, Console(file=text, width=80))
+    words = text.getvalue().split()  # whole, on the usual terminal
+    assert {"pick_cube", "utd_ratio=1", "utd_ratio=2", "success", "reached", "failed"} <= set(words)
     assert (folder.path / TABLE).read_text(encoding="utf-8").count("| pick_cube |") == 2
     assert (folder.path / ROWS).read_text(encoding="utf-8").count("\n") == 3
     assert len(json.loads((folder.path / TRIALS).read_text(encoding="utf-8"))) == 4
