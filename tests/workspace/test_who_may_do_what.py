@@ -289,7 +289,7 @@ def test_every_node_that_is_launched_has_its_enclave_and_profile() -> None:
 
 BRIDGES = {"/mujoco_bridge", "/gym_bridge", "/emulated_arm"}
 JUDGES = {"/reward", "/reward_classifier", "/reward_human", "/gym_bridge"}
-PERSONS = {"/teleop", "/scripted_human", "/console"}
+PERSONS = {"/teleop", "/scripted_human", "/console", "/operator"}
 LED = {"/actor", "/operator", "/script"}
 
 LOW_LEVEL = {
@@ -352,6 +352,18 @@ def test_who_may_move_the_arm_stop_it_and_release_it() -> None:
         assert who(Access.REQUEST, f"{arm}driver/release") == {"/operator"}
     assert who(Access.REQUEST, "arm/estop") == {"/operator", "/tools", "/console"}
     assert who(Access.REQUEST, "arm/reset_estop") == {"/operator", "/console"}
+
+
+def test_a_console_that_serl_serves_itself_may_do_what_the_node_may() -> None:
+    """By ./serl console and ./serl train --console it is in the process of the command."""
+    node, command = enclaves()["/console"], enclaves()["/operator"]
+    missing = [
+        f"{access.value} {name}"
+        for access in Access
+        for name in getattr(node, access.value)
+        if not name.startswith("console/") and not command.allows(access, f"/{name.removeprefix('/')}")
+    ]
+    assert missing == ["publish /diagnostics"], "which the node's own process alone does"
 
 
 def test_whoever_only_looks_changes_nothing() -> None:

@@ -10,7 +10,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from serl_security.certificates import KeysError
 from serl_security.policy import Enclave, in_namespace
@@ -24,6 +24,7 @@ _ACTION_TOPICS = ("feedback", "status")
 _NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 _PATH = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 _EXPRESSION = re.compile(r"/?[A-Za-z0-9_*]+(/[A-Za-z0-9_*]+)*")  # a name, where * stands for any text
+_ANY_TIME_ZONE = timedelta(days=1)
 _SCHEMA = "{http://www.w3.org/2001/XMLSchema-instance}noNamespaceSchemaLocation"
 _SCHEMAS = "http://www.omg.org/spec/DDS-SECURITY/20170901/omg_shared_ca_{}.xsd"
 
@@ -54,10 +55,13 @@ class Reach:
 def permissions_xml(enclave: Enclave, reach: Reach, begins: datetime, ends: datetime) -> bytes:
     """Permissions of an enclave; what is not allowed is refused.
 
+    They hold for a day more at both ends, and no node longer than its certificate: Fast DDS 2 takes their times for
+    those of the time zone that it runs in, and would refuse new ones for hours, west of Greenwich.
+
     Args:
         enclave: with what it may do.
         reach: where it may.
-        begins: from when on, with a time zone.
+        begins: from when on its certificate holds, with a time zone.
         ends: until when, with a time zone.
 
     Raises:
@@ -68,8 +72,8 @@ def permissions_xml(enclave: Enclave, reach: Reach, begins: datetime, ends: date
     grant = ET.SubElement(ET.SubElement(root, "permissions"), "grant", name=enclave.path)
     ET.SubElement(grant, "subject_name").text = f"CN={enclave.path}"
     validity = ET.SubElement(grant, "validity")
-    ET.SubElement(validity, "not_before").text = _time(begins)
-    ET.SubElement(validity, "not_after").text = _time(ends)
+    ET.SubElement(validity, "not_before").text = _time(begins - _ANY_TIME_ZONE)
+    ET.SubElement(validity, "not_after").text = _time(ends + _ANY_TIME_ZONE)
     rule = ET.SubElement(grant, "allow_rule")
     _add_domains(rule, reach.domains)
     written, read = allowed_topics(enclave, reach.namespaces)
