@@ -36,7 +36,7 @@ def audit(graph: str, enclaves: Sequence[Enclave], namespaces: Sequence[str]) ->
         running = nodes(client.node)
     where = f"domain {domain.environment_domain() or 0}"
     if not running and not found:
-        raise CommandError(f"no node in {where}: nothing was looked at; ./serl train and ./serl launch start a graph")
+        raise CommandError(f"no node in {where}: nothing was looked at; a secured graph is seen with --secure alone")
     for line in found:
         typer.echo(printable(line))
     if not found:

@@ -259,6 +259,10 @@ def _why_not(arm: _Arm) -> str:
         return "" if arm.answer.success else arm.answer.message or "refused without a reason"
     if arm.processes and not any(process.state() for process in arm.processes):
         return "its process has ended"
+    if arm.halted and all(arm.halted):
+        return (
+            "its process took the signal to stop, and gave no answer in time; a secured one answers to --secure alone"
+        )
     return "no answer in time"
 
 
