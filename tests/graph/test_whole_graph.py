@@ -36,7 +36,7 @@ from serl_training.env.graph_env import GraphEnv
 from serl_training.learner.run_log import read_metrics
 from serl_training.link.contract import find_encoder, load_learning, transition_spec
 
-from serl_interfaces.msg import ArmState, Metrics, SafetyStatus, TeleopEvent
+from serl_interfaces.msg import ArmState, Metrics, PolicyParameters, SafetyStatus, TeleopEvent
 from serl_tasks import get_task
 
 pytestmark = pytest.mark.graph
@@ -83,6 +83,35 @@ def test_training_survives_kills_of_actor_and_learner_and_can_be_resumed(process
     evaluation = processes.start("sh", "-c", command, "sh", *SERL, "eval", "kills", "--episodes", "2")
     assert evaluation.wait(60.0) == 0, evaluation.output()
     assert "of 2 episodes succeed" in evaluation.output()
+
+
+@pytest.mark.timeout(480)  # as the waits below
+@pytest.mark.parametrize(("backend", "before_acting"), [("jax", 20_000), ("torch", 4_000)])  # seconds of updates
+def test_a_learner_killed_while_it_pretrains_does_it_again_and_then_its_policy_acts(
+    ros: Any, processes: Any, tmp_path: Path, backend: str, before_acting: int
+) -> None:
+    if backend == "torch":
+        pytest.importorskip("torch", reason="./serl setup torch")
+    run = tmp_path / "runs" / "cloned"
+    heard: list[PolicyParameters] = []
+    ros.node().create_subscription(PolicyParameters, "learner/policy", heard.append, LATCHED)
+    values = {"backend": backend, "updates_before_acting": before_acting, "batch_size": 16, "bc.hidden_sizes": "[16]"}
+    sets = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+    training = train(processes, tmp_path, TASK.name, "--learning", "bc", "--name", "cloned", "--max-steps", "60", *sets)
+    # A policy comes after each 8 updates: what was heard last is of this very moment.
+    ros.spin_until(lambda: heard and heard[-1].updates > 0, 90.0, "the first updates on demonstrations")
+    (learner,) = pids(run, "learner")
+    os.kill(learner, signal.SIGKILL)
+    first, updates = heard[-1].session, heard[-1].updates
+    assert updates < before_acting
+    assert online(run, SPEC) == 0
+    ros.spin_until(lambda: heard[-1].session != first and heard[-1].updates >= before_acting, 90.0, "all updates")
+    assert training.wait(120.0) == 1, training.output()  # two demonstrations do not reach the goal
+    assert "Traceback" not in training.output()
+    assert len(pids(run, "learner")) == 2
+    assert json.loads((run / "result.json").read_text())["termination_reason"] == "max_env_steps"
+    assert online(run, SPEC) >= 60
+    assert sum(chunk.last for chunk in chunks(run, SPEC) if chunk.demonstration) == 2, "what was shown is stored once"
 
 
 @pytest.mark.parametrize("moment", ["starting", "demonstrations", "training"])
