@@ -31,7 +31,7 @@ from serl_tasks import get_task
 DEMONSTRATIONS, EPOCHS, BATCH, SHIFT, VIEWS = 30, 80, 32, 4, 2
 """Those that `./serl train --learning act` takes by default; shift in pixels."""
 TRAININGS = 2
-"""Of each trainer for a seed, as two trainings on the same recordings differ, too."""
+"""How often each trainer is run for a seed, as two trainings on the same recordings differ, too."""
 _NEXT = 1000  # from the seed of one training to that of the next
 
 
