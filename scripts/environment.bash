@@ -92,15 +92,15 @@ export_environment() {
 }
 
 # take_network WORD ...: sets words to these without --network[=HOSTS], which it puts into SERL_NETWORK. Words of a command
-# that is not ours, and those after --, stay as they are.
+# that is not ours, and those after --, stay as they are. Sets nowhere where there is a = and no hosts.
 take_network() {
   local word command=
-  words=()
+  words=() nowhere=
   for word; do
     if [[ $word == --network?(=*) && $command != @(shell|test|--) ]]; then
       export SERL_NETWORK=on
       [[ $word != --network=* ]] || SERL_NETWORK=${word#*=}
-      [ -n "$SERL_NETWORK" ] || die "--network=: expected the other machines as HOST;HOST, or --network alone."
+      [ -n "$SERL_NETWORK" ] || { nowhere=yes SERL_NETWORK=on; }
     else
       [[ -n $command && $word != -- ]] || command=$word
       words+=("$word")

@@ -56,6 +56,8 @@ def test_a_stop_goes_as_far_as_a_shell_lets_it(ready):
     for variables in ({"ROS_STATIC_PEERS": "10.0.0.2"}, {"SERL_NETWORK": "a b"}):
         result = ready.serl("estop", **variables)
         assert (result.stdout, result.stderr) == ("[estop]\n", "")
+    result = ready.serl("--network=", "estop")  # as of a variable that nobody has set
+    assert (result.stdout, result.stderr) == ("[estop]\n", "")
 
 
 def test_the_profiles_differ_in_interfaces_sizes_and_announcements_alone():

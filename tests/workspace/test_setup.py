@@ -87,7 +87,14 @@ def test_who_stops_an_arm_waits_for_no_set_up(ready, command):
 
 
 @pytest.mark.parametrize(
-    "before", [["--secure=keys"], ["--secure", "keys"], ["--secure"], ["--network", "--debug", "--secure", "keys"]]
+    "before",
+    [
+        ["--secure=keys"],
+        ["--secure", "keys"],
+        ["--secure"],
+        ["--secure", ""],
+        ["--network", "--debug", "--secure", "keys"],
+    ],
 )
 def test_an_e_stop_behind_options_waits_for_no_set_up(ready, before):
     ready.write("src/serl_a/package.xml", "changed\n")

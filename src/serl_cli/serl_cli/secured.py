@@ -39,11 +39,20 @@ def take_secure(arguments: Sequence[str], say: Callable[[str], None]) -> list[st
         return kept
     try:
         _secure(folder)
-    except CommandError as error:
+    except Exception as error:  # a stop goes on, whatever it is
         if kept[:1] not in ([each] for each in _STOPS):
             raise
         say(f"{error}; trying without")
+        _go_without()
     return kept
+
+
+def _go_without() -> None:
+    """Where DDS cannot be secured, ROS 2 would let this process take no part at all, as the variables may say."""
+    try:
+        _secure(None)
+    except Exception:  # noqa: BLE001 - it was told
+        os.environ[_ENABLE] = "false"
 
 
 def _secure(folder: str | None) -> None:
@@ -63,18 +72,28 @@ def _secure(folder: str | None) -> None:
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """The arguments without the option, and the folder behind it: empty where none is, None without the option."""
-    words = list(arguments)
+    """The arguments without the option, and the last folder behind it: empty where none is, None without the option."""
+    words, kept = list(arguments), list[str]()
     end = words.index("--") if "--" in words else len(words)
-    for at, word in enumerate(words[:end]):
+    folder, at = None, 0
+    while at < end:
+        word, after = words[at], words[at + 1 : end]
+        at += 1
         if word.startswith(f"{OPTION}="):
-            return words[:at] + words[at + 1 :], word.partition("=")[2]
-        if word == OPTION:
-            folder = words[at + 1] if at + 1 < end else ""
-            if folder.startswith("-") or (at == 0 and folder in _STOPS and not Path(folder).is_dir()):
-                folder = ""  # --secure estop: a folder was forgotten, the e-stop was not
-            return words[:at] + words[at + (2 if folder else 1) :], folder
-    return words, None
+            folder = word.partition("=")[2]
+        elif word != OPTION:
+            kept.append(word)
+        elif not after or after[0].startswith("-") or (not kept and _is_a_stop(after)):
+            folder = ""
+        else:
+            folder = after[0]
+            at += 1
+    return kept + words[end:], folder
+
+
+def _is_a_stop(words: Sequence[str]) -> bool:
+    """Whether a command begins here, behind an option whose folder was forgotten, and no folder that is called so."""
+    return words[0] in _STOPS and (words[1:2] == [] or words[1].startswith("-") or not Path(words[0]).is_dir())
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -73,12 +73,50 @@ def test_who_stops_an_arm_is_never_refused(command: str, monkeypatch: pytest.Mon
     said: list[str] = []
     assert take_secure([command, "--secure", "keys", "--all"], said.append) == [command, "--all"]
     assert said == ["--secure keys: libfastrtps.so: none; trying without"]
-    for words in ([command, "--secure"], ["--secure", command], ["--secure=", command], [command, "--secure", "--"]):
+    for words, kept in (
+        ([command, "--secure"], [command]),
+        (["--secure", command], [command]),
+        (["--secure=", command], [command]),
+        (["--secure", "", command], [command]),
+        ([command, "--secure", "", "--all"], [command, "--all"]),
+        (["--secure=keys", command, "--secure"], [command]),
+        ([command, "--secure", "--"], [command, "--"]),
+    ):
         said.clear()
-        assert take_secure(words, said.append)[0] == command
+        assert take_secure(words, said.append) == kept
         assert said == [
             "--secure: expected the folder of a keystore behind it, as in --secure keystore; trying without"
         ]
+
+
+def test_a_stop_is_one_beside_a_folder_of_its_name(
+    plugins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "estop").mkdir()
+    said: list[str] = []
+    for words in (["--secure", "estop"], ["--secure", "estop", "--graph", "a"], ["--secure", "estop", "estop"]):
+        assert take_secure(words, said.append)[0] == "estop"
+    assert ["expected the folder" in line for line in said] == [True, True, False]
+
+
+def test_a_stop_goes_on_whatever_is_wrong_and_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise PermissionError("nobody may look")
+
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    monkeypatch.setenv("ROS_SECURITY_STRATEGY", "Enforce")
+    monkeypatch.setattr("serl_security.plugins.missing_plugins", lambda: None)
+    monkeypatch.setattr("serl_cli.secured._environment", fails)
+    said: list[str] = []
+    assert take_secure(["estop", "--secure=keys"], said.append) == ["estop"]
+    assert said == ["nobody may look; trying without"]
+    assert os.environ["ROS_SECURITY_ENABLE"] == "true", "the variables are of another keystore, that may do"
+    with pytest.raises(PermissionError):
+        take_secure(["nodes", "--secure=keys"], said.append)
+    without_plugins(monkeypatch)
+    assert take_secure(["estop"], said.append) == ["estop"]
+    assert os.environ["ROS_SECURITY_ENABLE"] == "false", "with Enforce ROS 2 would let nothing take part"
 
 
 def test_words_behind_two_dashes_are_not_ours(plugins: None) -> None:
