@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from serl_cli.app import main
+from serl_launch.clients import audit_node
 from serl_launch.clients.permissions_node import denied
 from serl_security.policy import load_policy
 from std_msgs.msg import Float64MultiArray
@@ -37,6 +38,31 @@ def test_what_the_policy_does_not_allow_is_a_line_for_each(ros: Any, capsys: pyt
 def test_a_domain_without_nodes_is_not_called_good(ros_domain: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["security", "audit"]) == 1
     assert f"no node in domain {ros_domain}: nothing was looked at" in capsys.readouterr().err
+
+
+@pytest.mark.graph
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        ([["a"], []], []),  # it has just ended
+        ([["no node of ROS: publish /a"], ["/x: publish /a"], ["/x: publish /a"]], ["/x: publish /a"]),  # just begun
+        ([["a"], ["b"], ["c"], ["d"], ["e"]], ["e"]),
+    ],
+)
+def test_what_is_found_is_looked_at_until_it_stays_the_same(
+    looks: list[list[str]],
+    told: list[str],
+    ros: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ros.node("arm_controller")
+    left = iter(looks)
+    monkeypatch.setattr(audit_node, "denied", lambda *_: next(left))
+    monkeypatch.setattr(audit_node, "_LOOK_AGAIN", 0.01)
+    assert main(["security", "audit"]) == bool(told)
+    assert not told or capsys.readouterr().out.splitlines() == told
+    assert not list(left)
 
 
 def test_what_is_of_no_node_is_told() -> None:

@@ -13,6 +13,7 @@ from serl_launch.clients.permissions_node import denied, nodes
 from serl_launch.errors import CommandError
 
 _LOOK_AGAIN = 2.0  # [s] after which something that was found is looked at again: a node may have just begun, or ended
+_MOST_LOOKS = 5  # until two find the same
 
 
 def audit(graph: str, enclaves: Sequence[Enclave], namespaces: Sequence[str]) -> bool:
@@ -30,9 +31,12 @@ def audit(graph: str, enclaves: Sequence[Enclave], namespaces: Sequence[str]) ->
     with Client() as client:
         client.settle()
         found = denied(client.node, enclaves, namespaces)
-        if found:
+        before: list[str] = []
+        for _ in range(_MOST_LOOKS - 1):
+            if found == before or not found:
+                break
             client.spin_until(lambda: False, _LOOK_AGAIN)
-            found = [line for line in denied(client.node, enclaves, namespaces) if line in found]
+            before, found = found, denied(client.node, enclaves, namespaces)
         running = nodes(client.node)
     where = f"domain {domain.environment_domain() or 0}"
     if not running and not found:
