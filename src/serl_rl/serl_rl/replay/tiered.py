@@ -88,11 +88,16 @@ def plan_cold(
         least = 1.01 * shares * (index + (2 * fewest + 1) * each)  # rounded up
         parts = f" in each of {shares} equal parts, those of own experience and mounted runs" if shares > 1 else ""
         raise ValueError(
-            f"replay_memory: expected at least {least / 1e6:.3g}MB for {capacity} transitions of {each / 1000:.1f} kB, "
-            f"of which 1 in {MOST_BLOCKS // 2} and an index are in memory{parts}, found {shares * memory / 1e6:.3g}MB; "
+            f"replay_memory: expected at least {_megabytes(least)} for {capacity} transitions of {each / 1000:.1f} kB, "
+            f"of which 1 in {MOST_BLOCKS // 2} and an index are in memory{parts}, found {_megabytes(shares * memory)}; "
             "raise it, or lower replay_capacity"
         )
     return Cold(folder, hot, min(hot // 2, max(fewest, int(_BLOCK_BYTES / each) + 1)), refill)
+
+
+def _megabytes(size: float) -> str:
+    """Bytes as a setting takes them, of which three digits count."""
+    return f"{size / 1e6:.3g}MB" if size < 999.5e6 else f"{size / 1e6:.0f}MB"
 
 
 class _Job(NamedTuple):

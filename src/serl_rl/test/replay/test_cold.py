@@ -317,5 +317,7 @@ def test_memory_is_planned_and_kept(make_chunk, image_spec, tmp_path, monkeypatc
     least = re.search(r"at least (\d+\.?\d*)MB", str(refused.value))
     assert least  # what it asks for is enough
     assert plan_cold(image_spec, 1000, int(float(least[1]) * 1e6) // 3, tmp_path, lambda _: None, shares=3)
+    with pytest.raises(ValueError, match=r"expected at least \d{4,}MB for .*, found 2000MB; raise it"):
+        plan_cold(image_spec, 10**9, 2 * 10**9, tmp_path, lambda _: None)
     with pytest.raises(ValueError, match="storage: expected raw"):
         ReplayBuffer(image_spec, 1000, cold=cold, storage="jpeg")
