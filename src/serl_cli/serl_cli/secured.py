@@ -22,7 +22,7 @@ def take_secure(arguments: Sequence[str], say: Callable[[str], None]) -> list[st
 
     Args:
         arguments: of the command line.
-        say: told, in a line, why an e-stop is tried without security.
+        say: told, in a line, why an e-stop is tried without security, or by a keystore that is refused.
 
     Returns:
         The arguments without the option.
@@ -42,17 +42,24 @@ def take_secure(arguments: Sequence[str], say: Callable[[str], None]) -> list[st
     except Exception as error:  # a stop goes on, whatever it is
         if kept[:1] not in ([each] for each in _STOPS):
             raise
-        say(f"{error}; trying without")
-        _go_without()
+        say(f"{error}; trying {'all the same' if _can_go_on(folder) else 'without'}")
     return kept
 
 
-def _go_without() -> None:
-    """Where DDS cannot be secured, ROS 2 would let this process take no part at all, as the variables may say."""
+def _can_go_on(folder: str | None) -> bool:
+    """Whether an e-stop has keys nevertheless: a graph that runs may go by a keystore that is refused today."""
     try:
         _secure(None)
     except Exception:  # noqa: BLE001 - it was told
-        os.environ[_ENABLE] = "false"
+        os.environ[_ENABLE] = "false"  # else ROS 2 would let this process take no part at all, as the variables may say
+        return False
+    try:
+        from serl_security.secure import usable_environment
+
+        os.environ.update(usable_environment(Path(folder), os.environ.get("ROS_DOMAIN_ID", "")) if folder else {})
+    except Exception:  # noqa: BLE001 - it was told
+        return False
+    return os.environ.get(_ENABLE) == "true"
 
 
 def _secure(folder: str | None) -> None:

@@ -36,6 +36,28 @@ def secure_environment(folder: Path, domain: int, enclaves: Sequence[Enclave], n
     wrong = next(problems(keystore, keystore.policy or enclaves), None)
     if wrong is not None:
         raise KeysError(f"{wrong} (./serl security check {folder} says all)")
+    return _variables(folder)
+
+
+def usable_environment(folder: Path, domain: str) -> dict[str, str]:
+    """Variables for an e-stop by a keystore of which nothing is checked: what DDS takes of it is used.
+
+    Args:
+        folder: of the keystore.
+        domain: ROS domain that is asked for, as text; where the keystore is of others, its first one is taken.
+
+    Raises:
+        KeysError: it is no keystore of ours, or has no enclave /operator.
+        OSError: it cannot be looked into.
+    """
+    keystore = open_keystore(folder)
+    if "/operator" not in keystore.enclaves:
+        raise KeysError(f"{folder}: expected the enclave /operator, found none")
+    domains = [str(each) for each in keystore.reach.domains]
+    return {**_variables(folder), "ROS_DOMAIN_ID": domain if domain in domains else domains[0]}
+
+
+def _variables(folder: Path) -> dict[str, str]:
     return {
         "ROS_SECURITY_KEYSTORE": str(folder.absolute()),
         "ROS_SECURITY_ENABLE": "true",

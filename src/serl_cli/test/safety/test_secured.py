@@ -2,6 +2,7 @@
 """`--secure KEYSTORE`: refused by name where DDS cannot be secured, and else set up for the command and its nodes."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,32 @@ def test_a_stop_goes_on_whatever_is_wrong_and_takes_part(monkeypatch: pytest.Mon
     without_plugins(monkeypatch)
     assert take_secure(["estop"], said.append) == ["estop"]
     assert os.environ["ROS_SECURITY_ENABLE"] == "false", "with Enforce ROS 2 would let nothing take part"
+
+
+@pytest.mark.skipif(not is_installed("cryptography"), reason="./serl setup link")
+@pytest.mark.parametrize(("domain", "taken"), [("", "30"), ("31", "31"), ("5", "30")])
+def test_a_stop_goes_by_a_keystore_that_is_refused_today(
+    domain: str, taken: str, plugins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of an older policy, by which a graph that runs was started."""
+    from serl_security.keystore import make_keystore
+    from serl_security.permissions import Reach
+    from serl_security.policy import load_policy
+
+    older = [replace(each, publish=()) for each in load_policy() if each.path == "/operator"]
+    folder = make_keystore(tmp_path / "keys", older, Reach((30, 31)), days=30).folder
+    if domain:
+        monkeypatch.setenv("ROS_DOMAIN_ID", domain)
+    with pytest.raises(
+        CommandError, match="differs from the policy" if domain != "5" else "expected a keystore of ROS domain 5"
+    ):
+        take_secure(["nodes", f"--secure={folder}"], never)
+    said: list[str] = []
+    assert take_secure(["estop", f"--secure={folder}"], said.append) == ["estop"]
+    assert len(said) == 1
+    assert said[0].endswith("; trying all the same")
+    names = ("ROS_SECURITY_KEYSTORE", "ROS_SECURITY_ENABLE", "ROS_SECURITY_STRATEGY", "ROS_DOMAIN_ID")
+    assert [os.environ[name] for name in names] == [str(folder), "true", "Enforce", taken]
 
 
 def test_words_behind_two_dashes_are_not_ours(plugins: None) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from serl_launch.clients.client_node import Client
 
 _STOP, _RESET = "/arm/estop", "/arm/reset_estop"
+_SECURED = "ROS_SECURITY_ENABLE"
 _MOST_DOMAINS = 32  # that are looked at; those of known arms come first
 _DISCOVERY = 0.4  # [s] in which arms that no process of this machine stands for show up
 _SEARCH = 2.0  # [s] after which there is no arm, where none has shown up
@@ -183,13 +185,11 @@ def _asked(
     Arms are asked as soon as they show up, or, for a release, when all had time to show up and `go` says so. To leave
     the domains takes a while, so what is to be said is said within.
     """
-    from serl_launch.clients.client_node import Client
-
     with ExitStack() as stack:
         clients: dict[int, Client] = {}
         for domain_id in domains:
             try:
-                clients[domain_id] = stack.enter_context(Client(domain_id=domain_id))
+                clients[domain_id] = stack.enter_context(_join(domain_id))
             except RuntimeError:  # of rclpy: arms there do not answer, which is told of those that are known
                 continue
         started = time.monotonic()
@@ -213,6 +213,22 @@ def _asked(
             for client in clients.values():
                 client.executor.spin_once(_TURN)
         yield
+
+
+def _join(domain_id: int) -> Client:
+    """A client in a domain, without keys where DDS does not take part there with those that there are."""
+    from serl_launch.clients.client_node import Client
+
+    try:
+        return Client(domain_id=domain_id)
+    except RuntimeError:
+        if os.environ.get(_SECURED) != "true":
+            raise
+    os.environ[_SECURED] = "false"
+    try:
+        return Client(domain_id=domain_id)
+    finally:
+        os.environ[_SECURED] = "true"
 
 
 def _discover(found: list[_Arm], client: Client, domain_id: int, namespace: str, service: str) -> bool:

@@ -85,6 +85,19 @@ def test_an_arm_is_stopped_and_released_whatever_the_environment_says(
 
 
 @pytest.mark.graph
+def test_an_arm_without_keys_is_stopped_and_released_by_who_has_keys_that_are_none(
+    arm: Callable[..., Any], namespace: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    process = arm(known=False)
+    for name, value in (("ENABLE", "true"), ("STRATEGY", "Enforce"), ("KEYSTORE", str(tmp_path))):
+        monkeypatch.setenv(f"ROS_SECURITY_{name}", value)
+    estop_node.stop("", namespace)
+    estop_node.reset("", namespace)
+    assert process.output().split() == ["up", "stop", "release"]
+    assert os.environ["ROS_SECURITY_ENABLE"] == "true"
+
+
+@pytest.mark.graph
 def test_an_arm_that_shows_up_late_on_a_busy_machine_is_stopped_and_released(
     arm: Callable[..., Any], namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
