@@ -105,7 +105,7 @@ def test_a_learner_killed_while_it_pretrains_does_it_again_and_then_its_policy_a
     first, updates = heard[-1].session, heard[-1].updates
     assert updates < before_acting
     assert online(run, SPEC) == 0
-    ros.spin_until(lambda: heard[-1].session != first and heard[-1].updates >= before_acting, 90.0, "all updates")
+    ros.spin_until(lambda: heard[-1].session != first and heard[-1].updates >= before_acting, 180.0, "all updates")
     assert training.wait(120.0) == 1, training.output()  # two demonstrations do not reach the goal
     assert "Traceback" not in training.output()
     assert len(pids(run, "learner")) == 2
