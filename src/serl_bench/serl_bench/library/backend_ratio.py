@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast PyTorch is beside JAX: both on one core, as in the learner, by turns in a process of their own."""
+"""How fast PyTorch is beside JAX: both on one core, by turns in a process of their own."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def torch_pixels_ratio(bench: Bench) -> Measurement:
 
 def _ratio(bench: Bench, case: str) -> Measurement:
     bench.say("  compiling, and then by turns; once more with PyTorch's steps as they are written")
-    # One core for XLA, as in the learner; it is read when JAX is imported, which this process may have done already.
+    # It is read when JAX is imported, which this process may have done already.
     environment = {**os.environ, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
     command = [sys.executable, "-m", "serl_bench.library.backend_ratio", case]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -47,6 +47,8 @@ def _ratio(bench: Bench, case: str) -> Measurement:
 
 def measure(case: str) -> dict[str, dict[str, object]]:
     """Ratios of one case, with PyTorch's steps compiled and as they are written."""
+    # Whatever its flags say, XLA takes a second core for operations that do not wait for each other.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from serl_rl.benchmarks.backends import Case, torch_ratio
     from serl_rl.config import TorchConfig
 
