@@ -2,6 +2,7 @@
 """``./serl replay`` before anything moves: which recordings it takes, and who else may act."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ except ImportError:
     pytest.skip("the workspace is not built", allow_module_level=True)
 
 from serl_cli.app import main
+from serl_cli.work import graph_replay
 from serl_recording.episode import Episode, RecordingSpec, nominal_stamps
 from serl_recording.registry import create_recording
 from serl_rl.spec import TransitionSpec
+from serl_training.env.episode import episode_seed
 from serl_training.link.contract import meaning_of
 
 from serl_tasks import get_task
@@ -113,3 +116,16 @@ def test_an_actor_that_is_discovered_late_is_refused_by_name(ros_domain, tmp_pat
         late.close()
     said = " ".join(capsys.readouterr().err.split())
     assert "expected nobody else who acts, found /elsewhere/late_actor, publishing policy/action" in said
+
+
+def test_a_run_begins_where_each_of_its_arms_did(tmp_path, monkeypatch):
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "config.yaml").touch()
+    monkeypatch.setattr(graph_replay, "read_run_config", lambda _run: SimpleNamespace(plan=SimpleNamespace(seed=7)))
+    seed_of = graph_replay._start_seeds(tmp_path, None)
+    for actor, demonstration, seed in (
+        ("actor_0", True, episode_seed(7, "demonstration", 3)),
+        ("arm_1", True, episode_seed(episode_seed(7, "demonstrations/arm_1", 0), "demonstration", 3)),
+        ("arm_1", False, episode_seed(7, "training/arm_1", 3)),
+    ):
+        assert seed_of(SimpleNamespace(actor=actor, demonstration=demonstration, number=3)) == seed

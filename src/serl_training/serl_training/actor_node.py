@@ -29,7 +29,7 @@ from serl_interfaces.action import Evaluate, Record, ResetEpisode, Train
 from serl_tasks import get_task, task_names
 from serl_training.actor.actor import Actor, ActorSettings
 from serl_training.actor.demonstrations import load_demonstrations
-from serl_training.actor.episode_numbers import FIRST_EVALUATION, EpisodeNumbers
+from serl_training.actor.episode_numbers import ACTOR_ID, FIRST_EVALUATION, EpisodeNumbers
 from serl_training.actor.graph_answers import (
     evaluate_feedback,
     evaluate_result,
@@ -92,7 +92,7 @@ class ActorNode(Node):
         self._seed = declare(self, "seed", 0, "Seed of start states and exploration.", range=(0, 2**31))
         self._learning = load_learning(declare(self, "learning", "", LEARNING), self._task)
         self._simulated = simulated = declare(self, "simulated", False, SIMULATED)
-        self._actor_id = declare(self, "actor_id", "actor_0", "Name under which the transitions are stored.")
+        self._actor_id = declare(self, "actor_id", ACTOR_ID, "Name under which the transitions are stored.")
         self._graph_id = declare(self, "graph_id", "", GRAPH_ID)
         self._lockstep = declare(self, "lockstep", True, "Whether the world waits for each command.")
         self._scripted = declare(self, "scripted_human", True, "Whether a scripted person answers when asked to.")

@@ -26,7 +26,7 @@ from serl_recording.registry import ReadSettings, format_of, open_recording
 from serl_recording.replay import Outcome, check_actions, check_control, compare, distance
 from serl_rl.spec import TransitionSpec
 from serl_rl.storage.demonstrations import demonstration_about
-from serl_training.actor.episode_numbers import FIRST_EVALUATION
+from serl_training.actor.episode_numbers import ACTOR_ID, FIRST_EVALUATION
 from serl_training.env.episode import EpisodeLost, EpisodeMode, Observation, arm_demonstrations_seed, episode_seed
 from serl_training.env.graph_env import GraphEnv
 from serl_training.env.graph_reset import PersonReset, SimulatorReset
@@ -171,7 +171,7 @@ def _spec_of(task: Task) -> RecordingSpec:
 
 def _start_seeds(path: Path, seed: int | None) -> Callable[[Episode | None], int]:
     """Which start state an episode had, as the actor draws them from the seed of its run; without one the seed."""
-    stored, fleet = _stored_seed(path)
+    stored, in_run = _stored_seed(path)
     known = stored if seed is None else seed
 
     def of(episode: Episode | None) -> int:
@@ -179,18 +179,20 @@ def _start_seeds(path: Path, seed: int | None) -> Callable[[Episode | None], int
             return known
         if not episode.demonstration:
             return episode_seed(known, f"training/{episode.actor}", episode.number)
-        own = arm_demonstrations_seed(known, episode.actor) if fleet else known
+        own = arm_demonstrations_seed(known, episode.actor) if in_run and episode.actor != ACTOR_ID else known
         return episode_seed(own, "demonstration", episode.number)
 
     return of
 
 
 def _stored_seed(path: Path) -> tuple[int, bool]:
-    """The seed that a run or a demonstration file says, 0 where it says none, and whether a fleet drew from it."""
+    """The seed that a run or a demonstration file says, 0 where it says none, and whether it is of a run.
+
+    Who is not called as an actor is by itself has recorded as an arm of a fleet there.
+    """
     run = Run(path)
     if run.config_file.is_file() and run.journal.is_dir():
-        plan = read_run_config(run).plan
-        return plan.seed, plan.actors > 1
+        return read_run_config(run).plan.seed, True
     found = demonstration_about(path).get("seed") if format_of(path) == "serl" else None
     return (found if isinstance(found, int) and 0 <= found <= LARGEST_COUNT else 0), False
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from serl_training.link.learner_link import LearnerLink
 
+ACTOR_ID = "actor_0"
+"""Name under which the transitions of an actor are stored that is by itself; an arm of a fleet has its own."""
+
 FIRST_EVALUATION = 2**40
 """Number of the first evaluation episode: those are not stored, and stay clear of those that are."""
 
