@@ -22,20 +22,22 @@ class Guardian:
         self._process = self._spawn()
 
     def marked(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """The environment that a process to be guarded must be started with."""
+        """The environment that a process to be guarded must be started with; it is guarded from its start.
+
+        If the guardian itself was killed, another one takes its place.
+        """
+        if self._process.poll() is not None:
+            self._replace()
         marks = [*environment.get(guardian_process.MARK_VARIABLE, "").split(":"), self._mark]
         return {**environment, guardian_process.MARK_VARIABLE: ":".join(mark for mark in marks if mark)}
 
     def watch(self, pid: int) -> None:
-        """Guard a child that was just started; if the guardian itself was killed, another one takes its place."""
+        """Guard a child that was just started, whatever becomes of its environment."""
         self._watched.add(pid)
         try:
             self._tell(pid)
         except BrokenPipeError:
-            self._collect()
-            self._process = self._spawn()
-            for watched in self._watched:
-                self._tell(watched)
+            self._replace()
 
     def unwatch(self, pid: int) -> None:
         """The child has ended and its number may be used again."""
@@ -55,6 +57,12 @@ class Guardian:
             bufsize=0,
             start_new_session=True,
         )
+
+    def _replace(self) -> None:
+        self._collect()
+        self._process = self._spawn()
+        for watched in self._watched:
+            self._tell(watched)
 
     def _tell(self, pid: int) -> None:
         assert self._process.stdin is not None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from serl_launch.processes.guardian import Guardian
 from serl_launch.processes.guardian_process import MARK_VARIABLE
 
 WriteLaunch = Callable[..., Path]
@@ -142,6 +143,22 @@ def test_kill_9_of_the_guardian_does_not_take_the_guard_away(
     command.process.wait()
     wait_until(lambda: not marked())
     command.finish()
+
+
+def test_what_is_started_behind_the_end_of_the_guardian_is_guarded_before_it_runs(
+    is_alive: Callable[[int], bool], wait_until: WaitUntil
+) -> None:
+    """The runner may be killed before it has told of its child."""
+    others = guardians_of(os.getpid())
+    guardian = Guardian()
+    wait_until(lambda: len(guardians_of(os.getpid())) == len(others) + 1)
+    (first,) = {*guardians_of(os.getpid())} - {*others}
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: not is_alive(first))
+    environment = guardian.marked(dict(os.environ))
+    with subprocess.Popen(["sleep", "1000"], env=environment, start_new_session=True) as child:
+        assert guardian.close() == [f"{child.pid} sleep"]
+        assert child.wait() == -signal.SIGKILL
 
 
 def test_a_launch_within_a_launch_ends_with_the_outer_one(
