@@ -23,6 +23,7 @@ from serl_tasks import get_task
 
 _ANSWER: Final = 1.0  # [s] that a person who answers each step of a world in lockstep has for it
 _open: dict[GraphPlace, GraphArm] = {}
+_led: set[GraphPlace] = set()
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,6 @@ class GraphArm:
 
     LeRobot has no word for the end of an episode: after a success, or at the task's horizon, the next observation is
     the first one of another episode.
-
-    Attributes:
-        has_person: whether the next episode is one that a person demonstrates.
     """
 
     def __init__(self, place: GraphPlace, *, lockstep: bool, truth: bool) -> None:
@@ -59,7 +57,6 @@ class GraphArm:
             raise RuntimeError(f"{place}: expected one robot for a graph in a process, found a second one")
         self._place, self._lockstep = place, lockstep
         self._env = GraphEnv(check_task(place.task), namespace=place.namespace, lockstep=lockstep, truth=truth)
-        self.has_person = False
         self._is_over = True
         self._observation: Mapping[str, NDArray[Any]] = {}
         self._person: ActionCommand | None = None
@@ -75,8 +72,9 @@ class GraphArm:
             GraphError: something of the graph does not answer.
         """
         if self._is_over:
-            mode = EpisodeMode.DEMONSTRATION if self.has_person else EpisodeMode.EVALUATION
-            self._observation, _ = self._env.reset(options={"mode": mode, "human_expected": self.has_person})
+            leads = self._place in _led
+            mode = EpisodeMode.DEMONSTRATION if leads else EpisodeMode.EVALUATION
+            self._observation, _ = self._env.reset(options={"mode": mode, "human_expected": leads})
             self._is_over = False
         state = self._observation["state"].tolist()
         numbers = dict(zip(_state_names(len(state)), state, strict=True))
@@ -126,6 +124,11 @@ class GraphArm:
             return False
         inputs = self._env.inputs
         return not message.synchronous or (message.episode, message.step) == (inputs.episode, inputs.step)
+
+
+def expect_person(place: GraphPlace, *, leads: bool) -> None:
+    """Say whether the next episodes of a graph are ones that a person demonstrates, whose arm may be opened later."""
+    (_led.add if leads else _led.discard)(place)
 
 
 def open_arm(place: GraphPlace) -> GraphArm:

@@ -6,7 +6,7 @@ from typing import Any
 
 from lerobot.teleoperators import Teleoperator
 
-from serl_lerobot.graph_arm import GraphArm, GraphPlace, action_features, open_arm
+from serl_lerobot.graph_arm import GraphPlace, action_features, expect_person, open_arm
 from serl_lerobot.plugins.config_teleoperator import SerlTeleoperatorConfig
 
 
@@ -20,7 +20,8 @@ class SerlTeleoperator(Teleoperator):
         """Name the graph."""
         super().__init__(config)
         self.config = config
-        self._arm: GraphArm | None = None
+        self._place = GraphPlace(config.task, config.namespace)
+        self._is_connected = False
 
     @cached_property
     def action_features(self) -> dict[str, Any]:
@@ -35,7 +36,7 @@ class SerlTeleoperator(Teleoperator):
     @property
     def is_connected(self) -> bool:
         """Whether the person is listened to."""
-        return self._arm is not None
+        return self._is_connected
 
     @property
     def is_calibrated(self) -> bool:
@@ -43,9 +44,9 @@ class SerlTeleoperator(Teleoperator):
         return True
 
     def connect(self, calibrate: bool = True) -> None:
-        """Listen to the person; raises RuntimeError where no robot `serl` is connected in this process."""
-        self._arm = open_arm(GraphPlace(self.config.task, self.config.namespace))
-        self._arm.has_person = True
+        """Have the person lead. The robot `serl` may be connected before, as LeRobot 0.4 does, or behind it, as 0.6."""
+        expect_person(self._place, leads=True)
+        self._is_connected = True
 
     def calibrate(self) -> None:
         """There is nothing to calibrate."""
@@ -54,16 +55,20 @@ class SerlTeleoperator(Teleoperator):
         """There is nothing to configure."""
 
     def get_action(self) -> dict[str, Any]:
-        """What the person does now; no motion while nobody leads. Raises ConnectionError before `connect`."""
-        if self._arm is None:
+        """What the person does now; no motion while nobody leads.
+
+        Raises:
+            ConnectionError: before `connect`.
+            RuntimeError: no robot `serl` is connected in this process.
+        """
+        if not self._is_connected:
             raise ConnectionError(f"{self}: not connected; call connect() first")
-        return self._arm.person()
+        return open_arm(self._place).person()
 
     def send_feedback(self, feedback: dict[str, Any]) -> None:
         """The person's device gets its feedback from the graph."""
 
     def disconnect(self) -> None:
         """Listen no longer."""
-        if self._arm is not None:
-            self._arm.has_person = False
-            self._arm = None
+        expect_person(self._place, leads=False)
+        self._is_connected = False
